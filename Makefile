@@ -1,0 +1,50 @@
+# make demo            the main job, on a simulated robot or on DATA=your RLDS directory or folder of mp4
+# make test            the tests (test-slow: those that take minutes too)
+# make lint | bench
+
+PYTHON ?= python3
+# The torch build. For a GPU of another CUDA version or for a CPU-only machine, this is the one line to change, e.g.
+# TORCH ?= torch==2.13.0 --index-url https://download.pytorch.org/whl/cu130     (or .../whl/cpu)
+TORCH  ?= torch==2.13.0
+DATA   ?=
+OUT    ?= runs/demo
+ARGS   ?=
+
+VENV := .venv
+BIN  := $(VENV)/bin
+
+.PHONY: demo test test-slow lint bench clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/installed
+	$(BIN)/genie-robotics demo --out $(OUT) $(if $(DATA),--data "$(DATA)") $(ARGS)
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m "" $(ARGS)
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+bench: $(VENV)/installed
+	$(BIN)/genie-robotics bench loader
+	$(BIN)/genie-robotics bench train
+	$(BIN)/genie-robotics bench generate
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q "pip>=25" "setuptools>=77"
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/pip install -q -c constraints.txt $(TORCH)
+	$(BIN)/pip install -q -c constraints.txt -e .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

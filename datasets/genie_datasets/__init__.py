@@ -1,0 +1,34 @@
+"""genie_datasets: robot video in, action-free clips out.
+
+`open_source` opens any kind of source and gives one view of its episodes; `build_frame_cache` decodes them once;
+`ClipDataset` and `EpochSampler` turn them into training batches. Nothing here imports TensorFlow unless the
+reference reader (`reader="rlds"`) or a writer is asked for.
+"""
+
+from importlib import import_module
+
+from genie_datasets.errors import UserError
+
+_HOME = {
+    "open_source": "sources",
+    "Source": "split",
+    "Split": "split",
+    "Truth": "truth",
+    "FrameCache": "frame_cache",
+    "build_frame_cache": "frame_cache",
+    "ClipDataset": "clips",
+    "frame_step": "clips",
+    "EpochSampler": "sampler",
+    "fit_frames": "fit",
+}
+__all__ = ["UserError", *_HOME]
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module 'genie_datasets' has no attribute '{name}'")
+    return getattr(import_module(f"genie_datasets.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

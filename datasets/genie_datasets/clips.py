@@ -1,0 +1,77 @@
+"""Clips: windows of T frames of one episode, `gap` seconds apart. Pixels only: there is no way to actions from here."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from genie_datasets.errors import UserError
+from genie_datasets.registry import warn
+from genie_datasets.split import Size, Split
+
+
+def frame_step(gap: float | None, hz: float) -> int:
+    """How many frames lie from one frame of a clip to the next: `gap` seconds at `hz`, at least 1; 1 without gap."""
+    return 1 if gap is None else max(1, round(gap * hz))
+
+
+class ClipDataset(Dataset):
+    """Every window of `clip_length` frames, at every start; item i is a uint8 tensor (T, H, W, 3).
+
+    frames: a FrameCache, or a Split with the `size` (H, W) to fit its images to. Episodes shorter than a clip are
+    skipped and counted in `num_short`; UserError when none is left.
+    """
+
+    def __init__(
+        self,
+        frames: Split,
+        clip_length: int = 16,
+        gap: float | None = None,
+        *,
+        size: Size | None = None,
+        mode: str = "crop",
+    ):
+        if clip_length < 2:
+            raise UserError(f"--clip-length {clip_length}: a clip needs at least 2 frames")
+        self._frames, self._size, self._mode = frames, size, mode
+        self.clip_length = clip_length
+        self.steps = np.array([frame_step(gap, hz) for hz in frames.hz], np.int64)  # (E,) frames between frames
+        starts = np.maximum(0, frames.num_frames - (clip_length - 1) * self.steps)
+        self._first = np.concatenate([[0], np.cumsum(starts)])  # first clip of each episode
+        self.num_short = int((starts == 0).sum())
+        self.group_sizes = np.bincount(frames.group, starts, len(frames.group_weights)).astype(np.int64)
+        self.group_weights = frames.group_weights
+        if not len(self):
+            self._raise_too_short()
+        if self.num_short:
+            warn(f"{self.num_short} of {len(starts)} episodes are shorter than a clip of {clip_length} frames: skipped")
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    def locate(self, clip: int) -> tuple[int, np.ndarray]:
+        """-> (episode, (T,) numbers of its frames)"""
+        if not -len(self) <= clip < len(self):
+            raise IndexError(f"clip {clip} of {len(self)}")
+        clip %= len(self)
+        episode = int(np.searchsorted(self._first, clip, side="right")) - 1
+        return episode, clip - self._first[episode] + np.arange(self.clip_length) * self.steps[episode]
+
+    def __getitem__(self, clip: int) -> torch.Tensor:
+        episode, ids = self.locate(clip)
+        return torch.from_numpy(self._frames.frames(episode, ids, self._size, self._mode))
+
+    def batch(self, clips: Sequence[int]) -> torch.Tensor:
+        """Several clips as one uint8 tensor (B, T, H, W, 3)."""
+        places = [self.locate(int(clip)) for clip in clips]
+        episodes, ids = np.array([episode for episode, _ in places]), np.stack([ids for _, ids in places])
+        return torch.from_numpy(self._frames.gather(episodes, ids, self._size, self._mode))
+
+    def _raise_too_short(self) -> None:
+        frames = self._frames
+        spans = (frames.num_frames - 1) // self.steps + 1 if frames.num_episodes else np.zeros(1, np.int64)
+        raise UserError(
+            f"no episode of split '{frames.name}' is as long as a clip of {self.clip_length} frames (the longest has "
+            f"{spans.max()} at this gap): ask for shorter clips with --clip-length {max(2, spans.max())}"
+        )

@@ -1,0 +1,152 @@
+"""`genie-robotics data ...`: inspect, cache, tabletop."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from genie_datasets.errors import UserError
+from genie_datasets.options import SourceOptions
+
+USAGE = """usage: genie-robotics data COMMAND      (COMMAND --help lists its options)
+
+  tabletop OUT   write a simulated RT-1-style data set as RLDS
+  inspect SRC    episodes, frames, rate, image size, static share, a contact sheet
+  cache SRC OUT  decode every frame once, to train from"""
+
+
+@dataclass
+class InspectConfig(SourceOptions):
+    """What a source holds."""
+
+    src: tyro.conf.Positional[str] = tyro.MISSING
+    """RLDS folder, folder of videos, frame cache, or A:0.7,B:0.3."""
+    json: bool = False
+    """Print {SPLIT: {"episodes", "frames", "hz", "height", "width"}} and nothing else."""
+    out: Path | None = None
+    """Write contact_sheet_SPLIT.png here."""
+    clip_length: int = 16
+    """Episodes shorter than this count as short."""
+
+
+@dataclass
+class CacheConfig(SourceOptions):
+    """Decode every split of a source into OUT/SPLIT, which every command takes as a source."""
+
+    src: tyro.conf.Positional[str] = tyro.MISSING
+    out: tyro.conf.Positional[Path] = tyro.MISSING
+    size: str = "64x64"
+    """HEIGHTxWIDTH."""
+    fit: str = "crop"
+    """crop: cut the centre to the aspect; letterbox: keep all, with black bars."""
+
+
+@dataclass
+class TabletopConfig:
+    """Simulate episodes on a table in RT-1's view and write them as an RLDS data set."""
+
+    out: tyro.conf.Positional[Path]
+    episodes: int
+    """In all splits together."""
+    seed: int = 0
+    size: str = "64x64"
+    """HEIGHTxWIDTH."""
+    split: str = "train=.8,test=.2"
+    """Shares of the scenes."""
+    family: str = "easy"
+    workers: int | None = None
+    """Processes; every core without it."""
+
+
+def main(argv: list[str]) -> int:
+    """Entry point of `genie-robotics data`."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0
+    commands = {
+        "inspect": (inspect, InspectConfig),
+        "cache": (cache, CacheConfig),
+        "tabletop": (tabletop, TabletopConfig),
+    }
+    if argv[0] not in commands:
+        raise UserError(f"'data {argv[0]}' is no command: there are {', '.join(commands)}")
+    run, config = commands[argv[0]]
+    return run(tyro.cli(config, args=argv[1:], prog=f"genie-robotics data {argv[0]}"))
+
+
+def inspect(config: InspectConfig) -> int:
+    from genie_datasets.overview import static_share, summary, write_contact_sheet
+
+    source = config.open(config.src)
+    found = summary(source)
+    sheets = []
+    for name, split in source.splits.items() if config.out else ():
+        sheets.append(config.out / f"contact_sheet_{name}.png")
+        write_contact_sheet(split, sheets[-1], f"{source.name} / {name}")
+    if config.json:
+        print(json.dumps(found))
+        return 0
+    print(f"{source.name} ({source.kind})  {source.path}")
+    for name, row in found.items():
+        split = source.splits[name]
+        short = int((split.num_frames < config.clip_length).sum())
+        print(
+            f"  {name}: {row['episodes']} episodes, {row['frames']} frames ({split.num_frames.min()} to "
+            f"{split.num_frames.max()} each) of {row['height']}x{row['width']} at {row['hz']:g} Hz; "
+            f"{short} shorter than a clip of {config.clip_length}; {static_share(split):.0%} of transitions static"
+        )
+    print("  contact sheet: " + (", ".join(map(str, sheets)) if sheets else "say --out DIR"))
+    return 0
+
+
+def cache(config: CacheConfig) -> int:
+    from genie_datasets.fit import check_mode, parse_size
+    from genie_datasets.frame_cache import build_frame_cache
+
+    size = parse_size(config.size)
+    check_mode(config.fit)
+    source = config.open(config.src)
+    for name, split in source.splits.items():
+        built = build_frame_cache(split, config.out / name, size, config.fit)
+        print(f"{built.folder}: {built.num_episodes} episodes, {built.packed.nbytes / 1e6:.1f} MB")
+    return 0
+
+
+def tabletop(config: TabletopConfig) -> int:
+    from genie_datasets.fit import parse_size
+
+    size, splits = parse_size(config.size), parse_splits(config.split)
+    if config.episodes < 1:
+        raise UserError(f"--episodes {config.episodes}: ask for at least 1")
+    if config.workers is not None and config.workers < 1:
+        raise UserError(f"--workers {config.workers}: ask for at least 1")
+    from genie_datasets.tabletop.generate import generate
+
+    folder = generate(
+        config.out,
+        episodes=config.episodes,
+        seed=config.seed,
+        size=size,
+        splits=splits,
+        family=config.family,
+        workers=config.workers,
+    )
+    print(folder)
+    return 0
+
+
+def parse_splits(text: str) -> dict[str, float]:
+    """'train=.8,test=.2' -> {"train": 0.8, "test": 0.2}; raises UserError."""
+    splits: dict[str, float] = {}
+    try:
+        for part in text.split(","):
+            name, share = part.split("=")
+            splits[name.strip()] = float(share)
+    except ValueError:
+        raise UserError(f"--split '{text}' is not NAME=SHARE,...: write for instance train=.8,test=.2") from None
+    if not all(name.isidentifier() and share > 0 for name, share in splits.items()):
+        raise UserError(f"--split '{text}' needs names and shares above 0, such as train=.8,test=.2")
+    if len(splits) != text.count(",") + 1 or abs(sum(splits.values()) - 1) > 1e-6:
+        raise UserError(f"--split '{text}' must name each split once, with shares that sum to 1")
+    return splits

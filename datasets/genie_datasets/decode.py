@@ -1,0 +1,69 @@
+"""One encoded image -> pixels. JPEG is decoded at a fraction of its size when a small one is asked for."""
+
+import cv2
+import numpy as np
+import simplejpeg
+
+from genie_datasets.fit import Size, fit_frames
+
+JPEG_MAGIC = b"\xff\xd8\xff"
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+# The JPEG decoder's own scaling (1/2, 1/4, 1/8) is cheap but blurs unlike an area average. Keeping twice the target
+# leaves the last halving to `fit_frames`: 49 dB from a full decode at 256x320 -> 64x64, against 41 dB without.
+OVERSAMPLE = 2
+
+
+class DamagedImage(ValueError):
+    """The bytes do not decode to an image; the message says why."""
+
+
+def decode_image(data: bytes, size: Size | None = None, mode: str = "crop") -> np.ndarray:
+    """JPEG or PNG bytes -> (H, W, 3) uint8 RGB, fitted to `size` by `fit_frames` when it is given.
+
+    Without `size` the pixels equal those of any decoder that uses the accurate integer DCT (libjpeg, OpenCV, and
+    TensorFlow with dct_method="INTEGER_ACCURATE"). Raises DamagedImage.
+    """
+    if data[:3] == JPEG_MAGIC:
+        image = _decode_jpeg(data, size)
+    elif data[:8] == PNG_MAGIC:
+        image = _decode_png(data)
+    else:
+        raise DamagedImage(f"neither JPEG nor PNG: it begins with {data[:4].hex() or 'nothing'}")
+    return image if size is None else fit_frames(image, size, mode)
+
+
+def _decode_jpeg(data: bytes, size: Size | None) -> np.ndarray:
+    try:
+        height, width = simplejpeg.decode_jpeg_header(data)[:2]
+        ratio = jpeg_ratio(height, width, size)
+        return simplejpeg.decode_jpeg(data, "RGB", min_height=-(-height // ratio), min_width=-(-width // ratio))
+    except ValueError as error:
+        raise DamagedImage(f"damaged JPEG: {error}") from None
+
+
+def jpeg_ratio(height: int, width: int, size: Size | None) -> int:
+    """The largest of 8, 4, 2, 1 by which a JPEG may be shrunk while it is decoded for `size`.
+
+    Powers of two only: the other scales that libjpeg knows are slow, and TensorFlow has not got them.
+    """
+    if size is None:
+        return 1
+    need = size[0] * OVERSAMPLE, size[1] * OVERSAMPLE
+    return next((r for r in (8, 4, 2) if -(-height // r) >= need[0] and -(-width // r) >= need[1]), 1)
+
+
+def _decode_png(data: bytes) -> np.ndarray:
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise DamagedImage("damaged PNG")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def image_size(data: bytes) -> Size:
+    """(height, width) of encoded bytes, from the header alone where that is possible. Raises DamagedImage."""
+    if data[:3] == JPEG_MAGIC:
+        try:
+            return simplejpeg.decode_jpeg_header(data)[:2]
+        except ValueError as error:
+            raise DamagedImage(f"damaged JPEG: {error}") from None
+    return decode_image(data).shape[:2]

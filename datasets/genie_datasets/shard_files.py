@@ -1,0 +1,41 @@
+"""Positioned reads from many shards with few open files: RT-1 has 1,024 shards, a process often 1,024 descriptors."""
+
+import os
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+from genie_datasets.errors import UserError
+
+MAX_OPEN = 64
+
+
+class ShardFiles:
+    """Thread-safe; survives pickling to workers, which open the files for themselves."""
+
+    def __init__(self, paths: list[Path]):
+        self.paths = paths
+        self._open: OrderedDict[int, object] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict:
+        return {"paths": self.paths}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(state["paths"])
+
+    def read(self, shard: int, offset: int, length: int) -> bytes:
+        with self._lock:
+            stream = self._open.pop(shard, None)
+            if stream is None:
+                try:
+                    stream = self.paths[shard].open("rb", buffering=0)
+                except OSError as error:
+                    raise UserError(f"cannot open shard {self.paths[shard]} ({error.strerror}): put it back") from None
+            self._open[shard] = stream
+            if len(self._open) > MAX_OPEN:
+                self._open.popitem(last=False)  # closed when the last reader drops it
+        data = os.pread(stream.fileno(), length, offset)
+        if len(data) < length:
+            raise UserError(f"shard {self.paths[shard]} has become shorter while it was read: start again")
+        return data

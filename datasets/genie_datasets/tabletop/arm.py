@@ -1,0 +1,114 @@
+"""A 7-joint arm with a two-finger gripper, from MJCF primitives alone.
+
+Joint axes alternate z y z y z y z, as on most collaborative arms. The shoulder stands to the right of the camera and
+the elbow is held high on the right, so that the arm enters the picture as it does in RT-1's videos.
+Tool frame: z is the approach direction, y the axis along which the fingers open, the origin between the finger tips.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+JOINTS = tuple(f"arm{i}" for i in range(1, 8))
+FINGERS = ("finger_left", "finger_right")
+TOOL_SITE = "tool"
+FINGER_TRAVEL = 0.042  # m; a finger's way from closed (0) to open
+UPPER, FORE, HAND = 0.42, 0.42, 0.215  # m: shoulder-elbow, elbow-wrist, wrist-tool
+Colour = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class ArmConfig:
+    """Where the arm stands and what it looks like. Lengths in metres, colours in 0..1."""
+
+    shoulder: tuple[float, float, float] = (0.28, -0.60, 1.08)
+    link_colour: Colour = (0.86, 0.85, 0.83)
+    joint_colour: Colour = (0.62, 0.61, 0.60)
+    hand_colour: Colour = (0.16, 0.16, 0.18)
+    finger_colour: Colour = (0.93, 0.68, 0.22)
+    rest: tuple[float, ...] = field(default=(0.9, 0.35, -0.5, 1.9, 0.4, 0.9, 0.0))  # rad; where the elbow is drawn to
+
+
+def _rgba(colour: Colour) -> str:
+    return " ".join(f"{c:.3f}" for c in colour) + " 1"
+
+
+def tool_rotation(approach: np.ndarray, opening: np.ndarray) -> np.ndarray:
+    """Rotation (3,3) of a tool that approaches along `approach` and opens as nearly as possible along `opening`."""
+    z = np.asarray(approach, float) / np.linalg.norm(approach)
+    y = np.asarray(opening, float) - z * np.dot(opening, z)
+    y /= np.linalg.norm(y)
+    return np.stack([np.cross(y, z), y, z], axis=1)
+
+
+def arm_xml(config: ArmConfig) -> tuple[str, str]:
+    """The arm as MJCF: (elements of <worldbody>, elements of <actuator>)."""
+    link, joint, hand, tip = map(
+        _rgba, (config.link_colour, config.joint_colour, config.hand_colour, config.finger_colour)
+    )
+    x, y, z = config.shoulder
+
+    def finger(name: str, side: int) -> str:
+        return f"""
+        <body name="{name}" pos="0 0 {HAND - 0.075:.4f}" gravcomp="1">
+          <joint name="{name}" class="finger" axis="0 {side} 0"/>
+          <geom type="box" size=".013 .007 .030" pos="0 {side * 0.007:.4f} .012" rgba="{hand}" class="link"/>
+          <geom type="box" size=".016 .008 .034" pos="0 {side * 0.0085:.4f} .055" rgba="{tip}" class="pad"/>
+        </body>"""
+
+    body = f"""
+    <geom type="cylinder" size=".085 {z / 2:.4f}" pos="{x} {y} {z / 2 - 0.10:.4f}" rgba="{joint}"
+      class="static" contype="0" conaffinity="0"/>
+    <body name="shoulder" pos="{x} {y} {z}" gravcomp="1">
+      <joint name="arm1" class="arm" axis="0 0 1"/>
+      <geom type="cylinder" size=".075 .06" pos="0 0 -.06" rgba="{joint}" class="link"/>
+      <body gravcomp="1">
+        <joint name="arm2" class="arm" axis="0 1 0"/>
+        <geom type="capsule" size=".062" fromto="0 0 0 0 0 {UPPER * 0.5:.4f}" rgba="{link}" class="link"/>
+        <body gravcomp="1">
+          <joint name="arm3" class="arm" axis="0 0 1"/>
+          <geom type="capsule" size=".055" fromto="0 0 {UPPER * 0.5:.4f} 0 0 {UPPER}" rgba="{link}" class="link"/>
+          <body pos="0 0 {UPPER}" gravcomp="1">
+            <joint name="arm4" class="arm" axis="0 1 0"/>
+            <geom type="cylinder" size=".058 .060" euler="90 0 0" rgba="{joint}" class="link"/>
+            <geom type="capsule" size=".050" fromto="0 0 0 0 0 {FORE * 0.5:.4f}" rgba="{link}" class="link"/>
+            <body gravcomp="1">
+              <joint name="arm5" class="arm" axis="0 0 1"/>
+              <geom type="capsule" size=".044" fromto="0 0 {FORE * 0.5:.4f} 0 0 {FORE}" rgba="{link}" class="link"/>
+              <body pos="0 0 {FORE}" gravcomp="1">
+                <joint name="arm6" class="arm" axis="0 1 0"/>
+                <geom type="cylinder" size=".045 .046" euler="90 0 0" rgba="{joint}" class="link"/>
+                <geom type="capsule" size=".038" fromto="0 0 0 0 0 .075" rgba="{link}" class="link"/>
+                <body name="hand" gravcomp="1">
+                  <joint name="arm7" class="arm" axis="0 0 1"/>
+                  <geom type="cylinder" size=".034 .016" pos="0 0 .092" rgba="{joint}" class="link"/>
+                  <geom type="box" size=".026 .056 .020" pos="0 0 .122" rgba="{hand}" class="link"/>
+                  <site name="{TOOL_SITE}" pos="0 0 {HAND}" size=".004" rgba="0 0 0 0"/>
+                  {finger("finger_left", 1)}
+                  {finger("finger_right", -1)}
+                </body>
+              </body>
+            </body>
+          </body>
+        </body>
+      </body>
+    </body>"""
+    gains = (2000, 2000, 1200, 1200, 400, 400, 120)
+    actuators = "".join(
+        f'<position name="{name}" joint="{name}" kp="{kp}" dampratio="1"/>'
+        for name, kp in zip(JOINTS, gains, strict=True)
+    )
+    actuators += "".join(
+        f'<position name="{name}" joint="{name}" kp="700" dampratio="1" forcerange="-28 28"/>' for name in FINGERS
+    )
+    return body, actuators
+
+
+ARM_DEFAULTS = f"""
+    <default class="arm"><joint type="hinge" armature=".06" damping="1"/></default>
+    <default class="finger">
+      <joint type="slide" range="0 {FINGER_TRAVEL}" limited="true" armature=".4" damping="4"/>
+    </default>
+    <default class="link"><geom density="900" friction="1 .02 .001" contype="2" conaffinity="1" group="1"/></default>
+    <default class="pad"><geom density="900" friction="2 .05 .002" contype="2" conaffinity="1" group="1"/></default>
+"""

@@ -1,0 +1,37 @@
+"""A pinhole camera: the truth's image positions come from here, not from the renderer."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class CameraConfig:
+    """RT-1's head camera. Metres and degrees in the base frame; `fovy` is the vertical opening."""
+
+    position: tuple[float, float, float] = (0.02, 0.0, 1.44)
+    pitch: float = 40.0  # below the horizon
+    yaw: float = 0.0  # positive turns left
+    roll: float = 0.0
+    fovy: float = 40.0
+
+    def axes(self) -> np.ndarray:
+        """Rotation (3,3) whose columns are the camera's right, up and backward directions (MuJoCo's convention)."""
+        pitch, yaw, roll = np.radians([self.pitch, self.yaw, self.roll])
+        forward = np.array([np.cos(pitch) * np.cos(yaw), np.cos(pitch) * np.sin(yaw), -np.sin(pitch)])
+        right = np.array([np.sin(yaw), -np.cos(yaw), 0.0])
+        up = np.cross(right, forward)
+        right, up = right * np.cos(roll) + up * np.sin(roll), up * np.cos(roll) - right * np.sin(roll)
+        return np.stack([right, up, -forward], axis=1)
+
+    def project(self, points: np.ndarray, aspect: float) -> np.ndarray:
+        """Points (...,3) in metres -> (...,2) fractions of the picture: x to the right of its width, y down its height.
+
+        `aspect` is width / height. Points outside the picture give values outside 0..1.
+        """
+        local = (np.asarray(points) - np.array(self.position)) @ self.axes()
+        depth = np.maximum(-local[..., 2], 1e-6)
+        half = np.tan(np.radians(self.fovy) / 2)
+        return np.stack(
+            [0.5 + 0.5 * local[..., 0] / (depth * half * aspect), 0.5 - 0.5 * local[..., 1] / (depth * half)], axis=-1
+        )

@@ -1,0 +1,100 @@
+"""Things to put on the table: seven kinds, twelve colours, MJCF primitives only."""
+
+from dataclasses import dataclass
+
+COLOURS: dict[str, tuple[float, float, float]] = {
+    "red": (0.80, 0.10, 0.10),
+    "green": (0.12, 0.55, 0.18),
+    "blue": (0.12, 0.25, 0.75),
+    "yellow": (0.92, 0.80, 0.10),
+    "orange": (0.95, 0.45, 0.06),
+    "purple": (0.45, 0.15, 0.60),
+    "cyan": (0.10, 0.65, 0.70),
+    "pink": (0.92, 0.45, 0.62),
+    "brown": (0.40, 0.23, 0.12),
+    "white": (0.92, 0.92, 0.90),
+    "black": (0.09, 0.09, 0.10),
+    "lime": (0.55, 0.80, 0.15),
+}
+LONG_KINDS = ("sponge", "chip bag")  # only their narrow side fits between the fingers
+KINDS = ("can", "bottle", "ball", "block", "sponge", "chip bag", "cup")
+HALF_HEIGHT = {
+    "can": 0.055,
+    "bottle": 0.062,
+    "ball": 0.033,
+    "block": 0.027,
+    "sponge": 0.018,
+    "chip bag": 0.022,
+    "cup": 0.040,
+}
+GRASP_HEIGHT = {
+    "can": 0.075,
+    "bottle": 0.060,
+    "ball": 0.036,
+    "block": 0.030,
+    "sponge": 0.022,
+    "chip bag": 0.026,
+    "cup": 0.052,
+}
+
+
+@dataclass(frozen=True)
+class ObjectConfig:
+    """One object of a scene."""
+
+    kind: str  # one of KINDS
+    colour: str  # a key of COLOURS
+
+    @property
+    def name(self) -> str:
+        """As an instruction says it: "red can"."""
+        return f"{self.colour} {self.kind}"
+
+
+def _geoms(kind: str, rgb: tuple[float, float, float]) -> str:
+    def rgba(scale: float = 1.0, add: float = 0.0) -> str:
+        return " ".join(f"{min(1.0, c * scale + add):.3f}" for c in rgb) + " 1"
+
+    main, light, dark = rgba(), rgba(0.5, 0.45), rgba(0.55)
+    metal = ".78 .78 .80 1"
+    match kind:
+        case "can":
+            return f"""<geom type="cylinder" size=".030 .047" rgba="{main}"/>
+              <geom type="cylinder" size=".0303 .010" pos="0 0 .012" rgba="{light}" class="mark"/>
+              <geom type="cylinder" size=".026 .055" rgba="{metal}"/>"""
+        case "bottle":
+            return f"""<geom type="cylinder" size=".027 .045" pos="0 0 -.017" rgba="{main}"/>
+              <geom type="capsule" size=".012" fromto="0 0 .02 0 0 .045" rgba="{main}"/>
+              <geom type="cylinder" size=".014 .008" pos="0 0 .054" rgba="{dark}"/>"""
+        case "ball":
+            return f"""<geom type="sphere" size=".033" rgba="{main}"/>
+              <geom type="sphere" size=".008" pos="0 0 .029" rgba="{dark}" class="mark"/>"""
+        case "block":
+            return f"""<geom type="box" size=".027 .027 .027" rgba="{main}"/>
+              <geom type="box" size=".014 .014 .0275" rgba="{light}" class="mark"/>"""
+        case "sponge":
+            return f"""<geom type="box" size=".050 .030 .013" pos="0 0 .005" rgba="{main}"/>
+              <geom type="box" size=".050 .030 .005" pos="0 0 -.013" rgba="{dark}"/>"""
+        case "chip bag":
+            return f"""<geom type="ellipsoid" size=".062 .036 .022" rgba="{main}"/>
+              <geom type="box" size=".068 .012 .003" rgba="{light}" class="mark"/>
+              <geom type="ellipsoid" size=".030 .018 .0228" rgba="{light}" class="mark"/>"""
+        case "cup":
+            return f"""<geom type="cylinder" size=".033 .040" rgba="{main}"/>
+              <geom type="cylinder" size=".028 .0405" rgba="{dark}" class="mark"/>"""
+    raise ValueError(f"no object of kind {kind!r}")
+
+
+def object_xml(index: int, config: ObjectConfig) -> str:
+    """MJCF of a free body `object{index}` whose origin is its centre."""
+    return f"""
+    <body name="object{index}" pos="0 0 {2 + index}" childclass="object">
+      <freejoint name="object{index}"/>
+      {_geoms(config.kind, COLOURS[config.colour])}
+    </body>"""
+
+
+OBJECT_DEFAULTS = """
+    <default class="object"><geom density="260" friction="1 .02 .002" contype="1" conaffinity="3" group="2"/>
+      <default class="mark"><geom contype="0" conaffinity="0" density="0"/></default></default>
+"""

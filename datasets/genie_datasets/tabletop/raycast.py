@@ -1,0 +1,153 @@
+"""Pictures without any OpenGL: numpy shading over the hits of `mj_multiRay`.
+
+It follows the fixed-function lighting of MuJoCo's own renderer (a headlight, one lamp with shadows, Blinn highlights,
+2-D textures on flat surfaces), so that both give the same picture up to edges and texture filtering.
+"""
+
+import numpy as np
+
+from genie_datasets.tabletop.mjcf import CAMERA, STATIC_GROUP
+
+FAR = 8.0  # m
+SHADOW_BIAS = 2e-3  # m
+UNSET = (0.5, 0.5, 0.5, 1.0)  # a geom's rgba where only its material gives the colour
+
+
+class RayPainter:
+    """Renders one model's head camera by casting rays, four to a pixel for small pictures."""
+
+    name = "raycast"
+
+    def __init__(self, model, size: tuple[int, int]):
+        self.model, self.size = model, size
+        self._factor = 2 if max(size) <= 128 else 1
+        height, width = size[0] * self._factor, size[1] * self._factor
+        self._camera = model.camera(CAMERA).id
+        half = np.tan(np.radians(model.cam_fovy[self._camera]) / 2)
+        x = ((np.arange(width) + 0.5) / width * 2 - 1) * half * size[1] / size[0]
+        y = (1 - (np.arange(height) + 0.5) / height * 2) * half
+        local = np.stack([*np.meshgrid(x, y), np.full((height, width), -1.0)], axis=-1).reshape(-1, 3)
+        self._local = local / np.linalg.norm(local, axis=1, keepdims=True)
+        self._geom = np.zeros(len(local), np.int32)
+        self._shade = np.zeros(len(local), np.int32)
+        self._distance, self._reach = np.zeros(len(local)), np.zeros(len(local))
+        self._normal = np.zeros(len(local) * 3)
+        self._casters = np.ones(6, np.uint8)
+        self._casters[STATIC_GROUP] = 0
+        self._read_materials()
+        # What a texture pixel is to a picture pixel decides how much to blur it beforehand.
+        pixel = 2 * half / size[0] / self._factor  # m, at one metre
+        self._textures = {
+            geom: _blur(texture, max(1, round(pixel * repeat[0] / 2 * len(texture))))
+            for geom, (texture, repeat) in self._textured.items()
+        }
+
+    def _read_materials(self) -> None:
+        model = self.model
+        self._colour = model.geom_rgba[:, :3].astype(np.float32)
+        self._gloss = np.full(model.ngeom, 0.5, np.float32)
+        self._shininess = np.full(model.ngeom, 64.0, np.float32)
+        self._textured: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        for geom in range(model.ngeom):
+            material = int(model.geom_matid[geom])
+            if material < 0:
+                continue
+            if np.allclose(model.geom_rgba[geom], UNSET):
+                self._colour[geom] = model.mat_rgba[material, :3]
+            self._gloss[geom] = model.mat_specular[material]
+            self._shininess[geom] = max(1.0, 128 * model.mat_shininess[material])
+            texture = int(model.mat_texid[material].max())
+            if texture >= 0:
+                height, width = int(model.tex_height[texture]), int(model.tex_width[texture])
+                channels, start = int(model.tex_nchannel[texture]), int(model.tex_adr[texture])
+                data = model.tex_data[start : start + height * width * channels].reshape(height, width, channels)
+                self._textured[geom] = (data[..., :3].astype(np.float32) / 255, model.mat_texrepeat[material].copy())
+
+    def close(self) -> None:
+        pass
+
+    def __call__(self, data) -> np.ndarray:
+        import cv2
+        import mujoco
+
+        model = self.model
+        axes = data.cam_xmat[self._camera].reshape(3, 3)
+        eye = data.cam_xpos[self._camera].copy()
+        rays = self._local @ axes.T
+        count = len(rays)
+        mujoco.mj_multiRay(
+            model, data, eye, rays.reshape(-1), None, 1, -1, self._geom, self._distance, self._normal, count, FAR
+        )
+        self._recast_misses(data, eye, rays)
+        hit = self._geom >= 0
+        geom = np.where(hit, self._geom, 0)
+        points = eye + rays * self._distance[:, None]
+        normals = self._normal.reshape(-1, 3)
+        lamp = data.light_xpos[0]
+        to_lamp = lamp - points
+        lamp_distance = np.sqrt(np.einsum("nc,nc->n", to_lamp, to_lamp))
+        to_lamp /= lamp_distance[:, None]
+        mujoco.mj_multiRay(
+            model, data, lamp, (-to_lamp).reshape(-1), self._casters, 1, -1, self._shade, self._reach, None, count, FAR
+        )
+        lit = ~((self._reach >= 0) & (self._reach < lamp_distance - SHADOW_BIAS))
+
+        colour = self._colour[geom]
+        for index, texture in self._textures.items():
+            mine = np.flatnonzero(hit & (self._geom == index))
+            colour[mine] = self._look_up(data, index, texture, points[mine])
+        image = self._light(axes, colour, geom, normals, to_lamp, lit)
+        image[~hit] = 0
+        image = (np.clip(image, 0, 1) * 255).astype(np.float32)
+        height, width = self.size
+        image = image.reshape(height * self._factor, width * self._factor, 3)
+        if self._factor > 1:
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        return np.rint(image).astype(np.uint8)
+
+    def _light(self, axes, colour, geom, normals, to_lamp, lit) -> np.ndarray:
+        """Ambient, headlight and lamp on hits of `colour` (n,3) -> (n,3)."""
+        model = self.model
+        head = model.vis.headlight
+        towards_eye = axes[:, 2]  # MuJoCo's renderer takes the viewer to be infinitely far
+        from_head = np.maximum(normals @ towards_eye, 0)[:, None]
+        from_lamp = np.maximum(np.einsum("nc,nc->n", normals, to_lamp), 0) * lit
+        middle = to_lamp + towards_eye
+        middle /= np.linalg.norm(middle, axis=1, keepdims=True)
+        shine = np.maximum(np.einsum("nc,nc->n", normals, middle), 0) ** self._shininess[geom]
+        shine *= (from_lamp > 0) * self._gloss[geom]
+        return (
+            colour * (head.ambient + head.diffuse * from_head + model.light_diffuse[0] * from_lamp[:, None])
+            + model.light_specular[0] * shine[:, None]
+        )
+
+    def _recast_misses(self, data, eye: np.ndarray, rays: np.ndarray) -> None:
+        """mj_multiRay can overlook large geoms straight below the eye; mj_ray does not."""
+        import mujoco
+
+        found = np.zeros(1, np.int32)
+        normal = np.zeros(3)
+        for i in np.flatnonzero(self._geom < 0):
+            distance = mujoco.mj_ray(self.model, data, eye, rays[i], None, 1, -1, found, normal)
+            if distance >= 0:
+                self._geom[i], self._distance[i], self._normal[3 * i : 3 * i + 3] = found[0], distance, normal
+
+    def _look_up(self, data, geom: int, texture: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """Texture colours (n,3) at points (n,3) on a geom whose texture lies in its local xy plane."""
+        local = (points - data.geom_xpos[geom]) @ data.geom_xmat[geom].reshape(3, 3)
+        half, repeat = self.model.geom_size[geom], self._textured[geom][1]
+        size = len(texture)
+        column = ((local[:, 0] + half[0]) * repeat[0] / 2 * size).astype(int) % size
+        row = ((half[1] - local[:, 1]) * repeat[1] / 2 * size).astype(int) % size
+        return texture[row, column]
+
+
+def _blur(texture: np.ndarray, width: int) -> np.ndarray:
+    """Box blur (H,W,3) of `width` pixels that wraps around."""
+    out = np.zeros_like(texture)
+    for shift in range(width):
+        out += np.roll(texture, shift - width // 2, axis=0)
+    texture, out = out / width, np.zeros_like(texture)
+    for shift in range(width):
+        out += np.roll(texture, shift - width // 2, axis=1)
+    return out / width

@@ -1,0 +1,111 @@
+"""Pictures through OpenGL, if there is one: which backend works is found out in another process.
+
+`import mujoco` reads MUJOCO_GL and, with a backend whose libraries are missing, fails for good: the probe must not run
+in this process.
+"""
+
+import os
+import subprocess
+import sys
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+
+from genie_datasets.tabletop.mjcf import CAMERA
+
+NO_GL = "disable"
+HEADLESS = ("egl", "osmesa")
+PROBE_SECONDS = 60
+MULTISAMPLES = 4  # where a picture is large enough to be rendered at its own size
+_PROBE = """
+import mujoco
+m = mujoco.MjModel.from_xml_string('<mujoco><worldbody><light pos="0 0 2"/><geom size=".2"/></worldbody></mujoco>')
+d = mujoco.MjData(m); mujoco.mj_forward(m, d)
+r = mujoco.Renderer(m, 16, 16); r.update_scene(d); assert r.render().max() > 0
+"""
+
+
+class Painter(Protocol):
+    """Anything that turns a simulation state into a picture."""
+
+    name: str
+
+    def __call__(self, data) -> np.ndarray:
+        """mujoco.MjData -> (H,W,3) uint8."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def find_backend() -> str:
+    """The MUJOCO_GL value to render with: "egl", "osmesa", or "disable" where no OpenGL works.
+
+    MUJOCO_GL=disable in the environment is obeyed; any other value set there is tried first.
+    """
+    return _find_backend(os.environ.get("MUJOCO_GL", "").lower())
+
+
+@lru_cache
+def _find_backend(wanted: str) -> str:
+    if wanted in ("disable", "disabled", "off", "false", "0"):
+        return NO_GL
+    for backend in dict.fromkeys(b for b in (wanted, *HEADLESS) if b):
+        env = {**os.environ, "MUJOCO_GL": backend}
+        env.pop("PYOPENGL_PLATFORM", None)
+        try:
+            probe = subprocess.run([sys.executable, "-c", _PROBE], env=env, capture_output=True, timeout=PROBE_SECONDS)
+        except (subprocess.TimeoutExpired, OSError):
+            continue
+        if probe.returncode == 0:
+            return backend
+    return NO_GL
+
+
+def renderer_name(backend: str) -> str:
+    """How a data set's metadata names what rendered it."""
+    return "raycast" if backend == NO_GL else f"gl-{backend}"
+
+
+def oversampling(height: int, width: int) -> int:
+    """Rendered pixels per picture pixel and side: small pictures need them to show moves of less than a pixel."""
+    return max(1, min(4, round(256 / max(height, width))))
+
+
+class GLPainter:
+    """Renders one model's head camera with MuJoCo's OpenGL renderer, oversampled and averaged."""
+
+    def __init__(self, model, size: tuple[int, int]):
+        import mujoco
+
+        self.name = renderer_name(os.environ.get("MUJOCO_GL", "default"))
+        self.size = size
+        factor = oversampling(*size)
+        height, width = size[0] * factor, size[1] * factor
+        model.vis.quality.offsamples = 0 if factor > 1 else MULTISAMPLES
+        model.vis.global_.offheight, model.vis.global_.offwidth = height, width  # no larger buffers than needed
+        self._renderer = mujoco.Renderer(model, height, width, max_geom=400)
+
+    def __call__(self, data) -> np.ndarray:
+        import cv2
+
+        self._renderer.update_scene(data, CAMERA)
+        image = self._renderer.render()
+        if image.shape[:2] == self.size:
+            return image
+        return cv2.resize(image, self.size[::-1], interpolation=cv2.INTER_AREA)
+
+    def close(self) -> None:
+        self._renderer.close()
+
+
+def make_painter(model, size: tuple[int, int]) -> Painter:
+    """OpenGL where this process was started with a MUJOCO_GL that works without a display, else the ray caster.
+
+    MuJoCo chose its backend when it was imported: it is too late to probe here, and a wrong guess would fail.
+    """
+    if os.environ.get("MUJOCO_GL") in HEADLESS:
+        return GLPainter(model, size)
+    from genie_datasets.tabletop.raycast import RayPainter
+
+    return RayPainter(model, size)

@@ -1,0 +1,51 @@
+"""Procedural surfaces, as PNG bytes: no image file to ship or to license."""
+
+import numpy as np
+
+PATTERNS = ("plain", "speckle", "wood", "check", "cloth")
+
+
+def _noise(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
+    """Smooth noise (size,size) in -1..1 that repeats without a seam."""
+    grid = rng.uniform(-1, 1, (cells, cells))
+    at = np.arange(size) * cells / size
+    low, part = np.floor(at).astype(int), at - np.floor(at)
+    part = part * part * (3 - 2 * part)
+    high = (low + 1) % cells
+    rows = grid[low] * (1 - part)[:, None] + grid[high] * part[:, None]
+    return rows[:, low] * (1 - part) + rows[:, high] * part
+
+
+def surface(
+    pattern: str, colour: tuple[float, float, float], contrast: float, seed: int, size: int = 128
+) -> np.ndarray:
+    """A square texture (size,size,3) uint8 of one of PATTERNS around `colour` (0..1)."""
+    rng = np.random.default_rng(seed)
+    grain = rng.normal(0, 0.25, (size, size))
+    match pattern:
+        case "plain":
+            field = 0.5 * _noise(rng, size, 4) + 0.3 * grain
+        case "speckle":
+            field = 1.2 * grain + 2.0 * (rng.random((size, size)) < 0.02)
+        case "wood":
+            rings = np.arange(size)[:, None] / size * 10 + 1.3 * _noise(rng, size, 3)
+            field = np.sin(2 * np.pi * rings) * 0.7 + _noise(rng, size, 16) * 0.3 + 0.4 * grain
+        case "check":
+            step = size // 8
+            field = (
+                (((np.arange(size)[:, None] // step) + (np.arange(size)[None] // step)) % 2) * 1.6 - 0.8 + 0.3 * grain
+            )
+        case "cloth":
+            weave = np.sin(np.arange(size) * 2 * np.pi * 16 / size)
+            field = 0.5 * (weave[:, None] + weave[None]) + 0.5 * _noise(rng, size, 8) + 0.3 * grain
+        case _:
+            raise ValueError(f"no texture pattern {pattern!r}")
+    image = np.asarray(colour)[None, None] * (1 + contrast * field[..., None])
+    return (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
+
+
+def png_bytes(image: np.ndarray) -> bytes:
+    """PNG file content of an RGB image (H,W,3) uint8."""
+    import cv2
+
+    return cv2.imencode(".png", image[..., ::-1])[1].tobytes()

@@ -1,0 +1,118 @@
+"""A simulation worker: `python -m genie_datasets.tabletop.worker`, jobs in by stdin, episodes out by stdout.
+
+A process of its own rather than multiprocessing: its environment (renderer, one BLAS thread) is set before anything is
+imported; it never imports TensorFlow, which ends in a segmentation fault beside Mesa's OpenGL; and callers need no
+`if __name__ == "__main__"`.
+"""
+
+import pickle
+import signal
+import struct
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import IO
+
+import numpy as np
+
+JPEG_QUALITY = 95
+SCENES_KEPT = 24  # compiled scenes and GL contexts kept by a worker
+
+
+@dataclass(frozen=True)
+class Job:
+    """One episode to make."""
+
+    index: int
+    split: str
+    family: str
+    scene: int
+    seed: int
+    size: tuple[int, int]
+
+
+@dataclass
+class EncodedEpisode:
+    """What travels from a worker to the writer: an Episode with its frames as JPEG."""
+
+    jpegs: list[bytes]
+    action: np.ndarray
+    position: np.ndarray
+    rotation: np.ndarray
+    image: np.ndarray
+    gripper: np.ndarray
+    objects: np.ndarray
+    commanded: np.ndarray
+    instruction: str
+    skill: str
+    success: bool
+    scene: int
+    seed: int
+    family: str
+    renderer: str
+
+
+def encode(episode) -> EncodedEpisode:
+    """Frames become JPEG of quality 95 without chroma subsampling, so that small hands keep their colour."""
+    import simplejpeg
+
+    jpegs = [
+        simplejpeg.encode_jpeg(
+            np.ascontiguousarray(frame), quality=JPEG_QUALITY, colorspace="RGB", colorsubsampling="444"
+        )
+        for frame in episode.frames
+    ]
+    names = [name for name in EncodedEpisode.__dataclass_fields__ if name != "jpegs"]
+    return EncodedEpisode(jpegs, **{name: getattr(episode, name) for name in names})
+
+
+@lru_cache(maxsize=SCENES_KEPT)
+def _simulator(family: str, scene: int, size: tuple[int, int]):
+    from genie_datasets.tabletop.episode import make_simulator
+    from genie_datasets.tabletop.render import make_painter
+
+    return make_simulator(family, scene, lambda model: make_painter(model, size))
+
+
+def run(job: Job) -> EncodedEpisode:
+    """Simulates, renders and encodes one episode in this process."""
+    return encode(_simulator(job.family, job.scene, job.size).rollout(job.seed, job.size))
+
+
+def send(stream: IO[bytes], value: object) -> None:
+    """Writes one pickled message, length first."""
+    payload = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+    stream.write(struct.pack("<Q", len(payload)))
+    stream.write(payload)
+    stream.flush()
+
+
+def receive(stream: IO[bytes]) -> object:
+    """Reads one message; EOFError at the end of the stream."""
+    header = stream.read(8)
+    if len(header) < 8:
+        raise EOFError
+    (length,) = struct.unpack("<Q", header)
+    payload = stream.read(length)
+    if len(payload) < length:
+        raise EOFError
+    return pickle.loads(payload)
+
+
+def main() -> int:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which closes the pipe
+    inbox, outbox = sys.stdin.buffer, sys.stdout.buffer
+    sys.stdout = sys.stderr  # what libraries print must not fall between the messages
+    while True:
+        try:
+            job = receive(inbox)
+        except EOFError:
+            return 0
+        send(outbox, run(job))  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    # Pickled classes must come from the importable module, not from __main__.
+    from genie_datasets.tabletop import worker
+
+    sys.exit(worker.main())

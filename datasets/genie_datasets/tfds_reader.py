@@ -1,0 +1,192 @@
+"""The reference path: `tfds.builder_from_directory` and `rlds.transformations`, the same frames as the index gives.
+
+It opens whatever TFDS opens (gs:// too) and is what the tests hold the index path against. It reads in order: asking
+for an episode before the last one starts again from the beginning. For training, build a frame cache from it.
+"""
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+
+from genie_datasets.decode import image_size, jpeg_ratio
+from genie_datasets.errors import UserError
+from genie_datasets.fit import fit_frames
+from genie_datasets.registry import DEFAULT_HZ, known_hz, warn
+from genie_datasets.reverb_stand_in import import_rlds
+from genie_datasets.schema import find_image_key, find_instruction_key, read_schema
+from genie_datasets.split import Size, Source, Split, frame_ids
+
+
+def import_tensorflow():
+    """TensorFlow, told to leave the GPU to torch."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow as tf
+
+    tf.config.set_visible_devices([], "GPU")
+    return tf
+
+
+class TfdsSplit(Split):
+    def __init__(self, builder, name: str, image_key: str, instruction_key: str | None, hz: float):
+        self._builder, self.name = builder, name
+        self._image_key = image_key.split("/")[1:]
+        self._instruction_key = instruction_key and instruction_key.split("/")[1:]
+        info = builder.info.splits[name]
+        self.fingerprint = f"tfds-{builder.info.full_name}-{name}-{image_key}-{info.num_bytes}-{info.shard_lengths}"
+        self._instructions: list[str] = []
+        self.num_frames = self._count()
+        self.hz = np.full(len(self.num_frames), hz)
+        self._next, self._stream = 0, iter(())
+        self._last: tuple[int, list[bytes]] = (-1, [])
+
+    def encoded_episodes(self):
+        """tf.data of RLDS episodes in file order, images as the stored bytes: nothing is decoded that is not asked."""
+        import tensorflow_datasets as tfds
+
+        skip = tfds.decode.SkipDecoding()
+        for key in reversed(self._image_key):
+            skip = {key: skip}
+        return self._episodes({"steps": skip})
+
+    def decoded_episodes(self):
+        """The same as TFDS gives it by default, every image decoded: what the loading benchmark compares with."""
+        return self._episodes(None)
+
+    def _episodes(self, decoders):
+        import tensorflow_datasets as tfds
+
+        in_order = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+        return self._builder.as_dataset(split=self.name, decoders=decoders, read_config=in_order, shuffle_files=False)
+
+    def image_of(self, step: dict):
+        """The camera's image among the features of one step."""
+        return _get(step, self._image_key)
+
+    def _count(self) -> np.ndarray:
+        rlds = import_rlds()
+        counts = []
+        for episode in self.encoded_episodes():
+            counts.append(int(rlds.transformations.episode_length(episode["steps"])))
+            first = next(iter(episode["steps"].take(1)))
+            self._instructions.append(_text(_get(first, self._instruction_key)) if self._instruction_key else "")
+        return np.array(counts, np.int64)
+
+    def _images(self, episode: int) -> list[bytes]:
+        if self._last[0] != episode:
+            if episode < self._next or self._next == 0:
+                self._next, self._stream = 0, iter(self.encoded_episodes())
+            while self._next <= episode:
+                steps = next(self._stream)["steps"]
+                self._next += 1
+            images = self._encoded_images(steps)
+            self._last = (episode, [image.numpy() for image in images])
+        return self._last[1]
+
+    def _encoded_images(self, steps):
+        # rlds divides by the size of a step to choose its own batches, and a step of texts has size 0
+        steps_at_once = 1
+        return import_rlds().transformations.map_steps(steps, self.image_of, steps_at_once)
+
+    def frames(
+        self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
+    ) -> np.ndarray:
+        tf = import_tensorflow()
+        images = self._images(episode)
+        ratio = self._ratio(images[0], size)
+        try:
+            frames = np.stack([decode(images[i], ratio).numpy() for i in frame_ids(ids, self.num_frames[episode])])
+        except tf.errors.InvalidArgumentError as error:
+            raise UserError(
+                f"episode {episode} of split '{self.name}' of {self._builder.data_path} has a damaged image "
+                f"({str(error).splitlines()[0][:80]}): download its shard again"
+            ) from None
+        return frames if size is None else fit_frames(frames, size, mode)
+
+    def instruction(self, episode: int) -> str:
+        return self._instructions[episode]
+
+    def episode_name(self, episode: int) -> str:
+        return f"{self.name}#{episode}"
+
+    def _ratio(self, image: bytes, size: Size | None) -> int:
+        return 1 if size is None else jpeg_ratio(*image_size(image), size)
+
+    def clips(
+        self, clip_length: int, shift: int, gap_frames: int, size: Size, repeat: bool = False
+    ) -> Iterator[np.ndarray]:
+        """Windows by `rlds.transformations.batch` on the encoded images, decoded after: (T, H, W, 3) uint8."""
+        tf, rlds = import_tensorflow(), import_rlds()
+
+        def windows(episode):
+            images = self._encoded_images(episode["steps"])
+            return rlds.transformations.batch(images, clip_length, shift, gap_frames, drop_remainder=True)
+
+        ratio = self._ratio(self._images(0)[0], size)
+
+        def decode_window(images):
+            spec = tf.TensorSpec((None, None, 3), tf.uint8)
+            return tf.map_fn(lambda image: decode(image, ratio), images, fn_output_signature=spec)
+
+        parallel = tf.data.AUTOTUNE
+        stream = self.encoded_episodes().repeat(None if repeat else 1)
+        stream = stream.flat_map(windows).map(decode_window, num_parallel_calls=parallel)
+        for window in stream.prefetch(parallel):
+            yield fit_frames(window.numpy(), size)
+
+
+def decode(image, ratio: int = 1):
+    """Encoded bytes -> (H, W, 3) uint8 in TensorFlow, with the accurate DCT that other decoders use.
+
+    ratio: by how much a JPEG is shrunk while it is decoded.
+    """
+    import tensorflow as tf
+
+    is_png = tf.strings.substr(image, 0, 4) == b"\x89PNG"
+    return tf.cond(
+        is_png,
+        lambda: tf.io.decode_png(image, channels=3),
+        lambda: tf.io.decode_jpeg(image, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE"),
+    )
+
+
+def open_tfds(folder: str, hz: float | None, image_key: str | None) -> Source:
+    """folder: a path or gs:// address of the folder with features.json; raises UserError when TFDS cannot read it."""
+    tf = import_tensorflow()
+    import tensorflow_datasets as tfds
+
+    try:
+        with tf.io.gfile.GFile(f"{folder}/features.json") as file:
+            text = file.read()
+        builder = tfds.builder_from_directory(folder)
+    except Exception as error:  # TFDS, protobuf and the file systems each raise their own kinds
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise UserError(f"TFDS cannot open {folder} ({reason}): give the folder that holds features.json") from None
+    schema = read_schema(text, f"{folder}/features.json")
+    key = find_image_key(schema, image_key, folder)
+    rate = hz or known_hz(builder.name)
+    if rate is None:
+        rate = DEFAULT_HZ
+        warn(f"the control rate of '{builder.name}' is not known: taking {rate:g} Hz; say --hz if that is wrong")
+    names = sorted(builder.info.splits, key=lambda name: (name != "train", name))
+    try:
+        splits: dict[str, Split] = {
+            name: TfdsSplit(builder, name, key, find_instruction_key(schema), rate) for name in names
+        }
+    except tf.errors.OpError as error:
+        reason = str(error).splitlines()[0][:120]
+        raise UserError(f"TFDS cannot read {folder} ({reason}): download its shards again") from None
+    return Source(builder.name, folder, "rlds", splits, "+".join(split.fingerprint for split in splits.values()))
+
+
+def _get(step: dict, keys: list[str]):
+    for key in keys:
+        step = step[key]
+    return step
+
+
+def _text(value) -> str:
+    value = value.numpy()
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return bytes(int(code) for code in np.ravel(value) if 0 < code < 256).decode(errors="replace")

@@ -1,0 +1,65 @@
+"""TFRecord framing, read without TensorFlow.
+
+record = length (u64 LE) | masked crc32c of the length (u32) | data | masked crc32c of the data (u32)
+
+The checksum of the length is verified: it is what tells a damaged or foreign file from a good one. That of the data
+is not: it would cost more than the rest of the walk, and a damaged image shows itself when it is decoded.
+"""
+
+import struct
+from collections.abc import Iterator
+
+HEADER = 12
+FOOTER = 4
+
+
+class DamagedRecord(ValueError):
+    """The framing or the protocol buffer does not parse; the message says where."""
+
+
+def _crc_table() -> list[int]:
+    table = []
+    for byte in range(256):
+        crc = byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+        table.append(crc)
+    return table
+
+
+_TABLE = _crc_table()
+
+
+def masked_crc32c(data: bytes) -> int:
+    """CRC-32C (Castagnoli) of `data`, rotated and offset as TFRecord stores it."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = (crc >> 8) ^ _TABLE[(crc ^ byte) & 0xFF]
+    crc ^= 0xFFFFFFFF
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def record_spans(buffer: bytes) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of each record's data in a whole shard; raises DamagedRecord."""
+    size = len(buffer)
+    at = 0
+    while at < size:
+        if size - at < HEADER:
+            raise DamagedRecord(f"is cut off at byte {size}")
+        head = buffer[at : at + 8]
+        (length,) = struct.unpack("<Q", head)
+        (crc,) = struct.unpack("<I", buffer[at + 8 : at + HEADER])
+        if crc != masked_crc32c(head):
+            raise DamagedRecord(f"is not a TFRecord at byte {at} (the checksum of the record's length is wrong)")
+        start = at + HEADER
+        at = start + length + FOOTER
+        if at > size:
+            raise DamagedRecord(f"is cut off at byte {size}: its last record needs {at - size} bytes more")
+        yield start, start + length
+
+
+def frame_record(data: bytes, check_data: bool = True) -> bytes:
+    """The bytes of one record around `data`: the inverse of `record_spans`, for small files and tests."""
+    head = struct.pack("<Q", len(data))
+    crc = masked_crc32c(data) if check_data else 0
+    return head + struct.pack("<I", masked_crc32c(head)) + data + struct.pack("<I", crc)

@@ -1,0 +1,82 @@
+"""The report's findings in plain words: the first line, and the answer to the question of the suite."""
+
+from typing import Any
+
+from genie_eval.metric import Metric
+from genie_eval.verdicts import FEW, MARKS
+
+QUESTION = "Does the same latent action mean the same motion in every trajectory?"
+BASELINE_WORDS = {
+    "pca_kmeans": "k-means of frame differences (pca_kmeans)",
+    "flow_kmeans": "k-means of optical flow (flow_kmeans)",
+}
+
+
+def first_line(metrics: dict[str, Metric]) -> str:
+    """How the model stands against baselines that learn nothing."""
+    suffix = "" if metrics["grounding_r2"].value is not None else "_flow"
+    grounding = metrics[f"grounding{suffix}_r2"]
+    against = grounding.more.get("against") or {}
+    if grounding.skill is None or not against:
+        return "The model could not be held against the learning-free baselines: " + grounding.reason + "."
+    behind = {name: row for name, row in against.items() if row["difference"] <= 0}
+    unsure = {name: row for name, row in against.items() if row["difference"] > 0 and row["p"] > 0.01}
+    motion = "motion" if not suffix else "optical flow"
+    own = f"grounding skill {grounding.skill:.2f}"
+    if behind:
+        text = f"This model LOSES to {_list(behind)}, which learns nothing: its codes tell less of the {motion}"
+    elif unsure:
+        text = f"This model is not surely better than {_list(unsure)}, which learns nothing"
+    else:
+        return f"This model's codes tell more of the {motion} than {_list(against)}, which learn nothing ({own})."
+    return f"{text} ({own})."
+
+
+def _list(rows: dict[str, Any]) -> str:
+    return " and ".join(
+        f"{BASELINE_WORDS.get(name, name)} [skill {row['skill']:.2f}, p = {row['p']:.2g}]" for name, row in rows.items()
+    )
+
+
+def consistency_answer(metrics: dict[str, Metric]) -> tuple[str, str]:
+    """(one word or two, the sentence that explains them) for QUESTION."""
+    ctc, grounding = metrics["ctc"], metrics["grounding_r2"]
+    if ctc.verdict == "not run" and ctc.value is None:
+        flow = metrics.get("ctc_flow")
+        if flow is None or flow.value is None:
+            return "Not known", f"{_capital(ctc.reason)}."
+        return (
+            "Not known",
+            f"{_capital(ctc.reason)}. Judged on optical flow instead, codes keep {_share(flow)} of what they mean "
+            "inside one trajectory in all the others: a hint, not an answer.",
+        )
+    few = "" if (ctc.n_trajectories or 0) >= FEW else f" This is exploratory: only {ctc.n_trajectories} trajectories."
+    if ctc.value is None or ctc.ci95 is None:
+        return "No", f"The codes have no reliable relation to motion, not even inside one trajectory.{few}"
+    mark = MARKS["ctc"]
+    kept = f"Of the motion that a code reliably means inside one trajectory, it means {_share(ctc)} in all of them"
+    told = ""
+    if grounding.skill is not None:
+        told = f". Its codes tell {max(grounding.skill, 0):.0%} of what {_many(metrics)} could tell of the motion"
+    weak = grounding.skill is not None and grounding.skill < MARKS["grounding_r2"].bad
+    if ctc.value >= mark.good and ctc.ci95[0] >= (mark.low or 0):
+        word = "Yes, but they mean little" if weak else "Yes"
+    elif ctc.ci95[1] < mark.bad:
+        word = "No"
+    else:
+        word = "In part"
+    return word, f"{kept}{told}.{few}"
+
+
+def _many(metrics: dict[str, Metric]) -> str:
+    return f"{metrics['codebook_perplexity'].more.get('num_codes', 'as many')} codes"
+
+
+def _share(metric: Metric) -> str:
+    assert metric.value is not None
+    low, high = (metric.value, metric.value) if metric.ci95 is None else metric.ci95
+    return f"{metric.value:.0%} [{low:.0%}, {high:.0%}]"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

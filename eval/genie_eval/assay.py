@@ -1,0 +1,107 @@
+"""One motion, prepared once; then any set of codes is judged against it through the same code path."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from genie_eval.code_sums import code_sums
+from genie_eval.consistency import across_trajectories, consistency, first_forgetful_lag, pad, pair_sums
+from genie_eval.grounding import held_out_r2
+from genie_eval.motion import residual_motion, zscore
+from genie_eval.resampling import DRAWS, SWAPS, bootstrap_weights, interval, swap_null
+from genie_eval.transitions import Transitions
+
+ABOVE_ZERO = 1e-6  # of z-scored motion squared; rounding is not a relation
+Codes = Int[np.ndarray, " M"]
+
+
+@dataclass(frozen=True)
+class CtcReading:
+    """X, W, their ratio (None where it has no meaning, and why), and the same for each code."""
+
+    value: float | None
+    ci95: Float[np.ndarray, " 2"] | None
+    across: float
+    within: float
+    within_ci95: Float[np.ndarray, " 2"]
+    code_values: list[float | None]
+    code_ci95: list[Float[np.ndarray, " 2"] | None]
+    lag: int | None
+    reason: str
+
+
+class MotionAssay:
+    """`table.motions[motion]` z-scored (for grounding) and residual (for consistency), with bootstrap weights.
+
+    The caller has asked `table.why_unusable(motion)` before.
+    """
+
+    def __init__(self, table: Transitions, motion: str, num_codes: int, draws: int = DRAWS, seed: int = 0):
+        self.table, self.motion, self.num_codes, self.seed = table, motion, num_codes, seed
+        self.values = table.motions[motion]
+        self.scored = zscore(self.values)
+        self.weights = bootstrap_weights(table.num_trajectories, draws, seed)
+
+    @cached_property
+    def residual(self) -> Float[np.ndarray, "M D"]:
+        return residual_motion(self.values, self.table.trajectory, self.table.phase)
+
+    @cached_property
+    def lag(self) -> int | None:
+        return first_forgetful_lag(*pad(self.residual, self.table.trajectory))
+
+    def r2(self, codes: Codes) -> float:
+        return float(held_out_r2(code_sums(codes, self.scored, self.table.trajectory, self.num_codes))[0])
+
+    def r2_draws(self, codes: Codes) -> Float[np.ndarray, " R"]:
+        return held_out_r2(code_sums(codes, self.scored, self.table.trajectory, self.num_codes), self.weights)
+
+    def r2_swap_null(self, codes: Codes, swaps: int = SWAPS) -> Float[np.ndarray, " R"]:
+        return swap_null(self.r2, codes, self.table.starts, swaps, self.seed)
+
+    def across(self, codes: Codes) -> float:
+        """X alone: the part of CTC that has a value for any codes."""
+        return float(across_trajectories(code_sums(codes, self.residual, self.table.trajectory, self.num_codes))[0][0])
+
+    def across_swap_null(self, codes: Codes, swaps: int = SWAPS) -> Float[np.ndarray, " R"]:
+        return swap_null(self.across, codes, self.table.starts, swaps, self.seed)
+
+    def ctc(self, codes: Codes) -> CtcReading:
+        pairs = pair_sums(codes, self.residual, self.table.trajectory, self.num_codes, self.lag)
+        once, drawn = consistency(pairs), consistency(pairs, self.weights)
+        within, across = float(once.within[0]), float(once.across[0])
+        within_ci = interval(drawn.within)
+        defined = np.isfinite(within) and within_ci[0] > ABOVE_ZERO
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ci = interval(drawn.across / drawn.within) if defined else None
+            by_code, code_draws = once.code_across[0] / once.code_within[0], drawn.code_across / drawn.code_within
+        code_within_ci = interval(drawn.code_within)
+        code_ok = (code_within_ci[0] > ABOVE_ZERO) & defined
+        code_ci = interval(code_draws)
+        return CtcReading(
+            value=across / within if defined else None,
+            ci95=ci,
+            across=across,
+            within=within,
+            within_ci95=within_ci,
+            code_values=[float(v) if ok else None for v, ok in zip(by_code, code_ok, strict=True)],
+            code_ci95=[code_ci[:, k] if ok else None for k, ok in enumerate(code_ok)],
+            lag=pairs.lag,
+            reason="" if defined else self._why_undefined(within, within_ci[0]),
+        )
+
+    def ctc_value(self, codes: Codes) -> float | None:
+        """CTC without intervals; None where W is not above 0 even as a point."""
+        once = consistency(pair_sums(codes, self.residual, self.table.trajectory, self.num_codes, self.lag))
+        if not once.within[0] > ABOVE_ZERO:
+            return None
+        return float(once.across[0] / once.within[0])
+
+    def _why_undefined(self, within: float, low: float) -> str:
+        if self.lag is None:
+            return "trajectories end before their motion has forgotten itself (autocorrelation below .1)"
+        if not np.isfinite(within):
+            return f"no code occurs twice in a trajectory {self.lag} or more steps apart"
+        return f"no code-motion relation even inside a trajectory: W = {within:.3f}, its interval begins at {low:.3f}"

@@ -1,0 +1,171 @@
+"""Figures made of numbers: what each code moves, how codes are used, and the ladder."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from genie_eval.code_sums import code_sums
+from genie_eval.codebook import usage
+from genie_eval.naming import code_means
+from genie_eval.resampling import bootstrap_weights
+from genie_eval.style import GOOD, GREY, INK, MODEL, RULE, code_colour, figure
+from genie_eval.transitions import Transitions
+
+Codes = Int[np.ndarray, " M"]
+LEAST = 2  # transitions a trajectory needs of a code for an arrow of its own
+MAX_PANELS = 16
+ELLIPSE = 2.4477  # radius in SDs of the 95 % region of a 2-D normal
+
+
+def motion_quiver(path: Path, table: Transitions, codes: Codes, cards: list[dict[str, Any]], draws: int) -> str:
+    """One panel a code: a thin arrow for each trajectory's mean motion, a thick one for the mean of all."""
+    motion, x, y, third, words = plane(table)
+    values = table.motions[motion]
+    mean, drawn = code_means(table, values, codes, len(cards), bootstrap_weights(table.num_trajectories, draws))
+    sums = code_sums(codes, values, table.trajectory, len(cards))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        own = sums.total / sums.count[..., None]  # (I, K, D)
+    shown = sorted(sorted(range(len(cards)), key=lambda k: -cards[k]["share"])[:MAX_PANELS])
+    reach = max(float(np.nanquantile(np.abs(own[sums.count >= LEAST]), 0.97)), 1e-9)
+    columns = min(4, len(shown))
+    rows = -(-len(shown) // columns)
+    with figure(path, 2.35 * columns, 2.5 * rows + 0.3, nrows=rows, ncols=columns, squeeze=False) as (fig, axes):
+        for axis in axes.flat[len(shown) :]:
+            axis.set_axis_off()
+        for axis, k in zip(axes.flat, shown, strict=False):
+            _panel(axis, own[sums.count[:, k] >= LEAST, k], mean[k], drawn[:, k], x, y, third, reach, code_colour(k))
+            axis.set_title(
+                f"code {k}: {cards[k]['name']}\n{cards[k]['share']:.0%} of transitions", color=code_colour(k)
+            )
+        fig.supxlabel(words["x"], fontsize=9)
+        fig.supylabel(words["y"], fontsize=9)
+    bars = f" The bar on the right is {words['third']}, its whisker the 95 % interval." if third is not None else ""
+    return (
+        f"What each code really moves: {words['what']}. One thin arrow for each trajectory (its mean over the code's "
+        f"transitions), one thick arrow for the mean of all, with the 95 % region of that mean. Thin arrows that agree "
+        f"mean the code says the same in every trajectory.{bars}"
+    )
+
+
+def plane(table: Transitions) -> tuple[str, tuple[int, float], tuple[int, float], int | None, dict[str, str]]:
+    """Which motion to draw: (name, (dimension, sign) to the right, the same upwards, third dimension, words)."""
+    if table.why_unusable("base") is None:
+        return (
+            "base", (1, -1.0), (0, 1.0), 2,
+            {
+                "what": "end-effector motion in one step, seen from above, in mm",
+                "x": "to the robot's right →   (mm)", "y": "away from the robot →   (mm)",
+                "third": "vertical motion (up is up) on the same scale",
+            },
+        )  # fmt: skip
+    return (
+        "flow", (0, 1.0), (1, -1.0), None,
+        {
+            "what": "mean optical flow of the moving pixels in one step, in % of the image (there is no true motion)",
+            "x": "right →   (% of the width)", "y": "up →   (% of the height)",
+        },
+    )  # fmt: skip
+
+
+def _panel(axis, own, mean, drawn, x, y, third, reach, colour) -> None:
+    from matplotlib.patches import Ellipse
+
+    axis.axhline(0, color=RULE, lw=0.7)
+    axis.axvline(0, color=RULE, lw=0.7)
+    (dx, sx), (dy, sy) = x, y
+    unit = 1000.0 if third is not None else 100.0
+    for motion in own:
+        axis.plot([0, unit * sx * motion[dx]], [0, unit * sy * motion[dy]], color=colour, lw=0.5, alpha=0.3)
+    axis.scatter(unit * sx * own[:, dx], unit * sy * own[:, dy], s=4, color=colour, alpha=0.35, lw=0)
+    if np.isfinite(mean).all():
+        tip = unit * np.array([sx * mean[dx], sy * mean[dy]])
+        axis.annotate(
+            "", tip, (0, 0),
+            arrowprops={"arrowstyle": "-|>", "lw": 2.2, "color": INK, "shrinkA": 0, "shrinkB": 0}, zorder=4,
+        )  # fmt: skip
+        cloud = unit * np.stack([sx * drawn[:, dx], sy * drawn[:, dy]])
+        cloud = cloud[:, np.isfinite(cloud).all(axis=0)]
+        spread, axes = np.linalg.eigh(np.cov(cloud))
+        width, height = 2 * ELLIPSE * np.sqrt(np.maximum(spread, 0))
+        angle = np.degrees(np.arctan2(axes[1, 0], axes[0, 0]))
+        axis.add_patch(Ellipse(tip, width, height, angle=angle, fc="none", ec=INK, lw=1.0, zorder=5))
+    limit = unit * reach * 1.08
+    axis.set_xlim(-limit, limit * (1.3 if third is not None else 1))
+    axis.set_ylim(-limit, limit)
+    axis.set_aspect("equal")
+    if third is not None and np.isfinite(mean).all():
+        place, (low, high) = 1.16 * limit, np.nanquantile(unit * drawn[:, third], [0.025, 0.975])
+        axis.plot([1.02 * limit, 1.3 * limit], [0, 0], color=GREY, lw=0.7)
+        axis.bar(place, unit * mean[third], width=0.13 * limit, color=colour)
+        axis.plot([place, place], [low, high], color=INK, lw=1.2)
+        axis.text(place, -0.97 * limit, "z", ha="center", fontsize=8, color=GREY)
+
+
+def code_usage(path: Path, table: Transitions, codes: Codes, cards: list[dict[str, Any]]) -> str:
+    """Bars of the codes' shares above a heat map of the shares in every trajectory."""
+    count = usage(codes, table.trajectory, len(cards))
+    share = count / count.sum(axis=1, keepdims=True)
+    order = np.argsort(share.argmax(axis=1), kind="stable")  # trajectories with the same favourite code together
+    wide = 0.42 * len(cards) + 2.6
+    with figure(path, max(wide, 5.2), 4.6, nrows=2, ncols=1, height_ratios=[1, 1.7], sharex=True) as (fig, axes):
+        top, heat = axes
+        shares = [card["share"] for card in cards]
+        top.bar(range(len(cards)), shares, color=[code_colour(k) for k in range(len(cards))], width=0.75)
+        for k, s in enumerate(shares):
+            top.text(k, s, f"{s:.0%}", ha="center", va="bottom", fontsize=8)
+        top.axhline(1 / len(cards), color=GREY, lw=0.8, ls=":")
+        top.text(len(cards) - 0.45, 1 / len(cards), "all alike", fontsize=7.5, color=GREY, va="center")
+        top.set_ylabel("share of\ntransitions")
+        top.set_ylim(0, max(shares) * 1.25)
+        image = heat.imshow(
+            share[order], aspect="auto", cmap="Blues", vmin=0, vmax=max(0.5, np.quantile(share, 0.99)),
+            interpolation="nearest",
+        )  # fmt: skip
+        heat.set_ylabel(f"{len(share)} trajectories,\nby favourite code")
+        heat.set_yticks([])
+        heat.set_xticks(range(len(cards)), [f"{k}" for k in range(len(cards))])
+        heat.set_xlabel("code")
+        fig.colorbar(image, ax=heat, label="share within\nthe trajectory", shrink=0.85)
+    return (
+        "How the codes are used. Above: each code's share of all transitions. Below: one line for each trajectory; a "
+        "column that is dark in a few lines and white elsewhere is a code that belongs to a few trajectories."
+    )
+
+
+def ladder_chart(path: Path, rows: list[dict[str, Any]], suffix: str) -> str:
+    """Grounding skill and CTC of every row of the ladder, with 95 % intervals."""
+    kept = [row for row in rows if row.get(f"grounding{suffix}_skill") is not None]
+    order = sorted(kept, key=lambda row: row[f"grounding{suffix}_skill"])
+    with figure(path, 8.2, 0.3 * len(order) + 1.1, nrows=1, ncols=2, sharey=True, width_ratios=[1.35, 1]) as (_, axes):
+        for axis, metric, title, mark in (
+            (axes[0], f"grounding{suffix}_skill", "grounding skill", 0.6),
+            (axes[1], f"ctc{suffix}", "cross-trajectory consistency (CTC)", 0.8),
+        ):
+            axis.axvline(0, color=RULE, lw=1)
+            axis.axvline(1, color=RULE, lw=1)
+            axis.axvline(mark, color=GOOD, lw=0.9, ls=":")
+            axis.text(mark, len(order) - 0.4, "pass", color=GOOD, fontsize=7.5, ha="center")
+            for place, row in enumerate(order):
+                own = row["name"] == "model"
+                colour = MODEL if own else GREY
+                if row[metric] is None:
+                    axis.text(0.02, place, "undefined", fontsize=7.5, color=GREY, va="center", style="italic")
+                    continue
+                low, high = row["ci95"][metric]
+                axis.plot([low, high], [place, place], color=colour, lw=2.6 if own else 1.6, solid_capstyle="butt")
+                axis.plot(row[metric], place, "o", color=colour, ms=6 if own else 4)
+            axis.set_title(title)
+            axis.set_ylim(-0.7, len(order) - 0.1)
+            axis.set_xlim(min(-0.15, axis.get_xlim()[0]), max(1.15, axis.get_xlim()[1]))
+        axes[0].set_yticks(range(len(order)), [row["name"].replace("_", " ") for row in order])
+        for label, row in zip(axes[0].get_yticklabels(), order, strict=True):
+            label.set_color(MODEL if row["name"] == "model" else INK)
+            label.set_fontweight("bold" if row["name"] == "model" else "normal")
+    what = "true motion" if not suffix else "optical flow (this source has no true motion)"
+    return (
+        f"The ladder, against {what}: the model between the best that its number of codes allows (oracle, 1) and codes "
+        "that mean nothing (0). flow, pca: baselines without learning. permuted per trajectory: consistent inside "
+        "every trajectory but not across them; its CTC must be 0. Undefined: no relation to motion inside a trajectory."
+    )

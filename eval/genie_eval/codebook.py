@@ -1,0 +1,50 @@
+"""`codebook_perplexity`: how many codes are in use, in effect; and whether single ones are dead or take everything."""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from genie_eval.metric import Metric
+from genie_eval.resampling import bootstrap_weights, interval
+from genie_eval.verdicts import DEAD_CODE, MAX_SHARE, judge
+
+
+def usage(codes: Int[np.ndarray, " M"], trajectory: Int[np.ndarray, " M"], num_codes: int) -> Float[np.ndarray, "I K"]:
+    """Transitions by trajectory and code."""
+    cell = trajectory * num_codes + codes
+    return np.bincount(cell, minlength=(int(trajectory[-1]) + 1) * num_codes).reshape(-1, num_codes).astype(float)
+
+
+def perplexity(count: Float[np.ndarray, "... K"]) -> np.ndarray:
+    """exp of the entropy of the codes' shares: 1 when one code is used, K when all are used alike."""
+    share = count / count.sum(axis=-1, keepdims=True)
+    return np.exp(-(share * np.log(np.where(share > 0, share, 1))).sum(axis=-1))
+
+
+def codebook_perplexity(
+    codes: Int[np.ndarray, " M"],
+    trajectory: Int[np.ndarray, " M"],
+    num_codes: int,
+    oracle: Int[np.ndarray, " M"] | None,
+    seed: int = 0,
+) -> Metric:
+    """null: one code for everything. oracle: the usage of k-means of the true motion, or all alike without one."""
+    count = usage(codes, trajectory, num_codes)
+    share = count.sum(axis=0) / count.sum()
+    ideal = num_codes if oracle is None else perplexity(usage(oracle, trajectory, num_codes).sum(axis=0))
+    ci = interval(perplexity(bootstrap_weights(len(count), seed=seed) @ count))
+    dead = np.flatnonzero(share < DEAD_CODE)
+    metric = Metric(
+        value=float(perplexity(count.sum(axis=0))), null=1.0, oracle=float(ideal), ci95=ci,
+        n_trajectories=len(count),
+        more={
+            "num_codes": num_codes, "dead_codes": dead, "max_share": share.max(),
+            "coverage": (count > 0).mean(axis=0),  # share of trajectories in which each code occurs
+            "trajectory_perplexity": float(perplexity(count).mean()),
+        },
+    )  # fmt: skip
+    also = []
+    if len(dead):
+        also.append(f"dead codes (under {DEAD_CODE:.0%}): {', '.join(map(str, dead))}")
+    if share.max() > MAX_SHARE:
+        also.append(f"code {share.argmax()} takes {share.max():.0%} of all transitions, more than {MAX_SHARE:.0%}")
+    return judge("codebook_perplexity", metric, metric.value or 0.0, (ci[0], ci[1]), also=also)

@@ -1,0 +1,150 @@
+"""Reads trajectories once: the model's codes, the true motion, and what the baselines need of the pixels."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from tqdm import tqdm
+
+from genie_datasets import frame_step
+from genie_datasets.errors import UserError
+from genie_eval.features import difference_features, flow_features
+from genie_eval.ladder import Features
+from genie_eval.transitions import Transitions
+
+if TYPE_CHECKING:
+    from genie_datasets import Split
+
+LEAST_FRAMES = 3  # two transitions: one says nothing about consistency inside a trajectory
+MAX_FRAMES = 512  # of one trajectory; more of the same episode adds cost and little evidence
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """An episode as the model sees it: these frames, `gap` seconds apart."""
+
+    episode: int
+    ids: Int[np.ndarray, " T"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is measured on real frames. trajectories[i] gave the rows of `table` with trajectory == i."""
+
+    trajectories: list[Trajectory]
+    table: Transitions
+    codes: Int[np.ndarray, " M"]
+    features: Features
+    skipped: int  # episodes too short to use
+
+
+def choose_trajectories(
+    split: "Split", gap: float | None, limit: int | None, seed: int
+) -> tuple[list[Trajectory], int]:
+    """At most `limit` episodes of a split, chosen at random, in their order; and how many are too short.
+
+    Raises:
+        UserError: no episode has three frames at this gap.
+    """
+    steps = [frame_step(gap, float(hz)) for hz in split.hz]
+    lengths = [int(-(-n // step)) for n, step in zip(split.num_frames, steps, strict=True)]
+    usable = np.array([e for e, n in enumerate(lengths) if n >= LEAST_FRAMES], dtype=np.int64)
+    if len(usable) == 0:
+        raise UserError(
+            f"split '{split.name}' has no episode of {LEAST_FRAMES} or more frames at a gap of {gap} s; "
+            "evaluate longer episodes"
+        )
+    if limit is not None and len(usable) > limit:
+        usable = np.sort(np.random.default_rng(seed).choice(usable, limit, replace=False))
+    chosen = [Trajectory(int(e), np.arange(min(lengths[e], MAX_FRAMES)) * steps[e]) for e in usable]
+    return chosen, split.num_episodes - sum(n >= LEAST_FRAMES for n in lengths)
+
+
+def read_frames(
+    split: "Split", trajectory: Trajectory, genie: Any, span: slice = slice(None)
+) -> UInt8[np.ndarray, "T H W 3"]:
+    ids = trajectory.ids[span]
+    return split.frames(trajectory.episode, ids, size=tuple(genie.config.image_size), mode=genie.config.fit)
+
+
+def collect(
+    genie: Any, split: "Split", gap: float | None, limit: int | None, seed: int, untrained: Any, progress: bool
+) -> Evidence:
+    """One pass over the evaluated split. `untrained`: a model of the same shape with random weights."""
+    trajectories, skipped = choose_trajectories(split, gap, limit, seed)
+    codes, embeddings = [], []
+
+    def infer(frames: UInt8[np.ndarray, "T H W 3"]) -> None:
+        codes.append(to_numpy(genie.infer_actions(frames[None]))[0])
+        embeddings.append(to_numpy(untrained.embed_actions(frames[None]))[0])
+
+    features, truths = _describe(genie, split, trajectories, "codes and motion", progress, infer)
+    lengths = [len(c) for c in codes]
+    table = Transitions(
+        trajectory=np.repeat(np.arange(len(codes)), lengths),
+        step=np.concatenate([np.arange(n) for n in lengths]),
+        motions=features.motions or {},
+        position=_positions(trajectories, truths),
+        scene=_scenes(truths, lengths),
+    )
+    features = dataclasses.replace(features, untrained=np.concatenate(embeddings))
+    return Evidence(trajectories, table, np.concatenate(codes).astype(np.int64), features, skipped)
+
+
+def collect_training(genie: Any, split: "Split", gap: float | None, limit: int, seed: int, progress: bool) -> Features:
+    """What the baselines are fitted on: the same descriptions of some training episodes."""
+    trajectories, _ = choose_trajectories(split, gap, limit, seed)
+    return _describe(genie, split, trajectories, "baselines (train)", progress)[0]
+
+
+def _describe(
+    genie: Any,
+    split: "Split",
+    trajectories: list[Trajectory],
+    label: str,
+    progress: bool,
+    visit: Callable[[np.ndarray], None] | None = None,
+) -> tuple[Features, list[Any]]:
+    """Features and truths of every trajectory; `visit` sees the frames too, so that they are decoded once."""
+    flows, cells, changes, truths = [], [], [], []
+    for trajectory in tqdm(trajectories, desc=label, unit="episode", disable=not progress):
+        frames = read_frames(split, trajectory, genie)
+        if visit is not None:
+            visit(frames)
+        flow, by_cell = flow_features(frames)
+        flows.append(flow)
+        cells.append(by_cell)
+        changes.append(difference_features(frames))
+        truths.append(split.truth(trajectory.episode))
+    motions = {**true_motions(trajectories, truths), "flow": np.concatenate(flows)}
+    return Features(np.concatenate(cells), np.concatenate(changes), motions=motions), truths
+
+
+def true_motions(trajectories: list[Trajectory], truths: list[Any]) -> dict[str, np.ndarray]:
+    """name -> (M, D) of the motions that every trajectory knows."""
+    if any(truth is None for truth in truths):
+        return {}
+    each = [truth.motion(t.ids) for t, truth in zip(trajectories, truths, strict=True)]
+    names = [name for name in each[0] if all(name in motion for motion in each)]
+    return {name: np.concatenate([motion[name] for motion in each]) for name in names}
+
+
+def _positions(trajectories: list[Trajectory], truths: list[Any]) -> np.ndarray | None:
+    if any(truth is None for truth in truths):
+        return None
+    return np.concatenate([truth.position[t.ids[:-1]] for t, truth in zip(trajectories, truths, strict=True)])
+
+
+def _scenes(truths: list[Any], lengths: list[int]) -> np.ndarray | None:
+    if any(truth is None or truth.scene is None for truth in truths):
+        return None
+    labels = np.unique([truth.scene for truth in truths], return_inverse=True)[1]  # seeds to 0, 1, 2 ...
+    return np.repeat(labels, lengths)
+
+
+def to_numpy(value: Any) -> np.ndarray:
+    """torch (any device) or numpy to numpy."""
+    return value if isinstance(value, np.ndarray) else value.detach().cpu().numpy()

@@ -1,0 +1,122 @@
+"""`ctc`, cross-trajectory consistency: of what a code reliably means INSIDE a trajectory, how much does it mean in ALL?
+
+X: mean product of the motions of two transitions with the same code in different trajectories,
+   minus the same mean whatever their codes.
+W: the same for two transitions of ONE trajectory, at least `lag` steps apart, minus the mean product at the same lags
+   whatever their codes (so that slow drift of the motion itself does not count).
+CTC = X / W. It has no value unless W is surely above 0: then the codes have no relation to motion to begin with.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from genie_eval.code_sums import CodeSums, code_sums
+
+ACF_GONE = 0.1  # the motion has forgotten itself at the first lag whose autocorrelation is below this
+MAX_LAGS = 128  # longer separations add cost and no information
+
+
+@dataclass(frozen=True)
+class PairSums:
+    """Products of motion within trajectories, by trajectory, lag and code; and the sums that X needs."""
+
+    sums: CodeSums
+    same: Float[np.ndarray, "I G K"]  # sums of products of same-code pairs
+    same_count: Float[np.ndarray, "I G K"]
+    every: Float[np.ndarray, "I G"]  # the same of all pairs
+    every_count: Float[np.ndarray, "I G"]
+    lag: int | None  # None: no trajectory is long enough
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """Each field for every row of weights (R,), or for every row and code (R, K)."""
+
+    across: np.ndarray  # X
+    within: np.ndarray  # W
+    code_across: np.ndarray
+    code_within: np.ndarray
+
+
+def pad(motion: Float[np.ndarray, "M D"], trajectory: Int[np.ndarray, " M"]) -> tuple[np.ndarray, np.ndarray]:
+    """(I, L, D) motion, each trajectory a row with zeros behind its end, and (I, L) where it is valid."""
+    length = np.bincount(trajectory)
+    valid = np.arange(length.max()) < length[:, None]
+    padded = np.zeros((*valid.shape, motion.shape[1]))
+    padded[valid] = motion
+    return padded, valid
+
+
+def first_forgetful_lag(motion: Float[np.ndarray, "I L D"], valid: np.ndarray) -> int | None:
+    """Smallest lag at which the pooled autocorrelation of motion is below .1; None if trajectories end before."""
+    variance = (motion**2).sum() / valid.sum()
+    for lag in range(1, motion.shape[1]):
+        pairs = valid[:, lag:].sum()  # padding is at the end, so the earlier partner is there too
+        if pairs == 0:
+            return None
+        if (motion[:, :-lag] * motion[:, lag:]).sum() / pairs < ACF_GONE * variance:
+            return lag
+    return None
+
+
+def pair_sums(
+    codes: Int[np.ndarray, " M"],
+    motion: Float[np.ndarray, "M D"],
+    trajectory: Int[np.ndarray, " M"],
+    num_codes: int,
+    lag: int | None = None,
+) -> PairSums:
+    """`motion` is residual motion (`genie_eval.motion.residual_motion`). The cost is linear in trajectories."""
+    padded, valid = pad(motion, trajectory)
+    labels = np.zeros(valid.shape, dtype=np.int64)
+    labels[valid] = codes
+    trajectories, longest = valid.shape
+    lag = first_forgetful_lag(padded, valid) if lag is None else lag
+    lags = [] if lag is None else range(lag, min(longest, lag + MAX_LAGS))
+
+    shape = (trajectories, len(lags))
+    same, same_count = np.zeros((*shape, num_codes)), np.zeros((*shape, num_codes))
+    every, every_count = np.zeros(shape), np.zeros(shape)
+    row = np.arange(trajectories)[:, None] * num_codes
+    cells = trajectories * num_codes
+    for g, gap in enumerate(lags):
+        product = (padded[:, :-gap] * padded[:, gap:]).sum(axis=2)
+        pair = valid[:, gap:]
+        every[:, g], every_count[:, g] = (product * pair).sum(axis=1), pair.sum(axis=1)
+        equal = pair & (labels[:, :-gap] == labels[:, gap:])
+        cell = (row + labels[:, gap:])[equal]
+        same[:, g] = np.bincount(cell, weights=product[equal], minlength=cells).reshape(-1, num_codes)
+        same_count[:, g] = np.bincount(cell, minlength=cells).reshape(-1, num_codes)
+    return PairSums(code_sums(codes, motion, trajectory, num_codes), same, same_count, every, every_count, lag)
+
+
+def across_trajectories(sums: CodeSums, weights: Float[np.ndarray, "R I"] | None = None) -> tuple[np.ndarray, ...]:
+    """X (R,) and X by code (R, K). Pairs of one trajectory with itself, or with its own copy, never count."""
+    weights = np.ones((1, len(sums.count))) if weights is None else weights
+    twice = weights**2
+    own = (sums.total**2).sum(axis=2)
+    top = (np.einsum("ri,ikd->rkd", weights, sums.total) ** 2).sum(axis=2) - twice @ own
+    bottom = (weights @ sums.count) ** 2 - twice @ sums.count**2
+    whole, number = sums.total.sum(axis=1), sums.count.sum(axis=1)
+    any_top = ((weights @ whole) ** 2).sum(axis=1) - twice @ (whole**2).sum(axis=1)
+    any_bottom = (weights @ number) ** 2 - twice @ number**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        any_code = any_top / any_bottom
+        return top.sum(axis=1) / bottom.sum(axis=1) - any_code, top / bottom - any_code[:, None]
+
+
+def consistency(pairs: PairSums, weights: Float[np.ndarray, "R I"] | None = None) -> Consistency:
+    """X and W, over all codes and for each, under each row of trajectory weights."""
+    across, code_across = across_trajectories(pairs.sums, weights)
+    weights = np.ones((1, len(pairs.every))) if weights is None else weights
+    draws, (trajectories, lags, codes) = len(weights), pairs.same.shape
+    same = (weights @ pairs.same.reshape(trajectories, -1)).reshape(draws, lags, codes)
+    count = (weights @ pairs.same_count.reshape(trajectories, -1)).reshape(draws, lags, codes)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        usual = np.nan_to_num((weights @ pairs.every) / (weights @ pairs.every_count))[:, :, None]
+        excess = same - count * usual  # what same-code pairs have beyond any pair at that lag
+        within = excess.sum(axis=(1, 2)) / count.sum(axis=(1, 2))
+        code_within = excess.sum(axis=1) / count.sum(axis=1)
+    return Consistency(across, within, code_across, code_within)

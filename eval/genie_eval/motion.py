@@ -1,0 +1,35 @@
+"""Motion made comparable: z-scored, and for consistency also freed of phase and of each trajectory's own mean."""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+PHASE_BINS = 8
+STILL = 1e-9  # a dimension whose spread is below this does not move
+
+
+def zscore(motion: Float[np.ndarray, "M D"]) -> Float[np.ndarray, "M D2"]:
+    """Each dimension to mean 0, SD 1 over all transitions; dimensions that never move are dropped."""
+    spread = motion.std(axis=0)
+    moving = spread > STILL
+    return (motion[:, moving] - motion[:, moving].mean(axis=0)) / spread[moving]
+
+
+def group_means(values: Float[np.ndarray, "M D"], group: Int[np.ndarray, " M"], groups: int) -> np.ndarray:
+    """(groups, D) means; 0 for a group without rows."""
+    count = np.bincount(group, minlength=groups)
+    sums = np.stack([np.bincount(group, weights=column, minlength=groups) for column in values.T], axis=1)
+    return sums / np.maximum(count, 1)[:, None]
+
+
+def residual_motion(
+    motion: Float[np.ndarray, "M D"], trajectory: Int[np.ndarray, " M"], phase: Float[np.ndarray, " M"]
+) -> Float[np.ndarray, "M D2"]:
+    """z-scored motion minus the mean of its phase (8 bins), minus the mean of its trajectory.
+
+    What is left cannot be predicted from "how far into the episode" or "which episode": a code that says only that
+    has no relation to it.
+    """
+    values = zscore(motion)
+    bins = np.minimum((phase * PHASE_BINS).astype(np.int64), PHASE_BINS - 1)
+    values = values - group_means(values, bins, PHASE_BINS)[bins]
+    return values - group_means(values, trajectory, int(trajectory[-1]) + 1)[trajectory]

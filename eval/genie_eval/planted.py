@@ -1,0 +1,54 @@
+"""Trajectories and codes with a known relation: the controls by which the metrics themselves are judged."""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from genie_eval.transitions import Transitions
+
+
+def planted_transitions(
+    trajectories: int = 200, length: int = 40, dims: int = 3, smooth: float = 0.7, style: float = 0.3,
+    profile: float = 0.5, scenes: int = 4, seed: int = 0,
+) -> Transitions:  # fmt: skip
+    """Autocorrelated motion (AR(1), `smooth`) with a phase profile all trajectories share and a style of each."""
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(size=(trajectories, length, dims))
+    motion = np.empty_like(noise)
+    motion[:, 0] = noise[:, 0]
+    for t in range(1, length):
+        motion[:, t] = smooth * motion[:, t - 1] + np.sqrt(1 - smooth**2) * noise[:, t]
+    motion += profile * np.sin(2 * np.pi * np.arange(length) / length)[:, None]
+    motion += style * rng.normal(size=(trajectories, 1, dims))
+    position = np.cumsum(motion, axis=1) - motion
+    return Transitions(
+        trajectory=np.repeat(np.arange(trajectories), length),
+        step=np.tile(np.arange(length), trajectories),
+        motions={"base": motion.reshape(-1, dims)},
+        position=position.reshape(-1, dims),
+        scene=np.repeat(rng.integers(scenes, size=trajectories), length),
+    )
+
+
+def autocorrelated_codes(
+    trajectories: int, length: int, num_codes: int = 8, stay: float = 0.7, seed: int = 0
+) -> Int[np.ndarray, " M"]:
+    """Codes that know nothing of any motion but dwell as real ones do."""
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(num_codes, size=(trajectories, length))
+    for t in range(1, length):
+        codes[:, t] = np.where(rng.random(trajectories) < stay, codes[:, t - 1], codes[:, t])
+    return codes.reshape(-1)
+
+
+def with_label_noise(codes: Int[np.ndarray, " M"], share: float, num_codes: int, seed: int = 0) -> np.ndarray:
+    """A `share` of the codes replaced by uniform random ones."""
+    rng = np.random.default_rng(seed)
+    noisy = rng.random(len(codes)) < share
+    return np.where(noisy, rng.integers(num_codes, size=len(codes)), codes)
+
+
+def quantised(motion: Float[np.ndarray, "M D"], num_codes: int = 8, seed: int = 0) -> Int[np.ndarray, " M"]:
+    """k-means codes of the motion itself."""
+    from sklearn.cluster import KMeans
+
+    return KMeans(num_codes, n_init=4, random_state=seed).fit_predict(motion).astype(np.int64)

@@ -1,0 +1,86 @@
+"""Resampling whose unit is the trajectory: bootstrap intervals, whole-trajectory swaps, Holm's correction.
+
+Transitions of one trajectory resemble each other, so a frame is no independent observation: frame bootstraps cover
+33-57 % instead of 95 %, frame shuffles reject true nulls 96 % of the time. Everything here moves whole trajectories.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float, Int
+
+DRAWS = 2000  # bootstrap draws
+SWAPS = 999  # permutations; the smallest p they can give is 1 / (SWAPS + 1)
+
+
+def bootstrap_weights(trajectories: int, draws: int = DRAWS, seed: int = 0) -> Float[np.ndarray, "R I"]:
+    """How often each of I trajectories is drawn, with replacement, in each of R draws."""
+    counts = np.full(trajectories, 1 / trajectories)
+    return np.random.default_rng(seed).multinomial(trajectories, counts, size=draws).astype(np.float64)
+
+
+def interval(draws: Float[np.ndarray, "R *rest"], level: float = 0.95) -> Float[np.ndarray, "2 *rest"]:
+    """Percentile interval over the first axis; draws that are not finite are left out."""
+    tail = (1 - level) / 2
+    with np.errstate(invalid="ignore"):
+        finite = np.where(np.isfinite(draws), draws, np.nan)
+    if np.isnan(finite).all(axis=0).any():
+        shape = (2, *draws.shape[1:])
+        empty = np.isnan(finite).all(axis=0)
+        filled = np.nanquantile(np.where(empty, 0.0, finite), [tail, 1 - tail], axis=0)
+        return np.where(np.broadcast_to(empty, shape), np.nan, filled)
+    return np.nanquantile(finite, [tail, 1 - tail], axis=0)
+
+
+def one_sided_p(draws: Float[np.ndarray, " R"]) -> float:
+    """Bootstrap p of "not above zero": the share of draws at or below 0."""
+    finite = draws[np.isfinite(draws)]
+    return float((1 + (finite <= 0).sum()) / (1 + len(finite)))
+
+
+def permutation_p(value: float, null: Float[np.ndarray, " R"]) -> float:
+    """Share of null values that reach `value`, the observed arrangement counted as one of them."""
+    return float((1 + (null >= value - 1e-12).sum()) / (1 + len(null)))
+
+
+def swap_codes(
+    codes: Int[np.ndarray, " M"], starts: Int[np.ndarray, " I+1"], order: Int[np.ndarray, " I"]
+) -> Int[np.ndarray, " M"]:
+    """Gives trajectory i the codes of trajectory order[i], in step order.
+
+    Where lengths differ, the donor is read at the same phase (start to start, end to end), so that a phase profile
+    shared by codes and motion survives the swap and cannot pass for a relation between them.
+    """
+    length = np.diff(starts)
+    own = np.repeat(np.arange(len(length)), length)
+    step = np.arange(len(codes)) - starts[:-1][own]
+    donor = order[own]
+    phase = step / np.maximum(length[own] - 1, 1)
+    return codes[starts[:-1][donor] + np.rint(phase * (length[donor] - 1)).astype(np.int64)]
+
+
+def swap_null(
+    statistic: Callable[[Int[np.ndarray, " M"]], float],
+    codes: Int[np.ndarray, " M"],
+    starts: Int[np.ndarray, " I+1"],
+    swaps: int = SWAPS,
+    seed: int = 0,
+) -> Float[np.ndarray, " R"]:
+    """The statistic's values when whole trajectories of codes change places at random."""
+    rng = np.random.default_rng(seed)
+    return np.array([statistic(swap_codes(codes, starts, rng.permutation(len(starts) - 1))) for _ in range(swaps)])
+
+
+def sign_flip_p(differences: Float[np.ndarray, " I"], swaps: int = SWAPS, seed: int = 0) -> float:
+    """One-sided p that the mean of paired differences (one a trajectory) is above 0, by flipping their signs."""
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(swaps, len(differences)))
+    return permutation_p(float(differences.mean()), signs @ differences / len(differences))
+
+
+def holm(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Holm's adjusted p values (family-wise error)."""
+    order = np.argsort(p)
+    raised = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
+    adjusted = np.empty_like(raised)
+    adjusted[order] = np.minimum(raised, 1.0)
+    return adjusted

@@ -1,0 +1,63 @@
+"""The marks, frozen before any trained model was looked at, and the one place where a verdict is given."""
+
+from dataclasses import dataclass
+
+from genie_eval.metric import Metric
+
+FEW = 200  # trajectories; with fewer the result is called exploratory
+
+
+@dataclass(frozen=True)
+class Mark:
+    """At `good` a metric passes, below `bad` it fails, between them it warns. `low` is asked of the interval's end."""
+
+    good: float
+    bad: float
+    low: float | None = None
+
+
+MARKS = {
+    "codebook_perplexity": Mark(good=5.0, bad=3.0),
+    "grounding_r2": Mark(good=0.60, bad=0.30, low=0.50),  # of the skill, not of R2
+    "ctc": Mark(good=0.80, bad=0.40, low=0.70),
+    "delta_psnr_t4": Mark(good=1.0, bad=0.5),  # dB
+    "action_attributable_fraction": Mark(good=0.40, bad=0.20),
+}
+DEAD_CODE = 0.01  # share of transitions below which a code is dead
+MAX_SHARE = 0.40  # of one code
+MIN_CODE_CTC = 0.60
+P_GROUNDING = 0.01
+CROSS_FITTED = ("grounding_r2", "ctc")  # their intervals are too narrow with few trajectories
+
+
+def judge(
+    name: str,
+    metric: Metric,
+    score: float,
+    score_ci: tuple[float, float] | None,
+    unit: str = "",
+    also: list[str] | None = None,
+) -> Metric:
+    """Sets verdict and reason of `metric` from `score` (its value or its skill) and the marks.
+
+    also: what else the protocol asks for a pass and did not find; any of it turns a pass into a warning.
+    """
+    mark, reasons, few = MARKS[name], [], (metric.n_trajectories or 0) < FEW
+    verdict = "pass" if score >= mark.good else "fail" if score < mark.bad else "warn"
+    if verdict == "pass":
+        reasons.append(f"{score:.2f}{unit} reaches the mark of {mark.good:g}{unit}")
+    else:
+        reasons.append(f"{score:.2f}{unit} is below the mark of {mark.good:g}{unit}")
+    missing = list(also or [])
+    if score_ci is not None:
+        low = mark.good if few and mark.low is None else mark.low
+        if low is not None and score_ci[0] < low:
+            missing.append(f"the interval begins at {score_ci[0]:.2f}{unit}, below {low:g}{unit}")
+    if few:
+        reasons.insert(0, f"exploratory: {metric.n_trajectories} trajectories, fewer than {FEW}")
+        if name in CROSS_FITTED and verdict == "pass":
+            missing.append("with so few trajectories at most a warning")
+    if verdict == "pass" and missing:
+        verdict = "warn"
+    metric.verdict, metric.reason = verdict, "; ".join(reasons + missing)
+    return metric

@@ -1,0 +1,55 @@
+"""`genie-robotics COMMAND ...`: finds the command among the entry points and loads only that one."""
+
+import sys
+from importlib.metadata import EntryPoint, entry_points
+
+from genie_datasets.errors import UserError
+
+GROUP = "genie_robotics.commands"
+HELP = {
+    "demo": "the main job: make or read data, train the three components, evaluate, write the report",
+    "data": "tabletop | inspect | cache: make, look at and prepare robot video",
+    "train": "train tokenizer, latent action model and dynamics on action-free video",
+    "evaluate": "measure how consistent the latent actions of a run are",
+    "bench": "loader | train | generate: speed as ratios in one run",
+}
+
+
+def commands() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def usage(found: dict[str, EntryPoint]) -> str:
+    names = [n for n in HELP if n in found] + sorted(set(found) - set(HELP))
+    rows = [f"  {name:<10}{HELP.get(name, '')}" for name in names]
+    return "\n".join(["usage: genie-robotics COMMAND [options]      (COMMAND --help lists its options)", "", *rows])
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    found = commands()
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage(found))
+        return 0
+    if argv[0] in ("-V", "--version"):
+        from importlib.metadata import version
+
+        print(f"genie-robotics {version('genie-robotics')}")
+        return 0
+    if argv[0] not in found:
+        print(f"error: no command '{argv[0]}'; there are: {', '.join(sorted(found))}", file=sys.stderr)
+        return 2
+    try:
+        return found[argv[0]].load()(argv[1:]) or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; what is finished is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

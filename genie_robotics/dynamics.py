@@ -1,0 +1,96 @@
+"""The dynamics model: a MaskGIT over the tokenizer's tokens, steered by latent actions (Genie section 2.1).
+
+Frame t+1 receives a_t (genie_robotics.latent_action defines the alignment). Gradients do not flow into the actions.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from genie_robotics.latent_action import shift_to_next_frame
+from genie_robotics.st_transformer import STTransformer, TemporalCache
+from genie_robotics.video_tokenizer import Logs
+
+
+@dataclass
+class DynamicsConfig:
+    num_patches: int = 256
+    """Tokens N of a frame; follows from the tokenizer."""
+    num_tokens: int = 1024
+    """Size V of the tokenizer's codebook; follows from the tokenizer."""
+    action_dim: int = 32
+    """Width of a latent action; follows from the latent action model."""
+    clip_length: int = 16
+    width: int = 512
+    num_blocks: int = 6
+    heads: int = 8
+    action_input: str = "add"
+    """How a_t enters frame t+1: 'add' to every token (paper) or 'modulate' every block."""
+    min_mask_rate: float = 0.5
+    """Mask rates are drawn uniformly from [min_mask_rate, 1], one a sample."""
+    maskgit_steps: int = 25
+    temperature: float = 2.0
+    """Sampling defaults of the paper; smaller presets override both."""
+
+    def __post_init__(self) -> None:
+        if self.action_input not in ("add", "modulate"):
+            raise ValueError(f"action_input must be 'add' or 'modulate', not {self.action_input!r}")
+
+
+@dataclass
+class DynamicsBatch:
+    """What the dynamics learns from: tokens (B,T,N) and the latent actions between frames (B,T-1,L)."""
+
+    tokens: Tensor
+    actions: Tensor
+
+
+class Dynamics(nn.Module):
+    def __init__(self, config: DynamicsConfig):
+        super().__init__()
+        self.config = c = config
+        self.mask_token = c.num_tokens
+        self.embed = nn.Embedding(c.num_tokens + 1, c.width)
+        nn.init.normal_(self.embed.weight, std=0.02)
+        self.action_in = nn.Linear(c.action_dim, c.width)
+        self.transformer = STTransformer(
+            c.width, c.num_blocks, c.heads, c.num_patches, c.clip_length, modulated=c.action_input == "modulate"
+        )
+        self.head = nn.Linear(c.width, c.num_tokens)
+
+    def forward(self, batch: DynamicsBatch) -> tuple[Float[Tensor, ""], Logs]:
+        """Cross-entropy of the masked tokens of frames 1 .. T-1; frame 0 is never masked."""
+        tokens, actions = batch.tokens, batch.actions.detach()
+        mask = self.draw_mask(tokens)
+        logits = self.logits(tokens.masked_fill(mask, self.mask_token), shift_to_next_frame(actions))
+        loss = F.cross_entropy(logits[mask].float(), tokens[mask])
+        accuracy = (logits[mask].argmax(-1) == tokens[mask]).float().mean()
+        return loss, {"token_accuracy": accuracy}
+
+    def draw_mask(self, tokens: Int[Tensor, "B T N"]) -> Bool[Tensor, "B T N"]:
+        low = self.config.min_mask_rate
+        rate = low + (1 - low) * torch.rand(len(tokens), 1, 1, device=tokens.device)
+        mask = torch.rand(tokens.shape, device=tokens.device) < rate
+        mask[:, 0] = False
+        return mask
+
+    def logits(self, tokens: Int[Tensor, "B T N"], actions: Float[Tensor, "B T L"]) -> Float[Tensor, "B T N V"]:
+        """Entry t of `actions` is the action that led to frame t (zeros for the first frame of the window)."""
+        return self.logits_cached(tokens, actions, None)[0]
+
+    def logits_cached(
+        self,
+        tokens: Int[Tensor, "B T N"],
+        actions: Float[Tensor, "B T L"],
+        cache: TemporalCache | None,
+    ) -> tuple[Float[Tensor, "B T N V"], TemporalCache]:
+        """Logits of frames that follow those in `cache`."""
+        x = self.embed(tokens)
+        condition = self.action_in(actions)
+        if self.config.action_input == "add":
+            x, condition = x + condition.unsqueeze(2), None
+        x, cache = self.transformer.forward_cached(x, condition, cache)
+        return self.head(x), cache

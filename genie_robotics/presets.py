@@ -1,0 +1,141 @@
+"""Named sizes, from two CPU cores to the paper's largest.
+
+The paper's parameter counts fit `num_layers / 2` ST blocks of its printed `num_layers` (docs/LOG.md); tables named
+below are the paper's.
+"""
+
+from collections.abc import Callable
+
+from genie_datasets.errors import UserError
+from genie_robotics.codebook import CodebookConfig
+from genie_robotics.config import GenieConfig
+from genie_robotics.dynamics import DynamicsConfig
+from genie_robotics.latent_action import LatentActionConfig
+from genie_robotics.video_tokenizer import TokenizerConfig
+
+
+def nano() -> GenieConfig:
+    """Under 5M parameters; trains in minutes on two CPU cores. Departs from the paper where a small model must."""
+    return GenieConfig(
+        tokenizer=TokenizerConfig(
+            patch=8,
+            encoder_width=128,
+            encoder_blocks=2,
+            encoder_heads=4,
+            decoder_width=128,
+            decoder_blocks=3,
+            decoder_heads=4,
+            codebook=CodebookConfig(num_codes=1024, start_after=100, num_remembered=16384),
+            motion_weight=1.0,
+        ),
+        latent_action=LatentActionConfig(
+            patch=8,
+            width=128,
+            encoder_blocks=3,
+            decoder_blocks=3,
+            heads=4,
+            encoder_history=False,
+            decoder_history=False,
+            action_input="modulate",
+            codebook=CodebookConfig(num_codes=8, start_after=300),
+        ),
+        dynamics=DynamicsConfig(
+            width=128, num_blocks=4, heads=4, action_input="modulate", maskgit_steps=8, temperature=1.0
+        ),
+    )
+
+
+def small() -> GenieConfig:
+    """About 25M parameters, nano's choices on a finer grid: hours on a CPU, minutes on a GPU."""
+    return GenieConfig(
+        tokenizer=TokenizerConfig(
+            patch=4,
+            encoder_width=256,
+            encoder_blocks=3,
+            encoder_heads=8,
+            decoder_width=256,
+            decoder_blocks=4,
+            decoder_heads=8,
+            codebook=CodebookConfig(num_codes=1024, num_remembered=32768),
+            motion_weight=1.0,
+        ),
+        latent_action=LatentActionConfig(
+            patch=8,
+            width=256,
+            encoder_blocks=4,
+            decoder_blocks=4,
+            heads=8,
+            decoder_history=False,
+            action_input="modulate",
+        ),
+        dynamics=DynamicsConfig(
+            width=256, num_blocks=8, heads=8, action_input="modulate", maskgit_steps=12, temperature=1.0
+        ),
+    )
+
+
+def coinrun() -> GenieConfig:
+    """The paper's reproducible case study (appendix F, tables 15-17), with 8 codes instead of CoinRun's 6."""
+    return GenieConfig(
+        tokenizer=TokenizerConfig(),
+        latent_action=LatentActionConfig(see_change=False, predict_change=False),
+        dynamics=DynamicsConfig(temperature=1.0),
+    )
+
+
+def paper(width: int, num_blocks: int, heads: int) -> GenieConfig:
+    """Platformers' tokenizer and LAM (tables 5 and 7), which the paper kept for robotics, with a given dynamics.
+
+    Frames are 160x90 in the paper; 96 rows are the next that both patch sizes divide.
+    """
+    return GenieConfig(
+        image_size=(96, 160),
+        tokenizer=TokenizerConfig(
+            patch=4,
+            encoder_width=512,
+            encoder_blocks=6,
+            encoder_heads=8,
+            decoder_width=1024,
+            decoder_blocks=10,
+            decoder_heads=16,
+        ),
+        latent_action=LatentActionConfig(
+            patch=16,
+            width=1024,
+            encoder_blocks=10,
+            decoder_blocks=10,
+            heads=16,
+            see_change=False,
+            predict_change=False,
+        ),
+        dynamics=DynamicsConfig(width=width, num_blocks=num_blocks, heads=heads),
+    )
+
+
+def robotics_1b() -> GenieConfig:
+    """The 1B robotics model of table 2: about 0.5B of dynamics (its shape is not printed) beside tokenizer and LAM."""
+    return paper(width=2048, num_blocks=10, heads=16)
+
+
+def robotics_2_5b() -> GenieConfig:
+    """The 2.5B robotics model: table 11's 34 layers of width 2560."""
+    return paper(width=2560, num_blocks=17, heads=20)
+
+
+def platformers_11b() -> GenieConfig:
+    """The final model, table 12: 48 layers of width 5120."""
+    return paper(width=5120, num_blocks=24, heads=40)
+
+
+PRESETS: dict[str, Callable[[], GenieConfig]] = {
+    f.__name__: f for f in (nano, small, coinrun, robotics_1b, robotics_2_5b, platformers_11b)
+}
+
+
+def preset(name: str) -> GenieConfig:
+    """The configuration called `name`; raises UserError that lists the names."""
+    if name not in PRESETS:
+        raise UserError(f"no preset '{name}'; there are: {', '.join(PRESETS)}")
+    config = PRESETS[name]()
+    config.preset = name
+    return config.resolved()

@@ -1,0 +1,118 @@
+"""What a run folder holds (DESIGN section 6): config.json and {component}/{config.json, model.safetensors}."""
+
+import dataclasses
+import json
+import os
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from genie_datasets.errors import UserError
+from genie_robotics.config import GenieConfig, from_dict, read_json, to_dict
+from genie_robotics.genie import COMPONENTS, Genie
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes beside `path`, then renames: a kill or a full disk leaves the old file whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".tmp")
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; the last good file is kept, free space or move"
+        ) from None
+
+
+def package_versions() -> dict[str, str]:
+    found = {}
+    for name in ("genie-robotics", "torch", "numpy", "vector-quantize-pytorch"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # running from a checkout that is not installed
+            found[name] = "not installed"
+    return found
+
+
+def save_config(config: GenieConfig, run: Path, **more: Any) -> None:
+    """`more` (training options, data) is stored beside the model's configuration."""
+    content = {"model": to_dict(config), "packages": package_versions(), **more}
+    write_atomically(run / "config.json", json.dumps(content, indent=1).encode())
+
+
+def load_config(run: Path) -> GenieConfig:
+    path = run / "config.json"
+    values = read_json(path)
+    if "model" not in values:
+        raise UserError(f"{path} has no entry 'model'; it is not a run of genie-robotics")
+    return from_dict(GenieConfig, values["model"], str(path)).resolved()
+
+
+def save_component(genie: Genie, name: str, run: Path) -> None:
+    folder = run / name
+    tensors = {k: v.detach().cpu().contiguous() for k, v in getattr(genie, name).state_dict().items()}
+    write_atomically(folder / "model.safetensors", save(tensors))
+    config = to_dict(getattr(genie.config, name))
+    write_atomically(folder / "config.json", json.dumps(config, indent=1).encode())
+
+
+def load_component(genie: Genie, name: str, run: Path) -> None:
+    """Loads one component's weights, strictly.
+
+    Raises:
+        UserError: the component is missing, damaged, or was trained with another configuration.
+    """
+    folder = run / name
+    part = getattr(genie, name)
+    stored = read_json(folder / "config.json")
+    expected = json.loads(json.dumps(to_dict(part.config)))
+    differing = sorted(k for k in {*stored, *expected} if stored.get(k) != expected.get(k))
+    if differing:
+        k = differing[0]
+        raise UserError(
+            f"{folder}: trained with {k}={stored.get(k)}, but {run / 'config.json'} says {expected.get(k)}; "
+            "is it from another preset? copy the matching component or train it anew"
+        )
+    path = folder / "model.safetensors"
+    try:
+        part.load_state_dict(load_file(path))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; train that stage: genie-robotics train {run} --stage {name} ...") from None
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} does not fit its configuration or is damaged ({reason}); restore it") from None
+
+
+def load_genie(run: Path) -> Genie:
+    if not run.is_dir():
+        raise UserError(f"no run folder {run}; train one: genie-robotics train {run} --data SRC --preset nano")
+    genie = Genie(load_config(run))
+    for name in COMPONENTS:
+        load_component(genie, name, run)
+    return genie
+
+
+def same_model(a: GenieConfig, b: GenieConfig) -> str | None:
+    """The first entry in which two configurations differ, as 'name: x / y', or None."""
+
+    def differ(x: Any, y: Any, name: str) -> str | None:
+        for f in dataclasses.fields(x):
+            u, v = getattr(x, f.name), getattr(y, f.name)
+            where = f"{name}{f.name}"
+            if dataclasses.is_dataclass(u):
+                inner = differ(u, v, where + ".")
+                if inner:
+                    return inner
+            elif u != v:
+                return f"{where}: {u} / {v}"
+        return None
+
+    return differ(a, b, "")

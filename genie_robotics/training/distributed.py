@@ -1,0 +1,65 @@
+"""One process or many (`torchrun`): ranks, device and precision, chosen once and said aloud."""
+
+import os
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Setup:
+    rank: int
+    world_size: int
+    device: torch.device
+    precision: torch.dtype
+    reason: str
+    """Why this device and precision."""
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def autocast(self) -> AbstractContextManager:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == torch.bfloat16)
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        return nn.parallel.DistributedDataParallel(module) if self.world_size > 1 else module
+
+    def broadcast(self, value: float) -> float:
+        """Rank 0's value, on every rank: decisions that depend on the clock must be the same everywhere."""
+        if self.world_size == 1:
+            return value
+        box = torch.tensor([value], dtype=torch.float64, device=self.device)
+        dist.broadcast(box, src=0)
+        return float(box)
+
+    def barrier(self) -> None:
+        if self.world_size > 1:
+            dist.barrier()
+
+
+def set_up(device: str = "auto", precision: str = "auto") -> Setup:
+    """Joins the process group that `torchrun` describes, if there is one."""
+    world_size, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
+    if device == "auto":
+        device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
+    chosen = torch.device(device)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if world_size > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    if precision == "auto":
+        fast = chosen.type == "cuda" or cpu_has_bfloat16()
+        precision = "bfloat16" if fast else "float32"
+        reason = f"{chosen}, {precision} ({'the device computes it natively' if fast else 'no native bfloat16 here'})"
+    else:
+        reason = f"{chosen}, {precision} (as asked)"
+    rank = dist.get_rank() if world_size > 1 else 0
+    return Setup(rank, world_size, chosen, getattr(torch, precision), reason)
+
+
+def cpu_has_bfloat16() -> bool:
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

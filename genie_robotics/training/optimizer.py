@@ -1,0 +1,48 @@
+"""AdamW (the paper's) or Muon on the transformers' matrices beside AdamW on the rest; warm-up, plateau, decay."""
+
+from torch import nn, optim
+
+from genie_robotics.training.config import StageConfig
+
+
+class Optimizers:
+    """One or two torch optimizers that step together under one schedule."""
+
+    def __init__(self, module: nn.Module, config: StageConfig):
+        matrices, rest = [], []
+        for name, parameter in module.named_parameters():
+            in_block = ".blocks." in f".{name}" and parameter.ndim == 2 and ".modulation." not in name
+            (matrices if in_block and config.matrix_rate else rest).append(parameter)
+        adamw = optim.AdamW(
+            rest,
+            lr=config.learning_rate,
+            betas=(config.beta1, config.beta2),
+            weight_decay=config.weight_decay,
+        )
+        self.parts: list[optim.Optimizer] = [adamw]
+        if matrices:
+            self.parts.append(optim.Muon(matrices, lr=config.matrix_rate, weight_decay=config.weight_decay))
+        self.peaks = [config.learning_rate, config.matrix_rate]
+        self.parameters = [*rest, *matrices]
+
+    def step(self, rate: float) -> None:
+        """Takes a step at `rate` (0..1) of the peak learning rates."""
+        for part, peak in zip(self.parts, self.peaks, strict=False):
+            for group in part.param_groups:
+                group["lr"] = peak * rate
+            part.step()
+            part.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> list[dict]:
+        return [part.state_dict() for part in self.parts]
+
+    def load_state_dict(self, state: list[dict]) -> None:
+        for part, values in zip(self.parts, state, strict=True):
+            part.load_state_dict(values)
+
+
+def rate_at(progress: float, step: int, config: StageConfig) -> float:
+    """Warm-up by steps, then a plateau, then a linear decay to 0.01 over the last `decay` of `progress` (0..1)."""
+    warm = min(1.0, (step + 1) / max(1, config.warmup))
+    left = (1 - progress) / config.decay if config.decay else 1.0
+    return warm * min(1.0, max(0.01, left))

@@ -1,0 +1,170 @@
+"""The loop in which a world is played: a start, then one latent action at a time.
+
+The window is the model's T frames. When it is full, the oldest frames are dropped down to T/2 and the caches are
+computed anew from what remains (a hop of T/2 frames amortises that): cached keys above the first layer have seen the
+dropped frames, so keeping them would not equal a recomputation. Both paths, cached and not, use this one rule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from genie_datasets.errors import UserError
+from genie_robotics.maskgit import sample_frame
+from genie_robotics.st_transformer import TemporalCache
+
+if TYPE_CHECKING:
+    from genie_robotics.genie import Genie
+
+
+@dataclass(frozen=True)
+class WorldState:
+    """One moment of a dream; never changed, so that undo and fork are free."""
+
+    tokens: Int[Tensor, "B t N"]
+    """Of the frames in the window."""
+    actions: Float[Tensor, "B t L"]
+    """Entry i led to frame i of the window; zeros for its first frame."""
+    dynamics_cache: TemporalCache | None
+    """Of all frames in the window."""
+    decoder_cache: TemporalCache | None
+    num_generated: int
+    frame: UInt8[Tensor, "B H W 3"]
+
+
+class World:
+    """A batch of dreams that step together. `Genie.start` and `Genie.generate` make it."""
+
+    def __init__(
+        self,
+        genie: Genie,
+        state: WorldState,
+        *,
+        seed: int,
+        samples: list[int],
+        maskgit_steps: int,
+        temperature: float,
+        use_cache: bool,
+    ):
+        self.genie = genie
+        self.seed = seed
+        self.samples = samples
+        self.maskgit_steps = maskgit_steps
+        self.temperature = temperature
+        self.use_cache = use_cache
+        self.states = [state]
+
+    @property
+    def state(self) -> WorldState:
+        return self.states[-1]
+
+    @property
+    def frame(self) -> UInt8[Tensor, "H W 3"] | UInt8[Tensor, "B H W 3"]:
+        """The frame now shown; without a batch axis where there is one dream."""
+        frame = self.state.frame
+        return frame[0] if len(frame) == 1 else frame
+
+    def step(self, code: int | list[int] | Int[Tensor, B]) -> Tensor:
+        """Plays one latent action (one for all dreams, or one each) and returns the new frame, uint8."""
+        codes = torch.as_tensor(code, dtype=torch.long, device=self.genie.device).expand(len(self.samples))
+        if codes.min() < 0 or codes.max() >= self.genie.config.num_actions:
+            raise UserError(f"latent actions are 0 .. {self.genie.config.num_actions - 1}, not {code}")
+        self.states.append(self.advance(self.state, codes))
+        return self.frame
+
+    def undo(self, steps: int = 1) -> Tensor:
+        """Takes back `steps` actions (not beyond the start) and returns the frame shown then."""
+        del self.states[max(1, len(self.states) - steps) :]
+        return self.frame
+
+    def fork(self, seed: int | None = None) -> World:
+        """An independent world with the same past (shared, not copied); another seed dreams another future."""
+        other = World(
+            self.genie,
+            self.state,
+            seed=self.seed if seed is None else seed,
+            samples=self.samples,
+            maskgit_steps=self.maskgit_steps,
+            temperature=self.temperature,
+            use_cache=self.use_cache,
+        )
+        other.states = list(self.states)
+        return other
+
+    @torch.no_grad()
+    def advance(self, state: WorldState, codes: Int[Tensor, B]) -> WorldState:
+        genie, length = self.genie, self.genie.config.clip_length
+        if state.tokens.shape[1] == length:
+            state = slide(genie, state, keep=max(1, length // 2), use_cache=self.use_cache)
+        action = genie.latent_action.codebook.lookup(codes).to(state.actions.dtype).unsqueeze(1)
+        tokens = sample_frame(
+            self.frame_logits(state, action),
+            num_patches=genie.dynamics.config.num_patches,
+            mask_token=genie.dynamics.mask_token,
+            seed=self.seed,
+            samples=self.samples,
+            frame=state.num_generated,
+            num_steps=self.maskgit_steps,
+            temperature=self.temperature,
+            device=genie.device,
+        ).unsqueeze(1)
+        new = replace(
+            state,
+            tokens=torch.cat([state.tokens, tokens], dim=1),
+            actions=torch.cat([state.actions, action], dim=1),
+            num_generated=state.num_generated + 1,
+        )
+        if self.use_cache:
+            _, dynamics_cache = genie.dynamics.logits_cached(tokens, action, state.dynamics_cache)
+            frames, decoder_cache = genie.tokenizer.decode_cached(tokens, state.decoder_cache)
+            return replace(new, dynamics_cache=dynamics_cache, decoder_cache=decoder_cache, frame=frames[:, -1])
+        return replace(new, frame=genie.tokenizer.decode(new.tokens)[:, -1])
+
+    def frame_logits(self, state: WorldState, action: Float[Tensor, "B 1 L"]):
+        """A function from the new frame's tokens (B, N) to its logits (B, N, V)."""
+        dynamics = self.genie.dynamics
+        if self.use_cache:
+            return lambda tokens: dynamics.logits_cached(tokens.unsqueeze(1), action, state.dynamics_cache)[0][:, 0]
+        # The reference: the full window of T frames, later ones masked, recomputed at every step.
+        batch, now, num_patches = state.tokens.shape
+        length = self.genie.config.clip_length
+        window = torch.full_like(state.tokens[:, :1], dynamics.mask_token).repeat(1, length, 1)
+        window[:, :now] = state.tokens
+        actions = torch.zeros(batch, length, action.shape[-1], dtype=action.dtype, device=action.device)
+        actions[:, :now], actions[:, now] = state.actions, action[:, 0]
+
+        def logits_of(tokens: Tensor) -> Tensor:
+            window[:, now] = tokens
+            return dynamics.logits(window, actions)[:, now]
+
+        return logits_of
+
+
+@torch.no_grad()
+def prime(
+    genie: Genie,
+    tokens: Int[Tensor, "B t N"],
+    actions: Float[Tensor, "B t L"],
+    *,
+    use_cache: bool,
+    num_generated: int = 0,
+) -> WorldState:
+    """The state after a window of given tokens; computes both caches."""
+    if not use_cache:
+        frame = genie.tokenizer.decode(tokens)[:, -1]
+        return WorldState(tokens, actions, None, None, num_generated, frame)
+    _, dynamics_cache = genie.dynamics.logits_cached(tokens, actions, None)
+    frames, decoder_cache = genie.tokenizer.decode_cached(tokens, None)
+    return WorldState(tokens, actions, dynamics_cache, decoder_cache, num_generated, frames[:, -1])
+
+
+def slide(genie: Genie, state: WorldState, *, keep: int, use_cache: bool) -> WorldState:
+    """The state seen through a window of the last `keep` frames only."""
+    actions = state.actions[:, -keep:].clone()
+    actions[:, 0] = 0  # what led to the first frame of a window is unknown to the model, in training as here
+    return prime(genie, state.tokens[:, -keep:], actions, use_cache=use_cache, num_generated=state.num_generated)

@@ -1,0 +1,34 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Two cores, small tensors: a team of threads for each operation costs more than it gives.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+REALDATA = Path(__file__).resolve().parents[2] / "shared" / "realdata"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """No test reads or leaves anything in the user's cache directory."""
+    monkeypatch.setenv("GENIE_ROBOTICS_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session")
+def realdata() -> Path:
+    """Real robot video; its licence does not let it travel with the project."""
+    if not REALDATA.is_dir():
+        pytest.skip(f"no real robot data at {REALDATA}")
+    return REALDATA
+
+
+@pytest.fixture(scope="session")
+def tabletop_rlds(tmp_path_factory) -> Path:
+    """A tiny tabletop data set, train and test."""
+    from genie_datasets.tabletop.generate import generate
+
+    out = tmp_path_factory.mktemp("tabletop") / "rlds"
+    return generate(out, episodes=8, seed=0, splits={"train": 0.5, "test": 0.5}, workers=2, progress=False)

@@ -1,0 +1,114 @@
+"""The frame cache: the same frames, whole or not at all, used again only for the same thing."""
+
+import json
+import pickle
+import shutil
+from collections import namedtuple
+
+import numpy as np
+import pytest
+
+from genie_datasets import frame_cache
+from genie_datasets.errors import UserError
+from genie_datasets.frame_cache import FrameCache, build_frame_cache
+from genie_datasets.sources import open_source
+
+SIZE = (16, 16)
+
+
+def build(split, out, size=SIZE, mode="crop"):
+    return build_frame_cache(split, out, size, mode, progress=False)
+
+
+@pytest.mark.parametrize("source", ["rlds_dir", "video_dir"])
+@pytest.mark.parametrize("mode", ["crop", "letterbox"])
+def test_it_holds_the_frames_of_the_split(request, source, mode, tmp_path):
+    split = open_source(request.getfixturevalue(source), hz=4).split("train")
+    built = build(split, tmp_path / "deep" / "cache", mode=mode)
+    cache = FrameCache.open(tmp_path / "deep" / "cache")
+    assert (cache.size, cache.mode, cache.name) == (SIZE, mode, "train")
+    assert cache.packed.shape == (split.num_frames.sum(), *SIZE, 3)
+    assert cache.packed.dtype == np.uint8
+    assert cache.hz.tolist() == split.hz.tolist()
+    np.testing.assert_array_equal(cache.episode_start, np.concatenate([[0], np.cumsum(split.num_frames)]))
+    for episode in range(split.num_episodes):
+        expected = split.frames(episode, None, SIZE, mode)
+        np.testing.assert_array_equal(cache.frames(episode), expected)
+        np.testing.assert_array_equal(built.frames(episode, np.array([2, 0])), expected[[2, 0]])
+        assert cache.instruction(episode) == split.instruction(episode)
+        assert cache.episode_name(episode) == split.episode_name(episode)
+        assert cache.truth(episode) is None
+    assert cache.frames(0, size=(8, 12)).shape[1:3] == (8, 12)
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["cache"]  # nothing left lying about
+
+
+def test_a_cache_that_fits_is_used_again_and_another_is_replaced(rlds_dir, tmp_path, monkeypatch):
+    split = open_source(rlds_dir).split("train")
+    writes = []
+    original = frame_cache._write
+    monkeypatch.setattr(frame_cache, "_write", lambda *args: writes.append(1) or original(*args))
+    out = tmp_path / "cache"
+    build(split, out)
+    build(open_source(rlds_dir).split("train"), out)
+    assert len(writes) == 1
+    for changed in ({"size": (8, 8)}, {"size": (8, 8), "mode": "letterbox"}):
+        assert build(split, out, **changed).size == (8, 8)
+    assert build(open_source(rlds_dir).split("test"), out).name == "test"
+    assert len(writes) == 4
+    assert [p.name for p in tmp_path.iterdir() if p.name != "rlds"] == ["cache"]
+
+
+def test_a_build_that_fails_leaves_the_old_cache_and_nothing_else(rlds_dir, tmp_path):
+    split = open_source(rlds_dir).split("train")
+    old = build(split, tmp_path / "cache").frames(0)
+    shard = sorted(rlds_dir.glob("*-train.*"))[1]
+    data = shard.read_bytes()
+    at = data.index(b"\xff\xd8\xff")
+    shard.write_bytes(data[: at + 3] + bytes(200) + data[at + 203 :])
+    with pytest.raises(UserError, match="episode 0, step 0"):
+        build(open_source(rlds_dir).split("train"), tmp_path / "cache")
+    np.testing.assert_array_equal(FrameCache.open(tmp_path / "cache").frames(0), old)
+    assert [p.name for p in tmp_path.iterdir() if p.name != "rlds"] == ["cache"]
+
+
+def test_the_disk_is_looked_at_first(rlds_dir, tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1, 1, 100))
+    split = open_source(rlds_dir).split("train")
+    needed = int(split.num_frames.sum()) * 16 * 16 * 3
+    with pytest.raises(UserError, match=f"needs {needed} bytes.*100 free"):
+        build(split, tmp_path / "cache")
+
+
+def test_a_folder_with_something_else_is_not_touched(rlds_dir, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.txt").write_text("purr")
+    with pytest.raises(UserError, match="is no frame cache"):
+        build(open_source(rlds_dir).split("train"), tmp_path / "photos")
+    assert (tmp_path / "photos" / "cat.txt").read_text() == "purr"
+
+
+def test_opening_what_is_no_cache(rlds_dir, tmp_path):
+    with pytest.raises(UserError, match="is no frame cache"):
+        FrameCache.open(tmp_path / "nowhere")
+    cache = build(open_source(rlds_dir).split("train"), tmp_path / "cache")
+    (cache.folder / "frames.u8").write_bytes(b"short")
+    with pytest.raises(UserError, match="is no frame cache"):
+        FrameCache.open(tmp_path / "cache")
+
+
+def test_pickling_sends_no_frames(rlds_dir, tmp_path):
+    cache = build(open_source(rlds_dir).split("train"), tmp_path / "cache")
+    data = pickle.dumps(cache)
+    assert len(data) < cache.packed.nbytes / 4
+    np.testing.assert_array_equal(pickle.loads(data).packed, cache.packed)
+
+
+def test_a_cache_is_a_source(rlds_dir, tmp_path):
+    for name, split in open_source(rlds_dir).splits.items():
+        build(split, tmp_path / "caches" / name)
+    source = open_source(tmp_path / "caches")
+    assert (source.kind, list(source.splits)) == ("cache", ["train", "test"])
+    assert list(open_source(tmp_path / "caches" / "test").splits) == ["test"]
+    meta = json.loads((tmp_path / "caches" / "test" / "cache.json").read_text())
+    assert meta["fingerprint"] in source.fingerprint

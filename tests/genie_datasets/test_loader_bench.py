@@ -1,0 +1,13 @@
+"""The loading benchmark runs every reader over the same real files. Speeds are for `make bench`, not for tests."""
+
+import json
+
+from genie_datasets.bench_loader import run
+
+
+def test_every_reader_takes_part(realdata, capsys):
+    ratios = run(realdata / "octo_bridge_rlds", json=True, seconds=0.02)
+    assert json.loads(capsys.readouterr().out) == ratios
+    assert list(ratios) == ["naive", "rlds_batch", "index", "uint8_cache"]
+    assert ratios["naive"] == 1
+    assert all(ratio > 0 for ratio in ratios.values())

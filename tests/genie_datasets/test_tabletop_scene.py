@@ -1,0 +1,145 @@
+"""The scene: camera, kinematics, ray caster; nothing here needs OpenGL."""
+
+from dataclasses import replace
+
+import mujoco
+import numpy as np
+import pytest
+
+from genie_datasets.tabletop.camera import CameraConfig
+from genie_datasets.tabletop.control import Controller, matrix_rotvec, rotvec_matrix
+from genie_datasets.tabletop.episode import place_objects
+from genie_datasets.tabletop.mjcf import CAMERA, compile_scene
+from genie_datasets.tabletop.raycast import RayPainter
+from genie_datasets.tabletop.scene import FAMILIES, sample_scene
+from genie_datasets.tabletop.textures import PATTERNS, surface
+
+MIDDLE = np.array([0.57, 0.0, 0.88])
+
+
+def arm(scene):
+    model = compile_scene(scene)
+    data = mujoco.MjData(model)
+    control = Controller(model, data, scene.arm.rest)
+    control.reset(MIDDLE)
+    return model, data, control
+
+
+@pytest.fixture(scope="module")
+def empty_scene():
+    """A scene without objects, on a blue-grey table that no part of the arm resembles."""
+    return replace(sample_scene("easy", 3), objects=(), table_colour=(0.60, 0.68, 0.78), table_pattern="plain")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scenes_repeat_and_differ(family):
+    assert sample_scene(family, 7) == sample_scene(family, 7)
+    assert len({sample_scene(family, seed) for seed in range(12)}) == 12
+    assert all(3 <= len(sample_scene(family, seed).objects) <= 5 for seed in range(12))
+
+
+def test_easy_keeps_camera_and_light():
+    scenes = [sample_scene("easy", seed) for seed in range(8)]
+    assert len({(s.camera, s.light_position, s.ambient) for s in scenes}) == 1
+    assert len({s.camera for s in (sample_scene("rt1", seed) for seed in range(8))}) == 8
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_surface_has_its_colour(pattern):
+    image = surface(pattern, (0.6, 0.5, 0.4), 0.05, seed=1)
+    assert image.shape == (128, 128, 3)
+    np.testing.assert_allclose(image.mean((0, 1)) / 255, (0.6, 0.5, 0.4), atol=0.03)
+
+
+def test_projection_agrees_with_mujoco(empty_scene):
+    """A point on MuJoCo's own ray through the middle of pixel (row, column) projects to that pixel."""
+    camera = replace(CameraConfig(), yaw=7.0, roll=4.0, pitch=38.0)
+    model, data, _ = arm(replace(empty_scene, camera=camera))
+    height, width = 48, 64
+    half = np.tan(np.radians(model.cam_fovy[0]) / 2)
+    axes = data.cam_xmat[model.camera(CAMERA).id].reshape(3, 3)
+    for row, column in [(5, 9), (24, 32), (40, 60)]:
+        x = ((column + 0.5) / width * 2 - 1) * half * width / height
+        y = (1 - (row + 0.5) / height * 2) * half
+        point = data.cam_xpos[0] + 0.8 * axes @ np.array([x, y, -1.0])
+        expected = [(column + 0.5) / width, (row + 0.5) / height]
+        np.testing.assert_allclose(camera.project(point, width / height), expected, atol=1e-4)
+
+
+def test_rotations_go_there_and_back():
+    for rotvec in ([0.3, -0.2, 0.9], [0, 0, 0], [2.0, 1.0, -1.5]):
+        np.testing.assert_allclose(matrix_rotvec(rotvec_matrix(np.array(rotvec, float))), rotvec, atol=1e-9)
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("sign", [1, -1])
+def test_actions_move_the_tool(empty_scene, axis, sign):
+    """A command of 4 cm is carried out to 4 mm in its own step, and the tool does not turn."""
+    *_, control = arm(empty_scene)
+    before, turned = control.tool()
+    action = np.zeros(7)
+    action[axis] = 0.04 * sign
+    control.step(action)
+    after, rotation = control.tool()
+    np.testing.assert_allclose(after - before, action[:3], atol=0.004)
+    assert np.linalg.norm(matrix_rotvec(rotation @ turned.T)) < 0.03
+
+
+def test_gripper_and_turn(empty_scene):
+    *_, control = arm(empty_scene)
+    assert control.gripper() < 0.05
+    control.step(np.array([0, 0, 0, 0, 0, 0, 1.0]))
+    assert control.gripper() > 0.9
+    control.step(np.zeros(7))
+    assert control.gripper() > 0.9
+    _, before = control.tool()
+    control.step(np.array([0, 0, 0, 0, 0, 0.25, -1.0]))
+    _, after = control.tool()
+    np.testing.assert_allclose(matrix_rotvec(after @ before.T), [0, 0, 0.25], atol=0.03)
+    assert control.gripper() < 0.1
+
+
+def test_tool_stays_in_its_box(empty_scene):
+    *_, control = arm(empty_scene)
+    for _ in range(8):
+        control.step(np.array([0.05, 0.05, 0.05, 0, 0, 0, 0]))
+    np.testing.assert_allclose(control.tool()[0], control.config.high, atol=0.006)
+
+
+def fingers(image: np.ndarray) -> np.ndarray:
+    """Centre of the yellow finger tips, in fractions of width and height."""
+    red, green, blue = (image[..., i].astype(int) for i in range(3))
+    rows, columns = np.nonzero((red > 1.5 * blue) & (green > 1.1 * blue) & (red > 60))
+    assert len(rows) > 10
+    return np.array([(columns.mean() + 0.5) / image.shape[1], (rows.mean() + 0.5) / image.shape[0]])
+
+
+@pytest.mark.parametrize("move", [(0.05, 0, 0), (0, 0.05, 0), (0, 0, 0.05)])
+def test_truth_moves_with_the_pixels(empty_scene, move):
+    """The finger tips' place in the picture, and how they move, is what the projected truth says."""
+    model, data, control = arm(empty_scene)
+    painter = RayPainter(model, (96, 96))
+    seen, told = [], []
+    for _ in range(3):
+        seen.append(fingers(painter(data)))
+        told.append(empty_scene.camera.project(control.tool()[0], 1.0))
+        control.step(np.array([*move, 0, 0, 0, 0]))
+    np.testing.assert_allclose(seen, told, atol=0.05)
+    moved, expected = seen[2] - seen[0], told[2] - told[0]
+    assert np.linalg.norm(expected) > 0.08
+    np.testing.assert_allclose(moved, expected, atol=0.35 * np.linalg.norm(expected))
+
+
+def test_many_rays_hit_what_single_rays_hit():
+    """mj_multiRay has overlooked large geoms below the eye; the picture relies on it."""
+    scene = sample_scene("rt1", 2)
+    model, data, control = arm(scene)
+    place_objects(model, data, scene, control, np.random.default_rng(0))
+    mujoco.mj_forward(model, data)
+    painter = RayPainter(model, (32, 32))
+    painter(data)
+    rays = painter._local @ data.cam_xmat[0].reshape(3, 3).T
+    found = np.zeros(1, np.int32)
+    for i in range(0, len(rays), 17):
+        distance = mujoco.mj_ray(model, data, data.cam_xpos[0], rays[i], None, 1, -1, found)
+        assert (found[0], distance) == (painter._geom[i], pytest.approx(painter._distance[i], abs=1e-6))

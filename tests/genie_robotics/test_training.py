@@ -1,0 +1,167 @@
+"""Training: interrupted equals uninterrupted, the stages connect, mistakes are named."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from genie_datasets.errors import UserError
+from genie_robotics.genie import COMPONENTS, Genie
+from genie_robotics.run_folder import save_config
+from genie_robotics.training.config import StageConfig
+from genie_robotics.training.distributed import set_up
+from genie_robotics.training.optimizer import Optimizers, rate_at
+from genie_robotics.training.trainer import LoopConfig, Trainer
+
+STAGE = StageConfig(steps=12, batch_size=2, learning_rate=1e-3, matrix_rate=0.01, warmup=2, decay=0.4)
+
+
+def trainer(run, config, clips, stage, save_every=1000, seed=0, **changes) -> Trainer:
+    torch.manual_seed(0)
+    genie = Genie(config)
+    stage_config = StageConfig(**{**vars(STAGE), **changes})
+    loop = LoopConfig(seed=seed, save_every=save_every, log_every=1, quiet=True)
+    return Trainer(genie, stage, clips, stage_config, run, set_up("cpu", "float32"), loop)
+
+
+class Killed(Exception):
+    pass
+
+
+def kill_after(trainer: Trainer, num_steps: int) -> None:
+    """Runs a trainer and kills it at the beginning of its step `num_steps`."""
+    whole = trainer.train_step
+
+    def step(module, frames):
+        if trainer.step == num_steps:
+            raise Killed
+        return whole(module, frames)
+
+    trainer.train_step = step
+    with pytest.raises(Killed):
+        trainer.train()
+
+
+@pytest.mark.parametrize("stage", COMPONENTS)
+@pytest.mark.parametrize("killed_at", [2, 7])  # while latents are remembered for the codebook's start, and after it
+def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(tmp_path, config, clips, stage, killed_at):
+    trainer(tmp_path / "whole", config, clips, stage).train()
+    kill_after(trainer(tmp_path / "cut", config, clips, stage, save_every=1), killed_at)
+    assert trainer(tmp_path / "cut", config, clips, stage).train()
+    whole, cut = (load_file(tmp_path / run / stage / "model.safetensors") for run in ("whole", "cut"))
+    assert whole.keys() == cut.keys()
+    for name in whole:
+        assert torch.equal(whole[name], cut[name]), name
+
+
+def test_the_seed_matters(tmp_path, config, clips):
+    for seed in (0, 1):
+        trainer(tmp_path / str(seed), config, clips, "latent_action", seed=seed).train()
+    a, b = (load_file(tmp_path / run / "latent_action" / "model.safetensors") for run in ("0", "1"))
+    assert not torch.equal(a["pool.query"], b["pool.query"])
+
+
+def test_the_same_call_does_not_train_twice(tmp_path, config, clips):
+    assert trainer(tmp_path, config, clips, "tokenizer").train()
+    before = load_file(tmp_path / "tokenizer" / "model.safetensors")
+    assert not trainer(tmp_path, config, clips, "tokenizer").train()
+    after = load_file(tmp_path / "tokenizer" / "model.safetensors")
+    assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+def test_a_damaged_checkpoint_is_named_and_not_trained_on(tmp_path, config, clips):
+    trainer(tmp_path, config, clips, "tokenizer").train()
+    path = tmp_path / "state" / "tokenizer.pt"
+    path.write_bytes(path.read_bytes()[:-5000])
+    with pytest.raises(UserError, match=r"tokenizer\.pt cannot be resumed from"):
+        trainer(tmp_path, config, clips, "tokenizer").train()
+
+
+def test_a_stage_moves_its_own_component_only(tmp_path, config, clips):
+    job = trainer(tmp_path, config, clips, "dynamics")
+    before = {k: v.clone() for k, v in job.genie.state_dict().items()}
+    job.train()
+    moved = {k.split(".")[0] for k, v in job.genie.state_dict().items() if not torch.equal(v, before[k])}
+    assert moved == {"dynamics"}
+
+
+def test_training_for_a_time_ends_and_follows_the_clock(tmp_path, config, clips):
+    job = trainer(tmp_path, config, clips, "tokenizer", steps=10**9)
+    job.seconds = 1.0
+    job.train()
+    assert 1.0 <= job.elapsed < 20
+    assert 0 < job.step < 10**9
+
+
+def test_metrics_are_one_json_object_a_log_step(tmp_path, config, clips):
+    trainer(tmp_path, config, clips, "latent_action").train()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 13))
+    assert all({"stage", "loss", "error_share", "frames_per_s", "rate"} <= set(line) for line in lines)
+    assert "perplexity" in lines[-1]
+
+
+def test_a_loss_that_is_not_finite_stops_training(tmp_path, config, clips):
+    job = trainer(tmp_path, config, clips, "tokenizer")
+    job.genie.tokenizer.patch_in.weight.data.fill_(float("nan"))
+    with pytest.raises(UserError, match="loss is nan at step 0.*learning-rate"):
+        job.train()
+
+
+def test_the_rate_warms_up_stays_and_falls():
+    config = StageConfig(warmup=10, decay=0.5)
+    rates = [rate_at(step / 100, step, config) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[10:50] == [1.0] * 40
+    assert rates[75] == pytest.approx(0.5)
+    assert rates[-1] == pytest.approx(0.02)
+
+
+def test_muon_gets_the_matrices_of_the_blocks_and_adamw_all_the_rest(config):
+    component = Genie(config).dynamics
+    adamw, muon = Optimizers(component, STAGE).parts
+    in_muon = {id(p) for group in muon.param_groups for p in group["params"]}
+    names = {name for name, p in component.named_parameters() if id(p) in in_muon}
+    assert names
+    assert all(".blocks." in name and "modulation" not in name for name in names)
+    num = sum(len(group["params"]) for part in (adamw, muon) for group in part.param_groups)
+    assert num == len(list(component.parameters()))
+    assert len(Optimizers(component, StageConfig()).parts) == 1, "the paper's optimizer is AdamW alone"
+
+
+def test_dynamics_does_not_send_gradients_into_actions(config):
+    from genie_robotics.dynamics import DynamicsBatch
+
+    dynamics = Genie(config).dynamics
+    actions = torch.randn(2, 5, 8, requires_grad=True)
+    loss, _ = dynamics(DynamicsBatch(torch.randint(0, 16, (2, 6, 16)), actions))
+    loss.backward()
+    assert actions.grad is None
+    assert dynamics.embed.weight.grad is not None
+
+
+def test_masks_are_drawn_per_sample_between_half_and_all_and_spare_the_first_frame(config):
+    dynamics = Genie(config).dynamics
+    torch.manual_seed(0)
+    mask = dynamics.draw_mask(torch.zeros(400, 6, 256, dtype=torch.long))
+    assert not mask[:, 0].any()
+    rates = mask[:, 1:].float().mean((1, 2))
+    assert 0.47 < rates.min() < 0.55
+    assert 0.95 < rates.max() <= 1
+    assert abs(float(rates.mean()) - 0.75) < 0.03
+
+
+def test_the_run_folder_refuses_another_configuration(tmp_path, config):
+    from genie_robotics.training.run import start_or_resume
+
+    save_config(config, tmp_path)
+    start_or_resume(tmp_path, config)
+    config.dynamics.width = 32
+    with pytest.raises(UserError, match=r"another configuration \(dynamics.width: 16 / 32\)"):
+        start_or_resume(tmp_path, config)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="is not empty and is not a run"):
+        start_or_resume(other, config)

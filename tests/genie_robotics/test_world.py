@@ -1,0 +1,120 @@
+"""Dreams: the cache equals recomputation, a dream does not depend on its batch, undo and fork do what they say."""
+
+import pytest
+import torch
+
+from genie_datasets.errors import UserError
+from genie_robotics.maskgit import gumbel, num_masked
+
+CODES = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 3], [3, 3, 3, 3, 3, 3, 3, 3, 3], [1, 2, 1, 2, 1, 2, 1, 2, 1]])
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize("num_prompt", [1, 4])
+def test_cached_sampling_equals_recomputing_the_padded_window(genie, frames, num_prompt, temperature):
+    genie = genie.double()  # 9 frames after a window of 6: it slides, whatever the prompt
+    dreams = [
+        genie.generate(frames[:, :num_prompt], CODES, seed=3, temperature=temperature, use_cache=use_cache)
+        for use_cache in (True, False)
+    ]
+    assert torch.equal(*dreams)
+
+
+def test_in_float32_cached_and_uncached_logits_differ_by_rounding_only(genie, frames):
+    worlds = [genie.start(frames[:, :3], use_cache=use_cache) for use_cache in (True, False)]
+    action = genie.latent_action.codebook.lookup(torch.tensor([0, 1, 2])).unsqueeze(1)
+    tokens = torch.full((3, genie.dynamics.config.num_patches), genie.dynamics.mask_token)
+    cached, full = (world.frame_logits(world.state, action)(tokens) for world in worlds)
+    torch.testing.assert_close(cached, full, atol=1e-4, rtol=1e-4)
+
+
+def test_every_code_changes_the_dream(genie, frames):
+    start = frames[:1, :1].expand(4, -1, -1, -1, -1)
+    logits = []
+    for code in range(4):
+        world = genie.start(start[:1])
+        action = genie.latent_action.codebook.lookup(torch.tensor([code])).unsqueeze(1)
+        tokens = torch.full((1, genie.dynamics.config.num_patches), genie.dynamics.mask_token)
+        logits.append(world.frame_logits(world.state, action)(tokens))
+    for i in range(4):
+        for j in range(i):
+            assert (logits[i] - logits[j]).abs().max() > 1e-3
+
+
+def test_a_dream_is_a_function_of_seed_and_sample_not_of_the_batch(genie, frames):
+    genie = genie.double()
+    together = genie.generate(frames[:, :2], CODES[:, :4], seed=5)
+    alone = genie.generate(frames[:1, :2], CODES[:1, :4], seed=5)
+    assert torch.equal(together[:1], alone)
+    assert torch.equal(together, genie.generate(frames[:, :2], CODES[:, :4], seed=5))
+    assert not torch.equal(together, genie.generate(frames[:, :2], CODES[:, :4], seed=6))
+
+
+def test_stepping_a_world_is_generating(genie, frames):
+    world = genie.start(frames[0, 0], seed=2)
+    stepped = torch.stack([world.step(int(code)) for code in CODES[0]])
+    assert torch.equal(stepped, genie.generate(frames[:1, :1], CODES[:1], seed=2)[0])
+    assert stepped.shape[1:] == (16, 16, 3)
+    assert stepped.dtype == torch.uint8
+
+
+def test_undo_and_fork(genie, frames):
+    world = genie.start(frames[0, 0], seed=2)
+    first = world.step(1)
+    fork = world.fork()
+    second = world.step(2)
+    assert torch.equal(world.undo(), first)
+    assert torch.equal(world.step(2), second), "the same action after undo is the same dream"
+    fork.step(3)
+    assert torch.equal(world.frame, second), "a fork does not move the world it left"
+    world.undo(99)
+    assert torch.equal(world.step(1), first), "undo stops at the start"
+
+
+def test_actions_between_prompt_frames_are_inferred(genie, frames):
+    world = genie.start(frames[:, :4])
+    codes = genie.infer_actions(frames[:, :4])
+    expected = genie.latent_action.codebook.lookup(codes)
+    torch.testing.assert_close(world.state.actions[:, 1:], expected)
+    assert (world.state.actions[:, 0] == 0).all()
+
+
+def test_long_clips_are_read_in_windows(genie, frames):
+    codes = genie.infer_actions(frames)
+    assert codes.shape == (3, 7)
+    assert torch.equal(codes[:, :5], genie.infer_actions(frames[:, :6]))
+    assert torch.equal(codes[:, 5:], genie.infer_actions(frames[:, 5:]))
+    tokens = genie.tokenize(frames)
+    assert tokens.shape == (3, 8, 16)
+    assert genie.detokenize(tokens).shape == frames.shape
+    assert genie.embed_actions(frames).shape == (3, 7, 8)
+
+
+def test_bad_input_is_named(genie, frames):
+    with pytest.raises(UserError, match="uint8"):
+        genie.infer_actions(frames.float())
+    with pytest.raises(UserError, match=r"16, 16, 3.*fit_frames"):
+        genie.tokenize(torch.zeros(1, 2, 8, 8, 3, dtype=torch.uint8))
+    with pytest.raises(UserError, match="at least 2 frames"):
+        genie.infer_actions(frames[:, :1])
+    with pytest.raises(UserError, match=r"codes must be \(B, n\)"):
+        genie.generate(frames, CODES[:2])
+    with pytest.raises(UserError, match=r"0 \.\. 3"):
+        genie.start(frames[0, 0]).step(4)
+
+
+@pytest.mark.parametrize("num_steps", [1, 3, 8, 25])
+def test_the_cosine_schedule_fills_every_step_and_ends_empty(num_steps):
+    left = [num_masked(i, num_steps, 64) for i in range(num_steps)]
+    assert left[-1] == 0
+    assert all(later < earlier for earlier, later in zip([64, *left], left, strict=False))
+
+
+def test_noise_depends_on_seed_sample_frame_and_step():
+    base = gumbel(1, [0], 2, 3, (50,))
+    assert torch.equal(base, gumbel(1, [5, 0], 2, 3, (50,))[1:])
+    for other in (gumbel(2, [0], 2, 3, (50,)), gumbel(1, [1], 2, 3, (50,)), gumbel(1, [0], 3, 3, (50,))):
+        assert not torch.equal(base, other)
+    assert not torch.equal(base, gumbel(1, [0], 2, 4, (50,)))
+    many = gumbel(0, [0], 0, 0, (200_000,))
+    assert abs(float(many.mean()) - 0.5772) < 0.01, "Gumbel's mean is Euler's constant"
