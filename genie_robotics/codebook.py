@@ -25,6 +25,8 @@ class CodebookConfig:
     """Of the moving averages that the codes follow."""
     start_after: int = 300
     """Training steps before quantisation starts."""
+    start_share: float = 0.3
+    """Share of the training before quantisation starts at the latest, however few steps that is."""
     revive_below: float = 0.15
     """Share of the fair share under which a code is revived; 0 never revives."""
     num_remembered: int = 4096
@@ -47,6 +49,7 @@ class Codebook(nn.Module):
             threshold_ema_dead_code=1 if config.revive_below else 0,  # its true value depends on the batch: forward
             rotation_trick=False,
         )
+        self.progress = 0.0  # of the training, 0 .. 1; the trainer tells
         # State of training only: kept in the run's state/, not in the model's file.
         self.register_buffer("num_updates", torch.zeros((), dtype=torch.long), persistent=False)
         self.register_buffer("recent", torch.zeros(0, config.latent_dim), persistent=False)
@@ -68,7 +71,7 @@ class Codebook(nn.Module):
         flat = latents.reshape(1, -1, self.config.latent_dim)
         if self.training and not self.started:
             self.remember(flat[0].detach())
-            if int(self.num_updates) <= self.config.start_after:
+            if int(self.num_updates) <= self.config.start_after and self.progress < self.config.start_share:
                 return latents, None, latents.new_zeros(())
             with torch.no_grad():
                 self.vq(self.recent[None])  # the first call of a VectorQuantize in training runs its k-means

@@ -1,13 +1,14 @@
 """The commands of this package: `train` and `bench`."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from genie_datasets.errors import UserError
-from genie_datasets.options import SourceOptions
+from genie_datasets.options import SourceOptions, parse
 from genie_robotics.config import GenieConfig
 from genie_robotics.training.config import TrainingConfig, training_preset
 
@@ -20,8 +21,6 @@ class TrainOptions(SourceOptions):
     """The run folder, made or resumed."""
     data: str = tyro.MISSING
     """RLDS/TFDS directory, folder of mp4, frame cache, or a weighted mix A:0.7,B:0.3."""
-    preset: str = "nano"
-    """nano, small, coinrun, robotics_1b, robotics_2_5b or platformers_11b; every field below starts from it."""
     stage: str = "all"
     """all, tokenizer, latent_action or dynamics."""
     steps: int | None = None
@@ -30,8 +29,6 @@ class TrainOptions(SourceOptions):
     """Training time of all stages together, instead of steps."""
     split: str | None = None
     """Split to train on: 'train' if there is one, else the only one."""
-    size: str | None = None
-    """HEIGHTxWIDTH in pixels that the models see; the preset's otherwise."""
     seed: int = 0
     save_every: int = 500
     """Steps between checkpoints."""
@@ -62,20 +59,17 @@ def train(argv: list[str]) -> int:
     from genie_robotics.presets import preset
 
     name = named_preset(argv)
-    options = tyro.cli(
+    options = parse(
         TrainOptions,
-        args=argv,
+        argv,
         prog="genie-robotics train",
-        default=TrainOptions(preset=name, model=preset(name), training=training_preset(name)),
+        default=TrainOptions(model=preset(name), training=training_preset(name)),
     )
 
-    from genie_datasets.fit import parse_size
     from genie_robotics.training.run import RunPlan, train_run
     from genie_robotics.training.trainer import LoopConfig
 
     source = options.open(options.data)
-    if options.size is not None:
-        options.model.image_size = parse_size(options.size)
     if options.steps is not None:
         for stage in (options.training.tokenizer, options.training.latent_action, options.training.dynamics):
             stage.steps = options.steps
@@ -101,3 +95,39 @@ def training_split(splits: dict, asked: str | None) -> str:
     if len(splits) == 1:
         return next(iter(splits))
     raise UserError(f"no split 'train'; choose one with --split: {', '.join(splits)}")
+
+
+@dataclass
+class BenchOptions:
+    """Speed, as ratios measured side by side in one run."""
+
+    what: tyro.conf.Positional[Literal["loader", "train", "generate"]]
+    """loader: ways to read clips; train: share of the machine's matrix throughput; generate: cache against none."""
+    data: str | None = None
+    """loader: the RLDS directory to read; without it one is made."""
+    preset: str = "nano"
+    batch_size: int = 4
+    """train: clips a step."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+
+def bench(argv: list[str]) -> int:
+    options = parse(BenchOptions, argv, prog="genie-robotics bench")
+    if options.what == "loader":
+        from genie_datasets import bench_loader
+
+        result = bench_loader.run(options.data, json=options.json)
+    else:
+        from genie_robotics import bench as benchmarks
+
+        if options.what == "train":
+            result = benchmarks.train(options.preset, options.batch_size)
+        else:
+            result = benchmarks.generate(options.preset)
+    if options.json:
+        print(json.dumps(result))
+    else:
+        for name, value in result.items():
+            print(f"  {name:<16}{value:,.3g}" if isinstance(value, float) else f"  {name:<16}{value}")
+    return 0

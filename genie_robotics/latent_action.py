@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from genie_robotics.codebook import Codebook, CodebookConfig
-from genie_robotics.patches import num_patches, patchify, patchify_overlapping, to_unit, unpatchify
+from genie_robotics.patches import num_patches, patchify, to_unit, unpatchify
 from genie_robotics.st_transformer import STTransformer
 from genie_robotics.video_tokenizer import Logs, motion_weights
 
@@ -31,8 +31,6 @@ class LatentActionConfig:
     codebook: CodebookConfig = field(default_factory=lambda: CodebookConfig(num_codes=8))
     see_change: bool = True
     """The encoder sees the change x_t - x_{t-1} beside the frame x_t."""
-    overlap: bool = False
-    """The encoder's patches reach half a patch into their neighbours: a motion across a border is seen whole."""
     encoder_history: bool = True
     """The encoder sees all frames up to t+1 (paper); otherwise only the two of the step."""
     decoder_history: bool = True
@@ -72,8 +70,7 @@ class LatentActionModel(nn.Module):
         self.config = c = config
         self.num_patches = num_patches(c.image_size, c.patch)
         pixels = 3 * c.patch**2
-        seen = pixels * (4 if c.overlap else 1) * (2 if c.see_change or not c.encoder_history else 1)
-        self.encoder_in = nn.Linear(seen, c.width)
+        self.encoder_in = nn.Linear(pixels * (2 if c.see_change or not c.encoder_history else 1), c.width)
         self.encoder = STTransformer(
             c.width, c.encoder_blocks, c.heads, self.num_patches, c.clip_length, temporal=c.encoder_history
         )
@@ -116,8 +113,7 @@ class LatentActionModel(nn.Module):
 
     def latents(self, frames: Float[Tensor, "B T H W 3"]) -> Float[Tensor, "B T-1 L"]:
         """Latent actions before quantisation; entry t is read from frames 0 .. t+1."""
-        cut = patchify_overlapping if self.config.overlap else patchify
-        patches = cut(frames - 0.5, self.config.patch)
+        patches = patchify(frames - 0.5, self.config.patch)
         before = torch.cat([patches[:, :1], patches[:, :-1]], dim=1)
         if self.config.see_change:
             patches = torch.cat([patches, 2 * (patches - before)], dim=-1)

@@ -1,7 +1,6 @@
 """Frames to patches and back, and pixels between uint8 and [0, 1]."""
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -17,14 +16,6 @@ def num_patches(image_size: tuple[int, int], patch: int) -> int:
 
 def patchify(frames: Float[Tensor, "B T H W C"], patch: int) -> Float[Tensor, "B T N P"]:
     return rearrange(frames, "b t (h p) (w q) c -> b t (h w) (p q c)", p=patch, q=patch)
-
-
-def patchify_overlapping(frames: Float[Tensor, "B T H W C"], patch: int) -> Float[Tensor, "B T N 4P"]:
-    """Each patch with half a patch more on every side (edges repeated): a motion across a border stays in one view."""
-    batch = frames.shape[0]
-    images = rearrange(frames, "b t h w c -> (b t) c h w")
-    images = F.pad(images, (patch // 2,) * 4, mode="replicate")
-    return rearrange(F.unfold(images, 2 * patch, stride=patch), "(b t) p n -> b t n p", b=batch)
 
 
 def unpatchify(

@@ -37,7 +37,7 @@ def nano() -> GenieConfig:
             encoder_history=False,
             decoder_history=False,
             action_input="modulate",
-            codebook=CodebookConfig(num_codes=8, start_after=300),
+            codebook=CodebookConfig(num_codes=8, start_after=500),
         ),
         dynamics=DynamicsConfig(
             width=128, num_blocks=4, heads=4, action_input="modulate", maskgit_steps=8, temperature=1.0

@@ -21,6 +21,7 @@ from genie_datasets.frame_cache import build_frame_cache, num_threads
 from genie_datasets.sampler import EpochSampler
 from genie_datasets.sources import open_source
 from genie_datasets.split import Split
+from genie_datasets.tfds_reader import TfdsSplit
 
 SIZE = (64, 64)
 CLIP_LENGTH = 16
@@ -62,6 +63,7 @@ def measure(source_dir: str | Path, cache_dir: Path, seconds: float) -> dict[str
     """Median useful frames a second of each reader, wall clock, in one process."""
     split = next(iter(open_source(source_dir).splits.values()))
     reference = next(iter(open_source(source_dir, reader="rlds").splits.values()))
+    assert isinstance(reference, TfdsSplit)
     length = int(min(CLIP_LENGTH, split.num_frames.max()))
     cache = build_frame_cache(split, cache_dir, SIZE)
     with ThreadPoolExecutor(num_threads()) as pool:
@@ -88,7 +90,7 @@ def rate_of(reader: Iterator[int], seconds: float) -> float:
     return frames / elapsed
 
 
-def naive(reference, length: int) -> Iterator[int]:
+def naive(reference: TfdsSplit, length: int) -> Iterator[int]:
     """What a first script does: for each episode, for each step, take the decoded image, resize it, collect."""
     while True:
         for episode in reference.decoded_episodes():

@@ -1,13 +1,14 @@
 """`genie-robotics data ...`: inspect, cache, tabletop."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
 from genie_datasets.errors import UserError
-from genie_datasets.options import SourceOptions
+from genie_datasets.options import SourceOptions, parse
 
 USAGE = """usage: genie-robotics data COMMAND      (COMMAND --help lists its options)
 
@@ -64,7 +65,7 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE)
         return 0
-    commands = {
+    commands: dict[str, tuple[Callable, type]] = {
         "inspect": (inspect, InspectConfig),
         "cache": (cache, CacheConfig),
         "tabletop": (tabletop, TabletopConfig),
@@ -72,7 +73,7 @@ def main(argv: list[str]) -> int:
     if argv[0] not in commands:
         raise UserError(f"'data {argv[0]}' is no command: there are {', '.join(commands)}")
     run, config = commands[argv[0]]
-    return run(tyro.cli(config, args=argv[1:], prog=f"genie-robotics data {argv[0]}"))
+    return run(parse(config, argv[1:], prog=f"genie-robotics data {argv[0]}"))
 
 
 def inspect(config: InspectConfig) -> int:
@@ -81,9 +82,10 @@ def inspect(config: InspectConfig) -> int:
     source = config.open(config.src)
     found = summary(source)
     sheets = []
-    for name, split in source.splits.items() if config.out else ():
-        sheets.append(config.out / f"contact_sheet_{name}.png")
-        write_contact_sheet(split, sheets[-1], f"{source.name} / {name}")
+    if config.out:
+        for name, split in source.splits.items():
+            sheets.append(config.out / f"contact_sheet_{name}.png")
+            write_contact_sheet(split, sheets[-1], f"{source.name} / {name}")
     if config.json:
         print(json.dumps(found))
         return 0

@@ -10,7 +10,7 @@ import numpy as np
 from genie_datasets.cache_dir import AtomicFile, cache_dir
 from genie_datasets.errors import UserError
 from genie_datasets.example import bytes_spans, feature_spans, ints, texts
-from genie_datasets.tfrecord import DamagedRecord, record_spans
+from genie_datasets.tfrecord import Buffer, DamagedRecord, record_spans
 
 INDEX_VERSION = 1
 
@@ -126,7 +126,7 @@ def walk(shard: Path, image_key: str, instruction_key: str | None):
             yield start, end, images, instruction
 
 
-def first_text(buffer: bytes, feature: tuple[int, int] | None) -> str:
+def first_text(buffer: Buffer, feature: tuple[int, int] | None) -> str:
     """The instruction at the first step: text, or (Language-Table) a row of UTF-8 codes padded with zeros."""
     if feature is None or feature[0] == feature[1]:
         return ""

@@ -6,13 +6,13 @@ Spans are (start, end) positions in the buffer, so the value of an image is neve
 
 import numpy as np
 
-from genie_datasets.tfrecord import DamagedRecord
+from genie_datasets.tfrecord import Buffer, DamagedRecord
 
 Span = tuple[int, int]
 BYTES, FLOATS, INTS = 0x0A, 0x12, 0x1A  # tags of a Feature's three kinds
 
 
-def varint(buffer: bytes, at: int) -> tuple[int, int]:
+def varint(buffer: Buffer, at: int) -> tuple[int, int]:
     """-> (value, position after it)"""
     value = shift = 0
     while True:
@@ -24,7 +24,7 @@ def varint(buffer: bytes, at: int) -> tuple[int, int]:
         shift += 7
 
 
-def delimited(buffer: bytes, at: int, end: int, tag: int) -> Span:
+def delimited(buffer: Buffer, at: int, end: int, tag: int) -> Span:
     """Span of the length-delimited field with `tag` that starts at `at`; it must lie before `end`."""
     if at >= end or buffer[at] != tag:
         raise DamagedRecord(f"holds no tf.train.Example at byte {at}")
@@ -34,7 +34,7 @@ def delimited(buffer: bytes, at: int, end: int, tag: int) -> Span:
     return start, start + length
 
 
-def feature_spans(buffer: bytes, start: int, end: int) -> dict[str, Span]:
+def feature_spans(buffer: Buffer, start: int, end: int) -> dict[str, Span]:
     """Name of each feature of one record -> span of its Feature message."""
     features: dict[str, Span] = {}
     at, end = delimited(buffer, start, end, 0x0A)
@@ -47,13 +47,13 @@ def feature_spans(buffer: bytes, start: int, end: int) -> dict[str, Span]:
     return features
 
 
-def _values(buffer: bytes, feature: Span, kind: int) -> Span:
+def _values(buffer: Buffer, feature: Span, kind: int) -> Span:
     """Span of the list inside a Feature of the kind wanted; an unset Feature is an empty list."""
     start, end = feature
     return delimited(buffer, start, end, kind) if start < end else (start, start)
 
 
-def bytes_spans(buffer: bytes, feature: Span) -> list[Span]:
+def bytes_spans(buffer: Buffer, feature: Span) -> list[Span]:
     """Span of every value of a bytes feature. This loop runs once a frame: it is what building an index costs."""
     at, end = _values(buffer, feature, BYTES)
     spans = []
@@ -79,7 +79,7 @@ def bytes_spans(buffer: bytes, feature: Span) -> list[Span]:
     return spans
 
 
-def floats(buffer: bytes, feature: Span) -> np.ndarray:
+def floats(buffer: Buffer, feature: Span) -> np.ndarray:
     """The values of a float feature, flat float32, packed or not."""
     at, end = _values(buffer, feature, FLOATS)
     if at < end and buffer[at] == 0x0A:
@@ -89,7 +89,7 @@ def floats(buffer: bytes, feature: Span) -> np.ndarray:
     return unpacked["value"].copy()
 
 
-def ints(buffer: bytes, feature: Span) -> np.ndarray:
+def ints(buffer: Buffer, feature: Span) -> np.ndarray:
     """The values of an int64 feature, flat, packed or not."""
     at, end = _values(buffer, feature, INTS)
     packed = at < end and buffer[at] == 0x0A
@@ -102,6 +102,6 @@ def ints(buffer: bytes, feature: Span) -> np.ndarray:
     return np.array(values, np.int64)
 
 
-def texts(buffer: bytes, feature: Span) -> list[str]:
+def texts(buffer: Buffer, feature: Span) -> list[str]:
     """The values of a bytes feature as text."""
     return [bytes(buffer[a:b]).decode(errors="replace") for a, b in bytes_spans(buffer, feature)]

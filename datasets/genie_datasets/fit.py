@@ -54,7 +54,7 @@ def crop_box(height: int, width: int, size: Size) -> tuple[int, int, int, int]:
 
 
 def _crop(image: np.ndarray, out: np.ndarray) -> None:
-    top, left, h, w = crop_box(*image.shape[:2], out.shape[:2])
+    top, left, h, w = crop_box(image.shape[0], image.shape[1], out.shape[:2])
     out[:] = _resize(image[top : top + h, left : left + w], out.shape[:2])
 
 

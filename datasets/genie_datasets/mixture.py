@@ -1,14 +1,10 @@
 """Several sources as one, each with its share of the training clips: `A:0.7,B:0.3`."""
 
-import re
-
 import numpy as np
 
 from genie_datasets.errors import UserError
 from genie_datasets.split import Size, Source, Split
 from genie_datasets.truth import Truth
-
-PART = re.compile(r"^(?P<path>.+?)(?::(?P<weight>[0-9.eE+-]+))?$")
 
 
 class MixedSplit(Split):
@@ -60,14 +56,16 @@ def parse_mixture(text: str) -> list[tuple[str, float]]:
         return []
     parts = []
     for piece in text.split(","):
-        match = PART.match(piece.strip())
+        path, colon, number = piece.strip().rpartition(":")
+        if not colon or "/" in number:  # no weight: the colon, if any, is that of gs://
+            path, number = piece.strip(), "1"
         try:
-            weight = float(match["weight"] or 1)
-        except (TypeError, ValueError):
+            weight = float(number)
+        except ValueError:
             raise UserError(f"'{piece}' in '{text}' is not SOURCE:WEIGHT, such as fractal:0.7") from None
         if not 0 < weight < float("inf"):
-            raise UserError(f"the weight {weight:g} of '{match['path']}' in '{text}' must be above 0")
-        parts.append((match["path"], weight))
+            raise UserError(f"the weight {weight:g} of '{path}' in '{text}' must be above 0")
+        parts.append((path, weight))
     return parts
 
 

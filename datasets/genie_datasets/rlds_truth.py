@@ -39,6 +39,8 @@ class TruthReader:
         def column(key: str, width: int) -> np.ndarray:
             return floats(record, spans[key]).astype(np.float64).reshape(-1, width)
 
+        position: np.ndarray
+        gripper: np.ndarray | None
         scene = int(ints(record, spans[SCENE])[0]) if SCENE in spans else None
         image = None
         if self.convention == "tabletop":

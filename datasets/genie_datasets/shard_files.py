@@ -3,6 +3,7 @@
 import os
 import threading
 from collections import OrderedDict
+from io import FileIO
 from pathlib import Path
 
 from genie_datasets.errors import UserError
@@ -15,14 +16,18 @@ class ShardFiles:
 
     def __init__(self, paths: list[Path]):
         self.paths = paths
-        self._open: OrderedDict[int, object] = OrderedDict()
+        self._start()
+
+    def _start(self) -> None:
+        self._open: OrderedDict[int, FileIO] = OrderedDict()
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict:
         return {"paths": self.paths}
 
     def __setstate__(self, state: dict) -> None:
-        self.__init__(state["paths"])
+        self.paths = state["paths"]
+        self._start()
 
     def read(self, shard: int, offset: int, length: int) -> bytes:
         with self._lock:

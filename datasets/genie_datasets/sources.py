@@ -32,18 +32,20 @@ def open_source(
     if hz is not None and not 0 < hz < float("inf"):
         raise UserError(f"--hz {hz:g} is no control rate: give frames a second, such as --hz 3")
     text = str(path_or_name)
-    if text.startswith("gs://"):
-        from genie_datasets.tfds_reader import open_tfds
-
-        return open_tfds(text, hz, image_key)
     parts = [] if Path(text).exists() else parse_mixture(text)
     if parts:
         opened = [(open_source(part, hz, include, exclude, reader, image_key), weight) for part, weight in parts]
         return open_mixture(text, opened)
+    if text.startswith("gs://"):
+        from genie_datasets.tfds_reader import open_tfds
+
+        return open_tfds(text, hz, image_key)
     return _open_path(find_path(text), hz, include, exclude, reader, image_key)
 
 
-def _open_path(path: Path, hz: float | None, include: Globs, exclude: Globs, reader: str, image_key: str | None):
+def _open_path(
+    path: Path, hz: float | None, include: Globs, exclude: Globs, reader: str, image_key: str | None
+) -> Source:
     from genie_datasets.frame_cache import find_caches, open_caches
     from genie_datasets.video_source import SUFFIXES, find_videos, open_videos
 

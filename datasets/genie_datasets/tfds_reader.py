@@ -37,7 +37,8 @@ class TfdsSplit(Split):
         self._instructions: list[str] = []
         self.num_frames = self._count()
         self.hz = np.full(len(self.num_frames), hz)
-        self._next, self._stream = 0, iter(())
+        self._next = 0
+        self._stream: Iterator[dict] = iter(())
         self._last: tuple[int, list[bytes]] = (-1, [])
 
     def encoded_episodes(self):

@@ -6,9 +6,11 @@ The checksum of the length is verified: it is what tells a damaged or foreign fi
 is not: it would cost more than the rest of the walk, and a damaged image shows itself when it is decoded.
 """
 
+import mmap
 import struct
 from collections.abc import Iterator
 
+Buffer = bytes | mmap.mmap
 HEADER = 12
 FOOTER = 4
 
@@ -39,7 +41,7 @@ def masked_crc32c(data: bytes) -> int:
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def record_spans(buffer: bytes) -> Iterator[tuple[int, int]]:
+def record_spans(buffer: Buffer) -> Iterator[tuple[int, int]]:
     """Yield (start, end) of each record's data in a whole shard; raises DamagedRecord."""
     size = len(buffer)
     at = 0

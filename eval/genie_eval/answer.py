@@ -47,14 +47,14 @@ def consistency_answer(metrics: dict[str, Metric]) -> tuple[str, str]:
             return "Not known", f"{_capital(ctc.reason)}."
         return (
             "Not known",
-            f"{_capital(ctc.reason)}. Judged on optical flow instead, codes keep {_share(flow)} of what they mean "
-            "inside one trajectory in all the others: a hint, not an answer.",
+            f"{_capital(ctc.reason)}. Judged on optical flow instead, of what codes mean inside one trajectory they "
+            f"mean {_share(flow)} in every other: a hint, not an answer.",
         )
     few = "" if (ctc.n_trajectories or 0) >= FEW else f" This is exploratory: only {ctc.n_trajectories} trajectories."
     if ctc.value is None or ctc.ci95 is None:
         return "No", f"The codes have no reliable relation to motion, not even inside one trajectory.{few}"
     mark = MARKS["ctc"]
-    kept = f"Of the motion that a code reliably means inside one trajectory, it means {_share(ctc)} in all of them"
+    kept = f"Of the motion that a code reliably means inside one trajectory, it means {_share(ctc)} in every other"
     told = ""
     if grounding.skill is not None:
         told = f". Its codes tell {max(grounding.skill, 0):.0%} of what {_many(metrics)} could tell of the motion"
@@ -73,9 +73,11 @@ def _many(metrics: dict[str, Metric]) -> str:
 
 
 def _share(metric: Metric) -> str:
+    """CTC in words: "62 % (CTC 0.62 [0.55, 0.70])"; a ratio of two estimates may exceed 1."""
     assert metric.value is not None
     low, high = (metric.value, metric.value) if metric.ci95 is None else metric.ci95
-    return f"{metric.value:.0%} [{low:.0%}, {high:.0%}]"
+    much = "all" if metric.value >= 0.995 else "nothing" if metric.value < 0.005 else f"{metric.value:.0%}"
+    return f"{much} (CTC {metric.value:.2f} [{low:.2f}, {high:.2f}])"
 
 
 def _capital(text: str) -> str:

@@ -7,12 +7,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from genie_eval.code_sums import code_sums
-from genie_eval.consistency import across_trajectories, consistency, first_forgetful_lag, pad, pair_sums
+from genie_eval.consistency import PairSums, across_trajectories, consistency, first_forgetful_lag, pad, pair_sums
 from genie_eval.grounding import held_out_r2
 from genie_eval.motion import residual_motion, zscore
 from genie_eval.resampling import DRAWS, SWAPS, bootstrap_weights, interval, swap_null
 from genie_eval.transitions import Transitions
 
+SHORTEST = 6  # transitions of the median trajectory; in shorter ones, even perfect codes read as low as .5
+OWN_MOTION = 0.2  # of W; a code below it ("still") has no direction of its own that could be consistent
 ABOVE_ZERO = 1e-6  # of z-scored motion squared; rounding is not a relation
 Codes = Int[np.ndarray, " M"]
 
@@ -50,7 +52,9 @@ class MotionAssay:
 
     @cached_property
     def lag(self) -> int | None:
-        return first_forgetful_lag(*pad(self.residual, self.table.trajectory))
+        """Steps after which motion has forgotten itself; None where trajectories are too short to say."""
+        padded, valid = pad(self.residual, self.table.trajectory)
+        return None if np.median(valid.sum(axis=1)) < SHORTEST else first_forgetful_lag(padded, valid)
 
     def r2(self, codes: Codes) -> float:
         return float(held_out_r2(code_sums(codes, self.scored, self.table.trajectory, self.num_codes))[0])
@@ -69,7 +73,7 @@ class MotionAssay:
         return swap_null(self.across, codes, self.table.starts, swaps, self.seed)
 
     def ctc(self, codes: Codes) -> CtcReading:
-        pairs = pair_sums(codes, self.residual, self.table.trajectory, self.num_codes, self.lag)
+        pairs = self._pairs(codes)
         once, drawn = consistency(pairs), consistency(pairs, self.weights)
         within, across = float(once.within[0]), float(once.across[0])
         within_ci = interval(drawn.within)
@@ -78,7 +82,9 @@ class MotionAssay:
             ci = interval(drawn.across / drawn.within) if defined else None
             by_code, code_draws = once.code_across[0] / once.code_within[0], drawn.code_across / drawn.code_within
         code_within_ci = interval(drawn.code_within)
-        code_ok = (code_within_ci[0] > ABOVE_ZERO) & defined
+        with np.errstate(invalid="ignore"):
+            own_motion = (code_within_ci[0] > ABOVE_ZERO) & (once.code_within[0] >= OWN_MOTION * within)
+        code_ok = own_motion & defined
         code_ci = interval(code_draws)
         return CtcReading(
             value=across / within if defined else None,
@@ -88,20 +94,23 @@ class MotionAssay:
             within_ci95=within_ci,
             code_values=[float(v) if ok else None for v, ok in zip(by_code, code_ok, strict=True)],
             code_ci95=[code_ci[:, k] if ok else None for k, ok in enumerate(code_ok)],
-            lag=pairs.lag,
+            lag=self.lag,
             reason="" if defined else self._why_undefined(within, within_ci[0]),
         )
 
     def ctc_value(self, codes: Codes) -> float | None:
         """CTC without intervals; None where W is not above 0 even as a point."""
-        once = consistency(pair_sums(codes, self.residual, self.table.trajectory, self.num_codes, self.lag))
+        once = consistency(self._pairs(codes))
         if not once.within[0] > ABOVE_ZERO:
             return None
         return float(once.across[0] / once.within[0])
 
+    def _pairs(self, codes: Codes) -> PairSums:
+        return pair_sums(codes, self.residual, self.table.trajectory, self.num_codes, self.lag)
+
     def _why_undefined(self, within: float, low: float) -> str:
         if self.lag is None:
-            return "trajectories end before their motion has forgotten itself (autocorrelation below .1)"
+            return f"trajectories are too short ({SHORTEST} transitions and a motion that forgets itself are needed)"
         if not np.isfinite(within):
             return f"no code occurs twice in a trajectory {self.lag} or more steps apart"
         return f"no code-motion relation even inside a trajectory: W = {within:.3f}, its interval begins at {low:.3f}"

@@ -14,13 +14,13 @@ from genie_eval.style import GOOD, GREY, INK, MODEL, RULE, code_colour, figure
 from genie_eval.transitions import Transitions
 
 Codes = Int[np.ndarray, " M"]
-LEAST = 2  # transitions a trajectory needs of a code for an arrow of its own
+LEAST = 2  # transitions a trajectory needs of a code for a line of its own
 MAX_PANELS = 16
 ELLIPSE = 2.4477  # radius in SDs of the 95 % region of a 2-D normal
 
 
 def motion_quiver(path: Path, table: Transitions, codes: Codes, cards: list[dict[str, Any]], draws: int) -> str:
-    """One panel a code: a thin arrow for each trajectory's mean motion, a thick one for the mean of all."""
+    """One panel a code: a thin line for each trajectory's mean motion, a thick one for the mean of all."""
     motion, x, y, third, words = plane(table)
     values = table.motions[motion]
     mean, drawn = code_means(table, values, codes, len(cards), bootstrap_weights(table.num_trajectories, draws))
@@ -43,9 +43,9 @@ def motion_quiver(path: Path, table: Transitions, codes: Codes, cards: list[dict
         fig.supylabel(words["y"], fontsize=9)
     bars = f" The bar on the right is {words['third']}, its whisker the 95 % interval." if third is not None else ""
     return (
-        f"What each code really moves: {words['what']}. One thin arrow for each trajectory (its mean over the code's "
-        f"transitions), one thick arrow for the mean of all, with the 95 % region of that mean. Thin arrows that agree "
-        f"mean the code says the same in every trajectory.{bars}"
+        f"What each code really moves: {words['what']}. One thin line for each trajectory (from 0 to its mean over the "
+        f"code's transitions), a thick one for the mean of all, with the 95 % region of that mean. Where thin "
+        f"lines agree, the code says the same in every trajectory.{bars}"
     )
 
 
@@ -81,20 +81,19 @@ def _panel(axis, own, mean, drawn, x, y, third, reach, colour) -> None:
     axis.scatter(unit * sx * own[:, dx], unit * sy * own[:, dy], s=4, color=colour, alpha=0.35, lw=0)
     if np.isfinite(mean).all():
         tip = unit * np.array([sx * mean[dx], sy * mean[dy]])
-        axis.annotate(
-            "", tip, (0, 0),
-            arrowprops={"arrowstyle": "-|>", "lw": 2.2, "color": INK, "shrinkA": 0, "shrinkB": 0}, zorder=4,
-        )  # fmt: skip
+        axis.plot([0, tip[0]], [0, tip[1]], color=INK, lw=2.2, zorder=4, solid_capstyle="round")
+        axis.plot(*tip, "o", color=INK, ms=5, zorder=4)
         cloud = unit * np.stack([sx * drawn[:, dx], sy * drawn[:, dy]])
         cloud = cloud[:, np.isfinite(cloud).all(axis=0)]
         spread, axes = np.linalg.eigh(np.cov(cloud))
         width, height = 2 * ELLIPSE * np.sqrt(np.maximum(spread, 0))
         angle = np.degrees(np.arctan2(axes[1, 0], axes[0, 0]))
-        axis.add_patch(Ellipse(tip, width, height, angle=angle, fc="none", ec=INK, lw=1.0, zorder=5))
+        axis.add_patch(Ellipse((tip[0], tip[1]), width, height, angle=angle, fc="none", ec=INK, lw=1.0, zorder=5))
     limit = unit * reach * 1.08
     axis.set_xlim(-limit, limit * (1.3 if third is not None else 1))
     axis.set_ylim(-limit, limit)
     axis.set_aspect("equal")
+    axis.locator_params(nbins=5)
     if third is not None and np.isfinite(mean).all():
         place, (low, high) = 1.16 * limit, np.nanquantile(unit * drawn[:, third], [0.025, 0.975])
         axis.plot([1.02 * limit, 1.3 * limit], [0, 0], color=GREY, lw=0.7)
@@ -109,14 +108,14 @@ def code_usage(path: Path, table: Transitions, codes: Codes, cards: list[dict[st
     share = count / count.sum(axis=1, keepdims=True)
     order = np.argsort(share.argmax(axis=1), kind="stable")  # trajectories with the same favourite code together
     wide = 0.42 * len(cards) + 2.6
-    with figure(path, max(wide, 5.2), 4.6, nrows=2, ncols=1, height_ratios=[1, 1.7], sharex=True) as (fig, axes):
+    with figure(path, max(wide, 5.2), 5.4, nrows=2, ncols=1, height_ratios=[1, 1.7], sharex=True) as (fig, axes):
         top, heat = axes
         shares = [card["share"] for card in cards]
         top.bar(range(len(cards)), shares, color=[code_colour(k) for k in range(len(cards))], width=0.75)
         for k, s in enumerate(shares):
             top.text(k, s, f"{s:.0%}", ha="center", va="bottom", fontsize=8)
         top.axhline(1 / len(cards), color=GREY, lw=0.8, ls=":")
-        top.text(len(cards) - 0.45, 1 / len(cards), "all alike", fontsize=7.5, color=GREY, va="center")
+        top.set_title("dotted: every code used alike", fontsize=8, color=GREY, loc="right")
         top.set_ylabel("share of\ntransitions")
         top.set_ylim(0, max(shares) * 1.25)
         image = heat.imshow(
@@ -127,7 +126,7 @@ def code_usage(path: Path, table: Transitions, codes: Codes, cards: list[dict[st
         heat.set_yticks([])
         heat.set_xticks(range(len(cards)), [f"{k}" for k in range(len(cards))])
         heat.set_xlabel("code")
-        fig.colorbar(image, ax=heat, label="share within\nthe trajectory", shrink=0.85)
+        fig.colorbar(image, ax=heat, label="share within the trajectory", location="bottom", shrink=0.6, aspect=40)
     return (
         "How the codes are used. Above: each code's share of all transitions. Below: one line for each trajectory; a "
         "column that is dark in a few lines and white elsewhere is a code that belongs to a few trajectories."
@@ -146,7 +145,7 @@ def ladder_chart(path: Path, rows: list[dict[str, Any]], suffix: str) -> str:
             axis.axvline(0, color=RULE, lw=1)
             axis.axvline(1, color=RULE, lw=1)
             axis.axvline(mark, color=GOOD, lw=0.9, ls=":")
-            axis.text(mark, len(order) - 0.4, "pass", color=GOOD, fontsize=7.5, ha="center")
+            axis.text(mark + 0.02, len(order) - 0.45, "pass from here", color=GOOD, fontsize=7.5)
             for place, row in enumerate(order):
                 own = row["name"] == "model"
                 colour = MODEL if own else GREY

@@ -6,7 +6,7 @@ from pathlib import Path
 import tyro
 
 from genie_datasets.errors import UserError
-from genie_datasets.options import SourceOptions
+from genie_datasets.options import SourceOptions, parse
 from genie_eval.evaluation import EvaluationConfig
 
 
@@ -32,7 +32,7 @@ class EvaluateOptions(SourceOptions):
 
 
 def evaluate(argv: list[str]) -> int:
-    options = tyro.cli(EvaluateOptions, args=argv, prog="genie-robotics evaluate")
+    options = parse(EvaluateOptions, argv, prog="genie-robotics evaluate")
     if options.out.exists() and not options.out.is_dir():
         raise UserError(f"{options.out} is a file: give a folder with --out")
 

@@ -27,7 +27,6 @@ class PairSums:
     same_count: Float[np.ndarray, "I G K"]
     every: Float[np.ndarray, "I G"]  # the same of all pairs
     every_count: Float[np.ndarray, "I G"]
-    lag: int | None  # None: no trajectory is long enough
 
 
 @dataclass(frozen=True)
@@ -66,14 +65,16 @@ def pair_sums(
     motion: Float[np.ndarray, "M D"],
     trajectory: Int[np.ndarray, " M"],
     num_codes: int,
-    lag: int | None = None,
+    lag: int | None,
 ) -> PairSums:
-    """`motion` is residual motion (`genie_eval.motion.residual_motion`). The cost is linear in trajectories."""
+    """`motion` is residual motion (`genie_eval.motion.residual_motion`); `lag` None: no pairs within trajectories.
+
+    The cost is linear in trajectories.
+    """
     padded, valid = pad(motion, trajectory)
     labels = np.zeros(valid.shape, dtype=np.int64)
     labels[valid] = codes
     trajectories, longest = valid.shape
-    lag = first_forgetful_lag(padded, valid) if lag is None else lag
     lags = [] if lag is None else range(lag, min(longest, lag + MAX_LAGS))
 
     shape = (trajectories, len(lags))
@@ -89,7 +90,7 @@ def pair_sums(
         cell = (row + labels[:, gap:])[equal]
         same[:, g] = np.bincount(cell, weights=product[equal], minlength=cells).reshape(-1, num_codes)
         same_count[:, g] = np.bincount(cell, minlength=cells).reshape(-1, num_codes)
-    return PairSums(code_sums(codes, motion, trajectory, num_codes), same, same_count, every, every_count, lag)
+    return PairSums(code_sums(codes, motion, trajectory, num_codes), same, same_count, every, every_count)
 
 
 def across_trajectories(sums: CodeSums, weights: Float[np.ndarray, "R I"] | None = None) -> tuple[np.ndarray, ...]:

@@ -1,13 +1,12 @@
 """`genie-robotics demo`: the main job in one command. Data in, three components trained, a consistency report out."""
 
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from genie_datasets.errors import UserError
-from genie_datasets.options import SourceOptions
+from genie_datasets.options import SourceOptions, parse
 
 EPISODES = {"train": 600, "test": 200}
 """Of the tabletop data: 200 unseen trajectories are what the statistics ask for (eval/README.md)."""
@@ -32,7 +31,7 @@ class DemoOptions(SourceOptions):
 
 
 def main(argv: list[str]) -> int:
-    options = tyro.cli(DemoOptions, args=argv, prog="genie-robotics demo")
+    options = parse(DemoOptions, argv, prog="genie-robotics demo")
     if options.minutes <= 0:
         raise UserError(f"--minutes must be above 0, not {options.minutes}")
     demo(options)
@@ -74,8 +73,18 @@ def tabletop(folder: Path, seed: int) -> Path:
     if found:
         print(f"  using {found}")
         return found
+    remove_unfinished(folder)
     num = sum(EPISODES.values())
     return generate(folder, episodes=num, seed=seed, splits={name: n / num for name, n in EPISODES.items()})
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Takes away what a cut `generate` left in `folder`, and nothing else."""
+    for partial in folder.glob("tabletop/*.incomplete"):
+        shutil.rmtree(partial)
+    for empty in (folder / "tabletop", folder):
+        if empty.is_dir() and not any(empty.iterdir()):
+            empty.rmdir()
 
 
 def train(options: DemoOptions, source, run: Path) -> None:

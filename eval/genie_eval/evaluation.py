@@ -150,7 +150,7 @@ def code_metrics(
     by_name = {rung.name: rung.codes for rung in found}
     oracle = by_name["oracle_motion"]
     metrics = {"codebook_perplexity": codebook_perplexity(codes, table.trajectory, num_codes, oracle, seed)}
-    baselines = {name: by_name[name] for name in BASELINES if by_name[name] is not None}
+    baselines = {rung.name: rung.codes for rung in found if rung.name in BASELINES and rung.codes is not None}
     one_code = f"one code for everything: all {len(codes)} transitions have code {codes[0]}"
     assays: dict[str, MotionAssay] = {}
     readings: dict[str, CtcReading] = {}

@@ -19,7 +19,8 @@ def flow_fields(frames: UInt8[np.ndarray, "T H W 3"]) -> tuple[Float[np.ndarray,
     import cv2
 
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
-    flows = [cv2.calcOpticalFlowFarneback(a, b, None, 0.5, 3, 9, 3, 5, 1.1, 0) for a, b in pairwise(grey)]
+    start = np.zeros((*frames.shape[1:3], 2), np.float32)
+    flows = [cv2.calcOpticalFlowFarneback(a, b, start.copy(), 0.5, 3, 9, 3, 5, 1.1, 0) for a, b in pairwise(grey)]
     change = np.abs(np.diff(frames.astype(np.int16), axis=0)).max(axis=-1)
     return np.stack(flows), change > MOVING
 

@@ -44,7 +44,7 @@ def rungs(
     train = train or Features()
 
     def clusters(values: np.ndarray | None, fit: np.ndarray | None = None, components: int | None = None):
-        if values is None or not np.isfinite(values).all():
+        if values is None or not np.isfinite(values).all() or table.num_trajectories < 2:
             return None
         return quantise(values, table.trajectory, num_codes, fit, components, seed)
 

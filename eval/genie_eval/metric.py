@@ -19,7 +19,7 @@ class Metric:
     value: float | None = None
     null: float | None = None
     oracle: float | None = None
-    ci95: Sequence[float] | None = None
+    ci95: Sequence[float] | np.ndarray | None = None
     p: float | None = None
     n_trajectories: int | None = None
     n_seeds: int | None = 1

@@ -33,7 +33,7 @@ def grounding_metric(
     scale = np.maximum(best_drawn - null, 1e-9)
     skill_ci = interval((drawn - null) / scale)
     metric.more["skill_ci95"] = skill_ci
-    against = {}
+    against: dict[str, dict[str, Any]] = {}
     for other, other_codes in baselines.items():
         other_skill = skill(assay.r2(other_codes), null, best)
         differences = (drawn - assay.r2_draws(other_codes)) / scale
@@ -56,7 +56,7 @@ def grounding_metric(
     ]
     if metric.p is not None and metric.p > P_GROUNDING:
         also.append(f"swapping trajectories reads as much (p = {metric.p:.3g})")
-    return judge("grounding_r2", metric, metric.skill, (skill_ci[0], skill_ci[1]), " skill", also)
+    return judge("grounding_r2", metric, metric.skill, (skill_ci[0], skill_ci[1]), what="skill ", also=also)
 
 
 def by_motion(

@@ -65,7 +65,7 @@ def k_means(
     if start is not None:
         fit = KMeans(len(start), init=start, n_init=1, random_state=seed)
     else:
-        fit = KMeans(min(num_codes, len(np.unique(values, axis=0))), n_init=4, random_state=seed)
+        fit = KMeans(min(num_codes, len(np.unique(values, axis=0))), n_init=10, random_state=seed)
     with threadpool_limits(limits=2):
         return fit.fit(values).cluster_centers_
 

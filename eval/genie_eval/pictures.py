@@ -49,10 +49,13 @@ def filmstrip(path: Path, dreams: DreamSet, clips: int = 3) -> str:
     steps = dreams.horizon
     labels = ("truth", "tokenizer", "dream,\ninferred codes", "dream,\nrandom codes")
     aspect = dreams.truth.shape[2] / dreams.truth.shape[3]
+    heights = ([1.0] * 4 + [0.12]) * len(chosen)
     with figure(
-        path, 0.98 * (steps + 1) + 1.0, (0.98 * aspect * 4 + 0.35) * len(chosen),
-        nrows=4 * len(chosen), ncols=steps + 1, squeeze=False,
+        path, 0.98 * (steps + 1) + 1.0, 1.14 * aspect * sum(heights[:-1]),
+        nrows=len(heights) - 1, ncols=steps + 1, squeeze=False, height_ratios=heights[:-1],
     ) as (_, axes):  # fmt: skip
+        for spacer in axes[4::5].flat:
+            spacer.set_axis_off()
         for n, c in enumerate(chosen):
             prompt = dreams.truth[c, :1]
             strips = (
@@ -61,19 +64,19 @@ def filmstrip(path: Path, dreams: DreamSet, clips: int = 3) -> str:
                 np.concatenate([prompt, dreams.inferred[c]]),
                 np.concatenate([prompt, dreams.random[c]]),
             )
-            for r, (strip, label) in enumerate(zip(strips, labels, strict=True)):
-                row = axes[4 * n + r]
+            driven_by = (None, None, dreams.codes[c], dreams.random_codes[c])
+            for r, (strip, codes) in enumerate(zip(strips, driven_by, strict=True)):
+                row = axes[5 * n + r]
                 for t, axis in enumerate(row):
-                    if t < len(strip):
-                        _show(axis, strip[t])
-                    else:
+                    if t >= len(strip):
                         axis.set_axis_off()
-                    codes = (dreams.codes, dreams.random_codes)[r - 2][c] if r >= 2 else None
-                    if codes is not None and 1 <= t < len(strip):
-                        axis.set_title(f"code {codes[t - 1]}", fontsize=7, pad=2, color=code_colour(int(codes[t - 1])))
-                    elif r == 0:
+                        continue
+                    _show(axis, strip[t])
+                    if r == 0:
                         axis.set_title("prompt" if t == 0 else f"t = {t}", fontsize=7.5, pad=2, color=GREY)
-                row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8.5)
+                    elif codes is not None and t > 0:
+                        axis.set_title(f"code {codes[t - 1]}", fontsize=7, pad=2, color=code_colour(int(codes[t - 1])))
+                row[0].set_ylabel(labels[r], rotation=0, ha="right", va="center", fontsize=8.5)
     return (
         f"Dreams beside the truth, {len(chosen)} held-out clips at fixed ranks of how much moves in them. The model "
         "sees the prompt frame only. First row: what happened; second: the tokenizer's reconstruction, the best a "

@@ -7,6 +7,7 @@ from genie_eval.nulls import k_means, nearest_centre
 
 FOLDS = 5
 COMPONENTS = 16  # of the PCA of frame differences
+OUTLIER = 4.0  # SD; what lies further out is drawn in, or one glitch would take a code for itself
 FIT_ROWS = 20_000  # enough for either fit; more only costs time
 
 
@@ -57,9 +58,12 @@ class _Fit:
             few = min(components, len(values) - 1, values.shape[1])
             pca = PCA(few, svd_solver="randomized", random_state=seed).fit(values)
             self.basis, self.inverse = pca.components_.T, pca.components_
-        seeds = None if start is None else (start - self.mean) @ self.basis
-        self.local = k_means((values - self.mean) @ self.basis, num_codes, seed, seeds)
+        self.limit = OUTLIER if components is None else np.inf
+        self.local = k_means(self._project(values), num_codes, seed, None if start is None else self._project(start))
         self.centres = self.local @ self.inverse + self.mean
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        return nearest_centre((values - self.mean) @ self.basis, self.local)
+        return nearest_centre(self._project(values), self.local)
+
+    def _project(self, values: np.ndarray) -> np.ndarray:
+        return np.clip((values - self.mean) @ self.basis, -self.limit, self.limit)

@@ -27,7 +27,7 @@ def figure(path: Path, width: float, height: float, **subplots: Any) -> Iterator
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    look = {
+    look: Any = {
         "font.size": 9, "axes.titlesize": 9.5, "axes.labelsize": 9, "axes.edgecolor": GREY, "axes.labelcolor": INK,
         "text.color": INK, "xtick.color": GREY, "ytick.color": GREY, "axes.spines.top": False,
         "axes.spines.right": False, "legend.frameon": False, "axes.axisbelow": True,

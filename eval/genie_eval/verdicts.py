@@ -36,27 +36,29 @@ def judge(
     score: float,
     score_ci: tuple[float, float] | None,
     unit: str = "",
+    what: str = "",
     also: list[str] | None = None,
 ) -> Metric:
     """Sets verdict and reason of `metric` from `score` (its value or its skill) and the marks.
 
-    also: what else the protocol asks for a pass and did not find; any of it turns a pass into a warning.
+    what: names the score where it is not the value. also: what else the protocol asks for a pass and did not find; any of it turns a pass into a warning.
     """
     mark, reasons, few = MARKS[name], [], (metric.n_trajectories or 0) < FEW
     verdict = "pass" if score >= mark.good else "fail" if score < mark.bad else "warn"
     if verdict == "pass":
-        reasons.append(f"{score:.2f}{unit} reaches the mark of {mark.good:g}{unit}")
+        reasons.append(f"{what}{score:.2f}{unit} reaches the mark of {mark.good:.2f}{unit}")
     else:
-        reasons.append(f"{score:.2f}{unit} is below the mark of {mark.good:g}{unit}")
+        reasons.append(f"{what}{score:.2f}{unit} is below the mark of {mark.good:.2f}{unit}")
     missing = list(also or [])
     if score_ci is not None:
         low = mark.good if few and mark.low is None else mark.low
         if low is not None and score_ci[0] < low:
-            missing.append(f"the interval begins at {score_ci[0]:.2f}{unit}, below {low:g}{unit}")
+            missing.append(f"its interval begins at {score_ci[0]:.2f}{unit}, below {low:.2f}{unit}")
     if few:
         reasons.insert(0, f"exploratory: {metric.n_trajectories} trajectories, fewer than {FEW}")
         if name in CROSS_FITTED and verdict == "pass":
             missing.append("with so few trajectories at most a warning")
+    missing = missing if verdict == "pass" else list(also or [])  # below the mark its interval is no news
     if verdict == "pass" and missing:
         verdict = "warn"
     metric.verdict, metric.reason = verdict, "; ".join(reasons + missing)

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from genie_datasets import ClipDataset, EpochSampler
 from genie_datasets.errors import UserError
+from genie_robotics.codebook import Codebook
 from genie_robotics.dynamics import DynamicsBatch
 from genie_robotics.genie import Genie
 from genie_robotics.run_folder import save_component
@@ -65,6 +66,7 @@ class Trainer:
         self.genie, self.stage, self.clips, self.config = genie, stage, clips, config
         self.run, self.setup, self.loop, self.seconds = run, setup, loop, seconds
         self.component: nn.Module = getattr(genie, stage)
+        self.codebooks = [m for m in self.component.modules() if isinstance(m, Codebook)]
         self.optimizers = Optimizers(self.component, config)
         self.step = 0
         self.elapsed = 0.0
@@ -119,6 +121,8 @@ class Trainer:
         rate = rate_at(self.progress, self.step, self.config)
         torch.manual_seed(step_seed(self.loop.seed, self.stage, self.step, self.setup.rank))
         frames = frames.to(self.setup.device, non_blocking=True)
+        for book in self.codebooks:
+            book.progress = self.progress
         with self.setup.autocast():
             loss, logs = module(self.batch(frames))
         if not torch.isfinite(loss):

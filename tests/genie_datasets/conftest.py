@@ -13,11 +13,6 @@ import simplejpeg
 from genie_datasets.tfrecord import frame_record
 
 
-@pytest.fixture(autouse=True)
-def own_cache_dir(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("GENIE_ROBOTICS_CACHE", str(tmp_path_factory.mktemp("user_cache")))
-
-
 def varint(value: int) -> bytes:
     value &= (1 << 64) - 1
     out = bytearray()

@@ -10,8 +10,10 @@ BRIDGE = "octo_bridge_rlds"
 
 
 @pytest.fixture(scope="module")
-def both_bridge(realdata):
-    return open_source(realdata / BRIDGE), open_source(realdata / BRIDGE, reader="rlds")
+def both_bridge(realdata, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENIE_ROBOTICS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return open_source(realdata / BRIDGE), open_source(realdata / BRIDGE, reader="rlds")
 
 
 def check_equal(index, reference, episodes, size):

@@ -176,7 +176,7 @@ def test_works_without_opengl_and_looks_the_same(tmp_path):
     with WorkerPool(1, find_backend()) as pool:
         (drawn,) = pool.episodes([job])
     np.testing.assert_array_equal(drawn.position, cast.position)
-    assert psnr(decoded(drawn.jpegs), frames) > 27
+    assert psnr(decoded(drawn.jpegs), frames) > 29
 
 
 def test_environment_can_forbid_opengl(tmp_path):
@@ -232,7 +232,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(rlds_writer.RLDSWriter, "add", full)
     with pytest.raises(UserError, match="No space left on device"):
         generate(tmp_path, 2, 0, (16, 16), workers=1, progress=False)
-    assert not list(tmp_path.rglob("*.tfrecord*"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_worker_that_dies_is_named(tmp_path):

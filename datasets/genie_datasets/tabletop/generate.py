@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from genie_datasets.errors import UserError
+from genie_datasets.tabletop.episode import NUM_FRAMES
 from genie_datasets.tabletop.plan import plan
 from genie_datasets.tabletop.pool import WorkerPool
 from genie_datasets.tabletop.render import find_backend, renderer_name
@@ -13,7 +14,6 @@ from genie_datasets.tabletop.scene import FAMILIES
 DEFAULT_SPLITS = {"train": 0.8, "test": 0.2}
 SMALLEST, LARGEST = 16, 1024  # pixels a side
 BYTES_PER_PIXEL, BYTES_PER_FRAME = 1.0, 3_000  # on disk, generously: JPEG of quality 95, and the rest of a step
-FRAMES = 40
 
 
 def _check(episodes: int, seed: int, size: tuple[int, int], splits: dict[str, float], family: str) -> None:
@@ -40,7 +40,7 @@ def _prepare(out: Path, episodes: int, size: tuple[int, int]) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make the folder {out}: {error.strerror or error}; choose another one") from error
-    need = episodes * FRAMES * (BYTES_PER_PIXEL * size[0] * size[1] + BYTES_PER_FRAME)
+    need = episodes * NUM_FRAMES * (BYTES_PER_PIXEL * size[0] * size[1] + BYTES_PER_FRAME)
     free = shutil.disk_usage(out).free
     if free < need:
         raise UserError(

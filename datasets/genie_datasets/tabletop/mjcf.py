@@ -1,7 +1,5 @@
 """A scene as MJCF, MuJoCo's XML, and as a compiled model."""
 
-from functools import lru_cache
-
 import numpy as np
 
 from genie_datasets.tabletop.arm import ARM_DEFAULTS, arm_xml
@@ -103,7 +101,6 @@ def scene_xml(config: SceneConfig) -> tuple[str, dict[str, bytes]]:
     return xml, assets
 
 
-@lru_cache(maxsize=2)
 def compile_scene(config: SceneConfig):
     """The compiled mujoco.MjModel of a scene."""
     import mujoco

@@ -5,7 +5,7 @@ import numpy as np
 from genie_datasets.tabletop.worker import SCENES_KEPT, Job
 
 SEED_STRIDE = 1_000_000  # scenes and episodes of data sets with different seeds never coincide
-EASY_SCENES = (5, 20)  # fewest and most scenes of an `easy` data set
+EASY_SCENES = (5, SCENES_KEPT["easy"])  # fewest and most scenes of an `easy` data set
 EPISODES_PER_EASY_SCENE = 12
 EPISODES_PER_RT1_SCENE = 2
 
@@ -42,9 +42,9 @@ def plan(episodes: int, seed: int, size: tuple[int, int], splits: dict[str, floa
     first_scene = 0
     for name, count, scenes in zip(splits, counts, scene_counts, strict=True):
         for k in range(count):
-            # Few scenes take turns, so that every part of a file shows them all; many come one after another,
-            # because a worker keeps only the last ones compiled.
-            scene = first_scene + (k % scenes if scenes <= SCENES_KEPT else k * scenes // count)
+            # The few scenes of `easy` take turns, so that every part of a file shows them all; the many of `rt1` come
+            # one after another, because a worker keeps only the last ones compiled.
+            scene = first_scene + (k % scenes if family == "easy" else k * scenes // count)
             number = len(jobs)
             jobs.append(Job(number, name, family, seed * SEED_STRIDE + scene, seed * SEED_STRIDE + number, size))
         first_scene += scenes

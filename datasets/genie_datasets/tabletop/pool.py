@@ -14,31 +14,52 @@ from genie_datasets.tabletop.worker import EncodedEpisode, Job, receive, send
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "LP_NUM_THREADS"), "1"
 )
+TRIES = 3  # of one episode, each in a new process: OpenGL drivers crash now and then
 WAITING_PER_WORKER = 4  # finished or running episodes that may wait for the writer
 
 
+class _WorkerDied(Exception):
+    """Carries the exit status."""
+
+
 class _Worker:
-    """One worker process; used by one thread at a time."""
+    """One worker process, started anew when it dies; used by one thread at a time."""
 
     def __init__(self, backend: str):
-        env = {**os.environ, **ONE_THREAD, "MUJOCO_GL": backend}
+        self._backend = backend
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen:
+        env = {**os.environ, **ONE_THREAD, "MUJOCO_GL": self._backend}
         env.pop("PYOPENGL_PLATFORM", None)
         command = [sys.executable, "-m", "genie_datasets.tabletop.worker"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
 
     def run(self, job: Job) -> EncodedEpisode:
+        """Makes one episode; a worker that dies costs nothing but time, since an episode is a function of its job."""
+        for _ in range(TRIES - 1):
+            try:
+                return self._ask(job)
+            except _WorkerDied:
+                self.close()
+                self._process = self._start()
+        try:
+            return self._ask(job)
+        except _WorkerDied as died:
+            raise UserError(
+                f"simulation workers ended {TRIES} times (exit status {died}) in episode {job.index}"
+                f" (scene {job.scene}, seed {job.seed}); what they said is above: run the same command again,"
+                " with fewer --workers if memory ran out, or with MUJOCO_GL=disable if OpenGL is broken here"
+            ) from None
+
+    def _ask(self, job: Job) -> EncodedEpisode:
         assert self._process.stdin is not None  # for type checkers: both are pipes
         assert self._process.stdout is not None
         try:
             send(self._process.stdin, job)
             return receive(self._process.stdout)  # type: ignore[return-value]
         except (EOFError, BrokenPipeError):
-            code = self._process.wait()
-            raise UserError(
-                f"a simulation worker ended (exit status {code}) in episode {job.index}"
-                f" (scene {job.scene}, seed {job.seed}); what it said is above: run the same command again,"
-                " with fewer --workers if memory ran out"
-            ) from None
+            raise _WorkerDied(self._process.wait()) from None
 
     def close(self) -> None:
         assert self._process.stdin is not None

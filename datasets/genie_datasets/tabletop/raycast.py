@@ -64,7 +64,7 @@ class RayPainter:
                 self._textured[geom] = (data[..., :3].astype(np.float32) / 255, model.mat_texrepeat[material].copy())
 
     def close(self) -> None:
-        pass
+        """Nothing to free."""
 
     def __call__(self, data) -> np.ndarray:
         import cv2

@@ -35,7 +35,9 @@ class Painter(Protocol):
         """mujoco.MjData -> (H,W,3) uint8."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Frees what it holds."""
+        ...
 
 
 def find_backend() -> str:
@@ -96,6 +98,7 @@ class GLPainter:
         return cv2.resize(image, self.size[::-1], interpolation=cv2.INTER_AREA)
 
     def close(self) -> None:
+        """Frees the OpenGL context."""
         self._renderer.close()
 
 

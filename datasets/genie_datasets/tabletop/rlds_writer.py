@@ -1,5 +1,6 @@
 """Episodes as a TFDS data set that `tfds.builder_from_directory` opens, in the order in which they are given."""
 
+import contextlib
 import io
 import shutil
 from pathlib import Path
@@ -135,6 +136,8 @@ class RLDSWriter:
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self._partial, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self._folder.parent.rmdir()  # only if nothing is in it, so that the same command can run again
 
     def _template(self, split: str):
         return self._tfds.core.ShardedFileTemplate(

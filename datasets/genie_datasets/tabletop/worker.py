@@ -9,14 +9,14 @@ import pickle
 import signal
 import struct
 import sys
+from collections import OrderedDict
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import IO
 
 import numpy as np
 
 JPEG_QUALITY = 95
-SCENES_KEPT = 24  # compiled scenes and GL contexts kept by a worker
+SCENES_KEPT = {"easy": 20, "rt1": 2}  # compiled scenes, each with some 10 MB of OpenGL buffers, that a worker keeps
 
 
 @dataclass(frozen=True)
@@ -66,17 +66,26 @@ def encode(episode) -> EncodedEpisode:
     return EncodedEpisode(jpegs, **{name: getattr(episode, name) for name in names})
 
 
-@lru_cache(maxsize=SCENES_KEPT)
-def _simulator(family: str, scene: int, size: tuple[int, int]):
-    from genie_datasets.tabletop.episode import make_simulator
-    from genie_datasets.tabletop.render import make_painter
+_simulators: OrderedDict = OrderedDict()  # (family, scene, size) -> Simulator, the least recently used first
 
-    return make_simulator(family, scene, lambda model: make_painter(model, size))
+
+def _simulator(job: Job):
+    from genie_datasets.tabletop.episode import Simulator
+    from genie_datasets.tabletop.render import make_painter
+    from genie_datasets.tabletop.scene import sample_scene
+
+    key = (job.family, job.scene, job.size)
+    if key not in _simulators:
+        while len(_simulators) >= SCENES_KEPT[job.family]:
+            _simulators.popitem(last=False)[1].close()
+        _simulators[key] = Simulator(sample_scene(job.family, job.scene), lambda model: make_painter(model, job.size))
+    _simulators.move_to_end(key)
+    return _simulators[key]
 
 
 def run(job: Job) -> EncodedEpisode:
     """Simulates, renders and encodes one episode in this process."""
-    return encode(_simulator(job.family, job.scene, job.size).rollout(job.seed, job.size))
+    return encode(_simulator(job).rollout(job.seed))
 
 
 def send(stream: IO[bytes], value: object) -> None:

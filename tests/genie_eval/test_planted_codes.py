@@ -1,0 +1,202 @@
+"""Is the metric itself trustworthy? Codes with a known relation to motion, and what the metrics must read on them."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from genie_eval import nulls
+from genie_eval.assay import MotionAssay
+from genie_eval.ladder import Features, ladder, rungs
+from genie_eval.metric import skill
+from genie_eval.motion_metrics import ctc_metric, grounding_metric
+from genie_eval.planted import autocorrelated_codes, planted_transitions, quantised, with_label_noise
+from genie_eval.quantise import quantise
+
+K = 8
+
+
+@pytest.fixture(scope="module")
+def table():
+    return planted_transitions(200, 40, seed=5)
+
+
+@pytest.fixture(scope="module")
+def assay(table):
+    return MotionAssay(table, "base", K, draws=300)
+
+
+@pytest.fixture(scope="module")
+def oracle(table):
+    return quantised(table.motions["base"], K)
+
+
+def partly_permuted(codes, table, share, seed=0):
+    chosen = np.random.default_rng(seed).permutation(table.num_trajectories) < share * table.num_trajectories
+    return np.where(chosen[table.trajectory], nulls.permuted_per_trajectory(codes, table, K, seed), codes)
+
+
+def test_cross_fitted_oracle_reads_one(assay, table, oracle):
+    cross_fitted = quantise(table.motions["base"], table.trajectory, K)
+    null = assay.r2_swap_null(cross_fitted, 30).mean()
+    assert skill(assay.r2(cross_fitted), null, assay.r2(oracle)) == pytest.approx(1, abs=0.05)
+    assert 0.95 <= assay.ctc(cross_fitted).value <= 1.15
+
+
+@pytest.mark.parametrize("name", ["swapped", "marginal", "autocorrelated", "constant", "scene"])
+def test_codes_without_meaning_read_zero_and_have_no_consistency(name, assay, table, oracle):
+    codes = {
+        "swapped": lambda: nulls.swapped(oracle, table),
+        "marginal": lambda: nulls.marginal(oracle, K),
+        "autocorrelated": lambda: autocorrelated_codes(200, 40, K, seed=2),
+        "constant": lambda: nulls.constant(oracle),
+        "scene": lambda: nulls.scene_code(table, K),
+    }[name]()
+    null = assay.r2_swap_null(codes, 30).mean()
+    assert skill(assay.r2(codes), null, assay.r2(oracle)) == pytest.approx(0, abs=0.03)
+    assert assay.ctc(codes).value is None
+
+
+@pytest.mark.parametrize("name", ["phase", "scene", "position"])
+def test_phase_scene_and_position_do_not_pass_for_consistency(name, assay, table):
+    """They hold information on raw motion (a naive eta squared rewards them): CTC must stay undefined or low."""
+    codes = {
+        "phase": nulls.phase_code(table, K),
+        "scene": nulls.scene_code(table, K),
+        "position": nulls.position_code(table, K),
+    }[name]
+    reading = assay.ctc(codes)
+    assert reading.value is None or reading.value < 0.4
+
+
+def test_phase_code_would_fool_a_raw_measure(assay, table):
+    assert assay.r2(nulls.phase_code(table, K)) > 0.05
+
+
+def test_private_dictionaries_keep_within_and_lose_across(assay, table, oracle):
+    """THE control: perfectly consistent inside every trajectory, meaningless across them."""
+    private, public = assay.ctc(nulls.permuted_per_trajectory(oracle, table, K, seed=3)), assay.ctc(oracle)
+    assert private.within == pytest.approx(public.within, rel=1e-9)
+    assert private.value == pytest.approx(0, abs=0.05)
+
+
+def test_ctc_tracks_the_share_of_trajectories_with_a_private_dictionary(assay, table, oracle):
+    whole = assay.ctc(oracle).value
+    shares = (0.1, 0.25, 0.5, 0.75)
+    values = [assay.ctc(partly_permuted(oracle, table, q)).value / whole for q in shares]
+    assert values == pytest.approx([(1 - q) ** 2 for q in shares], abs=0.08)
+    assert (np.diff(values) < 0).all()
+
+
+def test_two_groups_of_scenes_with_different_meanings_read_between(assay, table, oracle):
+    other = np.random.default_rng(1).permutation(K)
+    codes = np.where(table.scene % 2 == 0, oracle, other[oracle])
+    assert 0.35 < assay.ctc(codes).value < 0.75
+
+
+def test_r2_falls_with_label_noise_as_the_square(assay, oracle):
+    shares = (0, 0.1, 0.25, 0.5, 0.75, 0.9)
+    values = np.array([assay.r2(with_label_noise(oracle, p, K)) for p in shares])
+    assert (np.diff(values) < 0).all()
+    assert values / values[0] == pytest.approx([(1 - p) ** 2 for p in shares], abs=0.03)
+
+
+def test_renaming_codes_changes_nothing(assay, oracle):
+    renamed = np.random.default_rng(4).permutation(K)[oracle]
+    assert assay.r2(renamed) == pytest.approx(assay.r2(oracle), abs=1e-12)
+    assert assay.ctc(renamed).value == pytest.approx(assay.ctc(oracle).value, abs=1e-12)
+
+
+def test_order_of_trajectories_changes_nothing(table, oracle):
+    order = np.random.default_rng(0).permutation(table.num_trajectories)
+    rows = (order[:, None] * 40 + np.arange(40)).reshape(-1)
+    moved = dataclasses.replace(table, motions={"base": table.motions["base"][rows]}, position=None, scene=None)
+    first, second = (MotionAssay(t, "base", K, draws=2) for t in (table, moved))
+    assert second.r2(oracle[rows]) == pytest.approx(first.r2(oracle), abs=1e-9)
+    assert second.ctc_value(oracle[rows]) == pytest.approx(first.ctc_value(oracle), abs=1e-9)
+
+
+def test_r2_equals_the_plain_leave_one_trajectory_out_loop():
+    table = planted_transitions(12, 9, seed=3)
+    codes = with_label_noise(quantised(table.motions["base"], 4), 0.3, 4)
+    assay = MotionAssay(table, "base", 4, draws=2)
+    error = spread = 0.0
+    for i in range(12):
+        own, rest = table.trajectory == i, table.trajectory != i
+        overall = assay.scored[rest].mean(axis=0)
+        for x, k in zip(assay.scored[own], codes[own], strict=True):
+            alike = rest & (codes == k)
+            mean = assay.scored[alike].mean(axis=0) if alike.any() else overall
+            error += ((x - mean) ** 2).sum()
+            spread += ((x - overall) ** 2).sum()
+    assert assay.r2(codes) == pytest.approx(1 - error / spread, abs=1e-9)
+
+
+def test_ctc_equals_the_plain_loop_over_pairs():
+    table = planted_transitions(6, 12, seed=8)
+    codes = quantised(table.motions["base"], 3)
+    assay = MotionAssay(table, "base", 3, draws=2)
+    x, i, t = assay.residual, table.trajectory, table.step
+    product = x @ x.T
+    pairs = np.triu(np.ones_like(product, bool), 1)
+    across, alike = pairs & (i[:, None] != i), codes[:, None] == codes
+    expected_x = product[across & alike].mean() - product[across].mean()
+    lag = t[None] - t[:, None]
+    inside = pairs & (i[:, None] == i) & (lag >= assay.lag)
+    usual = {gap: product[inside & (lag == gap)].mean() for gap in np.unique(lag[inside])}
+    excess = [product[a, b] - usual[lag[a, b]] for a, b in np.argwhere(inside & alike)]
+    reading = assay.ctc(codes)
+    assert reading.across == pytest.approx(expected_x, abs=1e-9)
+    assert reading.within == pytest.approx(np.mean(excess), abs=1e-9)
+
+
+def test_model_is_told_when_a_baseline_beats_it(assay, table, oracle):
+    model = with_label_noise(oracle, 0.5, K)
+    rival = with_label_noise(oracle, 0.2, K, seed=9)
+    metric = grounding_metric(assay, model, oracle, {"pca_kmeans": rival}, swaps=49)
+    row = metric.more["against"]["pca_kmeans"]
+    assert row["difference"] < 0
+    assert row["p"] > 0.99
+    assert metric.verdict != "pass"
+    assert "pca_kmeans" in metric.reason
+    reverse = grounding_metric(assay, rival, oracle, {"pca_kmeans": model}, swaps=49).more["against"]["pca_kmeans"]
+    assert reverse["p"] <= 0.01
+
+
+def test_good_codes_pass_with_enough_trajectories_and_only_warn_with_few(assay, oracle):
+    codes = with_label_noise(oracle, 0.1, K)
+    worse = {"pca_kmeans": with_label_noise(oracle, 0.8, K)}
+    assert grounding_metric(assay, codes, oracle, worse, swaps=199).verdict == "pass"
+    assert ctc_metric(assay, codes, oracle, swaps=199)[0].verdict == "pass"
+    few = planted_transitions(30, 40, seed=6)
+    few_oracle = quantised(few.motions["base"], K)
+    small = MotionAssay(few, "base", K, draws=300)
+    metric, _ = ctc_metric(small, few_oracle, few_oracle, swaps=49)
+    assert metric.verdict == "warn"
+    assert "exploratory" in metric.reason
+
+
+def test_undefined_consistency_fails_with_its_reason(assay, table, oracle):
+    metric, _ = ctc_metric(assay, nulls.swapped(oracle, table), oracle, swaps=49)
+    assert metric.value is None
+    assert metric.verdict == "fail"
+    assert "no code-motion relation" in metric.reason
+
+
+def test_every_row_of_the_ladder_is_there_and_in_order(assay, table, oracle):
+    rng = np.random.default_rng(0)
+    noisy = table.motions["base"] + rng.normal(size=table.motions["base"].shape)
+    features = Features(flow=noisy, difference=noisy, untrained=rng.normal(size=(len(oracle), 4)))
+    model = with_label_noise(oracle, 0.2, K)
+    rows = ladder(
+        rungs(table, model, features, None, K), {"": assay}, {"": 0.0}, {"": assay.r2(oracle)}, table.trajectory, K,
+        progress=False,
+    )  # fmt: skip
+    value = {row["name"]: row.get("grounding_skill") for row in rows}
+    assert value["oracle_image"] is None  # no image motion was planted
+    assert value["oracle_motion"] > value["model"] > value["flow_kmeans"] > value["untrained"]
+    for name in ("swapped", "marginal", "constant", "permuted_per_trajectory", "scene"):
+        assert value[name] == pytest.approx(0, abs=0.04)
+    by_name = {row["name"]: row for row in rows}
+    assert by_name["permuted_per_trajectory"]["ctc"] == pytest.approx(0, abs=0.05)
+    assert by_name["swapped"]["ctc"] is None

@@ -1,0 +1,197 @@
+"""World models whose use of codes is known: one obeys, one ignores. And the whole suite on them, up to the page."""
+
+import base64
+import json
+import re
+
+import numpy as np
+import pytest
+
+from genie_eval import evaluate
+from genie_eval.action_use import action_use
+from genie_eval.collect import Trajectory
+from genie_eval.fidelity import fidelity
+from genie_eval.generation import choose_clips, dream_set, same_action_grid
+from genie_eval.metric import plain
+from genie_eval.pixels import psnr
+from genie_eval.report import validate
+
+QUICK = {"draws": 200, "swaps": 49, "clips": 12, "starts": 3, "progress": False}
+PROMISED = {
+    "codebook_perplexity", "grounding_r2", "ctc", "sequence_consistency", "command_bits", "command_bits_physical",
+    "counterfactual_id", "delta_psnr_t4", "action_attributable_fraction", "state_leak", "nuisance_flip_rate",
+    "tokenizer_psnr", "dream_psnr",
+}  # fmt: skip
+
+
+def dreams_of(genie, source, clips=24):
+    split = source.split("test")
+    trajectories = [Trajectory(e, np.arange(20)) for e in range(split.num_episodes)]
+    return dream_set(genie, split, trajectories, clips, batch=7, progress=False)
+
+
+def test_world_that_obeys_reads_high(make_genie, make_video):
+    metrics = action_use(dreams_of(make_genie(), make_video()), draws=200)
+    assert metrics["delta_psnr_t4"].value > 5
+    assert metrics["delta_psnr_t4"].p <= 0.01
+    assert metrics["action_attributable_fraction"].value == pytest.approx(1, abs=0.02)
+    assert metrics["action_attributable_fraction"].verdict == "pass"
+
+
+def test_world_that_ignores_codes_reads_zero(make_genie, make_video):
+    metrics = action_use(dreams_of(make_genie(obeys=False), make_video()), draws=200)
+    assert metrics["delta_psnr_t4"].value == pytest.approx(0, abs=1e-9)
+    assert metrics["action_attributable_fraction"].value == pytest.approx(0, abs=1e-9)
+    assert metrics["delta_psnr_t4"].verdict == metrics["action_attributable_fraction"].verdict == "fail"
+    assert metrics["delta_psnr_t4"].p > 0.5
+
+
+def test_fidelity_stands_between_copy_last_and_the_tokenizer(make_genie, make_video):
+    good = fidelity(dreams_of(make_genie(), make_video()), draws=200)["dream_psnr"]
+    bad = fidelity(dreams_of(make_genie(obeys=False), make_video()), draws=200)["dream_psnr"]
+    assert good.skill == pytest.approx(1, abs=0.02)
+    assert good.verdict == "pass"
+    assert bad.skill < 0.1
+    assert bad.verdict != "pass"
+    assert list(good.more["by_t"]) == ["dream", "copy_last", "tokenizer"]
+    assert len(good.more["by_t"]["dream"]) == 8
+
+
+def test_psnr_of_equal_frames_is_finite_and_of_known_error_is_known():
+    black, grey = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 255, np.uint8)
+    assert psnr(black, grey) == pytest.approx(0)
+    assert 58 < psnr(black, black) < 60
+
+
+def test_every_trajectory_gives_a_clip_before_any_gives_a_second():
+    trajectories = [Trajectory(e, np.arange(n)) for e, n in enumerate([20, 20, 5, 20, 12])]
+    owner, start, horizon = choose_clips(trajectories, 8, 8, seed=0)
+    assert horizon == 8
+    assert np.bincount(owner, minlength=5).tolist() == [2, 2, 0, 2, 2]
+    assert all(s + 8 < len(trajectories[i].ids) for i, s in zip(owner, start, strict=True))
+
+
+def test_horizon_shortens_to_short_episodes():
+    trajectories = [Trajectory(e, np.arange(6)) for e in range(5)]
+    assert choose_clips(trajectories, 5, 8, seed=0)[2] == 5
+
+
+def test_grid_repeats_each_code_from_each_start(make_genie, make_video):
+    genie = make_genie()
+    starts = make_video().split("test").frames(0, np.array([3, 9]))
+    grid = same_action_grid(genie, starts, steps=3, batch=2, progress=False)
+    assert grid.shape == (2, 5, 3, 32, 32, 3)
+    for s, start in enumerate(starts):
+        for k in range(5):
+            expected = genie.generate(start[None, None], np.full((1, 3), k))[0]
+            assert (grid[s, k] == expected).all()
+
+
+@pytest.fixture(scope="module")
+def written(make_genie, make_video, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report")
+    return out, evaluate(make_genie(), make_video(), out, run="runs/scripted", **QUICK)
+
+
+def test_report_carries_every_promised_metric(written):
+    out, report = written
+    assert set(report["metrics"]) >= PROMISED
+    validate(report)
+    stored = json.loads((out / "report.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+    assert stored == report
+    for name, metric in report["metrics"].items():
+        assert metric["verdict"] in ("pass", "warn", "fail", "not run")
+        assert metric["reason"], name
+        assert (metric["value"] is None) == (metric["verdict"] == "not run"), name
+
+
+def test_perfect_codes_read_as_perfect(written):
+    _, report = written
+    grounding, ctc = report["metrics"]["grounding_r2"], report["metrics"]["ctc"]
+    # x idles at random, so no code can tell it: the oracle wastes codes on it, the model does not
+    assert grounding["value"] > 0.6
+    assert grounding["by_motion"]["image"]["value"] > 0.99
+    assert grounding["by_motion"]["gripper"]["value"] is None
+    assert ctc["value"] == pytest.approx(1, abs=0.1)
+    assert "exploratory" in ctc["reason"]
+    assert report["summary"]["answer"].startswith("Yes")
+
+
+def test_codes_are_named_by_what_they_move(written):
+    _, report = written
+    names = [card["name"] for card in report["codes"]]
+    assert names[1:] == ["right", "left", "down", "up"]
+    assert names[0] in ("still", "unnamed")
+    assert sum(card["share"] for card in report["codes"]) == pytest.approx(1)
+    right = report["codes"][1]
+    assert right["mean_motion"][1] == pytest.approx(-0.02)
+    assert right["ci95"][1] == pytest.approx([-0.02, -0.02])
+
+
+def test_ladder_has_the_promised_rows(written):
+    _, report = written
+    names = [row["name"] for row in report["ladder"]]
+    assert names == [
+        "oracle_motion", "oracle_image", "flow_kmeans", "pca_kmeans", "untrained", "swapped", "marginal", "constant",
+        "permuted_per_trajectory", "phase", "scene", "position", "model",
+    ]  # fmt: skip
+    model = report["ladder"][-1]
+    assert model["grounding_r2"] == pytest.approx(report["metrics"]["grounding_r2"]["value"])
+    assert model["ctc"] == pytest.approx(report["metrics"]["ctc"]["value"])
+
+
+def test_page_is_self_contained_and_has_the_figures(written):
+    out, report = written
+    page = (out / "report.html").read_text()
+    links = re.findall(r"""(?:src|href)\s*=\s*["']?(.{5})""", page)
+    assert links == ["data:"] * len(report["figures"])
+    assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
+    assert page.count("data:image/png;base64,") == len(report["figures"]) == 5
+    assert report["summary"]["first_line"].split(" (")[0].split("'")[0] in page
+    for name in PROMISED:
+        assert f"<code>{name}</code>" in page
+
+
+def test_figures_are_pictures_of_something(written):
+    import cv2
+
+    out, report = written
+    for figure in report["figures"]:
+        image = cv2.imread(str(out / figure["file"]))
+        assert min(image.shape[:2]) > 200, figure
+        assert image.std() > 10, figure
+        assert len(figure["caption"]) > 80
+
+
+def test_same_seed_gives_the_same_report(written, make_genie, make_video, tmp_path):
+    _, report = written
+    again = evaluate(make_genie(), make_video(), tmp_path, run="runs/scripted", **QUICK)
+    for part in ("metrics", "ladder", "codes", "summary"):
+        assert again[part] == report[part]
+
+
+def test_video_without_truth_reports_what_it_can(make_genie, make_video, tmp_path):
+    report = evaluate(make_genie(), make_video(known=False, names=("all",)), tmp_path, **QUICK)
+    metrics = report["metrics"]
+    for name in ("ctc", "grounding_r2"):
+        assert metrics[name]["verdict"] == "not run"
+        assert "no true motion" in metrics[name]["reason"]
+    for name in ("codebook_perplexity", "delta_psnr_t4", "action_attributable_fraction", "dream_psnr", "ctc_flow"):
+        assert metrics[name]["verdict"] != "not run", name
+    assert metrics["ctc_flow"]["value"] > 0.8
+    assert report["summary"]["answer"] == "Not known"
+    assert "no true motion" in (tmp_path / "report.html").read_text()
+    assert all(card["name"] == "unnamed" and card["mean_motion"] is None for card in report["codes"])
+
+
+def test_plain_turns_what_is_not_finite_into_null():
+    assert plain({"a": np.float32(np.nan), "b": [np.inf, np.int64(3)], "c": np.array([1.5, np.nan])}) == {
+        "a": None, "b": [None, 3], "c": [1.5, None],
+    }  # fmt: skip
+
+
+def test_embedded_figures_are_the_files(written):
+    out, report = written
+    page = (out / "report.html").read_text()
+    for figure in report["figures"]:
+        assert base64.b64encode((out / figure["file"]).read_bytes()).decode() in page

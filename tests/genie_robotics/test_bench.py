@@ -1,0 +1,25 @@
+"""Benchmarks: their FLOP count is checked against torch's own counter; no timing is asserted."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from genie_robotics.bench import forward_flops
+from genie_robotics.dynamics import DynamicsBatch
+from genie_robotics.genie import COMPONENTS, Genie
+from genie_robotics.presets import preset
+
+
+@pytest.mark.parametrize("stage", COMPONENTS)
+def test_counted_flops_agree_with_torch(stage):
+    config = preset("nano")
+    config.clip_length = 8
+    genie = Genie(config)
+    component = getattr(genie, stage).eval()
+    frames = torch.randint(0, 256, (1, 8, 64, 64, 3), dtype=torch.uint8)
+    batch = DynamicsBatch(torch.zeros(1, 8, 64, dtype=torch.long), torch.zeros(1, 7, 32))
+    for part in (genie.tokenizer, genie.latent_action):
+        part.codebook.vq._codebook.initted.fill_(True)
+    with FlopCounterMode(display=False) as counter, torch.enable_grad():
+        component(batch if stage == "dynamics" else frames)
+    assert forward_flops(genie, stage) == pytest.approx(counter.get_total_flops(), rel=0.1)

@@ -1,0 +1,109 @@
+"""The command line: a user's mistake is one line and exit status 2, never a traceback."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from genie_robotics.cli import commands, main
+
+
+def one_line(capsys) -> str:
+    out = capsys.readouterr()
+    lines = [line for line in out.err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, out.err
+    assert "Traceback" not in out.err
+    return lines[0]
+
+
+def test_every_command_is_listed_and_loads(capsys):
+    assert main([]) == 0
+    usage = capsys.readouterr().out
+    found = commands()
+    assert {"demo", "data", "train", "evaluate", "bench"} <= set(found)
+    for name, entry in found.items():
+        assert name in usage
+        assert callable(entry.load())
+
+
+def test_an_unknown_command(capsys):
+    assert main(["dream"]) == 2
+    assert "no command 'dream'; there are: bench" in one_line(capsys)
+
+
+def test_the_command_line_starts_without_torch():
+    code = (
+        "import sys; from genie_robotics.cli import main; main([]); "
+        "print([m for m in ('torch', 'cv2', 'tyro') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["train", "{tmp}/run", "--data", "{tmp}/nothing"], "nothing"),
+        (["train", "{tmp}/run", "--data", "{tmp}", "--preset", "mini"], "no preset 'mini'"),
+        (["train", "{tmp}/run", "--data", "{tmp}"], "{tmp}"),
+        (["evaluate", "{tmp}/run", "--data", "{tmp}", "--out", "{tmp}/out"], "no run folder"),
+        (["demo", "--data", "{tmp}/nothing", "--out", "{tmp}/out"], "nothing"),
+        (["demo", "--minutes", "0"], "--minutes must be above 0"),
+        (["data", "paint"], "data paint"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(tmp_path, capsys, argv, message):
+    assert main([word.format(tmp=tmp_path) for word in argv]) == 2
+    assert message.format(tmp=tmp_path) in one_line(capsys)
+
+
+def test_train_then_train_again_then_another_preset(tmp_path, tabletop_rlds, capsys):
+    """The commands a user types, on a tiny model: they leave a run folder that loads."""
+    from genie_robotics import Genie
+
+    small = [
+        "--tokenizer.encoder-width=32", "--tokenizer.decoder-width=32", "--latent-action.width=32",
+        "--dynamics.width=32", "--tokenizer.codebook.num-codes=32", "--tokenizer.codebook.start-after=2",
+        "--latent-action.codebook.start-after=2", "--training.tokenizer.batch-size=1",
+        "--training.latent-action.batch-size=1", "--training.dynamics.batch-size=1", "--clip-length=8",
+    ]  # fmt: skip
+    run = tmp_path / "run"
+    command = ["train", str(run), "--data", str(tabletop_rlds), "--steps", "4", "--device", "cpu", *small]
+    assert main(command) == 0
+    assert "dynamics" in capsys.readouterr().out
+    genie = Genie.from_pretrained(run)
+    assert genie.config.clip_length == 8
+    assert genie.latent_action.codebook.started
+    stored = json.loads((run / "config.json").read_text())
+    assert stored["data"]["split"] == "train"
+    assert stored["packages"]["torch"]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert {line["stage"] for line in lines} == {"tokenizer", "latent_action", "dynamics"}
+
+    assert main(command) == 0
+    assert capsys.readouterr().out.count("already trained") == 3
+    assert main([*command, "--dynamics.width=64"]) == 2
+    assert "another configuration (dynamics.width: 32 / 64)" in one_line(capsys)
+    assert main([*command[:4], "--clip-length=60", "--steps=1"]) == 2
+
+
+def test_no_episode_as_long_as_a_clip(tmp_path, tabletop_rlds, capsys):
+    assert main(["train", str(tmp_path / "run"), "--data", str(tabletop_rlds), "--clip-length", "64"]) == 2
+    assert "--clip-length" in one_line(capsys)
+    assert not (tmp_path / "run").exists(), "nothing is left behind that would stop the next try"
+
+
+def test_actions_cannot_reach_training(tabletop_rlds):
+    """What training reads has pixels only: no accessor for actions or truth."""
+    import torch
+
+    from genie_datasets import open_source
+    from genie_robotics.presets import preset
+    from genie_robotics.training.run import open_clips
+
+    clips = open_clips(open_source(str(tabletop_rlds)), "train", preset("nano"))
+    assert isinstance(clips[0], torch.Tensor)
+    assert clips[0].dtype == torch.uint8
+    public = [name for name in dir(clips) if not name.startswith("_")]
+    assert not [name for name in public if "action" in name or "truth" in name or "motion" in name]
