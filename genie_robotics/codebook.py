@@ -8,6 +8,7 @@ those starts the codebook. From then on it follows the latents by moving average
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -45,7 +46,6 @@ class Codebook(nn.Module):
             decay=config.decay,
             commitment_weight=config.commitment,
             kmeans_init=True,
-            kmeans_iters=25,
             threshold_ema_dead_code=1 if config.revive_below else 0,  # its true value depends on the batch: forward
             rotation_trick=False,
         )
@@ -73,8 +73,7 @@ class Codebook(nn.Module):
             self.remember(flat[0].detach())
             if int(self.num_updates) <= self.config.start_after and self.progress < self.config.start_share:
                 return latents, None, latents.new_zeros(())
-            with torch.no_grad():
-                self.vq(self.recent[None])  # the first call of a VectorQuantize in training runs its k-means
+            self.start(self.recent, flat.shape[1])
             self.recent = self.recent[:0]
         if self.training:
             fair = flat.shape[1] / self.config.num_codes
@@ -83,6 +82,28 @@ class Codebook(nn.Module):
             self.num_updates += 1
         quantised, codes, loss = self.vq(flat)
         return quantised.reshape(latents.shape), codes.reshape(latents.shape[:-1]), loss.sum()
+
+    @torch.no_grad()
+    def start(self, latents: Float[Tensor, "M L"], batch: int) -> None:
+        """Puts the codes at the k-means centres of `latents`.
+
+        k-means++ with restarts for small codebooks: from random starts k-means merges clusters that lie far apart, and
+        nothing parts them afterwards.
+        """
+        from sklearn.cluster import KMeans
+
+        num_codes = self.config.num_codes
+        seed = int(torch.randint(2**31, ()))  # from the step's seed, so that a resumed run starts the same codebook
+        points = latents.cpu().numpy()
+        if len(points) < num_codes:  # a very small run: the rest of the codes are revived as training goes on
+            points = np.concatenate([points, np.random.default_rng(seed).normal(size=(num_codes, points.shape[1]))])
+        means = KMeans(num_codes, n_init=10 if num_codes <= 64 else 1, max_iter=50, random_state=seed).fit(points)
+        book = self.vq._codebook
+        share = torch.from_numpy(np.bincount(means.labels_, minlength=num_codes) / len(points))
+        book.embed.copy_(torch.from_numpy(means.cluster_centers_))
+        book.cluster_size.copy_(share * batch)
+        book.embed_avg.copy_(book.embed * book.cluster_size.unsqueeze(-1))
+        book.initted.fill_(True)
 
     def remember(self, latents: Tensor) -> None:
         self.num_updates += 1

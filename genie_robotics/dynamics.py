@@ -65,9 +65,10 @@ class Dynamics(nn.Module):
         """Cross-entropy of the masked tokens of frames 1 .. T-1; frame 0 is never masked."""
         tokens, actions = batch.tokens, batch.actions.detach()
         mask = self.draw_mask(tokens)
-        logits = self.logits(tokens.masked_fill(mask, self.mask_token), shift_to_next_frame(actions))
-        loss = F.cross_entropy(logits[mask].float(), tokens[mask])
-        accuracy = (logits[mask].argmax(-1) == tokens[mask]).float().mean()
+        x, _ = self.hidden(tokens.masked_fill(mask, self.mask_token), shift_to_next_frame(actions), None)
+        logits = self.head(x[mask]).float()  # the head is a large part of a small model: only where it is asked
+        loss = F.cross_entropy(logits, tokens[mask])
+        accuracy = (logits.detach().argmax(-1) == tokens[mask]).float().mean()
         return loss, {"token_accuracy": accuracy}
 
     def draw_mask(self, tokens: Int[Tensor, "B T N"]) -> Bool[Tensor, "B T N"]:
@@ -88,9 +89,17 @@ class Dynamics(nn.Module):
         cache: TemporalCache | None,
     ) -> tuple[Float[Tensor, "B T N V"], TemporalCache]:
         """Logits of frames that follow those in `cache`."""
+        x, cache = self.hidden(tokens, actions, cache)
+        return self.head(x), cache
+
+    def hidden(
+        self,
+        tokens: Int[Tensor, "B T N"],
+        actions: Float[Tensor, "B T L"],
+        cache: TemporalCache | None,
+    ) -> tuple[Float[Tensor, "B T N D"], TemporalCache]:
         x = self.embed(tokens)
         condition = self.action_in(actions)
         if self.config.action_input == "add":
             x, condition = x + condition.unsqueeze(2), None
-        x, cache = self.transformer.forward_cached(x, condition, cache)
-        return self.head(x), cache
+        return self.transformer.forward_cached(x, condition, cache)

@@ -40,7 +40,7 @@ def nano() -> GenieConfig:
             codebook=CodebookConfig(num_codes=8, start_after=500),
         ),
         dynamics=DynamicsConfig(
-            width=128, num_blocks=4, heads=4, action_input="modulate", maskgit_steps=8, temperature=1.0
+            width=128, num_blocks=4, heads=4, action_input="modulate", maskgit_steps=8, temperature=0.25
         ),
     )
 
@@ -69,7 +69,7 @@ def small() -> GenieConfig:
             action_input="modulate",
         ),
         dynamics=DynamicsConfig(
-            width=256, num_blocks=8, heads=8, action_input="modulate", maskgit_steps=12, temperature=1.0
+            width=256, num_blocks=8, heads=8, action_input="modulate", maskgit_steps=12, temperature=0.25
         ),
     )
 

@@ -63,14 +63,20 @@ class STBlock(nn.Module):
             scales = self.modulation(condition).unsqueeze(2).chunk(6, dim=-1)
         else:
             scales = (None,) * 6
-        y = rearrange(modulate(self.spatial_norm(x), scales[0], scales[1]), "b t n d -> (b t) n d")
+        y = rearrange(modulate(low(self.spatial_norm(x)), scales[0], scales[1]), "b t n d -> (b t) n d")
         x = x + rearrange(self.spatial(y)[0], "(b t) n d -> b t n d", b=batch)
         keys_values = None
         if self.temporal is not None:
-            y = rearrange(modulate(self.temporal_norm(x), scales[2], scales[3]), "b t n d -> (b n) t d")
+            y = rearrange(modulate(low(self.temporal_norm(x)), scales[2], scales[3]), "b t n d -> (b n) t d")
             y, keys_values = self.temporal(y, past)
             x = x + rearrange(y, "(b n) t d -> b t n d", b=batch)
-        return x + self.ffw(modulate(self.ffw_norm(x), scales[4], scales[5])), keys_values
+        return x + self.ffw(modulate(low(self.ffw_norm(x)), scales[4], scales[5])), keys_values
+
+
+def low(x: Tensor) -> Tensor:
+    """Casts to autocast's type now rather than in the next matrix product: what lies between reads half the bytes."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 def modulate(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:

@@ -3,12 +3,12 @@
 from typing import Any
 
 from genie_eval.metric import Metric
-from genie_eval.verdicts import FEW, MARKS
+from genie_eval.verdicts import FEW, MARKS, P_GROUNDING
 
 QUESTION = "Does the same latent action mean the same motion in every trajectory?"
 BASELINE_WORDS = {
-    "pca_kmeans": "k-means of frame differences (pca_kmeans)",
-    "flow_kmeans": "k-means of optical flow (flow_kmeans)",
+    "pca_kmeans": "k-means of frame differences",
+    "flow_kmeans": "k-means of optical flow",
 }
 
 
@@ -18,24 +18,28 @@ def first_line(metrics: dict[str, Metric]) -> str:
     grounding = metrics[f"grounding{suffix}_r2"]
     against = grounding.more.get("against") or {}
     if grounding.skill is None or not against:
-        return "The model could not be held against the learning-free baselines: " + grounding.reason + "."
-    behind = {name: row for name, row in against.items() if row["difference"] <= 0}
-    unsure = {name: row for name, row in against.items() if row["difference"] > 0 and row["p"] > 0.01}
-    motion = "motion" if not suffix else "optical flow"
+        return f"The model could not be held against baselines that learn nothing: {grounding.reason}."
+    motion = "optical flow" if suffix else "motion"
     own = f"grounding skill {grounding.skill:.2f}"
+    behind = {name: row for name, row in against.items() if row["difference"] <= 0}
+    unsure = {name: row for name, row in against.items() if row["difference"] > 0 and row["p"] > P_GROUNDING}
     if behind:
-        text = f"This model LOSES to {_list(behind)}, which learns nothing: its codes tell less of the {motion}"
-    elif unsure:
-        text = f"This model is not surely better than {_list(unsure)}, which learns nothing"
-    else:
-        return f"This model's codes tell more of the {motion} than {_list(against)}, which learn nothing ({own})."
-    return f"{text} ({own})."
+        return f"This model LOSES to {_list(behind)}: its codes tell less of the {motion} ({own})."
+    if unsure:
+        return f"This model's codes ({own}) are not surely better than {_list(unsure)}."
+    return f"This model's codes tell more of the {motion} ({own}) than {_list(against)}."
 
 
 def _list(rows: dict[str, Any]) -> str:
-    return " and ".join(
-        f"{BASELINE_WORDS.get(name, name)} [skill {row['skill']:.2f}, p = {row['p']:.2g}]" for name, row in rows.items()
-    )
+    """The baselines with their skill, and the p of being above them."""
+    words = [
+        f"{BASELINE_WORDS.get(name, name)} (skill {row['skill']:.2f}, {p_text(row['p'])})" for name, row in rows.items()
+    ]
+    return " and ".join(words) + (", which learns nothing" if len(words) == 1 else ", which learn nothing")
+
+
+def p_text(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def consistency_answer(metrics: dict[str, Metric]) -> tuple[str, str]:

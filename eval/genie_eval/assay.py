@@ -4,17 +4,17 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from genie_eval.code_sums import code_sums
 from genie_eval.consistency import PairSums, across_trajectories, consistency, first_forgetful_lag, pad, pair_sums
 from genie_eval.grounding import held_out_r2
-from genie_eval.motion import residual_motion, zscore
+from genie_eval.motion import without_phase, without_trajectory, zscore
 from genie_eval.resampling import DRAWS, SWAPS, bootstrap_weights, interval, swap_null
 from genie_eval.transitions import Transitions
 
 SHORTEST = 6  # transitions of the median trajectory; in shorter ones, even perfect codes read as low as .5
-OWN_MOTION = 0.2  # of W; a code below it ("still") has no direction of its own that could be consistent
+OWN_MOTION = 0.1  # of W: what the products of a code's motions must reach for it to mean a motion at all
 ABOVE_ZERO = 1e-6  # of z-scored motion squared; rounding is not a relation
 Codes = Int[np.ndarray, " M"]
 
@@ -47,8 +47,12 @@ class MotionAssay:
         self.weights = bootstrap_weights(table.num_trajectories, draws, seed)
 
     @cached_property
+    def phase_free(self) -> Float[np.ndarray, "M D"]:
+        return without_phase(self.values, self.table.phase)
+
+    @cached_property
     def residual(self) -> Float[np.ndarray, "M D"]:
-        return residual_motion(self.values, self.table.trajectory, self.table.phase)
+        return without_trajectory(self.phase_free, self.table.trajectory)
 
     @cached_property
     def lag(self) -> int | None:
@@ -73,7 +77,7 @@ class MotionAssay:
         return swap_null(self.across, codes, self.table.starts, swaps, self.seed)
 
     def ctc(self, codes: Codes) -> CtcReading:
-        pairs = self._pairs(codes)
+        pairs = self._pairs(codes, self.residual)
         once, drawn = consistency(pairs), consistency(pairs, self.weights)
         within, across = float(once.within[0]), float(once.across[0])
         within_ci = interval(drawn.within)
@@ -81,10 +85,7 @@ class MotionAssay:
         with np.errstate(divide="ignore", invalid="ignore"):
             ci = interval(drawn.across / drawn.within) if defined else None
             by_code, code_draws = once.code_across[0] / once.code_within[0], drawn.code_across / drawn.code_within
-        code_within_ci = interval(drawn.code_within)
-        with np.errstate(invalid="ignore"):
-            own_motion = (code_within_ci[0] > ABOVE_ZERO) & (once.code_within[0] >= OWN_MOTION * within)
-        code_ok = own_motion & defined
+        code_ok = (interval(drawn.code_within)[0] > ABOVE_ZERO) & self._has_direction(codes, within) & defined
         code_ci = interval(code_draws)
         return CtcReading(
             value=across / within if defined else None,
@@ -98,15 +99,25 @@ class MotionAssay:
             reason="" if defined else self._why_undefined(within, within_ci[0]),
         )
 
+    def _has_direction(self, codes: Codes, within: float) -> Bool[np.ndarray, " K"]:
+        """Which codes mean a motion of their own inside trajectories, so that its consistency can be asked.
+
+        A code that means "no motion" seems to have one: minus the trajectory mean that was removed, in which no other
+        trajectory can agree. So products of its motions are asked for before any mean is taken off.
+        """
+        pairs = self._pairs(codes, self.phase_free)
+        with np.errstate(invalid="ignore"):
+            return pairs.same.sum(axis=(0, 1)) / pairs.same_count.sum(axis=(0, 1)) >= OWN_MOTION * within
+
     def ctc_value(self, codes: Codes) -> float | None:
         """CTC without intervals; None where W is not above 0 even as a point."""
-        once = consistency(self._pairs(codes))
+        once = consistency(self._pairs(codes, self.residual))
         if not once.within[0] > ABOVE_ZERO:
             return None
         return float(once.across[0] / once.within[0])
 
-    def _pairs(self, codes: Codes) -> PairSums:
-        return pair_sums(codes, self.residual, self.table.trajectory, self.num_codes, self.lag)
+    def _pairs(self, codes: Codes, motion: Float[np.ndarray, "M D"]) -> PairSums:
+        return pair_sums(codes, motion, self.table.trajectory, self.num_codes, self.lag)
 
     def _why_undefined(self, within: float, low: float) -> str:
         if self.lag is None:

@@ -99,7 +99,7 @@ def _panel(axis, own, mean, drawn, x, y, third, reach, colour) -> None:
         axis.plot([1.02 * limit, 1.3 * limit], [0, 0], color=GREY, lw=0.7)
         axis.bar(place, unit * mean[third], width=0.13 * limit, color=colour)
         axis.plot([place, place], [low, high], color=INK, lw=1.2)
-        axis.text(place, -0.97 * limit, "z", ha="center", fontsize=8, color=GREY)
+        axis.text(place, 0.9 * limit, "z", ha="center", fontsize=8, color=GREY)
 
 
 def code_usage(path: Path, table: Transitions, codes: Codes, cards: list[dict[str, Any]]) -> str:

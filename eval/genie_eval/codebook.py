@@ -47,4 +47,7 @@ def codebook_perplexity(
         also.append(f"dead codes (under {DEAD_CODE:.0%}): {', '.join(map(str, dead))}")
     if share.max() > MAX_SHARE:
         also.append(f"code {share.argmax()} takes {share.max():.0%} of all transitions, more than {MAX_SHARE:.0%}")
-    return judge("codebook_perplexity", metric, metric.value or 0.0, (ci[0], ci[1]), also=also)
+    per_eight = 8 / num_codes  # the marks are those of 8 codes
+    value = float(metric.value or 0.0) * per_eight
+    what = "" if num_codes == 8 else f"(of {num_codes} codes, counted as of 8) "
+    return judge("codebook_perplexity", metric, value, (ci[0] * per_eight, ci[1] * per_eight), what=what, also=also)

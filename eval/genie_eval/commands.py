@@ -24,7 +24,7 @@ class EvaluateOptions(SourceOptions):
     """Which split to evaluate; test if there is one, else all."""
     trajectories: int | None = 200
     """Episodes to evaluate, chosen at random; none: all. Below 200 the report calls itself exploratory."""
-    clips: int = 64
+    clips: int = 200
     """Clips to dream from."""
     starts: int = 6
     """Start frames of the same-action figure."""

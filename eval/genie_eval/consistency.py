@@ -67,7 +67,7 @@ def pair_sums(
     num_codes: int,
     lag: int | None,
 ) -> PairSums:
-    """`motion` is residual motion (`genie_eval.motion.residual_motion`); `lag` None: no pairs within trajectories.
+    """`motion` is without phase and trajectory (`genie_eval.motion`); `lag` None: no pairs within trajectories.
 
     The cost is linear in trajectories.
     """

@@ -20,7 +20,7 @@ class DemoOptions(SourceOptions):
     """RLDS/TFDS directory or folder of mp4; without it a MuJoCo tabletop data set is made."""
     out: Path = Path("runs/demo")
     """Folder for data, run and report; the same command goes on where it was cut."""
-    minutes: float = 12.0
+    minutes: float = 14.0
     """Training minutes, all stages together."""
     preset: str = "nano"
     clip_length: int | None = None
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
 def demo(options: DemoOptions) -> Path:
     """Runs the four steps and returns the path of the report."""
     began = time.monotonic()
-    say(1, "data", "" if options.data else "simulating a robot on a table, as RLDS; about 5 minutes")
+    say(1, "data", "" if options.data else "simulating a robot on a table, as RLDS; about 4 minutes")
     source = options.open(options.data or str(tabletop(options.out / "data", options.seed)))
     for name, split in source.splits.items():
         print(f"  {name}: {split.num_episodes} episodes, {int(split.num_frames.sum()):,} frames")
@@ -50,7 +50,7 @@ def demo(options: DemoOptions) -> Path:
     run = options.out / "run"
     train(options, source, run)
 
-    say(3, "evaluation", "what the latent actions mean, against nulls and oracles; about 4 minutes")
+    say(3, "evaluation", "what the latent actions mean, against nulls and oracles; about 2 minutes")
     from genie_eval.commands import print_scorecard
     from genie_eval.evaluation import evaluate
     from genie_robotics import Genie

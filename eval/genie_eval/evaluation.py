@@ -45,7 +45,7 @@ class EvaluationConfig:
 
     trajectories: int | None = 200
     """Episodes to evaluate; none: all of the split."""
-    clips: int = 64
+    clips: int = 200
     """Clips to dream from."""
     starts: int = 6
     """Start frames of the same-action figure."""

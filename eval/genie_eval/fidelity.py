@@ -72,15 +72,22 @@ def _on(mask: np.ndarray, a: np.ndarray, b: np.ndarray) -> float | None:
 def _beats(
     metric: Metric, gain: np.ndarray, weights: np.ndarray, rival: str, moving: float | None, moving_null: float | None
 ) -> Metric:
-    """pass: surely better than the rival; warn: not surely, or better on moving pixels only; fail: neither."""
+    """pass: surely better than the rival; warn: no sure difference, or better on moving pixels only; fail: worse."""
     drawn = weights @ gain / len(gain)
     metric.p = one_sided_p(drawn)
     metric.more["gain"] = {"value": gain.mean(), "ci95": interval(drawn)}
     if interval(drawn)[0] > 0:
         metric.verdict, metric.reason = "pass", f"{gain.mean():+.1f} dB against {rival}"
-    elif interval(drawn)[1] > 0 or (moving is not None and moving_null is not None and moving > moving_null):
+    elif interval(drawn)[1] > 0:
+        metric.verdict, metric.reason = (
+            "warn",
+            f"{gain.mean():+.1f} dB against {rival}: no sure difference",
+        )
+    elif moving is not None and moving_null is not None and moving > moving_null:
         metric.verdict = "warn"
-        metric.reason = f"{gain.mean():+.1f} dB against {rival}: better at most where something moves"
+        metric.reason = (
+            f"{gain.mean():+.1f} dB against {rival}; better only where something moves ({moving - moving_null:+.1f} dB)"
+        )
     else:
         metric.verdict, metric.reason = "fail", f"{gain.mean():+.1f} dB: worse than {rival}"
     if len(gain) < FEW:

@@ -21,15 +21,13 @@ def group_means(values: Float[np.ndarray, "M D"], group: Int[np.ndarray, " M"], 
     return sums / np.maximum(count, 1)[:, None]
 
 
-def residual_motion(
-    motion: Float[np.ndarray, "M D"], trajectory: Int[np.ndarray, " M"], phase: Float[np.ndarray, " M"]
-) -> Float[np.ndarray, "M D2"]:
-    """z-scored motion minus the mean of its phase (8 bins), minus the mean of its trajectory.
-
-    What is left cannot be predicted from "how far into the episode" or "which episode": a code that says only that
-    has no relation to it.
-    """
+def without_phase(motion: Float[np.ndarray, "M D"], phase: Float[np.ndarray, " M"]) -> Float[np.ndarray, "M D2"]:
+    """z-scored motion minus the mean of its phase (8 bins): no code can predict it from "how far into the episode"."""
     values = zscore(motion)
     bins = np.minimum((phase * PHASE_BINS).astype(np.int64), PHASE_BINS - 1)
-    values = values - group_means(values, bins, PHASE_BINS)[bins]
+    return values - group_means(values, bins, PHASE_BINS)[bins]
+
+
+def without_trajectory(values: Float[np.ndarray, "M D"], trajectory: Int[np.ndarray, " M"]) -> Float[np.ndarray, "M D"]:
+    """Minus the mean of each trajectory: no code can predict it from "which episode"."""
     return values - group_means(values, trajectory, int(trajectory[-1]) + 1)[trajectory]

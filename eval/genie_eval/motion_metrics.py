@@ -106,10 +106,11 @@ def ctc_metric(assay: MotionAssay, codes: Codes, oracle: Codes, swaps: int = SWA
         metric.more["worst_code"] = {"code": worst, "value": known[worst], "ci95": reading.code_ci95[worst]}
         if known[worst] < MIN_CODE_CTC:
             also.append(f"code {worst} alone reads {known[worst]:.2f}, below {MIN_CODE_CTC:g}")
-    unknown = [str(k) for k, v in enumerate(reading.code_values) if v is None]
+    unknown = [k for k, value in enumerate(reading.code_values) if value is None]
     judge("ctc", metric, reading.value, (reading.ci95[0], reading.ci95[1]), also=also)
     if unknown:
-        metric.reason += f"; undefined for code{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}"
+        share, names = np.isin(codes, unknown).mean(), ", ".join(map(str, unknown))
+        metric.reason += f"; no motion of their own to judge: code {names} ({share:.0%} of transitions)"
     return metric, reading
 
 

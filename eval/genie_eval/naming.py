@@ -17,10 +17,11 @@ WORDS = {
     "base": (("back", "forward"), ("right", "left"), ("down", "up")),
     "gripper": (("gripper opening", "gripper closing"),),
 }
+GRIPPER_EITHER_WAY = (None, "gripper moving")  # opening and closing under one code have no mean, but are no accident
 ALPHA = 0.05  # after Holm over all codes and dimensions
 CLEAR = 0.3  # SD of the dimension; a smaller mean motion is no meaning, however sure
 SECOND = 0.7  # a second direction joins the name from this share of the first
-STILL = 0.35  # root mean square of the code's motion against that of all transitions
+STILL = 0.35  # root mean square of the code's base motion against that of all transitions
 
 
 def name_codes(
@@ -61,31 +62,43 @@ def code_means(
 def _names(table: Transitions, codes: np.ndarray, num_codes: int, weights: np.ndarray) -> list[str]:
     from scipy.stats import norm
 
-    columns, words = [], []
+    columns: list[np.ndarray] = []
+    words: list[tuple[str | None, str]] = []
     for motion, pairs in WORDS.items():
         if table.why_unusable(motion) is None:
             for column, pair in zip(table.motions[motion].T, pairs, strict=False):
                 if column.std() > 1e-9:
                     columns.append(column / column.std())  # not centred: 0 stays "no motion"
                     words.append(pair)
+    if table.why_unusable("gripper") is None:
+        activity = np.abs(table.motions["gripper"][:, 0])
+        if activity.std() > 1e-9:
+            columns.append((activity - activity.mean()) / activity.std())
+            words.append(GRIPPER_EITHER_WAY)
+    if not columns:
+        return ["unnamed"] * num_codes
     values = np.stack(columns, axis=1)
     mean, drawn = code_means(table, values, codes, num_codes, weights)
     occurs = np.isfinite(mean)
     spread = np.maximum(np.where(np.isfinite(drawn), drawn, 0.0).std(axis=0), 1e-12)
     p = np.where(occurs, 2 * norm.sf(np.abs(np.nan_to_num(mean)) / spread), 1.0)
     sure = holm(p.reshape(-1)).reshape(p.shape) < ALPHA
-    size = np.where(sure & (np.abs(mean) >= CLEAR), np.abs(mean), 0.0)
-    energy = (values**2).sum(axis=1)
+    said = np.array([[pair[0] is not None for pair in words], [True] * len(words)])  # has this sign a word?
+    size = np.where(sure & (np.abs(mean) >= CLEAR) & np.where(mean > 0, said[1], said[0]), np.abs(mean), 0.0)
+    base = table.motions["base"]
+    energy = (base**2 / np.maximum((base**2).mean(axis=0), 1e-18)).sum(axis=1)
     names = []
     for k in range(num_codes):
         own = codes == k
         order = np.argsort(-size[k])
         first, second = order[0], order[1] if len(order) > 1 else order[0]
-        if own.any() and energy[own].mean() < STILL**2 * energy.mean():
-            names.append("still")
-        elif size[k, first] == 0:
-            names.append("unnamed")
+        if size[k, first] == 0:
+            still = own.any() and energy[own].mean() < STILL**2 * energy.mean()
+            names.append("still" if still else "unnamed")
         else:
-            parts = [words[d][int(mean[k, d] > 0)] for d in dict.fromkeys((first, second))]
-            names.append(" and ".join(parts) if size[k, second] >= SECOND * size[k, first] else parts[0])
+            shown = [first, second] if second != first and size[k, second] >= SECOND * size[k, first] else [first]
+            parts = [words[d][int(mean[k, d] > 0)] or "" for d in shown]
+            if any(part in WORDS["gripper"][0] for part in parts):  # closing says more than moving
+                parts = [part for part in parts if part != GRIPPER_EITHER_WAY[1]]
+            names.append(" and ".join(parts))
     return names

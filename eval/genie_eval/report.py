@@ -146,7 +146,7 @@ def render(report: dict[str, Any], out: Path) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"number": number, "interval": interval_text}
+    environment.filters |= {"number": number, "interval": interval_text, "p_value": p_value}
     template = environment.from_string(files("genie_eval").joinpath("report.html").read_text())
     images = {f["file"]: base64.b64encode((out / f["file"]).read_bytes()).decode() for f in report["figures"]}
     ran = [name for name, metric in report["metrics"].items() if metric["verdict"] != "not run"]
@@ -165,6 +165,10 @@ def number(value: float | None, digits: int = 2) -> str:
         return "–"
     text = f"{value:.{digits}f}"
     return text.lstrip("-") if float(text) == 0 else text
+
+
+def p_value(value: float | None) -> str:
+    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def interval_text(value: list[float] | None, digits: int = 2) -> str:

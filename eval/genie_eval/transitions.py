@@ -56,7 +56,7 @@ class Transitions:
     def why_unusable(self, motion: str) -> str | None:
         """Why no statistic can be made from this motion, in words; None when it can."""
         if motion not in self.motions:
-            return f"no true motion '{motion}' in this source"
+            return "no true motion in this source" if motion == "base" else f"no motion '{motion}' in this source"
         values = self.motions[motion]
         bad = ~np.isfinite(values).all(axis=1)
         if bad.any():

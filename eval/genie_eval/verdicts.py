@@ -41,25 +41,21 @@ def judge(
 ) -> Metric:
     """Sets verdict and reason of `metric` from `score` (its value or its skill) and the marks.
 
-    what: names the score where it is not the value. also: what else the protocol asks for a pass and did not find; any of it turns a pass into a warning.
+    what: names the score where it is not the value.
+    also: what else the protocol asks for a pass and did not find; any of it turns a pass into a warning.
     """
-    mark, reasons, few = MARKS[name], [], (metric.n_trajectories or 0) < FEW
+    mark, few, missing = MARKS[name], (metric.n_trajectories or 0) < FEW, list(also or [])
     verdict = "pass" if score >= mark.good else "fail" if score < mark.bad else "warn"
-    if verdict == "pass":
-        reasons.append(f"{what}{score:.2f}{unit} reaches the mark of {mark.good:.2f}{unit}")
-    else:
-        reasons.append(f"{what}{score:.2f}{unit} is below the mark of {mark.good:.2f}{unit}")
-    missing = list(also or [])
-    if score_ci is not None:
-        low = mark.good if few and mark.low is None else mark.low
-        if low is not None and score_ci[0] < low:
-            missing.append(f"its interval begins at {score_ci[0]:.2f}{unit}, below {low:.2f}{unit}")
+    reached = "reaches" if verdict == "pass" else "is below"
+    reasons = [f"{what}{score:.2f}{unit} {reached} the mark of {mark.good:.2f}{unit}"]
     if few:
         reasons.insert(0, f"exploratory: {metric.n_trajectories} trajectories, fewer than {FEW}")
-        if name in CROSS_FITTED and verdict == "pass":
+    if verdict == "pass":
+        low = mark.good if few and mark.low is None else mark.low
+        if score_ci is not None and low is not None and score_ci[0] < low:
+            missing.append(f"its interval begins at {score_ci[0]:.2f}{unit}, below {low:.2f}{unit}")
+        if few and name in CROSS_FITTED:
             missing.append("with so few trajectories at most a warning")
-    missing = missing if verdict == "pass" else list(also or [])  # below the mark its interval is no news
-    if verdict == "pass" and missing:
-        verdict = "warn"
+        verdict = "warn" if missing else "pass"
     metric.verdict, metric.reason = verdict, "; ".join(reasons + missing)
     return metric

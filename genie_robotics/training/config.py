@@ -57,9 +57,9 @@ def training_preset(name: str) -> TrainingConfig:
     """Training choices that go with the model preset `name`; the paper's for its own sizes."""
     if name == "nano":
         return TrainingConfig(
-            tokenizer=nano_stage(1200, 0.25, 4),
-            latent_action=nano_stage(4000, 0.45, 4, decay=0.4),
-            dynamics=nano_stage(1500, 0.30, 4),
+            tokenizer=nano_stage(1200, 0.30, 4),
+            latent_action=nano_stage(1500, 0.35, 4, decay=0.4),
+            dynamics=nano_stage(1500, 0.35, 4),
         )
     if name == "small":
         small = [nano_stage(steps, share, 8) for steps, share in ((10_000, 0.3), (20_000, 0.35), (20_000, 0.35))]

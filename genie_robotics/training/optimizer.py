@@ -18,6 +18,7 @@ class Optimizers:
             lr=config.learning_rate,
             betas=(config.beta1, config.beta2),
             weight_decay=config.weight_decay,
+            fused=True,
         )
         self.parts: list[optim.Optimizer] = [adamw]
         if matrices:

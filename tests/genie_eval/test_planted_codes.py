@@ -176,6 +176,33 @@ def test_good_codes_pass_with_enough_trajectories_and_only_warn_with_few(assay, 
     assert "exploratory" in metric.reason
 
 
+def test_a_code_for_standing_still_is_not_called_inconsistent():
+    """Trajectories differ in mean motion, and that mean is removed: only codes with a direction can be judged."""
+    table = planted_transitions(200, 40, style=0.8, profile=0, seed=11)
+    motion = table.motions["base"].copy()
+    still = np.random.default_rng(0).random(len(motion)) < 0.2
+    motion[still] = 0
+    codes = np.where(still, K - 1, quantised(motion, K - 1))
+    reading = MotionAssay(dataclasses.replace(table, motions={"base": motion}), "base", K, draws=200).ctc(codes)
+    assert reading.code_values[K - 1] is None
+    defined = [value for value in reading.code_values if value is not None]
+    assert len(defined) >= 5
+    assert min(defined) > 0.6
+
+
+def test_one_glitch_takes_no_code_for_itself(table):
+    motion = table.motions["base"].copy()
+    motion[123] *= 15
+    assert np.bincount(quantise(motion, table.trajectory, K), minlength=K).min() > 200
+
+
+def test_codes_are_fitted_on_training_rows_where_there_are_some(table):
+    motion = table.motions["base"]
+    shifted = quantise(motion + 100, table.trajectory, K, train=motion)
+    assert len(np.unique(shifted)) < K  # everything lies beyond the training data
+    assert len(np.unique(quantise(motion + 100, table.trajectory, K))) == K
+
+
 def test_undefined_consistency_fails_with_its_reason(assay, table, oracle):
     metric, _ = ctc_metric(assay, nulls.swapped(oracle, table), oracle, swaps=49)
     assert metric.value is None

@@ -180,7 +180,7 @@ def test_video_without_truth_reports_what_it_can(make_genie, make_video, tmp_pat
         assert metrics[name]["verdict"] != "not run", name
     assert metrics["ctc_flow"]["value"] > 0.8
     assert report["summary"]["answer"] == "Not known"
-    assert "no true motion" in (tmp_path / "report.html").read_text()
+    assert "This source holds no true motion" in (tmp_path / "report.html").read_text()
     assert all(card["name"] == "unnamed" and card["mean_motion"] is None for card in report["codes"])
 
 
