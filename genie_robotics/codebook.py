@@ -37,6 +37,9 @@ class CodebookConfig:
 class Codebook(nn.Module):
     """(…, latent_dim) latents, normalised, to the nearest of `num_codes` codes."""
 
+    num_updates: Tensor
+    recent: Tensor
+
     def __init__(self, config: CodebookConfig):
         super().__init__()
         self.config = config

@@ -66,7 +66,7 @@ class STBlock(nn.Module):
         y = rearrange(modulate(low(self.spatial_norm(x)), scales[0], scales[1]), "b t n d -> (b t) n d")
         x = x + rearrange(self.spatial(y)[0], "(b t) n d -> b t n d", b=batch)
         keys_values = None
-        if self.temporal is not None:
+        if self.temporal is not None and self.temporal_norm is not None:
             y = rearrange(modulate(low(self.temporal_norm(x)), scales[2], scales[3]), "b t n d -> (b n) t d")
             y, keys_values = self.temporal(y, past)
             x = x + rearrange(y, "(b n) t d -> b t n d", b=batch)

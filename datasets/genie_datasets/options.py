@@ -42,6 +42,8 @@ def parse(config: type[Config], argv: list[str], prog: str, default: Config | No
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            if default is None:
+                return tyro.cli(config, args=argv, prog=prog, registry=registry)
             return tyro.cli(config, args=argv, prog=prog, default=default, registry=registry)
     except SystemExit as stop:
         if not stop.code:  # --help

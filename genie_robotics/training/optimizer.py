@@ -9,7 +9,8 @@ class Optimizers:
     """One or two torch optimizers that step together under one schedule."""
 
     def __init__(self, module: nn.Module, config: StageConfig):
-        matrices, rest = [], []
+        matrices: list[nn.Parameter] = []
+        rest: list[nn.Parameter] = []
         for name, parameter in module.named_parameters():
             in_block = ".blocks." in f".{name}" and parameter.ndim == 2 and ".modulation." not in name
             (matrices if in_block and config.matrix_rate else rest).append(parameter)
