@@ -117,17 +117,17 @@ def bench(argv: list[str]) -> int:
     if options.what == "loader":
         from genie_datasets import bench_loader
 
-        result = bench_loader.run(options.data, json=options.json)
-    else:
-        from genie_robotics import bench as benchmarks
+        bench_loader.run(options.data, json=options.json)
+        return 0
+    from genie_robotics import bench as benchmarks
 
-        if options.what == "train":
-            result = benchmarks.train(options.preset, options.batch_size)
-        else:
-            result = benchmarks.generate(options.preset)
+    if options.what == "train":
+        result = benchmarks.train(options.preset, options.batch_size)
+    else:
+        result = benchmarks.generate(options.preset)
     if options.json:
         print(json.dumps(result))
     else:
         for name, value in result.items():
-            print(f"  {name:<16}{value:,.3g}" if isinstance(value, float) else f"  {name:<16}{value}")
+            print(f"{name:<22}{value:>10,.3g}")
     return 0

@@ -1,0 +1,87 @@
+"""The main job, end to end, as a user runs it: data in, three components trained, a report out."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import pytest
+
+from genie_robotics.cli import main
+
+METRICS = {
+    "codebook_perplexity", "grounding_r2", "ctc", "sequence_consistency", "command_bits", "command_bits_physical",
+    "counterfactual_id", "delta_psnr_t4", "action_attributable_fraction", "state_leak", "nuisance_flip_rate",
+    "tokenizer_psnr", "dream_psnr",
+}  # fmt: skip
+
+
+def read_report(folder: Path) -> dict:
+    from genie_robotics import Genie
+
+    assert Genie.from_pretrained(folder / "run").config.preset == "nano"
+    report = json.loads((folder / "report" / "report.json").read_text())
+    assert set(report["metrics"]) >= METRICS
+    html = (folder / "report" / "report.html").read_text()
+    assert "data:image/png;base64," in html
+    assert "http://" not in html.replace("http://www.w3.org", "")
+    for name in report["figures"]:
+        assert (folder / "report" / name).stat().st_size > 5_000
+    return report
+
+
+def test_the_demo_on_rlds(tmp_path, tabletop_rlds, capsys):
+    argv = ["demo", "--data", str(tabletop_rlds), "--out", str(tmp_path), "--minutes", "0.15", "--clip-length", "8"]
+    assert main(argv) == 0
+    report = read_report(tmp_path)
+    assert report["data"]["split"] == "test"
+    assert report["metrics"]["grounding_r2"]["value"] is not None
+    printed = capsys.readouterr().out
+    assert f"report: {tmp_path / 'report' / 'report.html'}" in printed
+    assert main(argv) == 0, "the same command again trains nothing twice"
+    assert capsys.readouterr().out.count("already trained") == 3
+
+
+def write_videos(source: Path, folder: Path) -> None:
+    from genie_datasets import open_source
+
+    split = open_source(str(source)).split("train")
+    folder.mkdir()
+    for episode in range(split.num_episodes):
+        with av.open(str(folder / f"push_the_can_{episode}.mp4"), "w") as container:
+            stream = container.add_stream("mpeg4", rate=10)
+            stream.height, stream.width = split.image_size
+            for image in split.frames(episode):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(stream.encode())
+
+
+@pytest.mark.slow
+def test_the_demo_on_a_folder_of_mp4(tmp_path, tabletop_rlds):
+    write_videos(tabletop_rlds, tmp_path / "videos")
+    argv = ["demo", "--data", str(tmp_path / "videos"), "--hz", "3", "--out", str(tmp_path / "out"), "--minutes", "0.2"]
+    assert main([*argv, "--clip-length", "8"]) == 0
+    report = read_report(tmp_path / "out")
+    for name in ("grounding_r2", "ctc"):
+        assert report["metrics"][name]["verdict"] == "not run"
+        assert "true motion" in report["metrics"][name]["reason"]
+    assert report["metrics"]["dream_psnr"]["value"] is not None
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_run(tmp_path, tabletop_rlds):
+    """`torchrun` with two processes on one machine: the run folder is as of one."""
+    from genie_robotics import Genie
+
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "genie_robotics",
+        "train", str(tmp_path / "run"), "--data", str(tabletop_rlds), "--steps", "3", "--clip-length", "8",
+        "--device", "cpu", "--dynamics.width", "64", "--tokenizer.codebook.start-after", "1",
+        "--latent-action.codebook.start-after", "1",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 process(es)" in done.stdout
+    genie = Genie.from_pretrained(tmp_path / "run")
+    assert genie.latent_action.codebook.started
