@@ -1,6 +1,7 @@
 """The main job, end to end, as a user runs it: data in, three components trained, a report out."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,24 @@ def test_the_demo_on_rlds(tmp_path, tabletop_rlds, capsys):
     assert f"report: {tmp_path / 'report' / 'report.html'}" in printed
     assert main(argv) == 0, "the same command again trains nothing twice"
     assert capsys.readouterr().out.count("already trained") == 3
+
+    # The notebook runs on what the demo left.
+    environment = {
+        **os.environ,
+        "RUN": str(tmp_path / "run"),
+        "DATA": str(tabletop_rlds),
+        "OUT": str(tmp_path / "look"),
+    }
+    notebook = Path(__file__).resolve().parents[1] / "notebooks" / "first_look.py"
+    done = subprocess.run(
+        [sys.executable, str(notebook)],
+        env={**environment, "MPLBACKEND": "agg"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {p.name for p in (tmp_path / "look").iterdir()} == {"codes.png", "actions.png"}
 
 
 def write_videos(source: Path, folder: Path) -> None:

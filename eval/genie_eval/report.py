@@ -68,7 +68,7 @@ def write_report(
 def draw(results: "Results", out: Path, config: "EvaluationConfig") -> list[dict[str, str]]:
     """Writes the figures; one object each: {"file" (relative to out), "title", "caption"}."""
     table, codes, cards = results.evidence.table, results.evidence.codes, results.codes
-    suffix = "" if results.metrics["grounding_r2"].value is not None else "_flow"
+    suffix = judged_on(results.ladder)
     folder = out / "figures"
     found = []
 
@@ -86,6 +86,11 @@ def draw(results: "Results", out: Path, config: "EvaluationConfig") -> list[dict
     add("usage", "How the codes are used", code_usage(folder / "usage.png", table, codes, cards))
     add("dreams", "Dreams beside the truth", filmstrip(folder / "dreams.png", results.dreams))
     return found
+
+
+def judged_on(ladder: list[dict[str, Any]]) -> str:
+    """What the names of the shown metrics end in: "" for true motion, "_flow" where a source has none."""
+    return "" if any(row.get("grounding_skill") is not None for row in ladder) else "_flow"
 
 
 def build(
@@ -151,11 +156,10 @@ def render(report: dict[str, Any], out: Path) -> str:
     images = {f["file"]: base64.b64encode((out / f["file"]).read_bytes()).decode() for f in report["figures"]}
     ran = [name for name, metric in report["metrics"].items() if metric["verdict"] != "not run"]
     order = [name for name in ABOUT if name in report["metrics"]]
-    suffix = "" if report["metrics"]["grounding_r2"]["value"] is not None else "_flow"
     return template.render(
         report=report, images=images, about=ABOUT, limits=LIMITS, marks=MARKS, headline=HEADLINE, few=FEW,
         ran=[name for name in order if name in ran], not_run=[name for name in order if name not in ran],
-        suffix=suffix,
+        suffix=judged_on(report["ladder"]),
     )  # fmt: skip
 
 
