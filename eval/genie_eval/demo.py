@@ -40,9 +40,11 @@ def main(argv: list[str]) -> int:
 
 def demo(options: DemoOptions) -> Path:
     """Runs the four steps and returns the path of the report."""
+    from genie_datasets.subset import hold_out
+
     began = time.monotonic()
     say(1, "data", "" if options.data else "simulating a robot on a table, as RLDS; about 4 minutes")
-    source = options.open(options.data or str(tabletop(options.out / "data", options.seed)))
+    source = hold_out(options.open(options.data or str(tabletop(options.out / "data", options.seed))))
     for name, split in source.splits.items():
         print(f"  {name}: {split.num_episodes} episodes, {int(split.num_frames.sum()):,} frames")
 

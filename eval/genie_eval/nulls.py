@@ -66,7 +66,7 @@ def k_means(
         fit = KMeans(len(start), init=start, n_init=1, random_state=seed)
     else:
         fit = KMeans(min(num_codes, len(np.unique(values, axis=0))), n_init=10, random_state=seed)
-    with threadpool_limits(limits=2):
+    with threadpool_limits(limits=1):  # so small that a second thread only waits, for minutes on a busy machine
         return fit.fit(values).cluster_centers_
 
 

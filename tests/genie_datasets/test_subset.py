@@ -1,0 +1,35 @@
+"""Held-out episodes: every episode is in exactly one of train and test, with its own frames and truth."""
+
+import numpy as np
+
+from genie_datasets import open_source
+from genie_datasets.subset import hold_out
+
+
+def test_episodes_are_parted_and_keep_what_is_theirs(tabletop_rlds):
+    from genie_datasets.split import Source
+
+    whole = open_source(str(tabletop_rlds))
+    one = Source(whole.name, whole.path, whole.kind, {"train": whole.split("train")}, whole.fingerprint)
+    parted = hold_out(one, every=2)
+    assert list(parted.splits) == ["train", "test"]
+    assert parted.fingerprint != one.fingerprint
+    names = [parted.splits[s].episode_name(e) for s in parted.splits for e in range(parted.splits[s].num_episodes)]
+    split = whole.split("train")
+    assert sorted(names) == sorted(split.episode_name(e) for e in range(split.num_episodes))
+    test = parted.split("test")
+    assert test.num_episodes == split.num_episodes // 2
+    for episode in range(test.num_episodes):
+        assert np.array_equal(test.frames(episode), split.frames(2 * episode + 1))
+        assert np.array_equal(test.truth(episode).position, split.truth(2 * episode + 1).position)
+        assert test.num_frames[episode] == split.num_frames[2 * episode + 1]
+
+
+def test_a_source_that_has_splits_or_one_episode_stays_as_it_is(tabletop_rlds):
+    from genie_datasets.split import Source
+    from genie_datasets.subset import Subset
+
+    source = open_source(str(tabletop_rlds))
+    assert hold_out(source) is source
+    single = Source("one", "", "rlds", {"train": Subset(source.split("train"), "train", [0])}, "x")
+    assert hold_out(single) is single
