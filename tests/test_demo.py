@@ -27,8 +27,8 @@ def read_report(folder: Path) -> dict:
     html = (folder / "report" / "report.html").read_text()
     assert "data:image/png;base64," in html
     assert "http://" not in html.replace("http://www.w3.org", "")
-    for name in report["figures"]:
-        assert (folder / "report" / name).stat().st_size > 5_000
+    for figure in report["figures"]:
+        assert (folder / "report" / figure["file"]).stat().st_size > 5_000
     return report
 
 
@@ -40,9 +40,6 @@ def test_the_demo_on_rlds(tmp_path, tabletop_rlds, capsys):
     assert report["metrics"]["grounding_r2"]["value"] is not None
     printed = capsys.readouterr().out
     assert f"report: {tmp_path / 'report' / 'report.html'}" in printed
-    assert main(argv) == 0, "the same command again trains nothing twice"
-    assert capsys.readouterr().out.count("already trained") == 3
-
     # The notebook runs on what the demo left.
     environment = {
         **os.environ,
