@@ -46,7 +46,7 @@ def nano() -> GenieConfig:
 
 
 def small() -> GenieConfig:
-    """About 25M parameters, nano's choices on a finer grid: hours on a CPU, minutes on a GPU."""
+    """About 29M parameters, nano's choices on a finer grid: hours on a CPU, minutes on a GPU."""
     return GenieConfig(
         tokenizer=TokenizerConfig(
             patch=4,
@@ -114,11 +114,11 @@ def paper(width: int, num_blocks: int, heads: int) -> GenieConfig:
 
 def robotics_1b() -> GenieConfig:
     """The 1B robotics model of table 2: about 0.5B of dynamics (its shape is not printed) beside tokenizer and LAM."""
-    return paper(width=2048, num_blocks=10, heads=16)
+    return paper(width=2048, num_blocks=7, heads=16)
 
 
 def robotics_2_5b() -> GenieConfig:
-    """The 2.5B robotics model: table 11's 34 layers of width 2560."""
+    """The 2.5B robotics model: table 11's 34 layers of width 2560; 2.3B parameters by our count."""
     return paper(width=2560, num_blocks=17, heads=20)
 
 
