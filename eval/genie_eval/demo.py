@@ -1,6 +1,5 @@
 """`genie-robotics demo`: the main job in one command. Data in, three components trained, a consistency report out."""
 
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,26 +66,16 @@ def demo(options: DemoOptions) -> Path:
 
 
 def tabletop(folder: Path, seed: int) -> Path:
-    """The tabletop data set in `folder`, made unless it is there whole."""
+    """The tabletop data set in `folder`, made unless it is there whole; one that was cut is finished."""
     from genie_datasets.sources import find_rlds
     from genie_datasets.tabletop.generate import generate
 
     found = find_rlds(folder) if folder.exists() else None
-    if found:
+    if found and found.parent.suffix != ".incomplete":  # else cut just before the folder got its name
         print(f"  using {found}")
         return found
-    remove_unfinished(folder)
     num = sum(EPISODES.values())
     return generate(folder, episodes=num, seed=seed, splits={name: n / num for name, n in EPISODES.items()})
-
-
-def remove_unfinished(folder: Path) -> None:
-    """Takes away what a cut `generate` left in `folder`, and nothing else."""
-    for partial in folder.glob("tabletop/*.incomplete"):
-        shutil.rmtree(partial)
-    for empty in (folder / "tabletop", folder):
-        if empty.is_dir() and not any(empty.iterdir()):
-            empty.rmdir()
 
 
 def train(options: DemoOptions, source, run: Path) -> None:

@@ -226,10 +226,10 @@ def test_mistakes_in_the_folder(tmp_path):
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     from genie_datasets.tabletop import rlds_writer
 
-    def full(self, split, episode):
+    def full(self, path, episode):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(rlds_writer.RLDSWriter, "add", full)
+    monkeypatch.setattr(rlds_writer.RLDSWriter, "write", full)
     with pytest.raises(UserError, match="No space left on device"):
         generate(tmp_path, 2, 0, (16, 16), workers=1, progress=False)
     assert not list(tmp_path.iterdir())

@@ -1,10 +1,13 @@
 """Simulation workers that die: the episode is made again, the same; a job that always kills them is an error."""
 
+from threading import Event
+
 import pytest
 
 from genie_datasets.errors import UserError
+from genie_datasets.tabletop import pool as pool_module
 from genie_datasets.tabletop.plan import plan
-from genie_datasets.tabletop.pool import WorkerPool
+from genie_datasets.tabletop.pool import WorkerPool, _PoolClosed
 
 
 def test_an_episode_survives_the_death_of_its_worker():
@@ -29,5 +32,36 @@ def test_a_job_that_kills_every_worker_is_named(monkeypatch):
 
         monkeypatch.setattr(worker, "_start", stillborn)
         worker._process.kill()
-        with pytest.raises(UserError, match=r"ended 3 times \(exit status -9\) in episode 0 .*MUJOCO_GL=disable"):
+        with pytest.raises(UserError, match=r"ended 3 times \(exit status -9\) in episode 0 \(scene 7000000, seed 7"):
             list(pool.episodes(jobs))
+
+
+def test_results_come_in_order_and_are_handed_on_at_once():
+    jobs = plan(6, 0, (16, 16), {"train": 1.0}, "easy")
+    arrived: list[int] = []
+    three = Event()
+
+    def then(job, episode):
+        arrived.append(job.index)
+        if job.index == 3:
+            three.set()
+        elif job.index == 0:
+            assert three.wait(60)  # workers must not wait for what is done with their episodes
+        return job.index
+
+    with WorkerPool(2, "disable") as pool:
+        assert list(pool.map(jobs, then)) == list(range(6))
+    assert sorted(arrived) == list(range(6))
+
+
+def test_closing_keeps_the_episodes_under_way_and_starts_no_worker(monkeypatch):
+    monkeypatch.setattr(pool_module, "GRACE", 60.0)
+    jobs = plan(4, 0, (16, 16), {"train": 1.0}, "easy")
+    arrived: list[int] = []
+    with WorkerPool(2, "disable") as pool:
+        assert next(pool.map(jobs, lambda job, _: arrived.append(job.index) or job.index)) == 0
+        begun = {0, 1}
+    assert begun <= set(arrived)
+    assert [worker._process.poll() for worker in pool._workers] == [0, 0]
+    with pytest.raises(_PoolClosed):
+        pool._workers[0]._restart()

@@ -1,5 +1,6 @@
-"""`generate`: simulate on all cores and write RLDS; the bytes do not depend on the number of workers."""
+"""`generate`: simulate on all cores and write RLDS; the bytes depend neither on the workers nor on interruptions."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -7,9 +8,11 @@ from pathlib import Path
 from genie_datasets.errors import UserError
 from genie_datasets.tabletop.episode import NUM_FRAMES
 from genie_datasets.tabletop.plan import plan
-from genie_datasets.tabletop.pool import WorkerPool
-from genie_datasets.tabletop.render import find_backend, renderer_name
+from genie_datasets.tabletop.pool import WorkerFailed, WorkerPool
+from genie_datasets.tabletop.render import NO_GL, find_backend, renderer_name
 from genie_datasets.tabletop.scene import FAMILIES
+from genie_datasets.tabletop.unfinished import Unfinished, count_finished
+from genie_datasets.tabletop.worker import Job
 
 DEFAULT_SPLITS = {"train": 0.8, "test": 0.2}
 SMALLEST, LARGEST = 16, 1024  # pixels a side
@@ -32,19 +35,15 @@ def _check(episodes: int, seed: int, size: tuple[int, int], splits: dict[str, fl
         raise UserError(f"{episodes} episodes cannot fill {len(splits)} splits: give at least {len(splits)}")
 
 
-def _prepare(out: Path, episodes: int, size: tuple[int, int]) -> None:
-    """Makes the folder `out`; UserError if it holds something, cannot be made, or lies on a disk that is too full."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} exists and is not an empty folder: choose another one, or remove it")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the folder {out}: {error.strerror or error}; choose another one") from error
-    need = episodes * NUM_FRAMES * (BYTES_PER_PIXEL * size[0] * size[1] + BYTES_PER_FRAME)
-    free = shutil.disk_usage(out).free
+def _check_disk(out: Path, episodes: int, size: tuple[int, int]) -> None:
+    """UserError if `out` lies on a disk too full for those of so many `episodes` that are not there yet."""
+    left = episodes - count_finished(out)
+    need = left * NUM_FRAMES * (BYTES_PER_PIXEL * size[0] * size[1] + BYTES_PER_FRAME)
+    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
     if free < need:
         raise UserError(
-            f"{out} has {free / 1e9:.2f} GB free, and {episodes} episodes of {size[0]}x{size[1]} may need"
+            f"{out} has {free / 1e9:.2f} GB free, and {left} episodes of {size[0]}x{size[1]} may need"
             f" {need / 1e9:.2f} GB: free some space, or make fewer or smaller episodes"
         )
 
@@ -63,31 +62,68 @@ def generate(
 
     `size` is (height, width); `splits` maps names to shares of the episodes and of the scenes, .8 train and .2 test
     unless given. The same arguments give the same bytes on the same machine, for any number of `workers` (one a core
-    unless given).
-    Raises UserError for arguments that make no sense, and for an `out` that is not empty or cannot be written.
+    unless given), and also when the work was cut: finished episodes stay in `out`, and the same call goes on there.
+    Raises UserError for arguments that make no sense, for an `out` that holds anything else or cannot be written, and
+    for workers that keep dying.
     """
-    from tqdm import tqdm
-
     out = Path(out)
     splits = dict(DEFAULT_SPLITS if splits is None else splits)
     size = (int(size[0]), int(size[1])) if len(size) == 2 else size
     _check(episodes, seed, size, splits, family)
-    _prepare(out, episodes, size)
+    _check_disk(out, episodes, size)
     jobs = plan(episodes, seed, size, splits, family)
     backend = find_backend()
-    with WorkerPool(min(workers or os.cpu_count() or 1, len(jobs)), backend) as pool:
-        # After the workers have started, since TensorFlow takes seconds to import.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        from genie_datasets.tabletop.rlds_writer import RLDSWriter, write_errors
-
-        lengths = {name: sum(job.split == name for job in jobs) for name in splits}
-        metadata = {"family": family, "seed": seed, "renderer": renderer_name(backend)}
+    arguments = {
+        "--episodes": str(episodes),
+        "--seed": str(seed),
+        "--size": f"{size[0]}x{size[1]}",
+        "--split": ",".join(f"{name}={fraction:g}" for name, fraction in splits.items()),
+        "--family": family,
+        "renderer": renderer_name(backend),
+    }
+    with Unfinished(out, arguments, jobs) as folder:
+        if folder.final.is_dir():
+            return folder.final
         try:
-            with RLDSWriter(out, size, lengths, metadata) as writer:
-                made = zip(jobs, pool.episodes(jobs), strict=True)
-                for job, episode in tqdm(made, total=len(jobs), desc="tabletop", unit="episode", disable=not progress):
-                    writer.add(job.split, episode)
-                return writer.finish()
-        except write_errors() as error:
-            reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
-            raise UserError(f"cannot write to {out}: {reason}; free some space or choose another folder") from error
+            metadata = {"family": family, "seed": seed, "renderer": renderer_name(backend)}
+            _make(folder, jobs, backend, workers or os.cpu_count() or 1, metadata, progress)
+            return folder.finish()
+        except WorkerFailed as error:
+            remedies = "with fewer --workers if memory ran out"
+            if backend != NO_GL:
+                elsewhere = " and another folder" if folder.kept else ""  # renderers must not mix in one data set
+                remedies += f", or with MUJOCO_GL={NO_GL}{elsewhere} if OpenGL is broken here"
+            raise UserError(f"{error}; {_kept(folder, jobs, out)}: run the same command again, {remedies}") from error
+        except OSError as error:
+            reason = error.strerror or error
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            remedy = "free some space" if full else "put that right"
+            raise UserError(
+                f"cannot write to {out}: {reason}; {remedy} and run the same command again: {_kept(folder, jobs, out)}"
+            ) from error
+
+
+def _kept(folder: Unfinished, jobs: list[Job], out: Path) -> str:
+    return f"{folder.kept} of {len(jobs)} episodes are kept in {out}"
+
+
+def _make(folder: Unfinished, jobs: list[Job], backend: str, workers: int, metadata: dict, progress: bool) -> None:
+    """Makes the episodes that `folder` lacks, fills its shards and describes them. Raises WorkerFailed, OSError."""
+    from tqdm import tqdm
+
+    begun = folder.shards.episodes
+    waiting = folder.waiting
+    missing = [job for job in jobs[begun:] if job.index not in waiting]
+    with WorkerPool(min(workers, len(missing)), backend) as pool:
+        # After the workers have started, since TensorFlow takes seconds to import.
+        from genie_datasets.tabletop.rlds_writer import RLDSWriter
+
+        writer = RLDSWriter(jobs[0].size)
+        made = pool.map(missing, lambda job, episode: writer.write(folder.path(job.index), episode))
+        with tqdm(total=len(jobs), initial=begun, desc="tabletop", unit="episode", disable=not progress) as bar:
+            for job in jobs[begun:]:
+                if job.index not in waiting:
+                    next(made)
+                folder.settle(job.index)
+                bar.update()
+    writer.describe(folder.data, dict.fromkeys(job.split for job in jobs), folder.shards, metadata)
