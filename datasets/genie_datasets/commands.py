@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -43,9 +44,15 @@ class CacheConfig(SourceOptions):
     """crop: cut the centre to the aspect; letterbox: keep all, with black bars."""
 
 
+Vary = Literal["vary", "fixed"]
+
+
 @dataclass
 class TabletopConfig:
-    """Simulate episodes on a table in RT-1's view and write them as an RLDS data set."""
+    """Simulate episodes on a table in RT-1's view and write them as an RLDS data set. The same command resumes.
+
+    What differs between scenes has a switch each; those not given are the family's own, and every episode records them.
+    """
 
     out: tyro.conf.Positional[Path]
     episodes: int
@@ -56,8 +63,25 @@ class TabletopConfig:
     split: str = "train=.8,test=.2"
     """Shares of the scenes."""
     family: str = "easy"
+    """easy: fixed camera and light, play at clear speeds; rt1: everything varies, all skills."""
     workers: int | None = None
     """Processes; every core without it."""
+    scenes: int | None = None
+    """How many scenes in all; one a split is the fewest."""
+    behaviour: Literal["play", "expert", "mixed"] | None = None
+    """play: moves along single axes; expert: one skill after another; mixed: a skill, then play."""
+    layout: Vary | None = None
+    """Kinds of furniture: desk with drawers, table, counter; fixed: the family's own."""
+    textures: Vary | None = None
+    colours: Vary | None = None
+    """Of furniture, arm and objects."""
+    lighting: Vary | None = None
+    camera: Vary | None = None
+    """Its pose and field of view."""
+    clutter: Vary | None = None
+    """What lies about in the background and at the far edge."""
+    distractor: Vary | None = None
+    """vary: somebody walks behind the table in half of the scenes; fixed: nobody."""
 
 
 def main(argv: list[str]) -> int:
@@ -123,8 +147,16 @@ def tabletop(config: TabletopConfig) -> int:
         raise UserError(f"--episodes {config.episodes}: ask for at least 1")
     if config.workers is not None and config.workers < 1:
         raise UserError(f"--workers {config.workers}: ask for at least 1")
+    from genie_datasets.tabletop.factors import FAMILY_FACTORS, SWITCHES
     from genie_datasets.tabletop.generate import generate
 
+    if config.family not in FAMILY_FACTORS:
+        raise UserError(f"--family {config.family}: choose one of {', '.join(FAMILY_FACTORS)}")
+    if config.family == "easy" and config.layout == "vary":
+        raise UserError("--layout vary goes with --family rt1: the arm of easy reaches one table")
+    asked = {name: value == "vary" for name in SWITCHES if (value := getattr(config, name)) is not None}
+    if config.behaviour:
+        asked["behaviour"] = config.behaviour
     folder = generate(
         config.out,
         episodes=config.episodes,
@@ -133,6 +165,8 @@ def tabletop(config: TabletopConfig) -> int:
         splits=splits,
         family=config.family,
         workers=config.workers,
+        factors=replace(FAMILY_FACTORS[config.family], **asked),
+        scenes=config.scenes,
     )
     print(folder)
     return 0

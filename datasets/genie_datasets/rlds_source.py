@@ -70,10 +70,12 @@ class RldsSplit(Split):
         return f"{self.index.shards[self.index.record_shard[episode]]}#{self.index.record_number[episode]}"
 
     def truth(self, episode: int) -> Truth | None:
-        if self._truth is None:
-            return None
+        return None if self._truth is None else self._truth.read(self.record(episode))
+
+    def record(self, episode: int) -> bytes:
+        """The whole tf.train.Example of an episode: what `labels` and `tabletop.recorded` read."""
         start, end = int(self.index.record_start[episode]), int(self.index.record_end[episode])
-        return self._truth.read(self._files.read(self.index.record_shard[episode], start, end - start))
+        return self._files.read(self.index.record_shard[episode], start, end - start)
 
     def _bad_image(self, episode: int, step: int, what: str) -> UserError:
         shard = self.index.shards[self.index.record_shard[episode]]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from genie_datasets.errors import UserError
+from genie_datasets.tabletop.factors import FAMILY_FACTORS
 from genie_datasets.tabletop.generate import generate
 from genie_datasets.tabletop.plan import count_scenes, plan, share
 from genie_datasets.tabletop.pool import WorkerPool
@@ -18,6 +19,7 @@ from genie_datasets.tabletop.render import NO_GL, find_backend
 from genie_datasets.tabletop.worker import Job
 
 SIZE = (48, 64)
+EASY = FAMILY_FACTORS["easy"]
 
 
 @pytest.fixture(scope="module")
@@ -132,8 +134,23 @@ def test_steps_and_truth_are_coherent(made):
             asked = steps["action"]["world_vector"][:-1]
             assert np.sqrt(np.mean((moved - asked) ** 2)) < 0.006
             assert np.mean((truth["ee_image"] > 0) & (truth["ee_image"] < 1)) > 0.95
-            assert truth["object_positions"][:, 0].any()
-            assert not truth["object_positions"][:, 5].any()  # at most five objects
+            assert truth["object_poses"][:, 0].any()
+            assert not truth["object_poses"][:, 5].any()  # at most five objects
+
+
+def test_states_come_back_whole_through_tfds(made):
+    """TFDS keeps float64 features as float32, but for states, which are kept as bytes."""
+    import tensorflow_datasets as tfds
+
+    from genie_datasets import open_source
+    from genie_datasets.tabletop import read_recording
+
+    recording = read_recording(open_source(made[0]).split("train"), 0)
+    episode = next(iter(tfds.builder_from_directory(str(made[0])).as_dataset(split="train")))
+    states = np.stack([step["truth"]["state"].numpy() for step in episode["steps"]])
+    assert states.dtype == np.float64
+    np.testing.assert_array_equal(states, recording.states)
+    assert np.any(states != states.astype(np.float32))
 
 
 def test_no_scene_is_in_two_splits(made):
@@ -151,7 +168,7 @@ def test_metadata_says_rate_and_renderer(made):
 
 def test_the_next_move_is_not_foreseen():
     """A linear forecast of play's next commanded move from the last two explains little of it."""
-    jobs = [Job(i, "train", "easy", i % 3, 50 + i, (16, 16)) for i in range(10)]
+    jobs = [Job(i, "train", "easy", i % 3, 50 + i, (16, 16), EASY) for i in range(10)]
     with WorkerPool(2, NO_GL) as pool:
         episodes = [e for e in pool.episodes(jobs) if e.skill == "play"]
     moves = [e.action[:-1, :3] for e in episodes]
@@ -165,7 +182,7 @@ def test_the_next_move_is_not_foreseen():
 
 def test_works_without_opengl_and_looks_the_same(tmp_path):
     """The ray caster alone makes a data set, and its pictures are OpenGL's, up to edges."""
-    job = Job(0, "train", "easy", 1, 9, (64, 64))
+    job = Job(0, "train", "easy", 1, 9, (64, 64), EASY)
     with WorkerPool(1, NO_GL) as pool:
         (cast,) = pool.episodes([job])
     assert cast.renderer == "raycast"
@@ -204,6 +221,8 @@ print(generate({str(tmp_path / "x")!r}, 1, 0, (32, 32), {{"train": 1.0}}, progre
         ({"episodes": 1}, "at least 2"),
         ({"seed": -1}, "-1"),
         ({"family": "hard"}, "hard"),
+        ({"scenes": 1}, "from 2 to 4"),
+        ({"scenes": 5}, "from 2 to 4"),
         ({"episodes": 10**9, "size": (1024, 1024)}, "GB free"),
     ],
 )
@@ -238,7 +257,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
 def test_a_worker_that_dies_is_named(tmp_path):
     """A job that no worker can carry out ends the worker; the message names the episode."""
     with WorkerPool(1, NO_GL) as pool, pytest.raises(UserError, match="episode 7 "):
-        list(pool.episodes([Job(7, "train", "no such family", 0, 0, (16, 16))]))
+        list(pool.episodes([Job(7, "train", "no such family", 0, 0, (16, 16), EASY)]))
 
 
 def test_shares_add_up():

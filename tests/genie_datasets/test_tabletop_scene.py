@@ -8,19 +8,21 @@ import pytest
 
 from genie_datasets.tabletop.camera import CameraConfig
 from genie_datasets.tabletop.control import Controller, matrix_rotvec, rotvec_matrix
-from genie_datasets.tabletop.episode import place_objects
-from genie_datasets.tabletop.mjcf import CAMERA, compile_scene
+from genie_datasets.tabletop.factors import FAMILIES, sample_scene
+from genie_datasets.tabletop.mjcf import CAMERA, scene_xml
 from genie_datasets.tabletop.raycast import RayPainter
-from genie_datasets.tabletop.scene import FAMILIES, sample_scene
+from genie_datasets.tabletop.scene import SceneConfig
+from genie_datasets.tabletop.simulator import Simulator
+from genie_datasets.tabletop.starts import place_objects
 from genie_datasets.tabletop.textures import PATTERNS, surface
 
 MIDDLE = np.array([0.57, 0.0, 0.88])
 
 
 def arm(scene):
-    model = compile_scene(scene)
+    model = mujoco.MjModel.from_xml_string(*scene_xml(scene))
     data = mujoco.MjData(model)
-    control = Controller(model, data, scene.arm.rest)
+    control = Controller(model, data, scene.arm.rest, scene.limits)
     control.reset(MIDDLE)
     return model, data, control
 
@@ -28,7 +30,9 @@ def arm(scene):
 @pytest.fixture(scope="module")
 def empty_scene():
     """A scene without objects, on a blue-grey table that no part of the arm resembles."""
-    return replace(sample_scene("easy", 3), objects=(), table_colour=(0.60, 0.68, 0.78), table_pattern="plain")
+    scene = sample_scene("easy", 3)
+    table = replace(scene.furniture, table_colour=(0.60, 0.68, 0.78), table_pattern="plain")
+    return replace(scene, objects=(), furniture=table)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -40,8 +44,27 @@ def test_scenes_repeat_and_differ(family):
 
 def test_easy_keeps_camera_and_light():
     scenes = [sample_scene("easy", seed) for seed in range(8)]
-    assert len({(s.camera, s.light_position, s.ambient) for s in scenes}) == 1
+    assert len({(s.camera, s.light) for s in scenes}) == 1
     assert len({s.camera for s in (sample_scene("rt1", seed) for seed in range(8))}) == 8
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_scene_survives_json(family):
+    for seed in range(8):
+        scene = sample_scene(family, seed)
+        assert SceneConfig.from_json(scene.to_json()) == scene
+
+
+def test_small_pictures_are_zoomed(empty_scene):
+    """In RT-1's wide view a step of the gripper would be a pixel at 64x64."""
+    camera = sample_scene("rt1", 1).camera
+    small, large = camera.for_size((64, 64)), camera.for_size((256, 320))
+    assert large.fovy == camera.fovy
+    step = MIDDLE + np.array([0.0, 0.05, 0.0])
+    pixels = [64 * np.linalg.norm(c.project(step, 1.0) - c.project(MIDDLE, 1.0)) for c in (small, camera)]
+    assert pixels[0] > 3.0
+    assert pixels[0] > 1.2 * pixels[1]
+    assert small.for_size((64, 64)) == small
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -103,7 +126,7 @@ def test_tool_stays_in_its_box(empty_scene):
     *_, control = arm(empty_scene)
     for _ in range(8):
         control.step(np.array([0.05, 0.05, 0.05, 0, 0, 0, 0]))
-    np.testing.assert_allclose(control.tool()[0], control.config.high, atol=0.006)
+    np.testing.assert_allclose(control.tool()[0], control.limits.high, atol=0.006)
 
 
 def fingers(image: np.ndarray) -> np.ndarray:
@@ -133,8 +156,9 @@ def test_truth_moves_with_the_pixels(empty_scene, move):
 def test_many_rays_hit_what_single_rays_hit():
     """mj_multiRay has overlooked large geoms below the eye; the picture relies on it."""
     scene = sample_scene("rt1", 2)
-    model, data, control = arm(scene)
-    place_objects(model, data, scene, control, np.random.default_rng(0))
+    sim = Simulator(scene, size=None)
+    place_objects(sim, np.random.default_rng(0))
+    model, data = sim.model, sim.data
     mujoco.mj_forward(model, data)
     painter = RayPainter(model, (32, 32))
     painter(data)

@@ -26,6 +26,8 @@ class ArmConfig:
     joint_colour: Colour = (0.62, 0.61, 0.60)
     hand_colour: Colour = (0.16, 0.16, 0.18)
     finger_colour: Colour = (0.93, 0.68, 0.22)
+    pedestal: bool = True  # a column under the shoulder
+    slimness: float = 1.0  # thickness of the links against the default's
     rest: tuple[float, ...] = field(default=(0.9, 0.35, -0.5, 1.9, 0.4, 0.9, 0.0))  # rad; where the elbow is drawn to
 
 
@@ -48,6 +50,9 @@ def arm_xml(config: ArmConfig) -> tuple[str, str]:
     )
     x, y, z = config.shoulder
 
+    def thick(radius: float) -> str:
+        return f"{radius * config.slimness:.4f}"
+
     def finger(name: str, side: int) -> str:
         return f"""
         <body name="{name}" pos="0 0 {HAND - 0.075:.4f}" gravcomp="1">
@@ -56,29 +61,32 @@ def arm_xml(config: ArmConfig) -> tuple[str, str]:
           <geom type="box" size=".016 .008 .034" pos="0 {side * 0.0085:.4f} .055" rgba="{tip}" class="pad"/>
         </body>"""
 
+    column = f'''<geom type="cylinder" size=".085 {z / 2:.4f}" pos="{x} {y} {z / 2 - 0.10:.4f}" rgba="{joint}"
+      class="static" contype="0" conaffinity="0"/>'''
     body = f"""
-    <geom type="cylinder" size=".085 {z / 2:.4f}" pos="{x} {y} {z / 2 - 0.10:.4f}" rgba="{joint}"
-      class="static" contype="0" conaffinity="0"/>
+    {column if config.pedestal else ""}
     <body name="shoulder" pos="{x} {y} {z}" gravcomp="1">
       <joint name="arm1" class="arm" axis="0 0 1"/>
       <geom type="cylinder" size=".075 .06" pos="0 0 -.06" rgba="{joint}" class="link"/>
       <body gravcomp="1">
         <joint name="arm2" class="arm" axis="0 1 0"/>
-        <geom type="capsule" size=".062" fromto="0 0 0 0 0 {UPPER * 0.5:.4f}" rgba="{link}" class="link"/>
+        <geom type="capsule" size="{thick(0.062)}" fromto="0 0 0 0 0 {UPPER * 0.5:.4f}" rgba="{link}" class="link"/>
         <body gravcomp="1">
           <joint name="arm3" class="arm" axis="0 0 1"/>
-          <geom type="capsule" size=".055" fromto="0 0 {UPPER * 0.5:.4f} 0 0 {UPPER}" rgba="{link}" class="link"/>
+          <geom type="capsule" size="{thick(0.055)}" fromto="0 0 {UPPER / 2:.3f} 0 0 {UPPER}" rgba="{link}"
+                class="link"/>
           <body pos="0 0 {UPPER}" gravcomp="1">
             <joint name="arm4" class="arm" axis="0 1 0"/>
-            <geom type="cylinder" size=".058 .060" euler="90 0 0" rgba="{joint}" class="link"/>
-            <geom type="capsule" size=".050" fromto="0 0 0 0 0 {FORE * 0.5:.4f}" rgba="{link}" class="link"/>
+            <geom type="cylinder" size="{thick(0.058)} {thick(0.060)}" euler="90 0 0" rgba="{joint}" class="link"/>
+            <geom type="capsule" size="{thick(0.050)}" fromto="0 0 0 0 0 {FORE * 0.5:.4f}" rgba="{link}" class="link"/>
             <body gravcomp="1">
               <joint name="arm5" class="arm" axis="0 0 1"/>
-              <geom type="capsule" size=".044" fromto="0 0 {FORE * 0.5:.4f} 0 0 {FORE}" rgba="{link}" class="link"/>
+              <geom type="capsule" size="{thick(0.044)}" fromto="0 0 {FORE / 2:.3f} 0 0 {FORE}" rgba="{link}"
+                class="link"/>
               <body pos="0 0 {FORE}" gravcomp="1">
                 <joint name="arm6" class="arm" axis="0 1 0"/>
-                <geom type="cylinder" size=".045 .046" euler="90 0 0" rgba="{joint}" class="link"/>
-                <geom type="capsule" size=".038" fromto="0 0 0 0 0 .075" rgba="{link}" class="link"/>
+                <geom type="cylinder" size="{thick(0.045)} {thick(0.046)}" euler="90 0 0" rgba="{joint}" class="link"/>
+                <geom type="capsule" size="{thick(0.038)}" fromto="0 0 0 0 0 .075" rgba="{link}" class="link"/>
                 <body name="hand" gravcomp="1">
                   <joint name="arm7" class="arm" axis="0 0 1"/>
                   <geom type="cylinder" size=".034 .016" pos="0 0 .092" rgba="{joint}" class="link"/>

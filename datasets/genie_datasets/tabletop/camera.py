@@ -1,8 +1,10 @@
 """A pinhole camera: the truth's image positions come from here, not from the renderer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+SMALL = 128  # pixels
 
 
 @dataclass(frozen=True)
@@ -14,6 +16,14 @@ class CameraConfig:
     yaw: float = 0.0  # positive turns left
     roll: float = 0.0
     fovy: float = 40.0
+    small_zoom: float = 1.0  # small pictures show less of the room, so that a step of the gripper stays visible
+
+    def for_size(self, size: tuple[int, int]) -> "CameraConfig":
+        """The camera that takes pictures of `size` (height, width): zoomed in where both are below SMALL pixels."""
+        if max(size) >= SMALL:
+            return replace(self, small_zoom=1.0)
+        half = np.tan(np.radians(self.fovy) / 2) / self.small_zoom
+        return replace(self, fovy=float(2 * np.degrees(np.arctan(half)).round(4)), small_zoom=1.0)
 
     def axes(self) -> np.ndarray:
         """Rotation (3,3) whose columns are the camera's right, up and backward directions (MuJoCo's convention)."""

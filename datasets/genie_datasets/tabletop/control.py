@@ -5,18 +5,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from genie_datasets.tabletop.arm import FINGER_TRAVEL, FINGERS, JOINTS, TOOL_SITE, tool_rotation
-from genie_datasets.tabletop.scene import TABLE_TOP
+from genie_datasets.tabletop.scene import Box
 
 
 @dataclass(frozen=True)
 class ControlConfig:
-    """Control rate, reach and inverse kinematics. Metres and radians."""
+    """Control rate and inverse kinematics. Metres and radians."""
 
     substeps: int = 67  # x 5 ms = one step at 3 Hz
     ramp: int = 40  # substeps over which the joint targets move; the rest lets the arm settle
     chunk: int = 4  # substeps per call of mj_step while the targets move
-    low: tuple[float, float, float] = (0.43, -0.17, TABLE_TOP + 0.025)  # the box the tool is kept in
-    high: tuple[float, float, float] = (0.70, 0.17, TABLE_TOP + 0.25)
     approach: tuple[float, float, float] = (0.22, 0.30, -0.93)
     opening: tuple[float, float, float] = (0.25, 1.0, 0.0)
     damping: float = 0.02
@@ -46,13 +44,20 @@ def matrix_rotvec(matrix: np.ndarray) -> np.ndarray:
     return out
 
 
-class Controller:
-    """Moves one arm. The target pose integrates the actions; what the arm really did is read from the simulation."""
+STATE_SIZE = 3 + 9 + len(JOINTS) + 1
 
-    def __init__(self, model, data, rest: tuple[float, ...], config: ControlConfig | None = None):
+
+class Controller:
+    """Moves one arm. The target pose integrates the actions; what the arm really did is read from the simulation.
+
+    limits: the box that the tool's target is kept in.
+    """
+
+    def __init__(self, model, data, rest: tuple[float, ...], limits: Box, config: ControlConfig | None = None):
         import mujoco
 
         self.config = config or ControlConfig()
+        self.limits = limits
         self.model, self.data = model, data
         self._scratch = mujoco.MjData(model)
         self._site = mujoco.mj_name2id(model, int(mujoco.mjtObj.mjOBJ_SITE), TOOL_SITE)
@@ -64,7 +69,8 @@ class Controller:
         self._finger_ctrl = np.array([model.actuator(name).id for name in FINGERS])
         self._rest = np.array(rest)
         self.position = np.zeros(3)
-        self.rotation = tool_rotation(np.array(self.config.approach), np.array(self.config.opening))
+        self.usual_rotation = tool_rotation(np.array(self.config.approach), np.array(self.config.opening))
+        self.rotation = self.usual_rotation.copy()
         self.joints = self._rest.copy()
         self.grip = 0.0
 
@@ -73,7 +79,7 @@ class Controller:
         import mujoco
 
         self.position = self._clip(position)
-        self.rotation = tool_rotation(np.array(self.config.approach), np.array(self.config.opening))
+        self.rotation = self.usual_rotation.copy()
         self.grip = float(grip)
         self.joints = self._rest.copy()
         for _ in range(6):
@@ -84,12 +90,21 @@ class Controller:
         self.data.ctrl[self._finger_ctrl] = FINGER_TRAVEL * (1 - self.grip)
         mujoco.mj_forward(self.model, self.data)
 
+    def snapshot(self) -> np.ndarray:
+        """All that a controller carries from step to step, (STATE_SIZE,) float64."""
+        return np.concatenate([self.position, self.rotation.reshape(9), self.joints, [self.grip]])
+
+    def restore(self, state: np.ndarray) -> None:
+        """Continues from what `snapshot` returned."""
+        self.position, self.rotation = state[:3].copy(), state[3:12].reshape(3, 3).copy()
+        self.joints, self.grip = state[12:19].copy(), float(state[19])
+
     def reachable(self, move: np.ndarray) -> np.ndarray:
         """The part of a translation (3,) that stays inside the box."""
         return self._clip(self.position + move) - self.position
 
     def _clip(self, position: np.ndarray) -> np.ndarray:
-        return np.clip(position, self.config.low, self.config.high)
+        return np.clip(position, self.limits.low, self.limits.high)
 
     def solve(self, position: np.ndarray, rotation: np.ndarray, start: np.ndarray) -> np.ndarray:
         """Joint angles (7,) that bring the tool to (position, rotation), searched from `start`, elbow towards rest."""

@@ -1,6 +1,9 @@
 """The features of a tabletop data set: fractal20220817_data's keys and shapes, and a `truth` group beside them."""
 
-from genie_datasets.tabletop.scene import MAX_OBJECTS
+from genie_datasets.tabletop.scene import MAX_OBJECTS, NUM_DRAWERS
+
+STATE_LENGTH = 352  # of a recorded state: those of all scenes fit, shorter ones end in zeros
+TEXTURE_SIZE = 128  # pixels a side
 
 ASPECTS = ("already_success", "feasible", "has_aspects", "success", "undesirable")
 ATTRIBUTES = ("collection_mode", "data_type", "env", "location", "objects_family", "task_family")
@@ -15,7 +18,13 @@ def features_dict(size: tuple[int, int]):
         return tfds.features.Tensor(shape=shape, dtype=np.float32)
 
     def doubles(*shape: int):
-        return tfds.features.Tensor(shape=shape, dtype=np.float64)
+        return tfds.features.Tensor(shape=shape, dtype=np.float64)  # TFDS keeps their float32 values
+
+    def texture():
+        return tfds.features.Image(shape=(TEXTURE_SIZE, TEXTURE_SIZE, 3), dtype=np.uint8, encoding_format="png")
+
+    # As bytes, since a state must come back to the bit; compressed, since half of it is zeros.
+    state = tfds.features.Tensor(shape=(STATE_LENGTH,), dtype=np.float64, encoding=tfds.features.Encoding.ZLIB)
 
     flag, number, text = np.bool_, np.int64, tfds.features.Text()
     return tfds.features.FeaturesDict(
@@ -25,7 +34,17 @@ def features_dict(size: tuple[int, int]):
                 **{name: number for name in ATTRIBUTES},
                 **{f"{name}_name": text for name in ATTRIBUTES},
             },
-            "episode_metadata": {"scene": number, "seed": number, "skill": text, "family": text},
+            "episode_metadata": {
+                "scene": number,
+                "seed": number,
+                "skill": text,
+                "family": text,
+                "factors": text,
+                "scene_config": text,
+                "mjcf": text,
+                "texture_table": texture(),
+                "texture_floor": texture(),
+            },
             "steps": tfds.features.Dataset(
                 {
                     "is_first": flag,
@@ -61,7 +80,9 @@ def features_dict(size: tuple[int, int]):
                         "ee_rotation": doubles(3),
                         "ee_image": doubles(2),
                         "gripper": doubles(),
-                        "object_positions": doubles(MAX_OBJECTS, 3),
+                        "object_poses": doubles(MAX_OBJECTS, 7),
+                        "drawers": doubles(NUM_DRAWERS),
+                        "state": state,
                     },
                 }
             ),

@@ -1,16 +1,18 @@
 """`generate`: simulate on all cores and write RLDS; the bytes depend neither on the workers nor on interruptions."""
 
 import errno
+import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 from genie_datasets.errors import UserError
 from genie_datasets.tabletop.episode import NUM_FRAMES
+from genie_datasets.tabletop.factors import FAMILIES, FAMILY_FACTORS, Factors
 from genie_datasets.tabletop.plan import plan
 from genie_datasets.tabletop.pool import WorkerFailed, WorkerPool
 from genie_datasets.tabletop.render import NO_GL, find_backend, renderer_name
-from genie_datasets.tabletop.scene import FAMILIES
 from genie_datasets.tabletop.unfinished import Unfinished, count_finished
 from genie_datasets.tabletop.worker import Job
 
@@ -57,12 +59,16 @@ def generate(
     family: str = "easy",
     workers: int | None = None,
     progress: bool = True,
+    factors: Factors | None = None,
+    scenes: int | None = None,
 ) -> Path:
     """Writes a tabletop data set and returns the folder that holds its features.json.
 
     `size` is (height, width); `splits` maps names to shares of the episodes and of the scenes, .8 train and .2 test
-    unless given. The same arguments give the same bytes on the same machine, for any number of `workers` (one a core
-    unless given), and also when the work was cut: finished episodes stay in `out`, and the same call goes on there.
+    unless given; `factors` says what differs between scenes, and how the robot behaves: the family's own unless given;
+    `scenes` is how many there are in all, a few for `easy` and many for `rt1` unless given. The same arguments give the
+    same bytes on the same machine, for any number of `workers` (one a core unless given), and also when the work was
+    cut: finished episodes stay in `out`, and the same call goes on there.
     Raises UserError for arguments that make no sense, for an `out` that holds anything else or cannot be written, and
     for workers that keep dying.
     """
@@ -70,8 +76,14 @@ def generate(
     splits = dict(DEFAULT_SPLITS if splits is None else splits)
     size = (int(size[0]), int(size[1])) if len(size) == 2 else size
     _check(episodes, seed, size, splits, family)
+    if scenes is not None and not len(splits) <= scenes <= episodes:
+        raise UserError(
+            f"{scenes} scenes do not go with {episodes} episodes in {len(splits)} splits, which share no scene:"
+            f" give from {len(splits)} to {episodes}"
+        )
     _check_disk(out, episodes, size)
-    jobs = plan(episodes, seed, size, splits, family)
+    factors = factors or FAMILY_FACTORS[family]
+    jobs = plan(episodes, seed, size, splits, family, factors, scenes)
     backend = find_backend()
     arguments = {
         "--episodes": str(episodes),
@@ -79,13 +91,20 @@ def generate(
         "--size": f"{size[0]}x{size[1]}",
         "--split": ",".join(f"{name}={fraction:g}" for name, fraction in splits.items()),
         "--family": family,
+        "factors": json.dumps(asdict(factors)),
+        "--scenes": str(len({job.scene for job in jobs})),
         "renderer": renderer_name(backend),
     }
     with Unfinished(out, arguments, jobs) as folder:
         if folder.final.is_dir():
             return folder.final
         try:
-            metadata = {"family": family, "seed": seed, "renderer": renderer_name(backend)}
+            metadata = {
+                "family": family,
+                "seed": seed,
+                "renderer": renderer_name(backend),
+                "factors": json.dumps(asdict(factors)),
+            }
             _make(folder, jobs, backend, workers or os.cpu_count() or 1, metadata, progress)
             return folder.finish()
         except WorkerFailed as error:

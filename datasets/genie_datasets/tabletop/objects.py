@@ -17,7 +17,9 @@ COLOURS: dict[str, tuple[float, float, float]] = {
     "lime": (0.55, 0.80, 0.15),
 }
 LONG_KINDS = ("sponge", "chip bag")  # only their narrow side fits between the fingers
+UPRIGHT_KINDS = ("can", "bottle", "cup")  # what stands, and can be knocked over and put upright
 KINDS = ("can", "bottle", "ball", "block", "sponge", "chip bag", "cup")
+RADIUS = {"can": 0.030, "bottle": 0.027, "cup": 0.033}  # m, of what can lie on its side
 HALF_HEIGHT = {
     "can": 0.055,
     "bottle": 0.062,

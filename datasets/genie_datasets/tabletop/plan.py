@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from genie_datasets.tabletop.factors import FAMILY_FACTORS, Factors
 from genie_datasets.tabletop.worker import SCENES_KEPT, Job
 
 SEED_STRIDE = 1_000_000  # scenes and episodes of data sets with different seeds never coincide
@@ -33,19 +34,32 @@ def count_scenes(family: str, episodes: int, splits: int) -> int:
     return int(np.clip(wanted, splits, episodes))
 
 
-def plan(episodes: int, seed: int, size: tuple[int, int], splits: dict[str, float], family: str) -> list[Job]:
-    """Every episode of a data set, split by split; no scene is in two splits."""
+def plan(
+    episodes: int,
+    seed: int,
+    size: tuple[int, int],
+    splits: dict[str, float],
+    family: str,
+    factors: Factors | None = None,
+    scenes: int | None = None,
+) -> list[Job]:
+    """Every episode of a data set, split by split; no scene is in two splits.
+
+    factors: the family's own unless given. scenes: how many in all splits together, instead of the family's way.
+    """
+    factors = FAMILY_FACTORS[family] if factors is None else factors
     fractions = list(splits.values())
     counts = share(episodes, fractions)
-    scene_counts = share(count_scenes(family, episodes, len(splits)), fractions)
+    scene_counts = share(scenes or count_scenes(family, episodes, len(splits)), fractions)
     jobs: list[Job] = []
     first_scene = 0
-    for name, count, scenes in zip(splits, counts, scene_counts, strict=True):
+    for name, count, num_scenes in zip(splits, counts, scene_counts, strict=True):
         for k in range(count):
             # The few scenes of `easy` take turns, so that every part of a file shows them all; the many of `rt1` come
             # one after another, because a worker keeps only the last ones compiled.
-            scene = first_scene + (k % scenes if family == "easy" else k * scenes // count)
+            scene = first_scene + (k % num_scenes if family == "easy" else k * num_scenes // count)
             number = len(jobs)
-            jobs.append(Job(number, name, family, seed * SEED_STRIDE + scene, seed * SEED_STRIDE + number, size))
-        first_scene += scenes
+            base = seed * SEED_STRIDE
+            jobs.append(Job(number, name, family, base + scene, base + number, size, factors))
+        first_scene += num_scenes
     return jobs

@@ -1,12 +1,13 @@
 """Pictures without any OpenGL: numpy shading over the hits of `mj_multiRay`.
 
-It follows the fixed-function lighting of MuJoCo's own renderer (a headlight, one lamp with shadows, Blinn highlights,
+It follows the fixed-function lighting of MuJoCo's own renderer (a headlight, lamps with shadows, Blinn highlights,
 2-D textures on flat surfaces), so that both give the same picture up to edges and texture filtering.
 """
 
 import numpy as np
 
-from genie_datasets.tabletop.mjcf import CAMERA, STATIC_GROUP
+from genie_datasets.tabletop.furniture import STATIC_GROUP
+from genie_datasets.tabletop.mjcf import CAMERA
 
 FAR = 8.0  # m
 SHADOW_BIAS = 2e-3  # m
@@ -83,20 +84,13 @@ class RayPainter:
         geom = np.where(hit, self._geom, 0)
         points = eye + rays * self._distance[:, None]
         normals = self._normal.reshape(-1, 3)
-        lamp = data.light_xpos[0]
-        to_lamp = lamp - points
-        lamp_distance = np.sqrt(np.einsum("nc,nc->n", to_lamp, to_lamp))
-        to_lamp /= lamp_distance[:, None]
-        mujoco.mj_multiRay(
-            model, data, lamp, (-to_lamp).reshape(-1), self._casters, 1, -1, self._shade, self._reach, None, count, FAR
-        )
-        lit = ~((self._reach >= 0) & (self._reach < lamp_distance - SHADOW_BIAS))
-
         colour = self._colour[geom]
         for index, texture in self._textures.items():
             mine = np.flatnonzero(hit & (self._geom == index))
             colour[mine] = self._look_up(data, index, texture, points[mine])
-        image = self._light(axes, colour, geom, normals, to_lamp, lit)
+        image = self._headlight(axes, colour, normals)
+        for number in range(model.nlight):
+            image += self._lamp(data, number, axes, colour, geom, points, normals)
         image[~hit] = 0
         image = (np.clip(image, 0, 1) * 255).astype(np.float32)
         height, width = self.size
@@ -105,21 +99,41 @@ class RayPainter:
             image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         return np.rint(image).astype(np.uint8)
 
-    def _light(self, axes, colour, geom, normals, to_lamp, lit) -> np.ndarray:
-        """Ambient, headlight and lamp on hits of `colour` (n,3) -> (n,3)."""
-        model = self.model
-        head = model.vis.headlight
-        towards_eye = axes[:, 2]  # MuJoCo's renderer takes the viewer to be infinitely far
-        from_head = np.maximum(normals @ towards_eye, 0)[:, None]
-        from_lamp = np.maximum(np.einsum("nc,nc->n", normals, to_lamp), 0) * lit
-        middle = to_lamp + towards_eye
+    def _headlight(self, axes, colour, normals) -> np.ndarray:
+        """Ambient light and what the headlight gives to hits of `colour` (n,3) -> (n,3)."""
+        head = self.model.vis.headlight
+        return colour * (head.ambient + head.diffuse * np.maximum(normals @ axes[:, 2], 0)[:, None])
+
+    def _lamp(self, data, number: int, axes, colour, geom, points, normals) -> np.ndarray:
+        """What one lamp adds to hits of `colour` (n,3) -> (n,3)."""
+        import mujoco
+
+        model, lamp, count = self.model, data.light_xpos[number], len(points)
+        to_lamp = lamp - points
+        lamp_distance = np.sqrt(np.einsum("nc,nc->n", to_lamp, to_lamp))
+        to_lamp /= lamp_distance[:, None]
+        from_lamp = np.maximum(np.einsum("nc,nc->n", normals, to_lamp), 0)
+        if model.light_castshadow[number]:
+            mujoco.mj_multiRay(
+                model,
+                data,
+                lamp,
+                (-to_lamp).reshape(-1),
+                self._casters,
+                1,
+                -1,
+                self._shade,
+                self._reach,
+                None,
+                count,
+                FAR,
+            )
+            from_lamp *= ~((self._reach >= 0) & (self._reach < lamp_distance - SHADOW_BIAS))
+        middle = to_lamp + axes[:, 2]  # MuJoCo's renderer takes the viewer to be infinitely far
         middle /= np.linalg.norm(middle, axis=1, keepdims=True)
         shine = np.maximum(np.einsum("nc,nc->n", normals, middle), 0) ** self._shininess[geom]
         shine *= (from_lamp > 0) * self._gloss[geom]
-        return (
-            colour * (head.ambient + head.diffuse * from_head + model.light_diffuse[0] * from_lamp[:, None])
-            + model.light_specular[0] * shine[:, None]
-        )
+        return colour * model.light_diffuse[number] * from_lamp[:, None] + model.light_specular[number] * shine[:, None]
 
     def _recast_misses(self, data, eye: np.ndarray, rays: np.ndarray) -> None:
         """mj_multiRay can overlook large geoms straight below the eye; mj_ray does not."""

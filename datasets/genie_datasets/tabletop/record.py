@@ -4,8 +4,8 @@ import io
 
 import numpy as np
 
-from genie_datasets.tabletop.control import ControlConfig
-from genie_datasets.tabletop.features import ASPECTS, ATTRIBUTES
+from genie_datasets.tabletop.features import ASPECTS, ATTRIBUTES, STATE_LENGTH
+from genie_datasets.tabletop.mjcf import TEXTURES
 from genie_datasets.tabletop.worker import EncodedEpisode
 
 _EMBEDDING = np.zeros(512, np.float32)
@@ -20,8 +20,10 @@ def _quaternion(rotvec: np.ndarray) -> np.ndarray:
 
 def to_example(episode: EncodedEpisode) -> dict:
     """The nested dictionary that the features of `features_dict` encode."""
-    c = ControlConfig()
-    bounds = np.array([c.low, c.high, np.subtract(c.high, c.low)], np.float32)
+    low, high = episode.limits
+    bounds = np.array([low, high, np.subtract(high, low)], np.float32)
+    states = np.zeros((len(episode.jpegs), STATE_LENGTH))
+    states[:, : episode.state.shape[1]] = episode.state
     last = len(episode.jpegs) - 1
     final = episode.position[last]
     steps = []
@@ -44,12 +46,12 @@ def to_example(episode: EncodedEpisode) -> dict:
                 },
                 "observation": {
                     "image": io.BytesIO(jpeg),
-                    "natural_language_instruction": episode.instruction,
+                    "natural_language_instruction": episode.instructions[t],
                     "natural_language_embedding": _EMBEDDING,
                     "base_pose_tool_reached": np.concatenate([position, quaternion]),
                     "gripper_closed": episode.gripper[t : t + 1].astype(np.float32),
                     "gripper_closedness_commanded": episode.commanded[t : t + 1].astype(np.float32),
-                    "height_to_bottom": (position[2:3] - np.float32(c.low[2])),
+                    "height_to_bottom": (position[2:3] - np.float32(low[2])),
                     "orientation_box": np.zeros((2, 3), np.float32),
                     "orientation_start": _quaternion(episode.rotation[0]).astype(np.float32),
                     "robot_orientation_positions_box": np.zeros((3, 3), np.float32),
@@ -63,7 +65,9 @@ def to_example(episode: EncodedEpisode) -> dict:
                     "ee_rotation": episode.rotation[t],
                     "ee_image": episode.image[t],
                     "gripper": episode.gripper[t],
-                    "object_positions": episode.objects[t],
+                    "object_poses": episode.objects[t],
+                    "drawers": episode.drawers[t],
+                    "state": states[t],
                 },
             }
         )
@@ -79,6 +83,13 @@ def to_example(episode: EncodedEpisode) -> dict:
             "seed": episode.seed,
             "skill": episode.skill,
             "family": episode.family,
+            "factors": episode.factors,
+            "scene_config": episode.scene_config,
+            "mjcf": episode.mjcf,
+            **{
+                f"texture_{name.removesuffix('.png')}": io.BytesIO(png)
+                for name, png in zip(TEXTURES, episode.textures, strict=True)
+            },
         },
         "steps": steps,
     }

@@ -64,6 +64,15 @@ def _find_backend(wanted: str) -> str:
     return NO_GL
 
 
+def use_opengl() -> None:
+    """Lets this process render with OpenGL where that works here. To be called before anything imports mujoco.
+
+    Does nothing once mujoco is imported, or where MUJOCO_GL is set, or beside TensorFlow, which crashes with Mesa.
+    """
+    if "mujoco" not in sys.modules and "tensorflow" not in sys.modules and "MUJOCO_GL" not in os.environ:
+        os.environ["MUJOCO_GL"] = find_backend()
+
+
 def renderer_name(backend: str) -> str:
     """How a data set's metadata names what rendered it."""
     return "raycast" if backend == NO_GL else f"gl-{backend}"
@@ -72,6 +81,18 @@ def renderer_name(backend: str) -> str:
 def oversampling(height: int, width: int) -> int:
     """Rendered pixels per picture pixel and side: small pictures need them to show moves of less than a pixel."""
     return max(1, min(4, round(256 / max(height, width))))
+
+
+class NoPainter:
+    """Makes no pictures: for whoever wants only the truth."""
+
+    name = "none"
+
+    def __call__(self, data) -> np.ndarray:
+        return np.zeros((0, 0, 3), np.uint8)
+
+    def close(self) -> None:
+        """Nothing to free."""
 
 
 class GLPainter:

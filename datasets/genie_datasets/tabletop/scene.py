@@ -1,27 +1,83 @@
-"""What a scene is made of, and how a (family, seed) draws one.
+"""What a scene is made of. How one is drawn from a family and a seed is in `factors`.
 
 Base frame: x away from the camera, y to the left, z up, metres; the origin is on the floor under the camera.
 """
 
+import dataclasses
+import json
+import types
+import typing
 from dataclasses import dataclass, field
-from typing import Literal, get_args
-
-import numpy as np
+from typing import Any, Literal
 
 from genie_datasets.tabletop.arm import ArmConfig
 from genie_datasets.tabletop.camera import CameraConfig
-from genie_datasets.tabletop.objects import COLOURS, KINDS, ObjectConfig
-from genie_datasets.tabletop.textures import PATTERNS
+from genie_datasets.tabletop.objects import ObjectConfig
 
-Family = Literal["easy", "rt1"]
-FAMILIES: tuple[str, ...] = get_args(Family)
+Layout = Literal["table", "desk", "counter"]
 MAX_OBJECTS = 6
+NUM_DRAWERS = 3
 TABLE_TOP = 0.75  # m
-TABLE_X = (0.34, 1.06)  # m: near and far edge
-TABLE_Y = 0.52  # m: half width
 TIMESTEP = 0.005  # s
 
 Rgb = tuple[float, float, float]
+Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class FurnitureConfig:
+    """The table and what stands around it.
+
+    table: a wide top; desk: a chest whose three drawers open, as in RT-1's videos; counter: a long top before a
+    tiled wall.
+    """
+
+    layout: Layout = "table"
+    x: tuple[float, float] = (0.34, 1.06)  # m: near and far edge of the top
+    y: float = 0.52  # m: half its width
+    table_pattern: str = "plain"
+    table_contrast: float = 0.06
+    floor_pattern: str = "speckle"
+    floor_contrast: float = 0.08
+    texture_seed: int = 0
+    table_colour: Rgb = (0.72, 0.70, 0.67)
+    front_colour: Rgb = (0.45, 0.42, 0.40)
+    wall_colour: Rgb = (0.17, 0.16, 0.16)
+    floor_colour: Rgb = (0.50, 0.45, 0.40)
+    clutter: int = 5  # boxes against the wall
+    table_clutter: int = 0  # small things along the far edge of the top, out of the robot's reach
+    clutter_seed: int = 0
+
+
+@dataclass(frozen=True)
+class LightConfig:
+    """Two lamps and light from everywhere. The first lamp casts shadows; with `soft` the second does too."""
+
+    position: Vector = (0.35, 0.30, 2.60)
+    colour: Rgb = (0.48, 0.47, 0.45)
+    second: Vector = (0.65, -0.25, 2.70)
+    second_colour: Rgb = (0.0, 0.0, 0.0)
+    ambient: float = 0.46
+    soft: bool = False
+
+
+@dataclass(frozen=True)
+class DistractorConfig:
+    """Somebody who walks to and fro behind the table: moves that have nothing to do with the robot."""
+
+    colour: Rgb = (0.25, 0.30, 0.45)
+    x: float = 1.50  # m
+    reach: float = 0.55  # m to either side
+    period: float = 8.0  # s
+    phase: float = 0.0  # rad
+
+
+@dataclass(frozen=True)
+class Box:
+    """Where something may be: low and high corner, m."""
+
+    low: Vector
+    high: Vector
 
 
 @dataclass(frozen=True)
@@ -30,91 +86,34 @@ class SceneConfig:
 
     family: str
     seed: int
-    table_pattern: str = "plain"
-    table_colour: Rgb = (0.72, 0.70, 0.67)
-    table_contrast: float = 0.06
-    front_colour: Rgb = (0.45, 0.42, 0.40)
-    wall_colour: Rgb = (0.17, 0.16, 0.16)
-    floor_colour: Rgb = (0.50, 0.45, 0.40)
-    light_position: tuple[float, float, float] = (0.35, 0.30, 2.60)
-    light_colour: Rgb = (0.62, 0.60, 0.57)
-    ambient: float = 0.36
+    furniture: FurnitureConfig = field(default_factory=FurnitureConfig)
+    light: LightConfig = field(default_factory=LightConfig)
     camera: CameraConfig = field(default_factory=CameraConfig)
     arm: ArmConfig = field(default_factory=ArmConfig)
     objects: tuple[ObjectConfig, ...] = ()
-    clutter: int = 5  # boxes against the wall
+    distractor: DistractorConfig | None = None
+    work: Box = Box((0.43, -0.17, TABLE_TOP + 0.025), (0.70, 0.17, TABLE_TOP + 0.25))  # where play and objects are
+    limits: Box = Box((0.43, -0.17, TABLE_TOP + 0.025), (0.70, 0.17, TABLE_TOP + 0.25))  # where the tool is kept
+
+    def to_json(self) -> str:
+        """One line that `from_json` reads."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "SceneConfig":
+        """The scene of `to_json`; raises ValueError, KeyError or TypeError where the text is no scene."""
+        return _read(cls, json.loads(text))
 
 
-def jitter(rng: np.random.Generator, colour: Rgb, amount: float) -> Rgb:
-    """A colour near `colour`: brighter or darker by up to `amount`, and a little of another hue."""
-    values = np.clip(
-        np.asarray(colour) + rng.uniform(-amount, amount) + rng.uniform(-amount, amount, 3) / 4, 0.03, 0.97
-    )
-    return tuple(float(v) for v in values.round(3))  # type: ignore[return-value]
-
-
-def _sample_objects(rng: np.random.Generator, low: int, high: int) -> tuple[ObjectConfig, ...]:
-    count = int(rng.integers(low, high + 1))
-    kinds = rng.choice(len(KINDS), count, replace=False)
-    colours = rng.choice(len(COLOURS), count, replace=False)
-    return tuple(ObjectConfig(KINDS[k], list(COLOURS)[c]) for k, c in zip(kinds, colours, strict=True))
-
-
-def sample_scene(family: str, seed: int) -> SceneConfig:
-    """Scene number `seed` of a family, the same for ever.
-
-    easy: one camera, one light, a pale table under a dark hand; colours, texture and objects differ between scenes.
-    rt1: camera, lights, textures, colours, clutter and objects all differ.
-    """
-    rng = np.random.default_rng([seed, FAMILIES.index(family)])
-    if family == "easy":
-        tables: tuple[Rgb, ...] = ((0.74, 0.72, 0.69), (0.70, 0.62, 0.52), (0.64, 0.68, 0.72), (0.76, 0.74, 0.64))
-        return SceneConfig(
-            family,
-            seed,
-            table_pattern=str(rng.choice(("plain", "speckle", "wood", "cloth"))),
-            table_colour=jitter(rng, tables[int(rng.integers(len(tables)))], 0.05),
-            table_contrast=float(rng.uniform(0.02, 0.07)),
-            front_colour=jitter(rng, (0.45, 0.42, 0.40), 0.08),
-            wall_colour=jitter(rng, (0.17, 0.16, 0.16), 0.06),
-            floor_colour=jitter(rng, (0.50, 0.45, 0.40), 0.08),
-            objects=_sample_objects(rng, 3, 5),
-        )
-    pose = rng.normal(0, 1, 7)
-    camera = CameraConfig(
-        position=(0.02 + 0.02 * pose[0], 0.03 * pose[1], 1.45 + 0.03 * pose[2]),
-        pitch=43.0 + 2.0 * pose[3],
-        yaw=2.0 * pose[4],
-        roll=1.2 * pose[5],
-        fovy=float(np.clip(50.0 + 3.0 * pose[6], 44, 58)),
-    )
-    dark_hand = rng.random() < 0.5
-    arm = ArmConfig(
-        link_colour=jitter(rng, (0.80, 0.79, 0.77), 0.10),
-        hand_colour=jitter(rng, (0.16, 0.16, 0.18) if dark_hand else (0.70, 0.68, 0.66), 0.06),
-        finger_colour=jitter(rng, (0.90, 0.66, 0.28), 0.07),
-    )
-    warmth = float(rng.uniform(-0.05, 0.09))
-    power = float(rng.uniform(0.42, 0.80))
-    table = jitter(rng, (0.55, 0.53, 0.50), 0.18)
-    return SceneConfig(
-        family,
-        seed,
-        table_pattern=str(rng.choice(PATTERNS)),
-        table_colour=table,
-        table_contrast=float(rng.uniform(0.02, 0.12)),
-        front_colour=jitter(rng, (0.38, 0.35, 0.33), 0.15),
-        wall_colour=jitter(rng, (0.30, 0.28, 0.28), 0.20),
-        floor_colour=jitter(rng, (0.50, 0.45, 0.40), 0.18),
-        light_position=tuple(float(v) for v in np.array([0.4, 0.2, 2.5]) + rng.uniform(-1, 1, 3) * [0.5, 0.7, 0.4]),  # type: ignore[arg-type]
-        light_colour=(power + warmth, power, power - warmth),
-        ambient=float(rng.uniform(0.26, 0.48)),
-        camera=camera,
-        arm=arm,
-        objects=_sample_objects(rng, 3, 5),
-        clutter=int(rng.integers(3, 12)),
-    )
-
-
-def _rgb(colour: Rgb) -> str:
-    return " ".join(f"{c:.3f}" for c in colour)
+def _read(kind: Any, value: Any) -> Any:
+    """A JSON value as the type that a field is declared with."""
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return kind(**{name: _read(hints[name], part) for name, part in value.items()})  # type: ignore[operator]
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:
+        return None if value is None else _read(arguments[0], value)
+    if origin is tuple:
+        parts = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
+        return tuple(_read(part, v) for part, v in zip(parts, value, strict=True))
+    return value

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+STEPS = 6  # shades to either side of the colour, for a contrast of 1
 PATTERNS = ("plain", "speckle", "wood", "check", "cloth")
 
 
@@ -40,6 +41,7 @@ def surface(
             field = 0.5 * (weave[:, None] + weave[None]) + 0.5 * _noise(rng, size, 8) + 0.3 * grain
         case _:
             raise ValueError(f"no texture pattern {pattern!r}")
+    field = np.round(field * STEPS) / STEPS  # few shades: every episode's record carries its textures as PNG
     image = np.asarray(colour)[None, None] * (1 + contrast * field[..., None])
     return (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
 
@@ -48,4 +50,4 @@ def png_bytes(image: np.ndarray) -> bytes:
     """PNG file content of an RGB image (H,W,3) uint8."""
     import cv2
 
-    return cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+    return cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()

@@ -5,15 +5,18 @@ imported; it never imports TensorFlow, which ends in a segmentation fault beside
 `if __name__ == "__main__"`.
 """
 
+import json
 import pickle
 import signal
 import struct
 import sys
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import IO
 
 import numpy as np
+
+from genie_datasets.tabletop.factors import Factors
 
 JPEG_QUALITY = 95
 SCENES_KEPT = {"easy": 20, "rt1": 2}  # compiled scenes, each with some 10 MB of OpenGL buffers, that a worker keeps
@@ -29,11 +32,12 @@ class Job:
     scene: int
     seed: int
     size: tuple[int, int]
+    factors: Factors
 
 
 @dataclass
 class EncodedEpisode:
-    """What travels from a worker to the writer: an Episode with its frames as JPEG."""
+    """What travels from a worker to the writer: an Episode with its frames as JPEG, and its scene."""
 
     jpegs: list[bytes]
     action: np.ndarray
@@ -42,19 +46,28 @@ class EncodedEpisode:
     image: np.ndarray
     gripper: np.ndarray
     objects: np.ndarray
+    drawers: np.ndarray
     commanded: np.ndarray
-    instruction: str
+    state: np.ndarray
+    instructions: list[str]
     skill: str
     success: bool
-    scene: int
     seed: int
-    family: str
     renderer: str
+    scene: int
+    family: str
+    limits: tuple[tuple[float, ...], tuple[float, ...]]  # low and high corner of what the tool is kept in, m
+    factors: str  # JSON: the switches
+    scene_config: str  # JSON: `SceneConfig.from_json` reads it
+    mjcf: str
+    textures: tuple[bytes, ...]  # PNG, in the order of mjcf.TEXTURES
 
 
-def encode(episode) -> EncodedEpisode:
+def encode(episode, sim, factors: Factors) -> EncodedEpisode:
     """Frames become JPEG of quality 95 without chroma subsampling, so that small hands keep their colour."""
     import simplejpeg
+
+    from genie_datasets.tabletop.mjcf import TEXTURES
 
     jpegs = [
         simplejpeg.encode_jpeg(
@@ -62,30 +75,42 @@ def encode(episode) -> EncodedEpisode:
         )
         for frame in episode.frames
     ]
-    names = [name for name in EncodedEpisode.__dataclass_fields__ if name != "jpegs"]
-    return EncodedEpisode(jpegs, **{name: getattr(episode, name) for name in names})
+    scene = sim.scene
+    return EncodedEpisode(
+        jpegs,
+        **{name: value for name, value in vars(episode).items() if name != "frames"},
+        scene=scene.seed,
+        family=scene.family,
+        limits=(scene.limits.low, scene.limits.high),
+        factors=json.dumps(asdict(factors)),
+        scene_config=scene.to_json(),
+        mjcf=sim.mjcf,
+        textures=tuple(sim.textures[name] for name in TEXTURES),
+    )
 
 
-_simulators: OrderedDict = OrderedDict()  # (family, scene, size) -> Simulator, the least recently used first
+_simulators: OrderedDict = OrderedDict()  # (family, scene, size, factors) -> Simulator, least recently used first
 
 
 def _simulator(job: Job):
-    from genie_datasets.tabletop.episode import Simulator
-    from genie_datasets.tabletop.render import make_painter
-    from genie_datasets.tabletop.scene import sample_scene
+    from genie_datasets.tabletop.factors import sample_scene
+    from genie_datasets.tabletop.simulator import Simulator
 
-    key = (job.family, job.scene, job.size)
+    key = (job.family, job.scene, job.size, job.factors)
     if key not in _simulators:
         while len(_simulators) >= SCENES_KEPT[job.family]:
             _simulators.popitem(last=False)[1].close()
-        _simulators[key] = Simulator(sample_scene(job.family, job.scene), lambda model: make_painter(model, job.size))
+        _simulators[key] = Simulator(sample_scene(job.family, job.scene, job.factors), job.size)
     _simulators.move_to_end(key)
     return _simulators[key]
 
 
 def run(job: Job) -> EncodedEpisode:
     """Simulates, renders and encodes one episode in this process."""
-    return encode(_simulator(job).rollout(job.seed))
+    from genie_datasets.tabletop.episode import rollout
+
+    sim = _simulator(job)
+    return encode(rollout(sim, job.seed, job.factors.behaviour), sim, job.factors)
 
 
 def send(stream: IO[bytes], value: object) -> None:

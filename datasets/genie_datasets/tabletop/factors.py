@@ -1,0 +1,256 @@
+"""What differs between scenes: the factors of variation, a switch for each, and how a family and a seed draw them.
+
+Every factor has a random stream of its own, so that switching one on or off changes nothing else.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from genie_datasets.tabletop.arm import ArmConfig
+from genie_datasets.tabletop.camera import CameraConfig
+from genie_datasets.tabletop.objects import COLOURS, KINDS, ObjectConfig
+from genie_datasets.tabletop.scene import (
+    TABLE_TOP,
+    Box,
+    DistractorConfig,
+    FurnitureConfig,
+    LightConfig,
+    Rgb,
+    SceneConfig,
+)
+from genie_datasets.tabletop.textures import PATTERNS
+
+Family = Literal["easy", "rt1"]
+FAMILIES: tuple[str, ...] = get_args(Family)
+Behaviour = Literal["play", "expert", "mixed"]
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The switches: what differs between scenes (True) or is the same in all (False), and how the robot behaves."""
+
+    layout: bool = True  # kinds of furniture; off: the family's own
+    textures: bool = True
+    colours: bool = True  # of furniture, arm and objects
+    lighting: bool = True
+    camera: bool = True
+    clutter: bool = True
+    distractor: bool = True  # somebody walks behind the table in half of the scenes; off: nobody
+    behaviour: Behaviour = "mixed"  # play: single moves; expert: one skill after another; mixed: a skill, then play
+
+
+FAMILY_FACTORS = {
+    "easy": Factors(layout=False, lighting=False, camera=False, clutter=False, distractor=False),
+    "rt1": Factors(),
+}
+SWITCHES = tuple(f.name for f in fields(Factors) if f.name != "behaviour")
+
+# ---------------------------------------------------------------------------------------------------------- nominal
+RT1_CAMERA = CameraConfig(position=(-0.05, 0.0, 1.48), pitch=43.0, fovy=59.0, small_zoom=1.35)
+RT1_LIGHT = LightConfig(
+    position=(0.55, 0.25, 2.6), colour=(0.30, 0.28, 0.25), second_colour=(0.26, 0.24, 0.21), ambient=0.52, soft=True
+)
+RT1_ARM = ArmConfig(
+    shoulder=(0.36, -0.58, 1.08),
+    link_colour=(0.80, 0.77, 0.72),
+    joint_colour=(0.74, 0.71, 0.66),
+    hand_colour=(0.70, 0.67, 0.62),
+    finger_colour=(0.86, 0.66, 0.32),
+    slimness=0.82,
+    pedestal=False,
+)
+RT1_WORK = Box((0.52, -0.20, TABLE_TOP + 0.025), (0.80, 0.20, TABLE_TOP + 0.25))
+DESK_LIMITS = Box((0.20, -0.20, 0.34), (0.80, 0.20, TABLE_TOP + 0.25))  # down to the drawers
+DESK = FurnitureConfig(
+    layout="desk",
+    x=(0.47, 1.17),
+    y=0.45,
+    table_colour=(0.46, 0.42, 0.38),
+    front_colour=(0.36, 0.33, 0.30),
+    wall_colour=(0.16, 0.14, 0.13),
+    floor_colour=(0.62, 0.55, 0.46),
+    clutter=9,
+)
+
+
+def nominal_scene(family: str, seed: int) -> SceneConfig:
+    """The scene of a family before any factor is drawn, without objects."""
+    if family == "easy":
+        return SceneConfig(family, seed)
+    return SceneConfig(family, seed, DESK, RT1_LIGHT, RT1_CAMERA, RT1_ARM, work=RT1_WORK, limits=DESK_LIMITS)
+
+
+# ------------------------------------------------------------------------------------------------------------ draws
+def jitter(rng: np.random.Generator, colour: Rgb, amount: float) -> Rgb:
+    """A colour near `colour`: brighter or darker by up to `amount`, and a little of another hue."""
+    values = np.clip(
+        np.asarray(colour) + rng.uniform(-amount, amount) + rng.uniform(-amount, amount, 3) / 4, 0.03, 0.97
+    )
+    return tuple(float(v) for v in values.round(3))  # type: ignore[return-value]
+
+
+def _floats(values: Any) -> Any:
+    return tuple(float(v) for v in np.round(values, 4))
+
+
+def draw_layout(rng: np.random.Generator, scene: SceneConfig, nominal: SceneConfig) -> dict:
+    furniture = scene.furniture
+    layout = str(rng.choice(("desk", "table", "counter"), p=(0.6, 0.2, 0.2)))
+    if layout == "table":
+        furniture = replace(furniture, layout="table", x=(0.40, 1.12), y=0.60)
+    elif layout == "counter":
+        furniture = replace(furniture, layout="counter", x=(0.44, 1.20), y=1.60)
+    else:
+        furniture = replace(furniture, layout="desk", x=DESK.x, y=float(np.round(rng.uniform(0.40, 0.50), 3)))
+    return {"furniture": furniture, "work": RT1_WORK, "limits": DESK_LIMITS if layout == "desk" else RT1_WORK}
+
+
+def draw_textures(rng: np.random.Generator, scene: SceneConfig, nominal: SceneConfig) -> dict:
+    easy = scene.family == "easy"
+    patterns = ("plain", "speckle", "wood", "cloth") if easy else PATTERNS
+    return {
+        "furniture": replace(
+            scene.furniture,
+            table_pattern=str(rng.choice(patterns)),
+            table_contrast=float(rng.uniform(0.02, 0.07 if easy else 0.12).__round__(3)),
+            floor_pattern="speckle" if easy else str(rng.choice(("speckle", "cloth", "check"))),
+            floor_contrast=0.08 if easy else float(rng.uniform(0.05, 0.14).__round__(3)),
+            texture_seed=int(rng.integers(1 << 30)),
+        )
+    }
+
+
+def draw_colours(rng: np.random.Generator, scene: SceneConfig, nominal: SceneConfig) -> dict:
+    furniture, base, arm = scene.furniture, nominal.furniture, nominal.arm
+    if scene.family == "easy":
+        tables: tuple[Rgb, ...] = ((0.74, 0.72, 0.69), (0.70, 0.62, 0.52), (0.64, 0.68, 0.72), (0.76, 0.74, 0.64))
+        furniture = replace(
+            furniture,
+            table_colour=jitter(rng, tables[int(rng.integers(len(tables)))], 0.05),
+            front_colour=jitter(rng, base.front_colour, 0.08),
+            wall_colour=jitter(rng, base.wall_colour, 0.06),
+            floor_colour=jitter(rng, base.floor_colour, 0.08),
+        )
+    else:
+        tables = ((0.46, 0.42, 0.38), (0.52, 0.42, 0.32), (0.34, 0.30, 0.28), (0.60, 0.57, 0.53))
+        furniture = replace(
+            furniture,
+            table_colour=jitter(rng, tables[int(rng.integers(len(tables)))], 0.08),
+            front_colour=jitter(rng, base.front_colour, 0.10),
+            wall_colour=jitter(rng, base.wall_colour, 0.10),
+            floor_colour=jitter(rng, base.floor_colour, 0.12),
+        )
+        arm = replace(
+            arm,
+            link_colour=jitter(rng, arm.link_colour, 0.06),
+            hand_colour=jitter(rng, (0.20, 0.19, 0.19) if rng.random() < 0.25 else arm.hand_colour, 0.05),
+            finger_colour=jitter(rng, arm.finger_colour, 0.06),
+        )
+    names = rng.choice(list(COLOURS), len(scene.objects), replace=False)
+    objects = tuple(replace(thing, colour=str(name)) for thing, name in zip(scene.objects, names, strict=True))
+    return {"furniture": furniture, "arm": arm, "objects": objects}
+
+
+def draw_lighting(rng: np.random.Generator, scene: SceneConfig, nominal: SceneConfig) -> dict:
+    light = nominal.light
+    warmth, power = rng.uniform(-0.03, 0.07), rng.uniform(0.75, 1.25)
+    tint = np.array([warmth, 0, -warmth])
+    return {
+        "light": replace(
+            light,
+            position=_floats(np.array(light.position) + rng.uniform(-1, 1, 3) * [0.4, 0.6, 0.3]),
+            second=_floats(np.array(light.second) + rng.uniform(-1, 1, 3) * [0.4, 0.5, 0.3]),
+            colour=_floats(np.maximum(np.array(light.colour) * power + tint, 0)),
+            second_colour=_floats(np.array(light.second_colour) * rng.uniform(0.5, 1.2)),
+            ambient=float(np.round(light.ambient * rng.uniform(0.75, 1.15), 3)),
+        )
+    }
+
+
+def draw_camera(rng: np.random.Generator, scene: SceneConfig, nominal: SceneConfig) -> dict:
+    pose, camera = rng.normal(0, 1, 7), nominal.camera
+    return {
+        "camera": replace(
+            camera,
+            position=_floats(np.array(camera.position) + pose[:3] * [0.02, 0.03, 0.03]),
+            pitch=float(np.round(camera.pitch + 1.5 * pose[3], 3)),
+            yaw=float(np.round(camera.yaw + 2.0 * pose[4], 3)),
+            roll=float(np.round(camera.roll + 1.2 * pose[5], 3)),
+            fovy=float(np.round(camera.fovy + np.clip(2.5 * pose[6], -5, 5), 3)),
+        )
+    }
+
+
+def draw_clutter(rng: np.random.Generator, scene: SceneConfig, nominal: SceneConfig) -> dict:
+    furniture = replace(
+        scene.furniture,
+        clutter=int(rng.integers(3, 16)),
+        table_clutter=int(rng.integers(0, 7)),
+        clutter_seed=int(rng.integers(1 << 30)),
+    )
+    return {"furniture": furniture}
+
+
+def draw_distractor(rng: np.random.Generator, scene: SceneConfig, nominal: SceneConfig) -> dict:
+    if rng.random() < 0.5:
+        return {"distractor": None}
+    return {
+        "distractor": DistractorConfig(
+            colour=jitter(rng, (0.35, 0.35, 0.40), 0.25),
+            x=float(np.round(rng.uniform(1.42, 1.55), 3)),
+            reach=float(np.round(rng.uniform(0.3, 0.8), 3)),
+            period=float(np.round(rng.uniform(5, 14), 3)),
+            phase=float(np.round(rng.uniform(0, 2 * np.pi), 3)),
+        )
+    }
+
+
+# In this order, since some build on earlier ones. Each takes what it varies from the nominal scene.
+DRAWS: dict[str, Callable[[np.random.Generator, SceneConfig, SceneConfig], dict]] = {
+    "layout": draw_layout,
+    "textures": draw_textures,
+    "colours": draw_colours,
+    "lighting": draw_lighting,
+    "camera": draw_camera,
+    "clutter": draw_clutter,
+    "distractor": draw_distractor,
+}
+OBJECTS_STREAM = 100  # of which kinds the objects are: no factor, every scene has its own
+
+
+def _stream(family: str, seed: int, factor: int) -> np.random.Generator:
+    return np.random.default_rng([seed, FAMILIES.index(family), factor])
+
+
+def _objects(family: str, seed: int) -> tuple[ObjectConfig, ...]:
+    """3 to 5 objects of different kinds, each in its kind's own colour."""
+    rng = _stream(family, seed, OBJECTS_STREAM)
+    kinds = rng.choice(len(KINDS), int(rng.integers(3, 6)), replace=False)
+    return tuple(ObjectConfig(KINDS[k], list(COLOURS)[k]) for k in kinds)
+
+
+def redraw(scene: SceneConfig, factor: str, seed: int) -> SceneConfig:
+    """The same scene with another draw of one factor; `factor` is one of SWITCHES.
+
+    All but "layout" leave the physics alone, so that a recorded state can be restored in the redrawn scene and shown
+    in its light, its colours, from its camera: what tests of nuisance need.
+    """
+    rng = _stream(scene.family, seed, list(DRAWS).index(factor))
+    return replace(scene, **DRAWS[factor](rng, scene, nominal_scene(scene.family, scene.seed)))
+
+
+def sample_scene(family: str, seed: int, factors: Factors | None = None) -> SceneConfig:
+    """Scene number `seed` of a family, the same for ever; `factors` are the family's own unless given.
+
+    easy: one camera, one light, a pale table under a dark hand; colours, texture and objects differ between scenes.
+    rt1: furniture, camera, light, textures, colours, clutter, passers-by and objects all differ.
+    """
+    factors = FAMILY_FACTORS[family] if factors is None else factors
+    scene = replace(nominal_scene(family, seed), objects=_objects(family, seed))
+    for name in SWITCHES:
+        if getattr(factors, name):
+            scene = redraw(scene, name, seed)
+    return scene

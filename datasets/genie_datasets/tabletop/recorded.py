@@ -1,0 +1,79 @@
+"""Any moment of a recorded episode, live again: the scene and the states that a data set's records keep."""
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from genie_datasets.errors import UserError
+from genie_datasets.example import bytes_spans, feature_spans, ints
+from genie_datasets.labels import read_actions
+from genie_datasets.split import Split
+from genie_datasets.tabletop.mjcf import TEXTURES
+from genie_datasets.tabletop.scene import SceneConfig
+from genie_datasets.tabletop.simulator import Simulator
+
+STATE = "steps/truth/state"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """An episode of L frames as the simulator knew it. `states[t]` is the moment of frame t."""
+
+    scene: SceneConfig
+    mjcf: str
+    textures: dict[str, bytes]
+    states: Float[np.ndarray, "L S"]
+    actions: Float[np.ndarray, "L 7"]  # row t leads from frame t to frame t+1; the last is zero
+    seed: int
+
+    def simulator(self, size: tuple[int, int] | None = (64, 64)) -> Simulator:
+        """A simulator of the recorded MJCF, at its first frame; `restore(states[t])` goes to frame t."""
+        sim = Simulator(self.scene, size, (self.mjcf, self.textures))
+        sim.restore(self.states[0])
+        return sim
+
+
+def has_recording(split: Split) -> bool:
+    """Whether the episodes of a split can be simulated again."""
+    record = getattr(split, "record", None)
+    if record is None or not split.num_episodes:
+        return False
+    buffer = record(0)
+    return STATE in feature_spans(buffer, 0, len(buffer))
+
+
+def read_recording(split: Split, episode: int) -> Recording:
+    """The recording of an episode of a tabletop data set.
+
+    Raises UserError where the episode keeps no simulator state: other data, or a tabletop set of an older version.
+    """
+    if not has_recording(split):
+        raise UserError(
+            f"{split.episode_name(episode)} keeps no simulator state: give a data set made with `data tabletop`"
+            " (not a frame cache of it, and without --reader rlds)"
+        )
+    buffer = split.record(episode)  # type: ignore[attr-defined]
+    spans = feature_spans(buffer, 0, len(buffer))
+
+    def values(key: str) -> list[bytes]:
+        return [bytes(buffer[start:end]) for start, end in bytes_spans(buffer, spans[key])]
+
+    try:
+        scene = SceneConfig.from_json(values("episode_metadata/scene_config")[0].decode())
+        states = np.stack([np.frombuffer(zlib.decompress(part), "<f8") for part in values(STATE)])
+        actions = read_actions(split, episode)
+        assert actions is not None
+        return Recording(
+            scene=scene,
+            mjcf=values("episode_metadata/mjcf")[0].decode(),
+            textures={name: values(f"episode_metadata/texture_{name.removesuffix('.png')}")[0] for name in TEXTURES},
+            states=states,
+            actions=actions,
+            seed=int(ints(buffer, spans["episode_metadata/seed"])[0]),
+        )
+    except (KeyError, ValueError, TypeError, IndexError, zlib.error) as error:
+        raise UserError(
+            f"the simulator state of {split.episode_name(episode)} cannot be read ({error}): make the data set again"
+        ) from None

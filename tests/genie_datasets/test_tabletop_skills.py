@@ -1,0 +1,95 @@
+"""Scripted skills reach their aims by physics; measured over scenes that nothing was tuned on."""
+
+import numpy as np
+import pytest
+
+from genie_datasets.tabletop.episode import Episode, rollout
+from genie_datasets.tabletop.factors import sample_scene
+from genie_datasets.tabletop.objects import KINDS
+from genie_datasets.tabletop.scene import TABLE_TOP
+from genie_datasets.tabletop.simulator import Simulator
+from genie_datasets.tabletop.skills import SKILLS
+
+FIRST_SCENE = 40_000
+
+
+def trials(family: str, skill: str, count: int) -> list[Episode]:
+    """Episodes that begin with `skill`, one a scene, without pictures."""
+    episodes: list[Episode] = []
+    for seed in range(FIRST_SCENE, FIRST_SCENE + 20 * count):
+        sim = Simulator(sample_scene(family, seed), None)
+        if "drawer" in skill and not sim.num_drawers:
+            continue
+        episode = rollout(sim, seed, skill=skill)
+        if episode.skill.startswith(skill):
+            episodes.append(episode)
+        if len(episodes) == count:
+            return episodes
+    raise AssertionError(f"only {len(episodes)} episodes of {skill}")
+
+
+@pytest.mark.parametrize("skill", [name for name in SKILLS if name != "play"])
+def test_skills_of_rt1_reach_their_aim(skill):
+    episodes = trials("rt1", skill, 10)
+    assert np.mean([e.success for e in episodes]) >= 0.7
+    assert len({e.instructions[0] for e in episodes}) > 1
+    assert all(np.isfinite(e.position).all() for e in episodes)
+
+
+def test_pushes_go_all_four_ways():
+    """An object pushed "to the left" moves to the left."""
+    ways = {"forward": (0, 1), "back": (0, -1), "left": (1, 1), "right": (1, -1)}
+    seen = set()
+    for episode in trials("rt1", "push", 24):
+        name = episode.skill.removeprefix("push ")
+        axis, sign = ways[name]
+        if episode.success:
+            seen.add(name)
+            moved = sign * (episode.objects[:, :, axis] - episode.objects[0, :, axis])
+            assert moved.max() > 0.05
+    assert seen == set(ways)
+
+
+def test_a_drawer_opens_by_the_hand_alone():
+    (episode,) = trials("rt1", "open drawer", 1)
+    opening = episode.drawers.max(axis=1)
+    assert opening[0] < 0.01
+    assert opening[-1] > 0.1
+    moving = np.flatnonzero(np.diff(opening) > 0.005)
+    speed = np.diff(episode.position[:, 0])[moving]
+    assert (speed < -0.01).all()  # it moves only while the hand moves towards the camera
+    assert episode.gripper[moving].min() > 0.3
+
+
+def test_upright_and_knocked_over_are_seen_in_the_quaternion():
+    def upness(episode: Episode) -> np.ndarray:
+        """(L,6) z of every object's own z axis."""
+        w, x, y, z = np.moveaxis(episode.objects[:, :, 3:], -1, 0)
+        return np.where(episode.objects[:, :, 2] > 0, 1 - 2 * (x**2 + y**2), np.nan)
+
+    (raised,) = [e for e in trials("rt1", "place upright", 3) if e.success][:1]
+    up = upness(raised)
+    risen = np.flatnonzero((up[0] < 0.3) & (up[-1] > 0.95))
+    assert len(risen) >= 1
+    (fallen,) = [e for e in trials("rt1", "knock over", 3) if e.success][:1]
+    up = upness(fallen)
+    assert ((up[0] > 0.95) & (up.min(axis=0) < 0.5)).any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["easy", "rt1"])
+def test_nine_picks_of_ten_lift_the_object(family):
+    """200 scripted picks, one a scene: the object rises by 5 cm or more; every kind of object is among them."""
+    episodes = trials(family, "pick", 200)
+    lifted = [(e.objects[:, :, 2].max(axis=0) - e.objects[0, :, 2]).max() > 0.05 for e in episodes]
+    assert np.mean(lifted) >= 0.9
+    assert {e.instructions[0].split(" ", 2)[2] for e in episodes} == set(KINDS)
+
+
+@pytest.mark.parametrize("family", ["easy", "rt1"])
+def test_objects_stay_and_hands_do_not_sink_into_the_table(family):
+    for seed in range(6):
+        episode = rollout(Simulator(sample_scene(family, FIRST_SCENE + seed), None), seed, "play")
+        there = episode.objects[0, :, 2] > 0
+        assert np.mean(episode.objects[-1, there, 2] > TABLE_TOP - 0.02) > 0.5
+        assert (episode.position[:, 2] > TABLE_TOP).all()
