@@ -101,8 +101,9 @@ def training_split(splits: dict, asked: str | None) -> str:
 class BenchOptions:
     """Speed, as ratios measured side by side in one run."""
 
-    what: tyro.conf.Positional[Literal["loader", "train", "generate"]]
-    """loader: ways to read clips; train: share of the machine's matrix throughput; generate: cache against none."""
+    what: tyro.conf.Positional[Literal["loader", "tabletop", "train", "generate"]]
+    """loader: ways to read clips; tabletop: episodes made; train: share of the machine's matrix throughput;
+    generate: cache against none."""
     data: str | None = None
     """loader: the RLDS directory to read; without it one is made."""
     preset: str = "nano"
@@ -118,6 +119,11 @@ def bench(argv: list[str]) -> int:
         from genie_datasets import bench_loader
 
         bench_loader.run(options.data, json=options.json)
+        return 0
+    if options.what == "tabletop":
+        from genie_datasets.tabletop import bench as bench_tabletop
+
+        bench_tabletop.run(json=options.json)
         return 0
     from genie_robotics import bench as benchmarks
 

@@ -53,9 +53,9 @@ def _drawer(config: FurnitureConfig, index: int) -> str:
     front = config.x[0] + FRONT_SET_BACK
     z = TOP_DRAWER - index * DRAWER_HEIGHT
     half = DRAWER_HEIGHT / 2 - 0.005
-    inner, handle = paint(config.front_colour, 1.25), paint((0.56, 0.54, 0.50))
+    inner, handle = paint(config.front_colour, 1.5), paint((0.56, 0.54, 0.50))
     parts = [
-        box((0.012, width, half), (0, 0, 0), paint(config.front_colour), "drawer"),
+        box((0.012, width, half), (0, 0, 0), paint(config.front_colour, 1.3), "drawer"),
         box((depth / 2, width - 0.02, 0.006), (depth / 2, 0, -half + 0.012), inner, "drawer"),
         box((depth / 2, 0.006, 0.05), (depth / 2, width - 0.026, -half + 0.06), inner, "drawer"),
         box((depth / 2, 0.006, 0.05), (depth / 2, 0.026 - width, -half + 0.06), inner, "drawer"),

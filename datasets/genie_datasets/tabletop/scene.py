@@ -54,10 +54,10 @@ class LightConfig:
     """Two lamps and light from everywhere. The first lamp casts shadows; with `soft` the second does too."""
 
     position: Vector = (0.35, 0.30, 2.60)
-    colour: Rgb = (0.48, 0.47, 0.45)
+    colour: Rgb = (0.41, 0.40, 0.38)
     second: Vector = (0.65, -0.25, 2.70)
     second_colour: Rgb = (0.0, 0.0, 0.0)
-    ambient: float = 0.46
+    ambient: float = 0.52
     soft: bool = False
 
 
