@@ -91,15 +91,15 @@ def get_labels(
         labels = draw(source, measured, held_out, count, seed)
         labels.save(out / "labels.npz")
         return labels, (
-            f"no --labels: took the true actions of {len(labels)} transitions, drawn from split '{labels.split}' "
-            f"(seed {seed}), and wrote them to {out / 'labels.npz'}"
+            f"as labels: the true actions of {len(labels)} transitions, drawn from split '{labels.split}' (seed {seed}) "
+            f"and written to {out / 'labels.npz'}; give your own with --labels"
         )
     labels = Labels.load(file)
     check_labels(labels, source, str(file))
     kept = np.ones(len(labels), bool)
     if labels.split == measured:
         kept = ~np.isin(labels.episode, sorted(held_out))
-    said = f"{kept.sum()} labels of {file}, of split '{labels.split}'"
+    said = f"as labels: {kept.sum()} of {file}, of split '{labels.split}'"
     if kept.all():
         return labels, said
     if not kept.any():

@@ -138,7 +138,7 @@ def measured_markdown(result: dict[str, Any]) -> str:
         "# Decoded latent actions in MuJoCo",
         result["answer"],
         f"Run {result['run']}, data {data['source']}, split '{data['split']}': {data['trajectories']} episodes, one "
-        f"random start each, {settings['horizon']} steps{shorter}. Labels: {settings['labels_from']}.",
+        f"random start each, {settings['horizon']} steps{shorter}. A{settings['labels_from'][1:]}.",
         "## Drift",
         "Distance of the measured end effector to the recorded one, cm. Brackets: 95 % intervals of the mean "
         "(bootstrap over trajectories, each horizon by itself); differences are paired by trajectory, and below 0 "
