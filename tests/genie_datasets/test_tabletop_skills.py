@@ -9,23 +9,7 @@ from genie_datasets.tabletop.objects import KINDS
 from genie_datasets.tabletop.scene import TABLE_TOP
 from genie_datasets.tabletop.simulator import Simulator
 from genie_datasets.tabletop.skills import SKILLS
-
-FIRST_SCENE = 40_000
-
-
-def trials(family: str, skill: str, count: int) -> list[Episode]:
-    """Episodes that begin with `skill`, one a scene, without pictures."""
-    episodes: list[Episode] = []
-    for seed in range(FIRST_SCENE, FIRST_SCENE + 20 * count):
-        sim = Simulator(sample_scene(family, seed), None)
-        if "drawer" in skill and not sim.num_drawers:
-            continue
-        episode = rollout(sim, seed, skill=skill)
-        if episode.skill.startswith(skill):
-            episodes.append(episode)
-        if len(episodes) == count:
-            return episodes
-    raise AssertionError(f"only {len(episodes)} episodes of {skill}")
+from genie_datasets.tabletop.trials import FIRST_SCENE, trials
 
 
 @pytest.mark.parametrize("skill", [name for name in SKILLS if name != "play"])

@@ -30,14 +30,21 @@ def place_objects(sim: Simulator, rng: np.random.Generator, lying: frozenset[int
                 break
         placed.append(best)
         # In `easy` the hand never turns: long objects lie so that it can grasp them.
-        spread = 0.4 if index in lying or (sim.scene.family == "easy" and thing.kind in LONG_KINDS) else np.pi / 2
-        angle = rng.uniform(-spread, spread)
+        suited = sim.scene.family == "easy" and thing.kind in LONG_KINDS
+        spread = 0.3 if suited else 0.4 if index in lying else np.pi / 2
+        angle = rng.uniform(-spread, spread) + (hand_heading(sim) - np.pi / 2 if suited else 0.0)
         turn = np.array([np.cos(angle / 2), 0, 0, np.sin(angle / 2)])
         height = HALF_HEIGHT[thing.kind]
         if index in lying:
             turn = _multiply(turn, np.array([np.cos(np.pi / 4), 0, np.sin(np.pi / 4), 0]))  # its z becomes its x
             height = RADIUS[thing.kind]
         sim.place_object(index, np.array([*best.round(4), TABLE_TOP + height + 0.001]), turn)
+
+
+def hand_heading(sim: Simulator) -> float:
+    """Angle about the vertical of the line along which the fingers open, rad."""
+    opening = sim.control.usual_rotation[:, 1]
+    return float(np.arctan2(opening[1], opening[0]))
 
 
 def _multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from genie_datasets.tabletop.skills.world import (
 )
 
 LIFT = 0.12  # m
+OVER = 0.05  # m above an object's top, so that open fingers do not knock it over on their way
 PLACED, NEAR, BESIDE = 0.05, 0.16, 0.115  # m: from where it should be; between neighbours; aimed at between neighbours
 FREE_GAP, FREE_TRIES = 0.115, 40  # m around a place to put something; how many places are looked at
 LYING_GRASP = 0.008  # m above the axis of an object that lies
@@ -41,7 +42,8 @@ def grasp(world: World, index: int) -> Steps:
         yield action(grip=OPEN)
     at = world.position(index)
     height = at[2] + LYING_GRASP if world.lies(index) else TABLE_TOP + GRASP_HEIGHT[world.kind(index)]
-    above = np.array([at[0], at[1], height + 0.09])
+    top = at[2] + (0.0 if world.lies(index) else HALF_HEIGHT[world.kind(index)])
+    above = np.array([at[0], at[1], max(height + 0.09, top + OVER)])
     yield from travel(world, above, turn=grasp_turn(world, index))
     at = world.position(index)
     yield from go(world, np.array([at[0], at[1], height]), tolerance=0.004)
