@@ -91,8 +91,8 @@ def get_labels(
         labels = draw(source, measured, held_out, count, seed)
         labels.save(out / "labels.npz")
         return labels, (
-            f"as labels: the true actions of {len(labels)} transitions, drawn from split '{labels.split}' (seed {seed}) "
-            f"and written to {out / 'labels.npz'}; give your own with --labels"
+            f"as labels: the true actions of {len(labels)} transitions, drawn from split '{labels.split}' (seed "
+            f"{seed}) and written to {out / 'labels.npz'}; give your own with --labels"
         )
     labels = Labels.load(file)
     check_labels(labels, source, str(file))

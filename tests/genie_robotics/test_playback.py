@@ -249,9 +249,7 @@ def test_the_command_writes_what_it_promises(run, tmp_path, tabletop_rlds, capsy
     out = tmp_path / "out"
     assert main(["playback", str(run), "--data", str(tabletop_rlds), "--out", str(out), *QUICK]) == 0
     said = capsys.readouterr().out
-    assert (
-        f"took the true actions of 60 transitions, drawn from split 'train' (seed 0), and wrote them to {out}" in said
-    )
+    assert f"the true actions of 60 transitions, drawn from split 'train' (seed 0) and written to {out}" in said
     assert "recorded actions" in said
     result = json.loads((out / "playback.json").read_text())
     kept = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
