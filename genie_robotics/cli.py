@@ -12,7 +12,7 @@ HELP = {
     "train": "train tokenizer, latent action model and dynamics on action-free video",
     "evaluate": "measure how consistent the latent actions of a run are",
     "playback": "decoded latent actions in MuJoCo beside the dream",
-    "bench": "loader | train | generate: speed as ratios in one run",
+    "bench": "loader | tabletop | train | generate: speed as ratios in one run",
 }
 
 
