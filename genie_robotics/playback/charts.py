@@ -5,10 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from genie_robotics.figures import GREY, INK, RULE, figure
 from genie_robotics.playback.bootstrap import mean_interval
 from genie_robotics.playback.drift import Drifts
-from genie_robotics.playback.style import CONTROL_COLOURS, GREY, INK, RULE, figure
 
+CONTROL_COLOURS = {
+    "true": "#1f2933", "oracle": "#2f855a", "decoded": "#2b6cb0", "zero": "#7b8794", "shuffled": "#c05621",
+}  # fmt: skip
 WORDS = {
     "true": "recorded actions",
     "oracle": "oracle: best {k} codes",

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from genie_robotics.playback.style import GREY, code_colour, figure
+from genie_robotics.figures import GREY, code_colour, figure
 
 PANEL = 256  # pixels of a panel's longer side
 BAR, GAP = 28, 8  # pixels above and below the panels, and between them

@@ -10,7 +10,7 @@ from genie_robotics.playback.starts import Start
 
 if TYPE_CHECKING:
     from genie_datasets import Split
-    from genie_datasets.tabletop import Recording, Simulator
+    from genie_datasets.tabletop import Observation, Recording, Simulator
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,15 @@ class Path:
     position: Float[np.ndarray, "n+1 3"]  # measured end effector, m in the base frame
     gripper: Float[np.ndarray, " n+1"]  # measured, 0 open .. 1 closed
     frames: UInt8[np.ndarray, "n+1 H W 3"]  # (n+1, 0, 0, 3) of a simulator that makes no pictures
+
+    @classmethod
+    def of(cls, seen: "list[Observation]") -> "Path":
+        """From n+1 observations."""
+        return cls(
+            np.stack([o.position for o in seen]),
+            np.array([o.gripper for o in seen]),
+            np.stack([o.frame for o in seen]),
+        )
 
 
 class Stage:
@@ -43,11 +52,7 @@ class Stage:
         for action in actions:
             sim.step(action)
             seen.append(sim.observe())
-        return Path(
-            np.stack([o.position for o in seen]),
-            np.array([o.gripper for o in seen]),
-            np.stack([o.frame for o in seen]),
-        )
+        return Path.of(seen)
 
     def recorded(self, start: Start) -> Path:
         """What was recorded from a start on: read from the recorded states, without executing anything."""
@@ -55,11 +60,7 @@ class Stage:
         for state in self.recording.states[start.step : start.step + start.horizon + 1]:
             sim.restore(state)
             seen.append(sim.observe())
-        return Path(
-            np.stack([o.position for o in seen]),
-            np.array([o.gripper for o in seen]),
-            np.stack([o.frame for o in seen]),
-        )
+        return Path.of(seen)
 
     def true_actions(self, start: Start) -> Float[np.ndarray, "n 7"]:
         """The recorded actions of a start's steps."""

@@ -76,6 +76,10 @@ DESK = FurnitureConfig(
 )
 
 
+EASY_TABLES: tuple[Rgb, ...] = ((0.74, 0.72, 0.69), (0.70, 0.62, 0.52), (0.64, 0.68, 0.72), (0.76, 0.74, 0.64))
+RT1_TABLES: tuple[Rgb, ...] = ((0.46, 0.42, 0.38), (0.52, 0.42, 0.32), (0.34, 0.30, 0.28), (0.60, 0.57, 0.53))
+
+
 def nominal_scene(family: str, seed: int) -> SceneConfig:
     """The scene of a family before any factor is drawn, without objects."""
     if family == "easy":
@@ -124,25 +128,16 @@ def draw_textures(rng: np.random.Generator, scene: SceneConfig, nominal: SceneCo
 
 
 def draw_colours(rng: np.random.Generator, scene: SceneConfig, nominal: SceneConfig) -> dict:
-    furniture, base, arm = scene.furniture, nominal.furniture, nominal.arm
-    if scene.family == "easy":
-        tables: tuple[Rgb, ...] = ((0.74, 0.72, 0.69), (0.70, 0.62, 0.52), (0.64, 0.68, 0.72), (0.76, 0.74, 0.64))
-        furniture = replace(
-            furniture,
-            table_colour=jitter(rng, tables[int(rng.integers(len(tables)))], 0.05),
-            front_colour=jitter(rng, base.front_colour, 0.08),
-            wall_colour=jitter(rng, base.wall_colour, 0.06),
-            floor_colour=jitter(rng, base.floor_colour, 0.08),
-        )
-    else:
-        tables = ((0.46, 0.42, 0.38), (0.52, 0.42, 0.32), (0.34, 0.30, 0.28), (0.60, 0.57, 0.53))
-        furniture = replace(
-            furniture,
-            table_colour=jitter(rng, tables[int(rng.integers(len(tables)))], 0.08),
-            front_colour=jitter(rng, base.front_colour, 0.10),
-            wall_colour=jitter(rng, base.wall_colour, 0.10),
-            floor_colour=jitter(rng, base.floor_colour, 0.12),
-        )
+    furniture, base, arm, easy = scene.furniture, nominal.furniture, nominal.arm, scene.family == "easy"
+    tables, amounts = (EASY_TABLES, (0.05, 0.08, 0.06, 0.08)) if easy else (RT1_TABLES, (0.08, 0.10, 0.10, 0.12))
+    furniture = replace(
+        furniture,
+        table_colour=jitter(rng, tables[int(rng.integers(len(tables)))], amounts[0]),
+        front_colour=jitter(rng, base.front_colour, amounts[1]),
+        wall_colour=jitter(rng, base.wall_colour, amounts[2]),
+        floor_colour=jitter(rng, base.floor_colour, amounts[3]),
+    )
+    if not easy:  # whose hand stays dark, on pale tables
         arm = replace(
             arm,
             link_colour=jitter(rng, arm.link_colour, 0.06),

@@ -1,4 +1,4 @@
-"""How the figures and videos look: colours, and figures without a display."""
+"""One look for all figures: colours of the codes, a quiet grid, readable sizes. Agg only: no display is needed."""
 
 import colorsys
 from collections.abc import Iterator
@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 
 INK, GREY, RULE = "#1f2933", "#7b8794", "#d9dee4"
-CONTROL_COLOURS = {
-    "true": "#1f2933", "oracle": "#2f855a", "decoded": "#2b6cb0", "zero": "#7b8794", "shuffled": "#c05621",
-}  # fmt: skip
 PALETTE = ("#2b6cb0", "#c05621", "#2f855a", "#b83280", "#6b46c1", "#b7791f", "#0987a0", "#822727")
 DPI = 130
 
@@ -23,7 +20,7 @@ def code_colour(code: int) -> str:
 
 @contextmanager
 def figure(path: Path, width: float, height: float, **subplots: Any) -> Iterator[tuple[Any, Any]]:
-    """(figure, axes) of `matplotlib.subplots`, in inches, written to `path` as PNG at the end."""
+    """(figure, axes) of `matplotlib.subplots`, in inches, written to `path` as PNG at the end; maybe no axes."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -36,6 +33,6 @@ def figure(path: Path, width: float, height: float, **subplots: Any) -> Iterator
     with matplotlib.rc_context(look):
         fig = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(fig)  # no pyplot: nothing global, so that a notebook's figures stay as they are
-        yield fig, fig.subplots(**subplots)
+        yield fig, fig.subplots(**subplots) if subplots else None
         path.parent.mkdir(parents=True, exist_ok=True)
         fig.savefig(path, dpi=DPI, facecolor="white")
