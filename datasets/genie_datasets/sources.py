@@ -69,6 +69,8 @@ def _open_path(
         raise UserError(f"{path} has TFRecord shards but no features.json: copy it from the data set, beside them")
     if find_videos(path):
         return open_videos(path, hz, include, exclude)
+    if unfinished := next(path.glob("**/*.incomplete"), None):
+        raise UserError(f"{unfinished} is not finished: run the `data tabletop` command that began it again")
     raise UserError(
         f"{path} holds no robot video: neither features.json with TFRecord shards (RLDS) nor videos "
         f"({', '.join(SUFFIXES)}); give a folder that does"
@@ -90,9 +92,13 @@ def find_path(text: str) -> Path:
 
 
 def find_rlds(path: Path) -> Path | None:
-    """The folder with features.json at or below `path`; of several versions of one data set, the newest."""
+    """The folder with features.json at or below `path`; of several versions of one data set, the newest.
+
+    A data set that is being made (NAME.incomplete) is not looked into.
+    """
     found: list[Path] = []
     for folder, subfolders, files in os.walk(path):
+        subfolders[:] = [name for name in subfolders if not name.endswith(".incomplete")]
         if "features.json" in files:
             found.append(Path(folder))
             subfolders.clear()

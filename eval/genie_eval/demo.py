@@ -71,7 +71,7 @@ def tabletop(folder: Path, seed: int) -> Path:
     from genie_datasets.tabletop.generate import generate
 
     found = find_rlds(folder) if folder.exists() else None
-    if found and found.parent.suffix != ".incomplete":  # else cut just before the folder got its name
+    if found:
         print(f"  using {found}")
         return found
     num = sum(EPISODES.values())

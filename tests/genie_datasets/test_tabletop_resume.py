@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from genie_datasets import open_source
 from genie_datasets.errors import UserError
 from genie_datasets.tabletop import generate as generate_module
 from genie_datasets.tabletop import pool, shards
@@ -327,3 +328,8 @@ def test_a_run_that_died_in_its_first_moment_is_no_obstacle(tmp_path, whole):
     partial(tmp_path / "b").mkdir(parents=True)
     (partial(tmp_path / "b") / "lock").touch()
     finish(tmp_path / "b", whole)
+
+
+def test_an_unfinished_set_is_said_to_be_one(out):
+    with pytest.raises(UserError, match=r"1\.0\.0\.incomplete is not finished: run the `data tabletop` command"):
+        open_source(out)

@@ -6,6 +6,7 @@ imported; it never imports TensorFlow, which ends in a segmentation fault beside
 """
 
 import json
+import os
 import pickle
 import signal
 import struct
@@ -142,7 +143,10 @@ def main() -> int:
             job = receive(inbox)
         except EOFError:
             return 0
-        send(outbox, run(job))  # type: ignore[arg-type]
+        try:
+            send(outbox, run(job))  # type: ignore[arg-type]
+        except BrokenPipeError:  # the command was killed: nobody waits for the episode
+            os._exit(1)  # not sys.exit, whose flush of the closed pipe would complain
 
 
 if __name__ == "__main__":
