@@ -49,7 +49,7 @@ FAMILY_FACTORS = {
 SWITCHES = tuple(f.name for f in fields(Factors) if f.name != "behaviour")
 
 # ---------------------------------------------------------------------------------------------------------- nominal
-RT1_CAMERA = CameraConfig(position=(-0.05, 0.0, 1.48), pitch=43.0, fovy=59.0, small_zoom=1.35)
+RT1_CAMERA = CameraConfig(position=(-0.05, 0.0, 1.48), pitch=45.5, fovy=53.0, small_zoom=1.3)
 RT1_LIGHT = LightConfig(
     position=(0.55, 0.25, 2.6), colour=(0.30, 0.28, 0.25), second_colour=(0.26, 0.24, 0.21), ambient=0.52, soft=True
 )
