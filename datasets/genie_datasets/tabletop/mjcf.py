@@ -55,7 +55,8 @@ def scene_xml(config: SceneConfig) -> tuple[str, dict[str, bytes]]:
     things = "".join(object_xml(i, thing) for i, thing in enumerate(config.objects))
     exclude = "".join(f'<exclude body1="world" body2="{name}"/>' for name in drawer_names(furniture))
     # extent=1 makes znear metres: the extent of the floor would put the near plane behind the arm.
-    # Few slices and one quad a side, since a software renderer's time goes into vertices.
+    # Few slices and one quad a side, since a software renderer's time goes into vertices; two small shadow maps cost no
+    # more than a large one, and blur the edges.
     xml = f"""
 <mujoco model="tabletop">
   <compiler angle="degree" autolimits="true"/>
@@ -63,7 +64,7 @@ def scene_xml(config: SceneConfig) -> tuple[str, dict[str, bytes]]:
   <statistic extent="1" center=".6 0 .8"/>
   <visual>
     <map znear=".02" zfar="6" shadowclip="1.2" shadowscale=".45"/>
-    <quality shadowsize="1024" offsamples="0" numslices="16" numstacks="10" numquads="1"/>
+    <quality shadowsize="{512 if config.light.soft else 1024}" offsamples="0" numslices="16" numstacks="10" numquads="1"/>
     <headlight ambient="{ambient}" diffuse=".14 .14 .14" specular="0 0 0"/>
   </visual>
   <asset>
