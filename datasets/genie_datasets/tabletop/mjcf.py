@@ -43,7 +43,7 @@ def scene_xml(config: SceneConfig) -> tuple[str, dict[str, bytes]]:
     arm, actuators = arm_xml(config.arm)
     camera, axes, furniture = config.camera, config.camera.axes(), config.furniture
     ambient = numbers([config.light.ambient] * 3)
-    look = furniture.texture_seed
+    look, shadow = furniture.texture_seed, 512 if config.light.soft else 1024
     assets = {
         "table.png": png_bytes(
             surface(furniture.table_pattern, furniture.table_colour, furniture.table_contrast, look)
@@ -64,7 +64,7 @@ def scene_xml(config: SceneConfig) -> tuple[str, dict[str, bytes]]:
   <statistic extent="1" center=".6 0 .8"/>
   <visual>
     <map znear=".02" zfar="6" shadowclip="1.2" shadowscale=".45"/>
-    <quality shadowsize="{512 if config.light.soft else 1024}" offsamples="0" numslices="16" numstacks="10" numquads="1"/>
+    <quality shadowsize="{shadow}" offsamples="0" numslices="16" numstacks="10" numquads="1"/>
     <headlight ambient="{ambient}" diffuse=".14 .14 .14" specular="0 0 0"/>
   </visual>
   <asset>
