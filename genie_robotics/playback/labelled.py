@@ -15,6 +15,8 @@ from genie_robotics.playback.codes import check_gap, transition_codes
 if TYPE_CHECKING:
     from genie_datasets import Source
 
+LARGEST_MOVE = 0.2  # m in one step: four times what the tabletop's robot does; more is another unit
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -63,6 +65,11 @@ def check_labels(labels: Labels, source: "Source", where: str) -> None:
         raise UserError(
             f"{where}: its actions have {labels.action.shape[1]} numbers; the simulated robot takes {ACTION_DIM}: "
             "x y z in m, a rotation vector in rad, and the gripper command -1, 0 or +1"
+        )
+    if np.abs(labels.action[:, :3]).max() > LARGEST_MOVE or np.abs(labels.action[:, 3:6]).max() > np.pi:
+        raise UserError(
+            f"{where}: an action moves by {np.abs(labels.action[:, :3]).max():.3g} and turns by "
+            f"{np.abs(labels.action[:, 3:6]).max():.3g}; they must be in m (to {LARGEST_MOVE} a step) and rad"
         )
     wrong = np.flatnonzero((labels.episode < 0) | (labels.episode >= split.num_episodes))
     if len(wrong):

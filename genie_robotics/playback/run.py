@@ -21,7 +21,7 @@ from genie_robotics.playback.labelled import Labelled, get_labels, infer
 from genie_robotics.playback.oracle import Oracle
 from genie_robotics.playback.rollout import Path as RobotPath
 from genie_robotics.playback.rollout import Stage, drift
-from genie_robotics.playback.starts import Start, choose_starts, measured_split, named_start
+from genie_robotics.playback.starts import LEAST_HORIZON, Start, choose_starts, measured_split, named_start
 from genie_robotics.playback.summary import CURVE_INTERVAL, answer, measured_markdown, typed_markdown
 
 if TYPE_CHECKING:
@@ -62,7 +62,9 @@ def play_back(
 
     Raises UserError: no simulator state, labels that do not fit, no episode long enough, codes that are not one step.
     """
-    config, out = config or PlaybackConfig(), make_folder(out)
+    config = config or PlaybackConfig()
+    check_config(config)
+    out = make_folder(out)
     _use_opengl()
     whole = source.split(measured_split(source, split))
     # where labels must come from the measured split too, half of its episodes are left for them
@@ -121,7 +123,9 @@ def play_codes(
     codes = check_codes(codes, genie.config.num_actions)
     if len(codes) == 0:
         raise UserError(f"no codes to play: give some of 0 .. {genie.config.num_actions - 1}")
-    config, out = config or PlaybackConfig(), make_folder(out)
+    config = config or PlaybackConfig()
+    check_config(config)
+    out = make_folder(out)
     _use_opengl()
     whole = source.split(measured_split(source, split))
     at = named_start(whole, episode or 0, start, None)
@@ -163,7 +167,6 @@ def _prepare(
 ) -> _Prepared:  # fmt: skip
     from genie_datasets.tabletop import read_recording
 
-    check_config(config)
     check_gap(genie, split)
     read_recording(split, (starts + films)[0].episode)  # says early that there is none
     held_out = {s.episode for s in starts + films}
@@ -206,7 +209,9 @@ def check_config(config: PlaybackConfig) -> None:
     for name in ("num_labels", "fit_labels", "episodes", "horizon", "curve_draws"):
         if getattr(config, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(config, name)}")
-    for name in ("curve_rollouts", "curve_episodes", "videos"):
+    if config.horizon < LEAST_HORIZON:
+        raise UserError(f"--horizon must be at least {LEAST_HORIZON}, not {config.horizon}")
+    for name in ("curve_rollouts", "curve_episodes", "videos", "seed"):
         if getattr(config, name) < 0:
             raise UserError(f"--{name.replace('_', '-')} must be at least 0, not {getattr(config, name)}")
 

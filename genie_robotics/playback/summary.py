@@ -30,7 +30,8 @@ def answer(result: dict[str, Any]) -> str:
         f"cm, standing still {cm['zero']:.1f} cm, with the best {len(result['map'])} codes {cm['oracle']:.1f} cm."
     )
     if result["data"]["trajectories"] < FEW:
-        return f"Too few episodes to tell ({result['data']['trajectories']}; {FEW} are needed). {figures}"
+        alone = " With one episode, another's codes are its own." if result["data"]["trajectories"] == 1 else ""
+        return f"Too few episodes to tell ({result['data']['trajectories']}; {FEW} are needed).{alone} {figures}"
     beats = {other: at(differences, h, minus=other)["ci95"][1] < 0 for other in ("shuffled", "zero")}
     if all(beats.values()):
         way = (cm["zero"] - cm["decoded"]) / (cm["zero"] - cm["oracle"])

@@ -220,6 +220,7 @@ print(generate({str(tmp_path / "x")!r}, 1, 0, (32, 32), {{"train": 1.0}}, progre
         ({"splits": {}}, "train=.8,test=.2"),
         ({"episodes": 1}, "at least 2"),
         ({"seed": -1}, "-1"),
+        ({"seed": 10**20}, "too large"),
         ({"family": "hard"}, "hard"),
         ({"scenes": 1}, "from 2 to 4"),
         ({"scenes": 5}, "from 2 to 4"),

@@ -207,7 +207,7 @@ def test_cut_between_the_last_two_steps(tmp_path, out, whole, monkeypatch):
         patch.setattr(Unfinished, "_remove", lambda self: None)
         generate(out, **ARGUMENTS, workers=2)
     assert partial(out).exists()
-    with pytest.raises(UserError, match="exists and is not an empty folder"):
+    with pytest.raises(UserError, match="holds a data set that is finished"):
         generate(out, **(ARGUMENTS | {"seed": 1}))
     finish(out, whole)
     with pytest.raises(UserError, match="exists and is not an empty folder"):

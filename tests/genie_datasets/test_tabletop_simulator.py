@@ -163,6 +163,17 @@ def test_mistakes(past, tmp_path, tabletop_rlds):
         sim.restore(state[:-1])
     with pytest.raises(UserError, match="restore them in the scene they were taken from"):
         sim.restore(np.concatenate([state, [1.0]]))
+    with pytest.raises(UserError, match="float64"):
+        sim.restore(state.astype(np.float32))
+    with pytest.raises(UserError, match="restore them in the scene they were taken from"):
+        sim.restore(np.zeros(352))
+    for seed in range(8):  # other objects, other furniture: also where their states are shorter, and padded
+        other = Simulator(sample_scene("rt1", seed), None)
+        foreign = np.zeros(352)
+        foreign[: other.state_size] = other.snapshot()
+        if seed != 3:
+            with pytest.raises(UserError, match="restore them in the scene they were taken from"):
+                sim.restore(foreign)
     with pytest.raises(UserError, match="not finite"):
         sim.restore(np.where(np.arange(len(state)) == 9, np.nan, state))
     with pytest.raises(UserError, match=r"actions must be \(A, n, 7\)"):

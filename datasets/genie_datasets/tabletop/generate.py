@@ -17,6 +17,7 @@ from genie_datasets.tabletop.unfinished import Unfinished, count_finished
 from genie_datasets.tabletop.worker import Job
 
 DEFAULT_SPLITS = {"train": 0.8, "test": 0.2}
+LARGEST_SEED = 10**9  # scenes and episodes have seeds a million times as large, in 64 bits
 SMALLEST, LARGEST = 16, 1024  # pixels a side
 BYTES_PER_PIXEL, BYTES_PER_FRAME = 1.0, 3_000  # on disk, generously: JPEG of quality 95, and the rest of a step
 
@@ -26,6 +27,8 @@ def _check(episodes: int, seed: int, size: tuple[int, int], splits: dict[str, fl
         raise UserError(f"no tabletop family {family!r}: choose one of {', '.join(FAMILIES)}")
     if seed < 0:
         raise UserError(f"seed {seed} is negative: give a seed of 0 or more")
+    if seed > LARGEST_SEED:
+        raise UserError(f"seed {seed} is too large: give one of 0 to {LARGEST_SEED}")
     if len(size) != 2 or not all(SMALLEST <= s <= LARGEST for s in size):
         shown = "x".join(map(str, size))
         raise UserError(f"size {shown} cannot be rendered: give HEIGHTxWIDTH, each from {SMALLEST} to {LARGEST} pixels")

@@ -1,5 +1,6 @@
 """A scene in motion: actions in, pictures and truth out; any moment can be kept, restored and branched from."""
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -51,6 +52,14 @@ class Futures:
         return len(self.frames)
 
 
+def physics_mark(scene: SceneConfig) -> float:
+    """A number that scenes share only if their states can be exchanged: of what moves, not of its looks."""
+    furniture, arm = scene.furniture, scene.arm
+    parts = (furniture.layout, furniture.x, furniture.y, arm.shoulder, arm.slimness, arm.rest, scene.limits)
+    kinds = [thing.kind for thing in scene.objects]
+    return float(zlib.crc32(repr((parts, kinds)).encode()) + 1)  # + 1: never 0, which is what records are padded with
+
+
 class Simulator:
     """One compiled scene and its renderer.
 
@@ -81,6 +90,7 @@ class Simulator:
         self._physics_size = mujoco.mj_stateSize(self.model, self._kind)
         self._objects = [int(self.model.joint(f"object{i}").qposadr[0]) for i in range(len(scene.objects))]
         self._drawers = [int(self.model.joint(name).qposadr[0]) for name in drawer_names(scene.furniture)]
+        self._mark = physics_mark(self.scene)
         self._mocap = int(self.model.body(DISTRACTOR).mocapid[0])
         self.reset()
 
@@ -165,10 +175,10 @@ class Simulator:
     @property
     def state_size(self) -> int:
         """S, the length of a state."""
-        return self._physics_size + STATE_SIZE
+        return self._physics_size + STATE_SIZE + 1
 
     def snapshot(self) -> Float[np.ndarray, " S"]:
-        """This moment, whole: MuJoCo's integration state, then the controller's.
+        """This moment, whole: MuJoCo's integration state, the controller's, and a mark of the scene's physics.
 
         The full physics state would not do: without the solver's warm start, what follows differs.
         """
@@ -176,28 +186,30 @@ class Simulator:
 
         physics = np.empty(self._physics_size)
         mujoco.mj_getState(self.model, self.data, physics, self._kind)
-        return np.concatenate([physics, self.control.snapshot()])
+        return np.concatenate([physics, self.control.snapshot(), [self._mark]])
 
     def restore(self, state: Float[np.ndarray, " S"]) -> None:
         """Goes to a moment that `snapshot`, a `Futures` or a data set's record holds; what follows is the same to the
         bit, also on a recompiled model.
 
-        Raises UserError where the state is not one of this scene: its length differs, or it is not finite. Records
-        pad states with zeros at the end, which are cut.
+        Raises UserError where the state is not one of this scene (or of a `redraw` of it, but for its layout), is not
+        float64, or is not finite. Records pad states with zeros at the end, which are cut.
         """
         import mujoco
 
-        state = np.asarray(state, np.float64)
-        if state.ndim != 1 or len(state) < self.state_size or np.any(state[self.state_size :]):
+        state, size = np.asarray(state), self.state_size
+        if state.dtype != np.float64:
+            raise UserError(f"a state is float64, not {state.dtype}: what follows would not be the same")
+        if state.ndim != 1 or len(state) < size or np.any(state[size:]) or state[size - 1] != self._mark:
             raise UserError(
-                f"this scene's states are {self.state_size} numbers, not {state.shape}: "
+                f"this is no state of this scene ({size} numbers, here {state.shape}): "
                 "restore them in the scene they were taken from"
             )
         if not np.isfinite(state).all():
             raise UserError("the state to restore holds numbers that are not finite")
         mujoco.mj_resetData(self.model, self.data)  # also what no state holds, such as contacts
         mujoco.mj_setState(self.model, self.data, state[: self._physics_size], self._kind)
-        self.control.restore(state[self._physics_size : self.state_size])
+        self.control.restore(state[self._physics_size : size - 1])
 
     def futures(self, state: Float[np.ndarray, " S"], actions: Float[np.ndarray, "A n 7"] | Sequence) -> Futures:
         """What would really have happened: each sequence of actions, carried out from the same state.

@@ -84,6 +84,8 @@ class Unfinished:
         return self
 
     def _occupied(self) -> UserError:
+        if self.final.is_dir():
+            return UserError(f"{self._out} holds a data set that is finished: use it, or choose another folder")
         return UserError(f"{self._out} exists and is not an empty folder: choose another one, or remove it")
 
     def __exit__(self, *_: object) -> None:
