@@ -210,7 +210,7 @@ def test_cut_between_the_last_two_steps(tmp_path, out, whole, monkeypatch):
     with pytest.raises(UserError, match="holds a data set that is finished"):
         generate(out, **(ARGUMENTS | {"seed": 1}))
     finish(out, whole)
-    with pytest.raises(UserError, match="exists and is not an empty folder"):
+    with pytest.raises(UserError, match="holds a data set that is finished"):
         generate(out, **ARGUMENTS)
 
 
