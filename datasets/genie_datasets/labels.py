@@ -62,10 +62,8 @@ def read_actions(split: Split, episode: int) -> Float[np.ndarray, "L A"] | None:
 
     RT-1's keys give (x y z m, rotation vector rad, gripper); a flat `steps/action` is taken as it is.
     """
-    record = getattr(split, "record", None)
-    if record is None:
+    if (buffer := split.record(episode)) is None:
         return None
-    buffer = record(episode)
     spans = feature_spans(buffer, 0, len(buffer))
     length = int(split.num_frames[episode])
     if all(f"{FLAT}/{name}" in spans for name in RT1_PARTS):

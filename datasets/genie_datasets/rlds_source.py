@@ -73,7 +73,6 @@ class RldsSplit(Split):
         return None if self._truth is None else self._truth.read(self.record(episode))
 
     def record(self, episode: int) -> bytes:
-        """The whole tf.train.Example of an episode: what `labels` and `tabletop.recorded` read."""
         start, end = int(self.index.record_start[episode]), int(self.index.record_end[episode])
         return self._files.read(self.index.record_shard[episode], start, end - start)
 

@@ -50,6 +50,11 @@ class Split(ABC):
         """The true motion, for the evaluation only; None where the source holds none."""
         return None
 
+    def record(self, episode: int) -> bytes | None:
+        """The whole record of an episode (a tf.train.Example), where the source keeps one; `labels` and
+        `tabletop.recorded` read it."""
+        return None
+
     @cached_property
     def image_size(self) -> Size:
         """(H, W) of the first frame as it is stored."""

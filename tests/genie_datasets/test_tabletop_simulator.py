@@ -5,7 +5,7 @@ import pytest
 
 from genie_datasets import open_source
 from genie_datasets.errors import UserError
-from genie_datasets.tabletop import Simulator, read_recording, sample_scene
+from genie_datasets.tabletop import Simulator, read_recording, redraw, sample_scene
 from genie_datasets.tabletop.episode import rollout
 
 SIZE = (32, 32)
@@ -178,6 +178,14 @@ def test_mistakes(past, tmp_path, tabletop_rlds):
         sim.restore(np.where(np.arange(len(state)) == 9, np.nan, state))
     with pytest.raises(UserError, match=r"actions must be \(A, n, 7\)"):
         sim.futures(state, np.zeros((4, 7)))
+    with pytest.raises(UserError, match="it is one of layout"):
+        redraw(sim.scene, "behaviour", 1)
+    for family, seed in (("hard", 1), ("easy", -1)):
+        with pytest.raises(UserError, match="families are easy, rt1, seeds 0 or more"):
+            sample_scene(family, seed)
+    for episode in (-1, 10**6):
+        with pytest.raises(UserError, match="there is no episode"):
+            read_recording(open_source(tabletop_rlds).split("train"), episode)
     from genie_datasets import build_frame_cache
 
     split = open_source(tabletop_rlds).split("train")

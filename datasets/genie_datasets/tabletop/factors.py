@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from genie_datasets.errors import UserError
 from genie_datasets.tabletop.arm import ArmConfig
 from genie_datasets.tabletop.camera import CameraConfig
 from genie_datasets.tabletop.objects import COLOURS, KINDS, ObjectConfig
@@ -232,7 +233,11 @@ def redraw(scene: SceneConfig, factor: str, seed: int) -> SceneConfig:
 
     All but "layout" leave the physics alone, so that a recorded state can be restored in the redrawn scene and shown
     in its light, its colours, from its camera: what tests of nuisance need.
+
+    Raises UserError for another factor.
     """
+    if factor not in DRAWS:
+        raise UserError(f"no factor {factor!r} to draw again: it is one of {', '.join(DRAWS)}")
     rng = _stream(scene.family, seed, list(DRAWS).index(factor))
     return replace(scene, **DRAWS[factor](rng, scene, nominal_scene(scene.family, scene.seed)))
 
@@ -243,6 +248,8 @@ def sample_scene(family: str, seed: int, factors: Factors | None = None) -> Scen
     easy: one camera, one light, a pale table under a dark hand; colours, texture and objects differ between scenes.
     rt1: furniture, camera, light, textures, colours, clutter, passers-by and objects all differ.
     """
+    if family not in FAMILY_FACTORS or seed < 0:
+        raise UserError(f"no scene {seed} of {family!r}: families are {', '.join(FAMILY_FACTORS)}, seeds 0 or more")
     factors = FAMILY_FACTORS[family] if factors is None else factors
     scene = replace(nominal_scene(family, seed), objects=_objects(family, seed))
     for name in SWITCHES:

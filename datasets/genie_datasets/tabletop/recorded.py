@@ -35,27 +35,20 @@ class Recording:
         return sim
 
 
-def has_recording(split: Split) -> bool:
-    """Whether the episodes of a split can be simulated again."""
-    record = getattr(split, "record", None)
-    if record is None or not split.num_episodes:
-        return False
-    buffer = record(0)
-    return STATE in feature_spans(buffer, 0, len(buffer))
-
-
 def read_recording(split: Split, episode: int) -> Recording:
     """The recording of an episode of a tabletop data set.
 
     Raises UserError where the episode keeps no simulator state: other data, or a tabletop set of an older version.
     """
-    if not has_recording(split):
+    if not 0 <= episode < split.num_episodes:
+        raise UserError(f"there is no episode {episode}: split '{split.name}' has 0 .. {split.num_episodes - 1}")
+    buffer = split.record(episode)
+    spans = {} if buffer is None else feature_spans(buffer, 0, len(buffer))
+    if buffer is None or STATE not in spans:
         raise UserError(
             f"{split.episode_name(episode)} keeps no simulator state: give a data set made with `data tabletop`"
-            " (not a frame cache of it, and without --reader rlds)"
+            " (not a frame cache or a mix of it, and without --reader rlds)"
         )
-    buffer = split.record(episode)  # type: ignore[attr-defined]
-    spans = feature_spans(buffer, 0, len(buffer))
 
     def values(key: str) -> list[bytes]:
         return [bytes(buffer[start:end]) for start, end in bytes_spans(buffer, spans[key])]
