@@ -47,7 +47,7 @@ def test_the_wheel_holds_the_three_packages_and_nothing_else(tmp_path):
         inside = {n for n in names if n.startswith(f"{package}/") and n.endswith(".py")}
         home = next(p for p in (ROOT, ROOT / "datasets", ROOT / "eval") if (p / package).is_dir())
         assert inside == {str(p.relative_to(home)) for p in (home / package).rglob("*.py")}
-    assert {"genie_eval/report.html", "genie_eval/report_schema.json"} <= set(names)
+    assert {"genie_eval/report/report.html", "genie_eval/report/report_schema.json"} <= set(names)
 
 
 def test_imports_run_one_way():

@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 from genie_datasets import frame_step
 from genie_datasets.errors import UserError
+from genie_eval.codes.ladder import Features
+from genie_eval.codes.transitions import Transitions
 from genie_eval.features import difference_features, flow_features
-from genie_eval.ladder import Features
-from genie_eval.transitions import Transitions
 
 if TYPE_CHECKING:
     from genie_datasets import Split
@@ -87,8 +87,9 @@ def collect(
         trajectory=np.repeat(np.arange(len(codes)), lengths),
         step=np.concatenate([np.arange(n) for n in lengths]),
         motions=features.motions or {},
-        position=_positions(trajectories, truths),
+        position=_before(trajectories, truths, "position"),
         scene=_scenes(truths, lengths),
+        state=_before(trajectories, truths, "state"),
     )
     features = dataclasses.replace(features, untrained=np.concatenate(embeddings))
     return Evidence(trajectories, table, np.concatenate(codes).astype(np.int64), features, skipped)
@@ -132,10 +133,11 @@ def true_motions(trajectories: list[Trajectory], truths: list[Any]) -> dict[str,
     return {name: np.concatenate([motion[name] for motion in each]) for name in names}
 
 
-def _positions(trajectories: list[Trajectory], truths: list[Any]) -> np.ndarray | None:
-    if any(truth is None for truth in truths):
+def _before(trajectories: list[Trajectory], truths: list[Any], name: str) -> np.ndarray | None:
+    """That column of the truth at the first frame of every transition."""
+    if any(truth is None or getattr(truth, name) is None for truth in truths):
         return None
-    return np.concatenate([truth.position[t.ids[:-1]] for t, truth in zip(trajectories, truths, strict=True)])
+    return np.concatenate([getattr(truth, name)[t.ids[:-1]] for t, truth in zip(trajectories, truths, strict=True)])
 
 
 def _scenes(truths: list[Any], lengths: list[int]) -> np.ndarray | None:

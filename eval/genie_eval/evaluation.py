@@ -10,24 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genie_datasets.errors import UserError
-from genie_eval.action_use import action_use
-from genie_eval.assay import CtcReading, MotionAssay
-from genie_eval.codebook import codebook_perplexity
+from genie_eval.codes.ladder import rungs
+from genie_eval.codes.measure import StatisticsConfig, code_metrics
 from genie_eval.collect import Evidence, collect, collect_training, read_frames
-from genie_eval.fidelity import fidelity
-from genie_eval.generation import DreamSet, dream_set, same_action_grid
-from genie_eval.ladder import Rung, ladder, rungs
+from genie_eval.dreams.action_use import action_use
+from genie_eval.dreams.fidelity import fidelity
+from genie_eval.dreams.generation import DreamSet, dream_set, same_action_grid
 from genie_eval.metric import Metric, not_run
-from genie_eval.motion_metrics import by_motion, ctc_metric, grounding_metric
-from genie_eval.naming import name_codes
-from genie_eval.quantise import quantise
 from genie_eval.resampling import DRAWS, SWAPS
 
 if TYPE_CHECKING:
     from genie_datasets import Source, Split
 
-BASELINES = ("pca_kmeans", "flow_kmeans")
-BESIDE = ("image", "rotation", "gripper")  # other motions under `by_motion`
 LATER = {
     "sequence_consistency": "needs a motion read-out on dreams, which this version does not have",
     "command_bits": "needs dreams of every code judged by this and by an independent latent action model; "
@@ -93,7 +87,7 @@ def evaluate(
     Raises:
         UserError: no such split, or no episode of three frames.
     """
-    from genie_eval.report import write_report
+    from genie_eval.report.write import write_report
 
     config = replace(config or EvaluationConfig(), **options)
     if config.clips < 1 or config.starts < 1 or (config.trajectories is not None and config.trajectories < 1):
@@ -129,7 +123,9 @@ def measure(genie: Any, evaluated: "Split", train: "Split | None", config: Evalu
             fitted = collect_training(genie, train, gap, config.train_trajectories, seed, config.progress)
     with clock(seconds, "statistics"):
         found = rungs(evidence.table, evidence.codes, evidence.features, fitted, num_codes, seed)
-        metrics, rows, codes = code_metrics(evidence, found, num_codes, config)
+        metrics, rows, codes = code_metrics(
+            evidence.table, evidence.codes, found, num_codes, StatisticsConfig.of(config)
+        )
     with clock(seconds, "dreams"):
         dreams = dream_set(
             genie, evaluated, evidence.trajectories, config.clips,
@@ -140,58 +136,6 @@ def measure(genie: Any, evaluated: "Split", train: "Split | None", config: Evalu
         grid = same_action_grid(genie, starts, batch=config.batch, seed=seed, progress=config.progress)
     metrics |= {name: not_run(why) for name, why in LATER.items()}
     return Results(metrics, rows, codes, evidence, dreams, starts, grid, seconds)
-
-
-def code_metrics(
-    evidence: Evidence, found: list[Rung], num_codes: int, config: EvaluationConfig
-) -> tuple[dict[str, Metric], list[dict[str, Any]], list[dict[str, Any]]]:
-    """Metrics of the codes alone, the ladder, and the card of each code."""
-    table, codes, seed, draws = evidence.table, evidence.codes, config.seed, config.draws
-    by_name = {rung.name: rung.codes for rung in found}
-    oracle = by_name["oracle_motion"]
-    metrics = {"codebook_perplexity": codebook_perplexity(codes, table.trajectory, num_codes, oracle, seed)}
-    baselines = {rung.name: rung.codes for rung in found if rung.name in BASELINES and rung.codes is not None}
-    one_code = f"one code for everything: all {len(codes)} transitions have code {codes[0]}"
-    assays: dict[str, MotionAssay] = {}
-    readings: dict[str, CtcReading] = {}
-    null, best_r2 = {}, {}
-    for motion, suffix in (("base", ""), ("flow", "_flow")):
-        grounding, consistent = names = (f"grounding{suffix}_r2", f"ctc{suffix}")
-        problem = table.why_unusable(motion)
-        if problem:
-            metrics |= {name: not_run(problem) for name in names}
-            continue
-        assay = assays[suffix] = MotionAssay(table, motion, num_codes, draws, seed)
-        best = oracle
-        if best is None or suffix:
-            best = quantise(assay.values, table.trajectory, num_codes, seed=seed)
-        # against flow, k-means of flow is (nearly) the oracle and no rival
-        rivals = {name: rival for name, rival in baselines.items() if not (suffix and name == "flow_kmeans")}
-        null[suffix], best_r2[suffix] = 0.0, assay.r2(best)
-        if codes.min() == codes.max():
-            metrics |= {name: not_run(one_code) for name in names}
-            continue
-        metrics[grounding] = grounding_metric(assay, codes, best, rivals, config.swaps)
-        metrics[consistent], readings[suffix] = ctc_metric(assay, codes, best, config.swaps)
-        null[suffix] = metrics[grounding].null or 0.0
-        for name in names:
-            metrics[name].more["motion"] = MOTION_WORDS[motion]
-    if "" in readings:
-        beside = by_motion(table, list(BESIDE), codes, num_codes, draws, seed)
-        metrics["grounding_r2"].more["by_motion"] = beside
-    rows = ladder(found, assays, null, best_r2, table.trajectory, num_codes, config.progress)
-    cards = name_codes(table, codes, num_codes, draws, seed)
-    for card in cards:
-        k = card["code"]
-        card["ctc"] = readings[""].code_values[k] if "" in readings else None
-        card["ctc_flow"] = readings["_flow"].code_values[k] if "_flow" in readings else None
-    return metrics, rows, cards
-
-
-MOTION_WORDS = {
-    "base": "3-D end-effector displacement in the base frame, measured, z-scored",
-    "flow": "mean optical flow of the moving pixels (Farneback), z-scored; not true motion",
-}
 
 
 def untrained_like(genie: Any, seed: int) -> Any:

@@ -25,11 +25,12 @@ class Metric:
     n_seeds: int | None = 1
     verdict: str = NOT_RUN
     reason: str = ""
+    lower_is_better: bool = False
     more: dict[str, Any] = field(default_factory=dict)
 
     @property
     def skill(self) -> float | None:
-        return skill(self.value, self.null, self.oracle)
+        return skill(self.value, self.null, self.oracle, self.lower_is_better)
 
     def as_json(self) -> dict[str, Any]:
         return plain(
@@ -46,9 +47,14 @@ def not_run(reason: str) -> Metric:
     return Metric(reason=reason)
 
 
-def skill(value: float | None, null: float | None, oracle: float | None) -> float | None:
-    """(value - null) / (oracle - null); None where one is missing or the oracle is no better than the null."""
-    if value is None or null is None or oracle is None or not oracle - null > 1e-9:
+def skill(value: float | None, null: float | None, oracle: float | None, lower_is_better: bool = False) -> float | None:
+    """(value - null) / (oracle - null); None where one is missing or the oracle is no better than the null.
+
+    Metrics of which less is better have their oracle below their null: `lower_is_better`.
+    """
+    if value is None or null is None or oracle is None:
+        return None
+    if not (null - oracle if lower_is_better else oracle - null) > 1e-9:
         return None
     return (value - null) / (oracle - null)
 

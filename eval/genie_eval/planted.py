@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-from genie_eval.transitions import Transitions
+from genie_eval.codes.transitions import Transitions
 
 
 def planted_transitions(

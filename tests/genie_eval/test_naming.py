@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from genie_eval.naming import name_codes
+from genie_eval.codes.naming import name_codes
 from genie_eval.planted import autocorrelated_codes, planted_transitions
 
 

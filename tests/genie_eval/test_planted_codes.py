@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from genie_eval import nulls
-from genie_eval.assay import MotionAssay
-from genie_eval.ladder import Features, ladder, rungs
+from genie_eval.codes import nulls
+from genie_eval.codes.assay import MotionAssay
+from genie_eval.codes.ladder import Features, ladder, rungs
+from genie_eval.codes.motion_metrics import ctc_metric, grounding_metric
+from genie_eval.codes.quantise import quantise
 from genie_eval.metric import skill
-from genie_eval.motion_metrics import ctc_metric, grounding_metric
 from genie_eval.planted import autocorrelated_codes, planted_transitions, quantised, with_label_noise
-from genie_eval.quantise import quantise
 
 K = 8
 

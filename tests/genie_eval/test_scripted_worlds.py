@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from genie_eval import evaluate
-from genie_eval.action_use import action_use
 from genie_eval.collect import Trajectory
-from genie_eval.fidelity import fidelity
-from genie_eval.generation import choose_clips, dream_set, same_action_grid
+from genie_eval.dreams.action_use import action_use
+from genie_eval.dreams.fidelity import fidelity
+from genie_eval.dreams.generation import choose_clips, dream_set, same_action_grid
+from genie_eval.dreams.pixels import psnr
 from genie_eval.metric import plain
-from genie_eval.pixels import psnr
-from genie_eval.report import validate
+from genie_eval.report.write import validate
 
 QUICK = {"draws": 200, "swaps": 49, "clips": 12, "starts": 3, "progress": False}
 PROMISED = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from genie_eval.assay import MotionAssay
+from genie_eval.codes.assay import MotionAssay
 from genie_eval.planted import autocorrelated_codes, planted_transitions, quantised
 from genie_eval.resampling import bootstrap_weights, holm, interval, permutation_p, sign_flip_p, swap_codes
 

@@ -6,19 +6,18 @@ import numpy as np
 import pytest
 
 from genie_datasets.errors import UserError
-from genie_eval.assay import MotionAssay
-from genie_eval.collect import Evidence, Trajectory
-from genie_eval.evaluation import EvaluationConfig, choose_splits, code_metrics, evaluate
-from genie_eval.ladder import Features, rungs
+from genie_eval.codes.assay import MotionAssay
+from genie_eval.codes.ladder import Features, rungs
+from genie_eval.codes.measure import StatisticsConfig, code_metrics
+from genie_eval.codes.transitions import Transitions
+from genie_eval.evaluation import EvaluationConfig, choose_splits, evaluate
 from genie_eval.planted import planted_transitions, quantised
-from genie_eval.transitions import Transitions
 
 QUICK = EvaluationConfig(draws=50, swaps=19, progress=False)
 
 
 def metrics_of(table, codes):
-    evidence = Evidence([Trajectory(0, np.arange(3))], table, codes, Features(), 0)
-    return code_metrics(evidence, rungs(table, codes, Features(), None, 8), 8, QUICK)[0]
+    return code_metrics(table, codes, rungs(table, codes, Features(), None, 8), 8, StatisticsConfig.of(QUICK))[0]
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ Each takes what it needs of the transitions and gives codes (M,) in 0 .. K-1.
 import numpy as np
 from jaxtyping import Float, Int
 
+from genie_eval.codes.transitions import Transitions
 from genie_eval.resampling import swap_codes
-from genie_eval.transitions import Transitions
 
 Codes = Int[np.ndarray, " M"]
 

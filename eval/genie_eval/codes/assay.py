@@ -6,12 +6,12 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from genie_eval.code_sums import code_sums
-from genie_eval.consistency import PairSums, across_trajectories, consistency, first_forgetful_lag, pad, pair_sums
-from genie_eval.grounding import held_out_r2
-from genie_eval.motion import without_phase, without_trajectory, zscore
+from genie_eval.codes.code_sums import code_sums
+from genie_eval.codes.consistency import PairSums, across_trajectories, consistency, first_forgetful_lag, pad, pair_sums
+from genie_eval.codes.grounding import held_out_r2
+from genie_eval.codes.motion import without_phase, without_trajectory, zscore
+from genie_eval.codes.transitions import Transitions
 from genie_eval.resampling import DRAWS, SWAPS, bootstrap_weights, interval, swap_null
-from genie_eval.transitions import Transitions
 
 SHORTEST = 6  # transitions of the median trajectory; in shorter ones, even perfect codes read as low as .5
 OWN_MOTION = 0.1  # of W: what the products of a code's motions must reach for it to mean a motion at all

@@ -7,9 +7,9 @@ good the tokenizer is; the fraction does not: it counts error above the tokenize
 import numpy as np
 from jaxtyping import Float
 
-from genie_eval.generation import DELTA_AT, DreamSet
+from genie_eval.dreams.generation import DELTA_AT, DreamSet
+from genie_eval.dreams.pixels import decibel, squared_error
 from genie_eval.metric import Metric, not_run
-from genie_eval.pixels import decibel, squared_error
 from genie_eval.resampling import DRAWS, bootstrap_weights, interval, sign_flip_p
 from genie_eval.verdicts import judge
 

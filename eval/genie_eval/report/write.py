@@ -8,10 +8,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genie_eval.answer import QUESTION, consistency_answer, first_line
-from genie_eval.charts import code_usage, ladder_chart, motion_quiver
 from genie_eval.metric import plain
-from genie_eval.pictures import dream_grid, filmstrip
+from genie_eval.report.answer import QUESTION, consistency_answer, first_line
+from genie_eval.report.charts import code_usage, ladder_chart, motion_quiver
+from genie_eval.report.pictures import dream_grid, filmstrip
 from genie_eval.verdicts import FEW, MARKS
 from genie_robotics.run_folder import write_atomically
 
@@ -141,7 +141,7 @@ def validate(report: dict[str, Any]) -> None:
     """Raises jsonschema.ValidationError when the report is not what report_schema.json promises."""
     import jsonschema
 
-    jsonschema.validate(report, json.loads(files("genie_eval").joinpath("report_schema.json").read_text()))
+    jsonschema.validate(report, json.loads(files("genie_eval.report").joinpath("report_schema.json").read_text()))
 
 
 def render(report: dict[str, Any], out: Path) -> str:
@@ -152,7 +152,7 @@ def render(report: dict[str, Any], out: Path) -> str:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters |= {"number": number, "interval": interval_text, "p_value": p_value}
-    template = environment.from_string(files("genie_eval").joinpath("report.html").read_text())
+    template = environment.from_string(files("genie_eval.report").joinpath("report.html").read_text())
     images = {f["file"]: base64.b64encode((out / f["file"]).read_bytes()).decode() for f in report["figures"]}
     ran = [name for name, metric in report["metrics"].items() if metric["verdict"] != "not run"]
     order = [name for name in ABOUT if name in report["metrics"]]

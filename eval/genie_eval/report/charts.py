@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from genie_eval.code_sums import code_sums
-from genie_eval.codebook import usage
-from genie_eval.naming import code_means
+from genie_eval.codes.code_sums import code_sums
+from genie_eval.codes.codebook import usage
+from genie_eval.codes.naming import code_means
+from genie_eval.codes.transitions import Transitions
+from genie_eval.report.style import GOOD, GREY, INK, MODEL, RULE, code_colour, figure
 from genie_eval.resampling import bootstrap_weights
-from genie_eval.style import GOOD, GREY, INK, MODEL, RULE, code_colour, figure
-from genie_eval.transitions import Transitions
 
 Codes = Int[np.ndarray, " M"]
 LEAST = 2  # transitions a trajectory needs of a code for a line of its own

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from genie_eval.code_sums import CodeSums, code_sums
+from genie_eval.codes.code_sums import CodeSums, code_sums
 
 ACF_GONE = 0.1  # the motion has forgotten itself at the first lag whose autocorrelation is below this
 MAX_LAGS = 128  # longer separations add cost and no information
@@ -67,7 +67,7 @@ def pair_sums(
     num_codes: int,
     lag: int | None,
 ) -> PairSums:
-    """`motion` is without phase and trajectory (`genie_eval.motion`); `lag` None: no pairs within trajectories.
+    """`motion` is without phase and trajectory (`genie_eval.codes.motion`); `lag` None: no pairs within trajectories.
 
     The cost is linear in trajectories.
     """

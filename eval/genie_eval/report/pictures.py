@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from genie_eval.generation import DreamSet
-from genie_eval.style import GREY, code_colour, figure
+from genie_eval.dreams.generation import DreamSet
+from genie_eval.report.style import GREY, code_colour, figure
 
 MAX_COLUMNS = 16  # codes in one grid; larger codebooks show those most used
 

@@ -17,14 +17,16 @@ class Transitions:
     """M transitions of I trajectories, rows of one trajectory together and in step order.
 
     motions: name -> (M, D) true (or, for "flow", measured) change of each transition; may be empty.
-    position: (M, S) absolute state before the transition; scene: (M,) integer label of the surroundings.
+    position: (M, 3) where the arm is before the transition; state: (M, S) all that is known of it then (position,
+    rotation, gripper ...); scene: (M,) integer label of the surroundings.
     """
 
     trajectory: Int[np.ndarray, " M"]  # 0 .. I-1, ascending
     step: Int[np.ndarray, " M"]
     motions: dict[str, Float[np.ndarray, "M D"]] = field(default_factory=dict)
-    position: Float[np.ndarray, "M S"] | None = None
+    position: Float[np.ndarray, "M P"] | None = None
     scene: Int[np.ndarray, " M"] | None = None
+    state: Float[np.ndarray, "M S"] | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.trajectory)
@@ -32,7 +34,13 @@ class Transitions:
             raise UserError("no transitions to evaluate: every trajectory has fewer than 2 frames")
         if (np.diff(self.trajectory) < 0).any() or self.trajectory[0] != 0:
             raise ValueError("rows must be sorted by trajectory, numbered from 0")
-        columns = {"step": self.step, "position": self.position, "scene": self.scene, **self.motions}
+        columns = {
+            "step": self.step,
+            "position": self.position,
+            "scene": self.scene,
+            "state": self.state,
+            **self.motions,
+        }
         for name, column in columns.items():
             if column is not None and len(column) != rows:
                 raise UserError(f"column '{name}' has {len(column)} rows but there are {rows} transitions")

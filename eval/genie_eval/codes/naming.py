@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from genie_eval.code_sums import code_sums
+from genie_eval.codes.code_sums import code_sums
+from genie_eval.codes.transitions import Transitions
 from genie_eval.metric import plain
 from genie_eval.resampling import bootstrap_weights, holm, interval
-from genie_eval.transitions import Transitions
 
 WORDS = {
     "base": (("back", "forward"), ("right", "left"), ("down", "up")),

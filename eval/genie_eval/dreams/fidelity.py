@@ -3,11 +3,11 @@
 import numpy as np
 from jaxtyping import Float
 
-from genie_eval.action_use import by_trajectory
+from genie_eval.dreams.action_use import by_trajectory
+from genie_eval.dreams.generation import DreamSet
+from genie_eval.dreams.pixels import decibel, psnr
 from genie_eval.features import MOVING
-from genie_eval.generation import DreamSet
 from genie_eval.metric import Metric
-from genie_eval.pixels import decibel, psnr
 from genie_eval.resampling import DRAWS, bootstrap_weights, interval, one_sided_p
 from genie_eval.verdicts import FEW
 

@@ -7,13 +7,13 @@ import numpy as np
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
-from genie_eval import nulls
-from genie_eval.assay import MotionAssay
-from genie_eval.codebook import perplexity, usage
+from genie_eval.codes import nulls
+from genie_eval.codes.assay import MotionAssay
+from genie_eval.codes.codebook import perplexity, usage
+from genie_eval.codes.quantise import COMPONENTS, quantise
+from genie_eval.codes.transitions import Transitions
 from genie_eval.metric import plain, skill
-from genie_eval.quantise import COMPONENTS, quantise
 from genie_eval.resampling import interval
-from genie_eval.transitions import Transitions
 
 Codes = Int[np.ndarray, " M"]
 

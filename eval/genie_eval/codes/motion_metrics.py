@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from genie_eval.assay import CtcReading, MotionAssay
+from genie_eval.codes.assay import CtcReading, MotionAssay
+from genie_eval.codes.nulls import permuted_per_trajectory
+from genie_eval.codes.quantise import quantise
+from genie_eval.codes.transitions import Transitions
 from genie_eval.metric import Metric, plain, skill
-from genie_eval.nulls import permuted_per_trajectory
-from genie_eval.quantise import quantise
 from genie_eval.resampling import SWAPS, interval, one_sided_p, permutation_p
-from genie_eval.transitions import Transitions
 from genie_eval.verdicts import MIN_CODE_CTC, P_GROUNDING, judge
 
 Codes = Int[np.ndarray, " M"]

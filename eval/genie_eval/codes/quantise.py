@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-from genie_eval.nulls import k_means, nearest_centre
+from genie_eval.codes.nulls import k_means, nearest_centre
 
 FOLDS = 5
 COMPONENTS = 16  # of the PCA of frame differences

@@ -7,7 +7,7 @@ error with that of the overall mean of the other trajectories.
 import numpy as np
 from jaxtyping import Float
 
-from genie_eval.code_sums import CodeSums
+from genie_eval.codes.code_sums import CodeSums
 
 
 def held_out_r2(sums: CodeSums, weights: Float[np.ndarray, "R I"] | None = None, chunk: int = 128) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""The findings as numbers, words and pictures."""
