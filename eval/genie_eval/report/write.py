@@ -110,7 +110,7 @@ def build(
         {
             "schema_version": SCHEMA_VERSION,
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "package_version": _version(),
+            "package_version": package_version(),
             "run": {
                 "path": None if run is None else str(run), "preset": getattr(model, "preset", None),
                 "image_size": list(model.image_size), "clip_length": model.clip_length, "gap": model.gap,
@@ -157,7 +157,7 @@ def render(report: dict[str, Any], out: Path) -> str:
     ran = [name for name, metric in report["metrics"].items() if metric["verdict"] != "not run"]
     order = [name for name in ABOUT if name in report["metrics"]]
     return template.render(
-        report=report, images=images, about=ABOUT, limits=LIMITS, marks=MARKS, headline=HEADLINE, few=FEW,
+        report=report, images=images, about=ABOUT, limits=report.get("limits", LIMITS), marks=MARKS, headline=HEADLINE, few=FEW,
         ran=[name for name in order if name in ran], not_run=[name for name in order if name not in ran],
         suffix=judged_on(report["ladder"]),
     )  # fmt: skip
@@ -179,7 +179,7 @@ def interval_text(value: list[float] | None, digits: int = 2) -> str:
     return "" if value is None else f"[{number(value[0], digits)}, {number(value[1], digits)}]"
 
 
-def _version() -> str:
+def package_version() -> str:
     try:
         return version("genie-robotics")
     except PackageNotFoundError:  # from a checkout that is not installed
