@@ -157,7 +157,8 @@ def render(report: dict[str, Any], out: Path) -> str:
     ran = [name for name, metric in report["metrics"].items() if metric["verdict"] != "not run"]
     order = [name for name in ABOUT if name in report["metrics"]]
     return template.render(
-        report=report, images=images, about=ABOUT, limits=report.get("limits", LIMITS), marks=MARKS, headline=HEADLINE, few=FEW,
+        report=report, images=images, about=ABOUT, limits=report.get("limits", LIMITS), marks=MARKS,
+        headline=HEADLINE, few=FEW,
         ran=[name for name in order if name in ran], not_run=[name for name in order if name not in ran],
         suffix=judged_on(report["ladder"]),
     )  # fmt: skip
