@@ -107,7 +107,7 @@ class MotionAssay:
         """
         pairs = self._pairs(codes, self.phase_free)
         with np.errstate(invalid="ignore"):
-            return pairs.same.sum(axis=(0, 1)) / pairs.same_count.sum(axis=(0, 1)) >= OWN_MOTION * within
+            return pairs.same.sum(axis=0) / pairs.same_count.sum(axis=(0, 1)) >= OWN_MOTION * within
 
     def ctc_value(self, codes: Codes) -> float | None:
         """CTC without intervals; None where W is not above 0 even as a point."""

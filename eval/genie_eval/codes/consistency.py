@@ -16,6 +16,7 @@ from genie_eval.codes.code_sums import CodeSums, code_sums
 
 ACF_GONE = 0.1  # the motion has forgotten itself at the first lag whose autocorrelation is below this
 MAX_LAGS = 128  # longer separations add cost and no information
+CELLS = 1 << 18  # numbers of one (draws, lags, codes) block: bounds memory, and stays in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,9 @@ class PairSums:
     """Products of motion within trajectories, by trajectory, lag and code; and the sums that X needs."""
 
     sums: CodeSums
-    same: Float[np.ndarray, "I G K"]  # sums of products of same-code pairs
-    same_count: Float[np.ndarray, "I G K"]
-    every: Float[np.ndarray, "I G"]  # the same of all pairs
+    same: Float[np.ndarray, "I K"]  # sums of products of same-code pairs, over all lags
+    same_count: Float[np.ndarray, "I G K"]  # how many such pairs at each lag
+    every: Float[np.ndarray, "I G"]  # sums of products of all pairs
     every_count: Float[np.ndarray, "I G"]
 
 
@@ -78,7 +79,7 @@ def pair_sums(
     lags = [] if lag is None else range(lag, min(longest, lag + MAX_LAGS))
 
     shape = (trajectories, len(lags))
-    same, same_count = np.zeros((*shape, num_codes)), np.zeros((*shape, num_codes))
+    same, same_count = np.zeros((trajectories, num_codes)), np.zeros((*shape, num_codes))
     every, every_count = np.zeros(shape), np.zeros(shape)
     row = np.arange(trajectories)[:, None] * num_codes
     cells = trajectories * num_codes
@@ -88,17 +89,18 @@ def pair_sums(
         every[:, g], every_count[:, g] = (product * pair).sum(axis=1), pair.sum(axis=1)
         equal = pair & (labels[:, :-gap] == labels[:, gap:])
         cell = (row + labels[:, gap:])[equal]
-        same[:, g] = np.bincount(cell, weights=product[equal], minlength=cells).reshape(-1, num_codes)
+        same += np.bincount(cell, weights=product[equal], minlength=cells).reshape(-1, num_codes)
         same_count[:, g] = np.bincount(cell, minlength=cells).reshape(-1, num_codes)
     return PairSums(code_sums(codes, motion, trajectory, num_codes), same, same_count, every, every_count)
 
 
 def across_trajectories(sums: CodeSums, weights: Float[np.ndarray, "R I"] | None = None) -> tuple[np.ndarray, ...]:
     """X (R,) and X by code (R, K). Pairs of one trajectory with itself, or with its own copy, never count."""
-    weights = np.ones((1, len(sums.count))) if weights is None else weights
+    trajectories, codes, dims = sums.total.shape
+    weights = np.ones((1, trajectories)) if weights is None else weights
     twice = weights**2
-    own = (sums.total**2).sum(axis=2)
-    top = (np.einsum("ri,ikd->rkd", weights, sums.total) ** 2).sum(axis=2) - twice @ own
+    drawn = weights @ sums.total.reshape(trajectories, -1)
+    top = (drawn**2).reshape(-1, codes, dims).sum(axis=2) - twice @ (sums.total**2).sum(axis=2)
     bottom = (weights @ sums.count) ** 2 - twice @ sums.count**2
     whole, number = sums.total.sum(axis=1), sums.count.sum(axis=1)
     any_top = ((weights @ whole) ** 2).sum(axis=1) - twice @ (whole**2).sum(axis=1)
@@ -110,14 +112,21 @@ def across_trajectories(sums: CodeSums, weights: Float[np.ndarray, "R I"] | None
 
 def consistency(pairs: PairSums, weights: Float[np.ndarray, "R I"] | None = None) -> Consistency:
     """X and W, over all codes and for each, under each row of trajectory weights."""
+    trajectories, lags, codes = pairs.same_count.shape
+    weights = np.ones((1, trajectories)) if weights is None else weights
     across, code_across = across_trajectories(pairs.sums, weights)
-    weights = np.ones((1, len(pairs.every))) if weights is None else weights
-    draws, (trajectories, lags, codes) = len(weights), pairs.same.shape
-    same = (weights @ pairs.same.reshape(trajectories, -1)).reshape(draws, lags, codes)
-    count = (weights @ pairs.same_count.reshape(trajectories, -1)).reshape(draws, lags, codes)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        usual = np.nan_to_num((weights @ pairs.every) / (weights @ pairs.every_count))[:, :, None]
-        excess = same - count * usual  # what same-code pairs have beyond any pair at that lag
-        within = excess.sum(axis=(1, 2)) / count.sum(axis=(1, 2))
-        code_within = excess.sum(axis=1) / count.sum(axis=1)
+    rows = max(1, CELLS // max(lags * codes, 1))
+    parts = [_within(pairs, weights[i : i + rows]) for i in range(0, len(weights), rows)]
+    within, code_within = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Consistency(across, within, code_across, code_within)
+
+
+def _within(pairs: PairSums, weights: Float[np.ndarray, "r I"]) -> tuple[np.ndarray, np.ndarray]:
+    """W (r,) and W by code (r, K): what same-code pairs have beyond any pair at the same lag."""
+    trajectories, lags, codes = pairs.same_count.shape
+    count = (weights @ pairs.same_count.reshape(trajectories, -1)).reshape(-1, lags, codes)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        usual = np.nan_to_num((weights @ pairs.every) / (weights @ pairs.every_count))
+        excess = weights @ pairs.same - (usual[:, None] @ count)[:, 0]
+        pairs_of_code = count.sum(axis=1)
+        return excess.sum(axis=1) / pairs_of_code.sum(axis=1), excess / pairs_of_code

@@ -9,35 +9,91 @@ from jaxtyping import Float
 
 from genie_eval.codes.code_sums import CodeSums
 
+CELLS = 1 << 15  # numbers of one (draws, trajectories) block: what a processor's cache holds a few of
 
-def held_out_r2(sums: CodeSums, weights: Float[np.ndarray, "R I"] | None = None, chunk: int = 128) -> np.ndarray:
-    """R2 of the leave-one-trajectory-out code means, for each row of weights (R,).
+
+def held_out_r2(sums: CodeSums, weights: Float[np.ndarray, "R I"] | None = None) -> Float[np.ndarray, " R"]:
+    """R2 of the leave-one-trajectory-out code means, for each row of weights; without weights (1,).
 
     A trajectory drawn twice is twice in the score and never in its own predictor: its copies leave with it.
     """
-    weights = np.ones((1, len(sums.count))) if weights is None else weights
-    return np.concatenate([_r2(sums, weights[i : i + chunk]) for i in range(0, len(weights), chunk)])
+    if weights is None:
+        return _r2_once(sums)
+    rows = max(1, CELLS // weights.shape[1])
+    return np.concatenate([_r2(sums, weights[i : i + rows]) for i in range(0, len(weights), rows)])
+
+
+def _r2_once(sums: CodeSums) -> Float[np.ndarray, " 1"]:
+    """The same with every trajectory once, all codes together: what a permutation test calls a thousand times."""
+    total, count = sums.total, sums.count
+    whole, number = total.sum(axis=1), count.sum(axis=1)
+    all_total, code_total = whole.sum(axis=0), total.sum(axis=0)
+    n_others = number.sum() - number
+    usable = n_others > 0.5
+    base = sums.square @ usable
+    square = (whole**2).sum(axis=1)
+    spread = base - _explained(1.0, number, whole @ all_total, square, (all_total**2).sum(), n_others) @ usable
+
+    others = count.sum(axis=0) - count
+    cross, square = np.einsum("ikd,kd->ik", total, code_total), np.einsum("ikd,ikd->ik", total, total)
+    gain = _explained(1.0, count, cross, square, (code_total**2).sum(axis=1), others)
+    alone = (others < 0.5) & (count > 0) & usable[:, None]
+    if alone.any():
+        i, k = np.nonzero(alone)
+        overall = (all_total - whole[i]) / n_others[i, None]
+        gain[i, k] = _explained_by_overall(total[i, k], count[i, k], overall)
+    told = gain.sum(axis=1) @ usable
+    return np.array([1 - (base - told) / spread if spread > 0 else np.nan])
 
 
 def _r2(sums: CodeSums, weights: Float[np.ndarray, "r I"]) -> Float[np.ndarray, " r"]:
-    count, total = sums.count, sums.total
-    w = weights[:, :, None]
-    others = np.einsum("ri,ik->rk", weights, count)[:, None] - w * count  # (r, I, K)
-    others_total = np.einsum("ri,ikd->rkd", weights, total)[:, None] - w[..., None] * total  # (r, I, K, D)
-    n_others = others.sum(axis=2)
-    overall = others_total.sum(axis=2) / np.maximum(n_others, 1)[..., None]  # (r, I, D)
-    seen = others > 0
-    mean = np.where(
-        seen[..., None], others_total / np.where(seen, others, 1)[..., None], overall[:, :, None]
-    )  # a code no other trajectory has: predict the overall mean
-    error = sums.square - 2 * np.einsum("ikd,rikd->ri", total, mean) + np.einsum("ik,rikd->ri", count, mean**2)
-    spread = (
-        sums.square
-        - 2 * np.einsum("id,rid->ri", total.sum(axis=1), overall)
-        + count.sum(axis=1) * (overall**2).sum(axis=2)
-    )
-    usable = n_others > 0
-    top = (weights * error * usable).sum(axis=1)
-    bottom = (weights * spread * usable).sum(axis=1)
+    """The squared error of a mean over others is expanded into products of sums, one (r, I') matrix product a code
+    (I' trajectories that have it): nothing of size r x I x K x D is ever made."""
+    whole, number = sums.total.sum(axis=1), sums.count.sum(axis=1)  # (I, D), (I,)
+    all_total, all_number = weights @ whole, weights @ number  # (r, D), (r,)
+    n_others = all_number[:, None] - weights * number
+    usable = weights * (n_others > 0.5)
+    base = usable @ sums.square
+    all_square = (all_total**2).sum(axis=1)[:, None]
+    saved = _explained(weights, number, all_total @ whole.T, (whole**2).sum(axis=1), all_square, n_others)
+    spread = base - np.einsum("ri,ri->r", usable, saved)
+
+    told = np.zeros(len(weights))
+    for k in np.flatnonzero(sums.count.any(axis=0)):
+        has = np.flatnonzero(sums.count[:, k])
+        w, count, own = weights[:, has], sums.count[has, k], sums.total[has, k]
+        code_total = w @ own  # (r, D)
+        others = (w @ count)[:, None] - w * count
+        code_square = (code_total**2).sum(axis=1)[:, None]
+        gain = _explained(w, count, code_total @ own.T, (own**2).sum(axis=1), code_square, others)
+        alone = (others < 0.5) & (usable[:, has] > 0)
+        if alone.any():
+            r, i = np.nonzero(alone)
+            overall = (all_total[r] - w[r, i, None] * whole[has[i]]) / n_others[r, has[i], None]
+            gain[r, i] = _explained_by_overall(own[i], count[i], overall)
+        told += np.einsum("ri,ri->r", usable[:, has], gain)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(bottom > 0, 1 - top / bottom, np.nan)
+        return np.where(spread > 0, 1 - (base - told) / spread, np.nan)
+
+
+def _explained(w, count, cross, square, total_square, others) -> np.ndarray:
+    """Squared length less squared error when `count` motions of a trajectory of weight w, which sum to `own`, are
+    predicted by m = (total - w own) / others, the mean of the `others`: 2 own . m - count |m|^2.
+
+    cross: own . total; square: |own|^2; total_square: |total|^2. All of shapes that broadcast to that of `cross`.
+    """
+    inverse = 1 / np.maximum(others, 0.5)
+    squares = w * square
+    length = w * (squares - 2 * cross)
+    length += total_square  # |total - w own|^2
+    length *= inverse
+    length *= count
+    gain = 2 * (cross - squares)
+    gain -= length
+    gain *= inverse
+    return gain
+
+
+def _explained_by_overall(own, count, overall) -> np.ndarray:
+    """The same for a code that no other trajectory has, and which is therefore predicted by the overall mean."""
+    return 2 * (own * overall).sum(axis=1) - count * (overall**2).sum(axis=1)
