@@ -11,6 +11,7 @@ HELP = {
     "data": "tabletop | inspect | cache: make, look at and prepare robot video",
     "train": "train tokenizer, latent action model and dynamics on action-free video",
     "evaluate": "measure how consistent the latent actions of a run are",
+    "score": "the same measure on anyone's latent actions: npz, parquet, LARYBench",
     "playback": "decoded latent actions in MuJoCo beside the dream",
     "bench": "loader | tabletop | train | generate: speed as ratios in one run",
 }

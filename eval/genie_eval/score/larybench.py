@@ -1,0 +1,139 @@
+"""The files of LARYBench (meituan-longcat/LARYBench): a table of image pairs, and an npz of `tokens` for each pair.
+
+Its extraction writes `{split}_la_{dataset}_{stride}_{model}.csv`, one row a pair, and the path of
+`latent_action_XXXXXXXX.npz` in the column `la_path`: `tokens` (N, D), the latents after quantisation, and `indices`,
+the codebook's numbers, empty where a model has no codebook. `action` is the path of the absolute end-effector poses
+(stride, A) between the two images, from whose name episode and frame are read; `src_state` and `tgt_state`, where a
+data set has them, are the paths of the measured states.
+"""
+
+import csv
+import re
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from genie_datasets.errors import UserError
+from genie_eval.score.readers import NpzColumns
+
+NEEDED = ("la_path", "action")
+POSE = {  # names of an action's columns by their number, as LARYBench's regression labels them
+    7: ["x", "y", "z", "roll", "pitch", "yaw", "gripper"],
+    12: [f"{arm}_{d}" for arm in "lr" for d in ("x", "y", "z", "roll", "pitch", "yaw")],
+    16: [
+        *[f"{arm}_{d}" for arm in "lr" for d in "xyz"],
+        *[f"{arm}_{d}" for arm in "lr" for d in ("qx", "qy", "qz", "qw")],
+        "r_gripper",
+        "l_gripper",
+    ],
+}
+ANGLES = ("roll", "pitch", "yaw")
+
+
+def larybench_columns(path: Path, roots: tuple[Path, ...] = ()) -> dict[str, np.ndarray]:
+    """The pairs of one table as the columns of the npz format.
+
+    motion: measured state of the second image minus that of the first where both files are there (the first three
+    numbers: position); else the last minus the first pose of the action, as LARYBench's relative regression has it.
+    """
+    rows = _rows(path)
+    find = _Finder(path, roots)
+    tokens, codes = [], []
+    for row in rows:
+        with NpzColumns(find(row["la_path"])) as archive:
+            if "tokens" not in archive:
+                raise UserError(f"{archive.path}: no 'tokens' in it, as LARYBench's extraction writes them")
+            tokens.append(np.asarray(archive["tokens"]).reshape(-1))
+            codes.append(np.asarray(archive.get("indices", [])).reshape(-1))
+    place = [_place(row["action"], path) for row in rows]
+    columns = {
+        "trajectory": np.array([episode for episode, _ in place]),
+        "step": np.array([first for _, first in place]),
+        "embedding": _stack(tokens, "tokens", path),
+    }
+    if any(len(c) for c in codes):
+        columns["codes"] = _stack(codes, "indices", path)
+    if all(row.get("src_state") and row.get("tgt_state") for row in rows) and find.exists(rows[0]["src_state"]):
+        before, after = (
+            _stack([_array(find(row[name])) for row in rows], name, path) for name in ("src_state", "tgt_state")
+        )
+        if before.shape != after.shape or before.shape[1] < 3:
+            raise UserError(f"{path}: states of shape {before.shape[1:]}: the position is expected in the first three")
+        return columns | {
+            "motion": after[:, :3] - before[:, :3],
+            "motion_names": np.array(["x", "y", "z"]),
+            "state": before,
+        }
+    poses = [_array(find(row["action"])) for row in rows]
+    names = _names(poses[0], path)
+    first = _stack([pose.reshape(-1, len(names))[0] for pose in poses], "action", path)
+    last = _stack([pose.reshape(-1, len(names))[-1] for pose in poses], "action", path)
+    change = last - first
+    for d, name in enumerate(names):
+        if name.rpartition("_")[2] in ANGLES:  # from 179 to -179 degrees is 2 degrees
+            change[:, d] = (change[:, d] + np.pi) % (2 * np.pi) - np.pi
+    return columns | {"motion": change, "motion_names": np.array(names)}
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as csv ({error})") from None
+    missing = [name for name in NEEDED if not rows or name not in rows[0]]
+    if missing:
+        raise UserError(f"{path}: no {', no '.join(missing)}: not a table that LARYBench's extraction wrote, or empty")
+    kept = [row for row in rows if row["la_path"]]  # pairs whose images could not be read have none
+    if not kept:
+        raise UserError(f"{path}: 'la_path' is empty everywhere: run LARYBench's extraction first")
+    return kept
+
+
+class _Finder:
+    """Finds the files that a table names: as they are, beside it, under a root, or in LARYBench's folders below one."""
+
+    def __init__(self, table: Path, roots: tuple[Path, ...]):
+        self.table, self.roots = table, (table.parent, *roots)
+
+    def __call__(self, name: str) -> Path:
+        for candidate in self._candidates(name):
+            if candidate.exists():
+                return candidate
+        raise UserError(f"{self.table} names {name}, which is not under {self.roots[-1]}: say where with --data-root")
+
+    def exists(self, name: str) -> bool:
+        return any(candidate.exists() for candidate in self._candidates(name))
+
+    def _candidates(self, name: str) -> list[Path]:
+        return [root / folder / name for root in self.roots for folder in ("", "states", "actions")]
+
+
+def _place(action: str, table: Path) -> tuple[str, int]:
+    """(episode, first frame) of "ep_1/action_000065to000069.npy"."""
+    name = PurePosixPath(action.replace("\\", "/"))
+    match = re.search(r"(\d+)to\d+$", name.stem)
+    if not match:
+        raise UserError(f"{table}: 'action' is {action}, not .../EPISODE/action_FIRSTtoLAST.npy")
+    return str(name.parent), int(match.group(1))
+
+
+def _array(path: Path) -> np.ndarray:
+    try:
+        return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
+    except (ValueError, TypeError, OSError, EOFError) as error:
+        raise UserError(f"{path} cannot be read as an array of numbers ({error})") from None
+
+
+def _names(pose: np.ndarray, table: Path) -> list[str]:
+    width = pose.shape[-1] if pose.ndim > 1 else 0
+    if width not in POSE:
+        raise UserError(f"{table}: actions of shape {pose.shape}: {', '.join(map(str, POSE))} columns are known")
+    return POSE[width]
+
+
+def _stack(parts: list[np.ndarray], name: str, table: Path) -> np.ndarray:
+    flat = [part.reshape(-1) for part in parts]
+    if len({len(part) for part in flat}) != 1:
+        raise UserError(f"{table}: '{name}' differs in length from pair to pair")
+    return np.stack(flat)

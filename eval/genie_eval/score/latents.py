@@ -1,0 +1,249 @@
+"""Anyone's latent actions as the table that every statistic reads; what was done to the file on the way is noted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from genie_datasets.errors import UserError
+from genie_eval.codes.transitions import Transitions
+from genie_eval.score.columns import FORMAT, integers, labels, reals, take
+from genie_eval.score.motions import assumed_names, split_motion
+
+REQUIRED = ("motion", "trajectory", "step")
+OPTIONAL = ("codes", "embedding", "scene", "state", "motion_names")
+MAX_ROWS = 200_000  # transitions; more make no interval visibly narrower and cost memory
+LEAST_STEPS = 1000  # a trajectory is cut to a window of no fewer steps, so that MAX_ROWS hold 200 of the longest
+MOST_CODES = 256  # codes in the statistics; the rarest beyond them are one code
+NUM_CODES = 8  # clusters of an embedding without codes
+
+
+@dataclass(frozen=True)
+class LatentsConfig:
+    """How a file becomes a table."""
+
+    num_codes: int | None = None
+    """Size of the codebook. None: one more than the largest code; of several tokens, the tuples that occur; of an
+    embedding without codes, 8."""
+    trajectories: int | None = 1000
+    """At most so many, chosen at random; none: all."""
+    max_rows: int = MAX_ROWS
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Latents:
+    """A table of M transitions and their codes in 0 .. num_codes-1.
+
+    whole_codes: the codes before rare ones were put together, in 0 .. whole_num_codes-1 (the same where none were).
+    labels: what each code is called in the file. tokens: (M, G) where a latent action is several tokens.
+    embedding: (M, E) latents before quantisation. motion_names: dimensions of `table.motions["base"]`.
+    base_frame: whether these are x, y, z. ids: what each trajectory is called in the file. notes: one line each.
+    """
+
+    table: Transitions
+    codes: Int[np.ndarray, " M"]
+    num_codes: int
+    whole_codes: Int[np.ndarray, " M"]
+    whole_num_codes: int
+    labels: list[str]
+    motion_names: list[str]
+    base_frame: bool
+    ids: np.ndarray
+    tokens: Int[np.ndarray, "M G"] | None = None
+    embedding: Float[np.ndarray, "M E"] | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def latents(columns: Mapping[str, np.ndarray], where: str, config: LatentsConfig | None = None) -> Latents:
+    """Checks the columns of the file `where` and puts its rows in trajectory and step order.
+
+    Raises UserError, one line: a column is missing or of the wrong type, shape or length; codes are negative; a step
+    occurs twice in a trajectory.
+    """
+    config = config or LatentsConfig()
+    missing = [name for name in REQUIRED if name not in columns]
+    if "codes" not in columns and "embedding" not in columns:
+        missing.insert(0, "codes (or embedding)")
+    if missing:
+        raise UserError(f"{where}: no {', no '.join(missing)}; it holds {', '.join(columns) or 'nothing'}; {FORMAT}")
+    notes: list[str] = []
+    unknown = [name for name in columns if name not in REQUIRED + OPTIONAL]
+    if unknown:
+        notes.append(f"Columns of other names are not read: {', '.join(unknown)}.")
+
+    trajectory = labels(np.asarray(columns["trajectory"]), "trajectory", where)
+    if len(trajectory) == 0:
+        raise UserError(f"{where}: no transitions: 'trajectory' is empty")
+    rows, number, ids = _order(trajectory, columns, where, config, notes)
+    everything = len(trajectory)
+    del trajectory
+
+    def column(name: str) -> np.ndarray | None:
+        return take(columns, name, everything, where)[rows] if name in columns else None
+
+    step = integers(take(columns, "step", everything, where)[rows], "step", where)
+    _say_gaps(number, step, notes)
+    motion = reals(_needed(column("motion")), "motion", where)
+    names = assumed_names(columns.get("motion_names"), motion.shape[1], where)
+    motions, motion_names, base_frame = split_motion(motion, names, notes, given="motion_names" in columns)
+    state, scene = column("state"), column("scene")
+    state = None if state is None else reals(state, "state", where)
+    table = Transitions(
+        trajectory=number, step=step, motions=motions, position=_standardised(state),
+        scene=None if scene is None else np.unique(labels(scene, "scene", where), return_inverse=True)[1],
+        state=state,
+    )  # fmt: skip
+    embedding = column("embedding")
+    embedding = None if embedding is None else reals(embedding.reshape(len(rows), -1), "embedding", where)
+    whole, whole_num, called, tokens = _codes(column("codes"), embedding, number, where, config, notes)
+    codes, num_codes, called = _together(whole, whole_num, called, notes)
+    return Latents(
+        table, codes, num_codes, whole, whole_num, called, motion_names, base_frame, ids, tokens, embedding, notes
+    )
+
+
+def _order(
+    trajectory: np.ndarray, columns: Mapping[str, np.ndarray], where: str, config: LatentsConfig, notes: list[str]
+) -> tuple[Int[np.ndarray, " M"], Int[np.ndarray, " M"], np.ndarray]:
+    """(rows of the file to read, in order; number of each one's trajectory, from 0; what each number is called)."""
+    rng = np.random.default_rng(config.seed)
+    ids, number, length = np.unique(trajectory, return_inverse=True, return_counts=True)
+    number = number.reshape(-1)
+    longest = max(LEAST_STEPS, config.max_rows // len(ids))
+    order = rng.permutation(len(ids))
+    kept = order if config.trajectories is None else order[: max(config.trajectories, 1)]
+    fits = int(np.searchsorted(np.cumsum(np.minimum(length[kept], longest)), config.max_rows, side="right"))
+    kept = np.sort(kept[: max(fits, 2)])
+    if len(kept) < len(ids):
+        notes.append(f"{len(kept)} of {len(ids)} trajectories were taken, at random (seed {config.seed}).")
+        chosen = np.full(len(ids), -1)
+        chosen[kept] = np.arange(len(kept))
+        number = chosen[number]
+        rows = np.flatnonzero(number >= 0)
+        number = number[rows]
+    else:
+        rows = np.arange(len(trajectory))
+    step = take(columns, "step", len(trajectory), where)
+    if step.ndim != 1:
+        raise UserError(f"{where}: 'step' has shape {step.shape}, not (M,)")
+    step = integers(step[rows], "step", where)
+    if ((np.diff(step) < 0) & (np.diff(number) == 0)).any():
+        notes.append("Steps inside a trajectory were out of order in the file; they have been sorted.")
+    by_step = np.lexsort((step, number))
+    rows, number, step = rows[by_step], number[by_step], step[by_step]
+    twice = (np.diff(step) == 0) & (np.diff(number) == 0)
+    if twice.any():
+        at = int(np.argmax(twice))
+        raise UserError(
+            f"{where}: trajectory {ids[kept][number[at]]} has step {step[at]} twice (rows {rows[at]} and "
+            f"{rows[at + 1]}): every transition needs a step of its own"
+        )
+    starts = np.searchsorted(number, np.arange(len(kept) + 1))
+    over = np.flatnonzero(np.diff(starts) > longest)
+    if len(over):
+        keep = np.ones(len(rows), dtype=bool)
+        for i in over:
+            first = starts[i] + rng.integers(starts[i + 1] - starts[i] - longest + 1)
+            keep[starts[i] : starts[i + 1]] = False
+            keep[first : first + longest] = True
+        rows, number = rows[keep], number[keep]
+        notes.append(f"{len(over)} trajectories of more than {longest} steps were cut to a random window of so many.")
+    return rows, number, ids[kept]
+
+
+def _say_gaps(number: np.ndarray, step: np.ndarray, notes: list[str]) -> None:
+    """The statistics count rows; where steps are missing, two neighbouring rows are further apart than others."""
+    apart = np.diff(step)[np.diff(number) == 0]
+    if len(apart) and apart.min() != apart.max():
+        usual = int(np.median(apart))
+        share = (apart != usual).mean()
+        notes.append(
+            f"Steps are not evenly spaced: {share:.1%} of neighbours are not {usual} apart. Lags and phases count "
+            "transitions, not steps."
+        )
+
+
+def _needed(values: np.ndarray | None) -> np.ndarray:
+    assert values is not None
+    return values
+
+
+def _standardised(state: Float[np.ndarray, "M S"] | None) -> Float[np.ndarray, "M S"] | None:
+    """Each column of the state to the same scale, for the codes that only know where the arm is."""
+    if state is None:
+        return None
+    spread = state.std(axis=0)
+    return (state - state.mean(axis=0)) / np.where(spread > 1e-9, spread, 1.0)
+
+
+def _codes(
+    given: np.ndarray | None, embedding: np.ndarray | None, number: np.ndarray, where: str, config: LatentsConfig,
+    notes: list[str],
+) -> tuple[np.ndarray, int, list[str], np.ndarray | None]:  # fmt: skip
+    """(codes, how many there are, what they are called, tokens)."""
+    if given is None:
+        return *_clusters(_needed(embedding), number, where, config, notes), None
+    if given.ndim not in (1, 2) or given.shape[-1] == 0:
+        raise UserError(f"{where}: 'codes' has shape {given.shape}, not (M,) or (M, G) for G tokens a transition")
+    values = integers(given, "codes", where)
+    if values.min() < 0:
+        row = int(np.argwhere(values < 0)[0][0])
+        raise UserError(f"{where}: 'codes' holds {values.min()} (first below 0: row {row}); codes count from 0")
+    if values.ndim == 2 and values.shape[1] > 1:
+        tuples, joint = np.unique(values, axis=0, return_inverse=True)
+        notes.append(
+            f"Each transition has {values.shape[1]} tokens; every distinct tuple is one code: {len(tuples)} occur."
+        )
+        called = [f"({', '.join(map(str, row))})" for row in tuples.tolist()]
+        return joint.reshape(-1), len(tuples), called, values
+    values = values.reshape(-1)
+    size = int(values.max()) + 1
+    if config.num_codes is not None and config.num_codes < size:
+        raise UserError(f"{where}: 'codes' holds {size - 1}, but --num-codes {config.num_codes} counts from 0")
+    size = config.num_codes or size
+    if size > max(MOST_CODES, 2 * len(np.unique(values))):  # hashes, or a vocabulary that is hardly used
+        distinct, values = np.unique(values, return_inverse=True)
+        notes.append(f"Codes go up to {size - 1}, but only {len(distinct)} occur; only these are counted.")
+        return values.reshape(-1), len(distinct), [str(code) for code in distinct.tolist()], None
+    return values, size, [str(code) for code in range(size)], None
+
+
+def _clusters(
+    embedding: np.ndarray, number: np.ndarray, where: str, config: LatentsConfig, notes: list[str]
+) -> tuple[np.ndarray, int, list[str]]:
+    from genie_eval.codes.quantise import COMPONENTS, quantise
+
+    size = config.num_codes or NUM_CODES
+    bad = ~np.isfinite(embedding).all(axis=1)
+    if bad.any():
+        raise UserError(f"{where}: 'embedding' is not finite in {bad.sum()} of {len(bad)} rows; there are no 'codes'")
+    if number[-1] == 0 or len(embedding) < size:
+        raise UserError(f"{where}: to make {size} codes of 'embedding', 2 trajectories and {size} rows are needed")
+    if size > MOST_CODES:
+        raise UserError(f"--num-codes {size}: an embedding is clustered into at most {MOST_CODES} codes")
+    notes.append(
+        f"The file has no codes: its {embedding.shape[1]}-dimensional embedding was clustered into {size} (k-means, "
+        "fitted on other trajectories)."
+    )
+    components = COMPONENTS if embedding.shape[1] > COMPONENTS else None
+    codes = quantise(embedding, number, size, components=components, seed=config.seed)
+    return codes, size, [str(code) for code in range(size)]
+
+
+def _together(codes: np.ndarray, size: int, called: list[str], notes: list[str]) -> tuple[np.ndarray, int, list[str]]:
+    """At most MOST_CODES codes: the commonest keep theirs, all others become the last one."""
+    if size <= MOST_CODES:
+        return codes, size, called
+    count = np.bincount(codes, minlength=size)
+    common = np.sort(np.argsort(-count, kind="stable")[: MOST_CODES - 1])
+    new = np.full(size, MOST_CODES - 1)
+    new[common] = np.arange(len(common))
+    rare = np.delete(count, common)
+    notes.append(
+        f"{size} codes are more than {len(codes)} transitions can speak of: the {len(common)} commonest keep theirs, "
+        f"the other {len(rare)} (at most {rare.max()} transitions each, {rare.sum() / len(codes):.0%} of all) are one "
+        "code, 'rare'."
+    )
+    return new[codes], MOST_CODES, [called[k] for k in common] + ["rare"]

@@ -1,0 +1,184 @@
+"""Files of latent actions as columns, read one at a time: npz, parquet, and the `tokens` files of LARYBench.
+
+Nothing is ever unpickled.
+"""
+
+import contextlib
+import hashlib
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from genie_datasets.errors import UserError
+
+SUFFIXES = (".npz", ".parquet", ".csv")
+Columns = Mapping[str, np.ndarray]
+
+
+@contextlib.contextmanager
+def open_columns(path: Path, roots: tuple[Path, ...] = ()) -> Iterator[Columns]:
+    """The columns of a file by name. roots: folders where the paths in a LARYBench table may begin.
+
+    Raises UserError, one line: no such file, unknown kind, not readable.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such file")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give a file ({', '.join(SUFFIXES)})")
+    if path.suffix.lower() not in SUFFIXES:
+        raise UserError(
+            f"{path}: '{path.suffix or path.name}' is none of {', '.join(SUFFIXES)}: a {SUFFIXES[0]} of numpy arrays, "
+            "a parquet table, or the table that LARYBench's extraction writes"
+        )
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty")
+    kind = path.suffix.lower()
+    if kind == ".npz":
+        with NpzColumns(path) as columns:
+            yield columns
+    elif kind == ".parquet":
+        yield ParquetColumns(path)
+    else:
+        from genie_eval.score.larybench import larybench_columns
+
+        yield larybench_columns(path, roots)
+
+
+def fingerprint(path: Path) -> str:
+    """Of the file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+class NpzColumns(Mapping[str, np.ndarray]):
+    """The arrays of an npz, each read when it is asked for."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            archive = np.load(path, allow_pickle=False)
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(f"{path} cannot be read as npz ({_short(error)}): write it with np.savez") from None
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise UserError(
+                f"{path} is a single array, not an npz: write it with np.savez(path, codes=..., motion=...)"
+            )
+        self.archive = archive
+
+    def __enter__(self) -> "NpzColumns":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.archive.close()
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.archive.files:
+            raise KeyError(name)
+        try:
+            return self.archive[name]
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as e:
+            if "allow_pickle" in str(e) or "Object arrays" in str(e):
+                raise UserError(
+                    f"{self.path}: '{name}' is an array of Python objects, which are not unpickled: save plain numbers "
+                    "(or np.array of str)"
+                ) from None
+            raise UserError(f"{self.path}: '{name}' cannot be read ({_short(e)}): the file is damaged") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.archive.files)
+
+    def __len__(self) -> int:
+        return len(self.archive.files)
+
+
+class ParquetColumns(Mapping[str, np.ndarray]):
+    """The columns of a parquet table under the names of the npz format.
+
+    A column of lists is an (M, D) array; so are columns NAME_0, NAME_1 ...; motion_SOMETHING are the named dimensions
+    of the motion.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            import pyarrow
+            import pyarrow.parquet as parquet
+        except ImportError:
+            raise UserError("parquet needs pyarrow: pip install 'genie-robotics[parquet]', or give an npz") from None
+        self.failures = (pyarrow.ArrowException, OSError, ValueError)
+        try:
+            self.file = parquet.ParquetFile(path)
+        except self.failures as error:
+            raise UserError(f"{path} cannot be read as parquet ({_short(error)})") from None
+        self.groups = _groups(self.file.schema_arrow.names)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name == "motion_names" and "motion" in self.groups:
+            names = [column.removeprefix("motion_") for column in self.groups["motion"]]
+            if len(names) > 1 and not all(n.isdigit() for n in names):
+                return np.array(names)
+        if name not in self.groups:
+            raise KeyError(name)
+        arrays = [self._column(column) for column in self.groups[name]]
+        return arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=1)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.groups
+        if "motion_names" not in self.groups and self._named():
+            yield "motion_names"
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def _named(self) -> bool:
+        columns = self.groups.get("motion", [])
+        return len(columns) > 1 and not all(c.removeprefix("motion_").isdigit() for c in columns)
+
+    def _column(self, column: str) -> np.ndarray:
+        import pyarrow as pa
+
+        try:
+            values = self.file.read(columns=[column]).column(column).combine_chunks()
+            if isinstance(values, pa.ChunkedArray):  # of no or several chunks, by version
+                values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
+        except self.failures as error:
+            raise UserError(f"{self.path}: '{column}' cannot be read ({_short(error)})") from None
+        if values.null_count:
+            raise UserError(f"{self.path}: '{column}' has {values.null_count} missing values")
+        if not pa.types.is_nested(values.type):
+            if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+                return np.asarray(values.to_pylist(), dtype=str)
+            return values.to_numpy(zero_copy_only=False)
+        if not isinstance(values, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
+            raise UserError(f"{self.path}: '{column}' is of type {values.type}, not numbers or lists of numbers")
+        flat = values.flatten()
+        if flat.null_count or pa.types.is_nested(flat.type):
+            raise UserError(f"{self.path}: '{column}' has missing values or lists in lists, not lists of numbers")
+        width = len(flat) // max(len(values), 1)
+        if not isinstance(values, pa.FixedSizeListArray) and (np.diff(values.offsets.to_numpy()) != width).any():
+            raise UserError(f"{self.path}: the lists of '{column}' differ in length")
+        return flat.to_numpy(zero_copy_only=False).reshape(len(values), width)
+
+
+def _groups(names: list[str]) -> dict[str, list[str]]:
+    """The table's columns by the name of the npz column that they make up, numbered ones in the order of numbers."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        match = re.fullmatch(r"(codes|state|embedding)_(\d+)|(motion)_(?!names$)(.+)", name)
+        whole = next((part for part in match.groups()[::2] if part), name) if match else name
+        if whole != name and whole in names:  # motion_source beside a column motion is something else
+            whole = name
+        groups.setdefault(whole, []).append(name)
+    for columns in groups.values():
+        tails = [column.rpartition("_")[2] for column in columns]
+        if len(columns) > 1 and all(tail.isdigit() for tail in tails):
+            columns.sort(key=lambda column: int(column.rpartition("_")[2]))
+    return groups
+
+
+def _short(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160].rstrip(".") or type(error).__name__
