@@ -5,15 +5,25 @@ from dataclasses import dataclass
 from genie_eval.metric import Metric
 
 FEW = 200  # trajectories; with fewer the result is called exploratory
+FEW_STARTS = 64  # of dreams that are played on purpose, each from a trajectory of its own
 
 
 @dataclass(frozen=True)
 class Mark:
-    """At `good` a metric passes, below `bad` it fails, between them it warns. `low` is asked of the interval's end."""
+    """At `good` a metric passes, beyond `bad` it fails, between them it warns. Less is better where good < bad.
+
+    low: asked of the worse end of the interval. few: units below which a result is exploratory.
+    """
 
     good: float
     bad: float
     low: float | None = None
+    few: int = FEW
+    units: str = "trajectories"
+
+    @property
+    def less_is_better(self) -> bool:
+        return self.good < self.bad
 
 
 MARKS = {
@@ -22,6 +32,12 @@ MARKS = {
     "ctc": Mark(good=0.80, bad=0.40, low=0.70),
     "delta_psnr_t4": Mark(good=1.0, bad=0.5),  # dB
     "action_attributable_fraction": Mark(good=0.40, bad=0.20),
+    "sequence_consistency": Mark(good=0.70, bad=0.35, few=FEW_STARTS, units="starts"),
+    "command_bits": Mark(good=1.4, bad=0.7, few=FEW_STARTS, units="starts"),
+    "command_bits_physical": Mark(good=1.0, bad=0.5, few=FEW_STARTS, units="starts"),
+    "counterfactual_id": Mark(good=0.60, bad=0.30, low=0.50, few=FEW_STARTS, units="starts"),
+    "state_leak": Mark(good=0.15, bad=0.30),
+    "nuisance_flip_rate": Mark(good=0.10, bad=0.20, few=60),
 }
 DEAD_CODE = 0.01  # share of transitions below which a code is dead
 MAX_SHARE = 0.40  # of one code
@@ -44,16 +60,20 @@ def judge(
     what: names the score where it is not the value.
     also: what else the protocol asks for a pass and did not find; any of it turns a pass into a warning.
     """
-    mark, few, missing = MARKS[name], (metric.n_trajectories or 0) < FEW, list(also or [])
-    verdict = "pass" if score >= mark.good else "fail" if score < mark.bad else "warn"
-    reached = "reaches" if verdict == "pass" else "is below"
+    mark, missing = MARKS[name], list(also or [])
+    few, sign = (metric.n_trajectories or 0) < mark.few, -1 if mark.less_is_better else 1
+    good = sign * score >= sign * mark.good
+    verdict = "pass" if good else "fail" if sign * score < sign * mark.bad else "warn"
+    reached = ("is within" if good else "is above") if mark.less_is_better else ("reaches" if good else "is below")
     reasons = [f"{what}{score:.2f}{unit} {reached} the mark of {mark.good:.2f}{unit}"]
     if few:
-        reasons.insert(0, f"exploratory: {metric.n_trajectories} trajectories, fewer than {FEW}")
+        reasons.insert(0, f"exploratory: {metric.n_trajectories} {mark.units}, fewer than {mark.few}")
     if verdict == "pass":
         low = mark.good if few and mark.low is None else mark.low
-        if score_ci is not None and low is not None and score_ci[0] < low:
-            missing.append(f"its interval begins at {score_ci[0]:.2f}{unit}, below {low:.2f}{unit}")
+        worse = None if score_ci is None else score_ci[1 if mark.less_is_better else 0]
+        if worse is not None and low is not None and sign * worse < sign * low:
+            ends, beyond = ("ends", "above") if mark.less_is_better else ("begins", "below")
+            missing.append(f"its interval {ends} at {worse:.2f}{unit}, {beyond} {low:.2f}{unit}")
         if few and name in CROSS_FITTED:
             missing.append("with so few trajectories at most a warning")
         verdict = "warn" if missing else "pass"
