@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from genie_eval.dreams.generation import DELTA_AT, DreamSet
-from genie_eval.dreams.pixels import decibel, squared_error
+from genie_eval.dreams.pixels import BACKBONE, decibel, squared_error
+from genie_eval.dreams.ssim import ssim
 from genie_eval.metric import Metric, not_run
 from genie_eval.resampling import DRAWS, bootstrap_weights, interval, sign_flip_p
 from genie_eval.verdicts import judge
@@ -50,9 +51,20 @@ def delta(
             "n_clips": len(inferred), "t": DELTA_AT, "prompt_frames": 1, "random_codes": "uniform",
             "psnr_inferred": float(by_trajectory(decibel(inferred), dreams).mean()),
             "psnr_random": float(by_trajectory(decibel(random), dreams).mean()),
+            "resolution": list(dreams.truth.shape[2:4]), "backbone": BACKBONE, **_ssim(dreams),
         },
     )  # fmt: skip
     return judge("delta_psnr_t4", metric, float(gain.mean()), (ci[0], ci[1]), " dB")
+
+
+def _ssim(dreams: DreamSet) -> dict[str, float]:
+    """Of both dreams at t = 4, means of trajectories."""
+    truth = dreams.truth[:, DELTA_AT]
+    shown = {"inferred": dreams.inferred, "random": dreams.random}
+    return {
+        f"ssim_{name}": float(by_trajectory(ssim(frames[:, DELTA_AT - 1], truth), dreams).mean())
+        for name, frames in shown.items()
+    }
 
 
 def fraction(
@@ -71,6 +83,9 @@ def fraction(
     ci = interval(1 - (weights @ (a - c) / count) / harm)
     metric = Metric(
         value=float(value), null=0.0, oracle=1.0, ci95=ci, p=sign_flip_p(b - a), n_trajectories=count,
-        more={"n_clips": len(inferred), "mse_inferred": a.mean(), "mse_random": b.mean(), "mse_floor": c.mean()},
+        more={
+            "n_clips": len(inferred), "mse_inferred": a.mean(), "mse_random": b.mean(), "mse_floor": c.mean(),
+            "t": DELTA_AT, "resolution": list(dreams.truth.shape[2:4]), "backbone": BACKBONE,
+        },
     )  # fmt: skip
     return judge("action_attributable_fraction", metric, float(value), (ci[0], ci[1]))

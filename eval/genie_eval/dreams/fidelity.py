@@ -5,7 +5,8 @@ from jaxtyping import Float
 
 from genie_eval.dreams.action_use import by_trajectory
 from genie_eval.dreams.generation import DreamSet
-from genie_eval.dreams.pixels import decibel, psnr
+from genie_eval.dreams.pixels import BACKBONE, decibel, psnr
+from genie_eval.dreams.ssim import ssim
 from genie_eval.features import MOVING
 from genie_eval.metric import Metric
 from genie_eval.resampling import DRAWS, bootstrap_weights, interval, one_sided_p
@@ -31,7 +32,11 @@ def tokenizer_psnr(dreams: DreamSet, weights: Float[np.ndarray, "R I"]) -> Metri
         value=float(own.mean()), null=float(late.mean()), ci95=interval(weights @ own / len(own)),
         n_trajectories=len(own),
         more={
-            "n_clips": len(truth), "resolution": list(truth.shape[2:4]),
+            "n_clips": len(truth), "resolution": list(truth.shape[2:4]), "backbone": BACKBONE,
+            "ssim": {
+                "value": by_trajectory(ssim(rebuilt, truth).mean(axis=1), dreams).mean(),
+                "null": by_trajectory(ssim(truth[:, :-1], truth[:, 1:]).mean(axis=1), dreams).mean(),
+            },
             "moving_pixels": {"share": moved.mean(), "value": moving_own, "null": moving_late},
         },
     )  # fmt: skip
@@ -42,11 +47,9 @@ def dream_psnr(dreams: DreamSet, weights: Float[np.ndarray, "R I"]) -> Metric:
     """One prompt frame, inferred codes, mean over t. null: copy-last. oracle: the tokenizer's reconstruction."""
     truth = dreams.truth[:, 1:]
     prompt = np.broadcast_to(dreams.truth[:, :1], truth.shape)
-    per_frame = {
-        "dream": psnr(dreams.inferred, truth),
-        "copy_last": psnr(prompt, truth),
-        "tokenizer": psnr(dreams.rebuilt[:, 1:], truth),
-    }
+    shown = {"dream": dreams.inferred, "copy_last": prompt, "tokenizer": dreams.rebuilt[:, 1:]}
+    per_frame = {name: psnr(frames, truth) for name, frames in shown.items()}
+    alike = {name: ssim(frames, truth) for name, frames in shown.items()}
     own, copy, best = (by_trajectory(value.mean(axis=1), dreams) for value in per_frame.values())
     moved = np.abs(truth.astype(np.int16) - prompt.astype(np.int16)).max(axis=-1) > MOVING
     moving_own, moving_copy = _on(moved, dreams.inferred, truth), _on(moved, prompt, truth)
@@ -54,8 +57,13 @@ def dream_psnr(dreams: DreamSet, weights: Float[np.ndarray, "R I"]) -> Metric:
         value=float(own.mean()), null=float(copy.mean()), oracle=float(best.mean()),
         ci95=interval(weights @ own / len(own)), n_trajectories=len(own),
         more={
-            "n_clips": len(truth), "horizon": dreams.horizon,
+            "n_clips": len(truth), "horizon": dreams.horizon, "resolution": list(truth.shape[2:4]),
+            "backbone": BACKBONE,
             "by_t": {name: value.mean(axis=0) for name, value in per_frame.items()},
+            "ssim": {
+                **{name: by_trajectory(value.mean(axis=1), dreams).mean() for name, value in alike.items()},
+                "by_t": {name: value.mean(axis=0) for name, value in alike.items()},
+            },
             "moving_pixels": {"share": moved.mean(), "value": moving_own, "null": moving_copy},
         },
     )  # fmt: skip

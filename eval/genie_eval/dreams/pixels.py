@@ -1,9 +1,12 @@
 """Errors of frames, in squared grey levels and in dB."""
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
+
+from genie_eval.features import MOVING
 
 PEAK = 255.0
+BACKBONE = "none (pixels)"  # what PSNR and SSIM say where a report names the network behind a number
 LEAST = 1 / 12  # squared grey levels: what rounding to uint8 alone costs; the error of equal frames, 58.9 dB
 
 
@@ -19,3 +22,18 @@ def decibel(mse: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
 
 def psnr(a: UInt8[np.ndarray, "... H W 3"], b: UInt8[np.ndarray, "... H W 3"]) -> Float[np.ndarray, "..."]:
     return decibel(squared_error(a, b))
+
+
+def moving_pixels(a: UInt8[np.ndarray, "... H W 3"], b: UInt8[np.ndarray, "... H W 3"]) -> Bool[np.ndarray, "... H W"]:
+    """Where a frame differs from another by more than MOVING grey levels in some channel."""
+    return np.abs(a.astype(np.int16) - b.astype(np.int16)).max(axis=-1) > MOVING
+
+
+def moving_error(
+    a: UInt8[np.ndarray, "... H W 3"], b: UInt8[np.ndarray, "... H W 3"], mask: Bool[np.ndarray, "... H W"]
+) -> Float[np.ndarray, "..."]:
+    """Mean over the masked pixels of each frame; NaN where there are none."""
+    square = ((a.astype(np.float32) - b.astype(np.float32)) ** 2).mean(axis=-1)
+    total = np.where(mask, square, 0).sum(axis=(-2, -1), dtype=np.float64)
+    count = mask.sum(axis=(-2, -1))
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -1,0 +1,155 @@
+"""MMD-motion: do dreams, as a set, move like real clips? A distance of distributions whose features need no download.
+
+It is not FVD and compares with no FVD. Chosen against features of random 3-D CNNs by planted corruptions (docs/LOG.md):
+FVD's known weakness is time, and of the two this one sees it (a clip frozen for its last quarter: 5.8 SD of the null
+against .8). It is nearly blind to blur, which PSNR, SSIM and LPIPS read.
+"""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from genie_eval.dreams.horizon import LongDreams
+from genie_eval.features import flow_fields
+from genie_eval.metric import plain
+from genie_eval.resampling import DRAWS, bootstrap_weights, interval, permutation_p
+
+GRID, DIRECTIONS = 4, 8
+SPEEDS = 2.0 ** np.arange(-8, -2)  # of the frame's width per step: 1/256 .. 1/8, at 64 pixels .25 .. 8 pixels
+LEAST_FRAMES = 3  # a change of motion
+LEAST_CLIPS = 8  # of other trajectories, to compare real with real
+SPLITS = 999  # random halves of real clips
+BACKBONE = "none: histograms of Farneback flow and of its change (classical)"
+
+
+def motion_features(clip: UInt8[np.ndarray, "T H W 3"]) -> Float[np.ndarray, " F"]:
+    """How a clip moves: for the flow of moving pixels and for its change from step to step, the mass of each direction
+    in each of GRID x GRID cells, and the share of pixels at or above each of SPEEDS. Roots, so that rare motion counts.
+
+    The first 2 x GRID x GRID x DIRECTIONS numbers are directions, the rest are speeds.
+    """
+    flow, moves = flow_fields(clip)
+    flow = flow * moves[..., None] / clip.shape[2]
+    fields = (flow, np.diff(flow, axis=0))
+    return np.sqrt(np.concatenate([_directions(f) for f in fields] + [_speeds(f) for f in fields]))
+
+
+def _directions(flow: Float[np.ndarray, "n H W 2"]) -> Float[np.ndarray, " F"]:
+    height, width = flow.shape[1:3]
+    angle = (np.arctan2(flow[..., 1], flow[..., 0]) / (2 * np.pi) + 1) % 1
+    turn = np.minimum(angle * DIRECTIONS, DIRECTIONS - 1).astype(np.int64)
+    rows, columns = (np.arange(side) * GRID // side for side in (height, width))
+    place = (rows[:, None] * GRID + columns) * DIRECTIONS + turn
+    mass = np.bincount(
+        place.ravel(), weights=np.hypot(flow[..., 0], flow[..., 1]).ravel(), minlength=GRID**2 * DIRECTIONS
+    )
+    return mass / (flow.shape[0] * height * width)
+
+
+def _speeds(flow: Float[np.ndarray, "n H W 2"]) -> Float[np.ndarray, " F"]:
+    speed = np.hypot(flow[..., 0], flow[..., 1])
+    return np.array([(speed >= least).mean() for least in SPEEDS])
+
+
+def describe(clips: UInt8[np.ndarray, "C T H W 3"]) -> Float[np.ndarray, "C F"]:
+    return np.stack([motion_features(clip) for clip in clips])
+
+
+class Kernel:
+    """exp(-|x - y|^2 / m) on features in the units of real clips: each in its SD, directions and speeds weighing the
+    same, m the median squared distance of two real clips."""
+
+    def __init__(self, real: Float[np.ndarray, "P F"]):
+        cut = 2 * GRID**2 * DIRECTIONS
+        spread = real.std(axis=0)
+        scale = np.empty_like(spread)
+        for block in (slice(0, cut), slice(cut, None)):
+            least = max(1e-3 * spread[block].max(), 1e-12)  # what never happens in real clips is not infinitely far
+            scale[block] = np.maximum(spread[block], least) * np.sqrt(len(spread[block]))
+        self.scale, self.width = scale, 1.0
+        between = self._squares(real, real)[np.triu_indices(len(real), 1)]
+        self.width = float(np.median(between)) or 1.0
+
+    def __call__(self, x: Float[np.ndarray, "A F"], y: Float[np.ndarray, "B F"]) -> Float[np.ndarray, "A B"]:
+        return np.exp(-self._squares(x, y) / self.width)
+
+    def _squares(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        from scipy.spatial.distance import cdist
+
+        return cdist(x / self.scale, y / self.scale, "sqeuclidean")
+
+
+def paired_mmd(
+    kernel: Kernel, x: Float[np.ndarray, "C F"], y: Float[np.ndarray, "C F"], owner: Int[np.ndarray, " C"],
+    weights: Float[np.ndarray, "R I"],
+) -> tuple[float, Float[np.ndarray, " R"]]:  # fmt: skip
+    """Unbiased squared MMD of two sets whose clips come in pairs (a dream and its truth), and its bootstrap draws.
+
+    The mean over pairs of clips from DIFFERENT trajectories of k(x, x') + k(y, y') - k(x, y') - k(y, x'): clips of
+    one trajectory, a clip and its own dream above all, resemble each other whatever the distributions. So a trajectory
+    that is drawn twice does not meet itself either.
+    """
+    cross = kernel(x, y)
+    h = kernel(x, x) + kernel(y, y) - cross - cross.T
+    group = np.unique(owner, return_inverse=True)[1]
+    member = np.eye(group.max() + 1)[group]
+    total, pairs = member.T @ h @ member, np.outer(member.sum(axis=0), member.sum(axis=0))
+    np.fill_diagonal(total, 0)
+    np.fill_diagonal(pairs, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        drawn = ((weights @ total) * weights).sum(axis=1) / ((weights @ pairs) * weights).sum(axis=1)
+    return float(total.sum() / pairs.sum()), drawn
+
+
+def real_against_real(
+    kernel: Kernel, real: Float[np.ndarray, "P F"], size: int, splits: int = SPLITS, seed: int = 0
+) -> Float[np.ndarray, " S"]:
+    """Unbiased squared MMD of two random, disjoint sets of `size` real clips, each of another trajectory."""
+    rng = np.random.default_rng(seed)
+    table = kernel(real, real)
+    np.fill_diagonal(table, 0)
+    side = np.zeros((splits, len(real)))
+    for row in side:
+        order = rng.permutation(len(real))
+        row[order[:size]], row[order[size : 2 * size]] = 1, -1
+    one, two = (side > 0).astype(np.float64), (side < 0).astype(np.float64)
+    within = ((one @ table) * one).sum(axis=1) + ((two @ table) * two).sum(axis=1)
+    return within / (size * (size - 1)) - 2 * ((one @ table) * two).sum(axis=1) / size**2
+
+
+def mmd_motion(dreams: LongDreams, draws: int = DRAWS, seed: int = 0) -> dict[str, Any]:
+    """Squared MMD-motion between the true clips (frames 1 .. n, without the prompt) and each set shown instead of them.
+
+    `values[NAME]`: `value` (about 0 for equal distributions, at most 2), `ci95` (bootstrap of trajectories), `p`
+    (share of real-against-real distances that reach it). `null`: of two sets of other real clips, `size` clips each.
+    NAME: dream (inferred codes), tokenizer, copy_last, and the laws of random actions.
+    """
+    truth = dreams.truth[:, 1:]
+    head: dict[str, Any] = {
+        "name": "MMD-motion", "lower_is_better": True, "backbone": BACKBONE, "n_clips": len(truth),
+        "n_trajectories": len(np.unique(dreams.owner)), "frames": dreams.horizon, "resolution": list(truth.shape[2:4]),
+    }  # fmt: skip
+    if dreams.horizon < LEAST_FRAMES:
+        return {**head, "reason": f"a clip needs {LEAST_FRAMES} frames, these have {dreams.horizon}"}
+    if head["n_trajectories"] < 2:
+        return {**head, "reason": "one trajectory: no two independent clips to compare"}
+    shown = {"dream": dreams.inferred, "tokenizer": dreams.rebuilt[:, 1:], "copy_last": dreams.copied, **dreams.random}
+    real, other = describe(truth), None
+    if len(dreams.other) >= LEAST_CLIPS:
+        other = describe(dreams.other[:, 1:])
+    kernel = Kernel(real if other is None else other)
+    weights = bootstrap_weights(head["n_trajectories"], draws, seed)
+    null = None
+    if other is None:
+        head["null"] = {"reason": f"fewer than {LEAST_CLIPS} trajectories are left to compare real with real clips"}
+    else:
+        size = min(len(other) // 2, len(truth))
+        null = real_against_real(kernel, other, size, seed=seed)
+        head["null"] = {"size": size, "mean": null.mean(), "sd": null.std(), "q95": np.quantile(null, 0.95)}
+    values = {}
+    for name, clips in shown.items():
+        value, drawn = paired_mmd(kernel, real, describe(clips), dreams.owner, weights)
+        p = None if null is None else permutation_p(value, null)
+        values[name] = {"value": value, "ci95": interval(drawn), "p": p}
+    return plain({**head, "values": values})
