@@ -1,5 +1,7 @@
 """Trajectories and codes with a known relation: the controls by which the metrics themselves are judged."""
 
+import dataclasses
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -25,8 +27,24 @@ def planted_transitions(
         step=np.tile(np.arange(length), trajectories),
         motions={"base": motion.reshape(-1, dims)},
         position=position.reshape(-1, dims),
+        state=position.reshape(-1, dims),
         scene=np.repeat(rng.integers(scenes, size=trajectories), length),
     )
+
+
+def seen_by_camera(table: Transitions, depth: float = 40.0, focal: float = 100.0) -> Transitions:
+    """With the "image" motion (M, 2) of a pinhole camera: the same base motion looks different from place to place.
+
+    depth: distance of the camera from the origin along the third axis; whatever comes nearer than a fifth of it is
+    seen from there.
+    """
+    assert table.position is not None
+
+    def project(point: np.ndarray) -> np.ndarray:
+        return focal * point[:, :2] / np.maximum(depth + point[:, 2:3], depth / 5)
+
+    image = project(table.position + table.motions["base"]) - project(table.position)
+    return dataclasses.replace(table, motions={**table.motions, "image": image})
 
 
 def autocorrelated_codes(
