@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 DRAWS = 2000  # bootstrap draws
+MOST_SHIFT = 0.5  # SD; a larger bias than this is no small correction, and is not trusted
+LEFT_OUT = 200  # jackknife groups at most
 SWAPS = 999  # permutations; the smallest p they can give is 1 / (SWAPS + 1)
 
 
@@ -30,6 +32,46 @@ def interval(draws: Float[np.ndarray, "R *rest"], level: float = 0.95) -> Float[
         filled = np.nanquantile(np.where(empty, 0.0, finite), [tail, 1 - tail], axis=0)
         return np.where(np.broadcast_to(empty, shape), np.nan, filled)
     return np.nanquantile(finite, [tail, 1 - tail], axis=0)
+
+
+def jackknife_weights(trajectories: int, seed: int = 0) -> Float[np.ndarray, "G I"]:
+    """Each row leaves one trajectory out, or one of 200 random groups of them where they are more."""
+    group = np.random.default_rng(seed).permutation(trajectories) % min(trajectories, LEFT_OUT)
+    return (group != np.arange(group.max() + 1)[:, None]).astype(np.float64)
+
+
+def corrected_interval(
+    value: Float[np.ndarray, "*rest"] | float,
+    draws: Float[np.ndarray, "R *rest"],
+    left_out: Float[np.ndarray, "G *rest"],
+    level: float = 0.95,
+) -> Float[np.ndarray, "2 *rest"]:
+    """Percentile interval of a cross-fitted statistic, corrected for its bias and for few trajectories.
+
+    value: the statistic; draws: under bootstrap weights; left_out: under `jackknife_weights`. A statistic that predicts
+    trajectories from others reads lower the fewer they are, and lower still in bootstrap draws, which hold fewer
+    different ones; percentiles then lie below the truth. So they are moved as in the bias-corrected (BC) interval, by
+    the bias that the jackknife finds, and taken further out as Student's t with a correction for the bootstrap's
+    sqrt((n-1)/n) (Hesterberg 2015, "expanded percentiles"). The acceleration of BCa is left out: with it fewer of the
+    intervals cover (`genie_eval.calibration`), because the third moment that it needs is mostly noise here.
+    """
+    from scipy.stats import norm, t
+
+    shape = np.shape(value)
+    values = np.reshape(np.asarray(value, dtype=np.float64), -1)
+    draws, left_out = draws.reshape(len(draws), -1), left_out.reshape(len(left_out), -1)
+    bounds = np.full((2, len(values)), np.nan)
+    for column, (center, drawn, left) in enumerate(zip(values, draws.T, left_out.T, strict=True)):
+        drawn, left = drawn[np.isfinite(drawn)], left[np.isfinite(left)]
+        groups = len(left)
+        if not np.isfinite(center) or len(drawn) == 0 or groups < 2:
+            bounds[:, column] = interval(drawn, level) if len(drawn) else np.nan
+            continue
+        spread = drawn.std()
+        shift = (groups - 1) * (center - left.mean()) / spread if spread > 0 else 0.0
+        reach = t.ppf(0.5 + level / 2, groups - 1) * np.sqrt(groups / (groups - 1)) * np.array([-1, 1])
+        bounds[:, column] = np.quantile(drawn, norm.cdf(2 * np.clip(shift, -MOST_SHIFT, MOST_SHIFT) + reach))
+    return bounds.reshape(2, *shape)
 
 
 def one_sided_p(draws: Float[np.ndarray, " R"]) -> float:

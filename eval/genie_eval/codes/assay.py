@@ -11,7 +11,15 @@ from genie_eval.codes.consistency import PairSums, across_trajectories, consiste
 from genie_eval.codes.grounding import held_out_r2
 from genie_eval.codes.motion import without_phase, without_trajectory, zscore
 from genie_eval.codes.transitions import Transitions
-from genie_eval.resampling import DRAWS, SWAPS, bootstrap_weights, interval, swap_null
+from genie_eval.resampling import (
+    DRAWS,
+    SWAPS,
+    bootstrap_weights,
+    corrected_interval,
+    interval,
+    jackknife_weights,
+    swap_null,
+)  # fmt: skip
 
 SHORTEST = 6  # transitions of the median trajectory; in shorter ones, even perfect codes read as low as .5
 OWN_MOTION = 0.1  # of W: what the products of a code's motions must reach for it to mean a motion at all
@@ -45,6 +53,7 @@ class MotionAssay:
         self.values = table.motions[motion]
         self.scored = zscore(self.values)
         self.weights = bootstrap_weights(table.num_trajectories, draws, seed)
+        self.left_out = jackknife_weights(table.num_trajectories, seed)
 
     @cached_property
     def phase_free(self) -> Float[np.ndarray, "M D"]:
@@ -66,6 +75,13 @@ class MotionAssay:
     def r2_draws(self, codes: Codes) -> Float[np.ndarray, " R"]:
         return held_out_r2(code_sums(codes, self.scored, self.table.trajectory, self.num_codes), self.weights)
 
+    def r2_left_out(self, codes: Codes) -> Float[np.ndarray, " G"]:
+        """R2 with one trajectory (or one group) left out at a time: what `corrected_interval` asks for."""
+        return held_out_r2(code_sums(codes, self.scored, self.table.trajectory, self.num_codes), self.left_out)
+
+    def r2_interval(self, codes: Codes) -> Float[np.ndarray, " 2"]:
+        return corrected_interval(self.r2(codes), self.r2_draws(codes), self.r2_left_out(codes))
+
     def r2_swap_null(self, codes: Codes, swaps: int = SWAPS) -> Float[np.ndarray, " R"]:
         return swap_null(self.r2, codes, self.table.starts, swaps, self.seed)
 
@@ -78,23 +94,26 @@ class MotionAssay:
 
     def ctc(self, codes: Codes) -> CtcReading:
         pairs = self._pairs(codes, self.residual)
-        once, drawn = consistency(pairs), consistency(pairs, self.weights)
+        once, drawn, left_out = (consistency(pairs, weights) for weights in (None, self.weights, self.left_out))
         within, across = float(once.within[0]), float(once.across[0])
         within_ci = interval(drawn.within)
         defined = np.isfinite(within) and within_ci[0] > ABOVE_ZERO
         with np.errstate(divide="ignore", invalid="ignore"):
-            ci = interval(drawn.across / drawn.within) if defined else None
-            by_code, code_draws = once.code_across[0] / once.code_within[0], drawn.code_across / drawn.code_within
+            value, by_code = across / within if defined else None, once.code_across[0] / once.code_within[0]
+            ci = code_ci = None
+            if value is not None:
+                ci = corrected_interval(value, drawn.across / drawn.within, left_out.across / left_out.within)
+                code_draws = drawn.code_across / drawn.code_within
+                code_ci = corrected_interval(by_code, code_draws, left_out.code_across / left_out.code_within)
         code_ok = (interval(drawn.code_within)[0] > ABOVE_ZERO) & self._has_direction(codes, within) & defined
-        code_ci = interval(code_draws)
         return CtcReading(
-            value=across / within if defined else None,
+            value=value,
             ci95=ci,
             across=across,
             within=within,
             within_ci95=within_ci,
             code_values=[float(v) if ok else None for v, ok in zip(by_code, code_ok, strict=True)],
-            code_ci95=[code_ci[:, k] if ok else None for k, ok in enumerate(code_ok)],
+            code_ci95=[code_ci[:, k] if ok and code_ci is not None else None for k, ok in enumerate(code_ok)],
             lag=self.lag,
             reason="" if defined else self._why_undefined(within, within_ci[0]),
         )

@@ -124,7 +124,7 @@ def consistency(pairs: PairSums, weights: Float[np.ndarray, "R I"] | None = None
 def _within(pairs: PairSums, weights: Float[np.ndarray, "r I"]) -> tuple[np.ndarray, np.ndarray]:
     """W (r,) and W by code (r, K): what same-code pairs have beyond any pair at the same lag."""
     trajectories, lags, codes = pairs.same_count.shape
-    count = (weights @ pairs.same_count.reshape(trajectories, -1)).reshape(-1, lags, codes)
+    count = (weights @ pairs.same_count.reshape(trajectories, -1)).reshape(len(weights), lags, codes)
     with np.errstate(divide="ignore", invalid="ignore"):
         usual = np.nan_to_num((weights @ pairs.every) / (weights @ pairs.every_count))
         excess = weights @ pairs.same - (usual[:, None] @ count)[:, 0]

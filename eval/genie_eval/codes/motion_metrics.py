@@ -10,7 +10,7 @@ from genie_eval.codes.nulls import permuted_per_trajectory
 from genie_eval.codes.quantise import quantise
 from genie_eval.codes.transitions import Transitions
 from genie_eval.metric import Metric, plain, skill
-from genie_eval.resampling import SWAPS, interval, one_sided_p, permutation_p
+from genie_eval.resampling import SWAPS, corrected_interval, one_sided_p, permutation_p
 from genie_eval.verdicts import MIN_CODE_CTC, P_GROUNDING, judge
 
 Codes = Int[np.ndarray, " M"]
@@ -22,25 +22,29 @@ def grounding_metric(
     assay: MotionAssay, codes: Codes, oracle: Codes, baselines: dict[str, Codes], swaps: int = SWAPS
 ) -> Metric:
     """R2 of held-out code means, its oracle skill, and the paired comparison with learning-free baselines."""
-    value, drawn = assay.r2(codes), assay.r2_draws(codes)
-    best, best_drawn = assay.r2(oracle), assay.r2_draws(oracle)
+    value, drawn, left_out = assay.r2(codes), assay.r2_draws(codes), assay.r2_left_out(codes)
+    best, best_drawn, best_left_out = assay.r2(oracle), assay.r2_draws(oracle), assay.r2_left_out(oracle)
     swapped = assay.r2_swap_null(codes, swaps)
     null = float(swapped.mean())
     metric = Metric(
-        value=value, null=null, oracle=best, ci95=interval(drawn), p=permutation_p(value, swapped),
-        n_trajectories=assay.table.num_trajectories,
+        value=value, null=null, oracle=best, ci95=corrected_interval(value, drawn, left_out),
+        p=permutation_p(value, swapped), n_trajectories=assay.table.num_trajectories,
     )  # fmt: skip
-    scale = np.maximum(best_drawn - null, 1e-9)
-    skill_ci = interval((drawn - null) / scale)
+    scale, scale_left_out = np.maximum(best_drawn - null, 1e-9), np.maximum(best_left_out - null, 1e-9)
+    own_skill = (value - null) / max(best - null, 1e-9)
+    skill_ci = corrected_interval(own_skill, (drawn - null) / scale, (left_out - null) / scale_left_out)
     metric.more["skill_ci95"] = skill_ci
     against: dict[str, dict[str, Any]] = {}
     for other, other_codes in baselines.items():
         other_skill = skill(assay.r2(other_codes), null, best)
         differences = (drawn - assay.r2_draws(other_codes)) / scale
+        differences_left_out = (left_out - assay.r2_left_out(other_codes)) / scale_left_out
         if other_skill is not None and metric.skill is not None:
+            difference = metric.skill - other_skill
             against[other] = {
-                "skill": other_skill, "difference": metric.skill - other_skill,
-                "ci95": interval(differences), "p": one_sided_p(differences),
+                "skill": other_skill, "difference": difference,
+                "ci95": corrected_interval(difference, differences, differences_left_out),
+                "p": one_sided_p(differences),
             }  # fmt: skip
     metric.more["against"] = against
     if metric.skill is None:
@@ -77,7 +81,7 @@ def by_motion(
         reading = assay.ctc(codes)
         rows[name] = {
             "value": value, "null": null, "oracle": best, "skill": skill(value, null, best),
-            "ci95": interval(assay.r2_draws(codes)), "ctc": reading.value, "ctc_ci95": reading.ci95,
+            "ci95": assay.r2_interval(codes), "ctc": reading.value, "ctc_ci95": reading.ci95,
         }  # fmt: skip
     return plain(rows)
 
