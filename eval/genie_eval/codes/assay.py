@@ -7,7 +7,15 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from genie_eval.codes.code_sums import code_sums
-from genie_eval.codes.consistency import PairSums, across_trajectories, consistency, first_forgetful_lag, pad, pair_sums
+from genie_eval.codes.consistency import (
+    Consistency,
+    PairSums,
+    across_trajectories,
+    consistency,
+    first_forgetful_lag,
+    pad,
+    pair_sums,
+)
 from genie_eval.codes.grounding import held_out_r2
 from genie_eval.codes.motion import without_phase, without_trajectory, zscore
 from genie_eval.codes.transitions import Transitions
@@ -130,10 +138,14 @@ class MotionAssay:
 
     def ctc_value(self, codes: Codes) -> float | None:
         """CTC without intervals; None where W is not above 0 even as a point."""
-        once = consistency(self._pairs(codes, self.residual))
+        once = self.consistency(codes)
         if not once.within[0] > ABOVE_ZERO:
             return None
         return float(once.across[0] / once.within[0])
+
+    def consistency(self, codes: Codes) -> Consistency:
+        """X and W as they are, also where their ratio has no meaning."""
+        return consistency(self._pairs(codes, self.residual))
 
     def _pairs(self, codes: Codes, motion: Float[np.ndarray, "M D"]) -> PairSums:
         return pair_sums(codes, motion, self.table.trajectory, self.num_codes, self.lag)
