@@ -25,12 +25,16 @@ def load_i3d(file: str | Path) -> Any:
     Raises:
         UserError: no such file, or not TorchScript.
     """
+    import warnings
+
     import torch
 
     if not Path(file).is_file():
         raise UserError(f"{file} does not exist: {EXPECTED}")
     try:
-        return torch.jit.load(str(file), map_location="cpu").eval()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is old, and so is this file
+            return torch.jit.load(str(file), map_location="cpu").eval()
     except Exception as error:  # torch raises RuntimeError, ValueError or its own, by what is wrong with the bytes
         raise UserError(f"{file} is not a TorchScript file that torch can load: {EXPECTED}") from error
 

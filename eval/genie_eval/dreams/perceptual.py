@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 
 BACKBONE = "alex"  # the network of most published LPIPS numbers, and the fastest
 AT_ONCE = 64  # frames
+LEAST_SIDE = 32  # pixels; its strides leave nothing of smaller frames
 
 
 def lpips(a: UInt8[np.ndarray, "... H W 3"], b: UInt8[np.ndarray, "... H W 3"]) -> Float[np.ndarray, "..."] | str:
@@ -23,6 +24,8 @@ def lpips(a: UInt8[np.ndarray, "... H W 3"], b: UInt8[np.ndarray, "... H W 3"]) 
     missing = why_not()
     if missing is not None:
         return missing
+    if min(a.shape[-3:-1]) < LEAST_SIDE:
+        return f"AlexNet needs frames of at least {LEAST_SIDE} x {LEAST_SIDE} pixels"
     network = _network()
     lead, frame = a.shape[:-3], a.shape[-3:]
     x, y = (frames.reshape(-1, *frame) for frames in (a, b))
@@ -37,7 +40,10 @@ def why_not() -> str | None:
     """None where LPIPS can be computed without a download; else what to install."""
     if find_spec("lpips") is None or find_spec("torchvision") is None:
         return "LPIPS needs the package lpips (pip install lpips) and the AlexNet weights of torchvision"
-    file = _backbone_file()
+    try:
+        file = _backbone_file()
+    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that was built for another torch
+        return f"LPIPS needs a torchvision that fits this torch; importing it ends in: {str(error).splitlines()[0]}"
     if not file.is_file():
         return f"LPIPS needs the AlexNet weights of torchvision, and {file} does not exist: put that file there"
     return None
