@@ -15,7 +15,7 @@ REQUIRED = ("motion", "trajectory", "step")
 OPTIONAL = ("codes", "embedding", "scene", "state", "motion_names")
 MAX_ROWS = 200_000  # transitions; more make no interval visibly narrower and cost memory
 LEAST_STEPS = 1000  # a trajectory is cut to a window of no fewer steps, so that MAX_ROWS hold 200 of the longest
-MOST_CODES = 256  # codes in the statistics; the rarest beyond them are one code
+MOST_CODES = 256  # codes in the statistics; transitions with a rarer one are left out of them
 NUM_CODES = 8  # clusters of an embedding without codes
 
 
@@ -36,22 +36,24 @@ class LatentsConfig:
 class Latents:
     """A table of M transitions and their codes in 0 .. num_codes-1.
 
-    whole_codes: the codes before rare ones were put together, in 0 .. whole_num_codes-1 (the same where none were).
-    labels: what each code is called in the file. tokens: (M, G) where a latent action is several tokens.
-    embedding: (M, E) latents before quantisation. motion_names: dimensions of `table.motions["base"]`.
-    base_frame: whether these are x, y, z. ids: what each trajectory is called in the file. notes: one line each.
+    labels: what each code is called in the file. embedding: (M, E) latents before quantisation. motion_names:
+    dimensions of `table.motions["base"]`. base_frame: whether these are x, y, z. ids: what each trajectory is called
+    in the file. tokens: (W, G) where a latent action is several tokens. notes: one line each.
+
+    whole_*: all W transitions with all codes, where the table has only those of the commonest; otherwise the same.
     """
 
     table: Transitions
     codes: Int[np.ndarray, " M"]
     num_codes: int
-    whole_codes: Int[np.ndarray, " M"]
-    whole_num_codes: int
     labels: list[str]
     motion_names: list[str]
     base_frame: bool
     ids: np.ndarray
-    tokens: Int[np.ndarray, "M G"] | None = None
+    whole_table: Transitions
+    whole_codes: Int[np.ndarray, " W"]
+    whole_num_codes: int
+    tokens: Int[np.ndarray, "W G"] | None = None
     embedding: Float[np.ndarray, "M E"] | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -97,11 +99,19 @@ def latents(columns: Mapping[str, np.ndarray], where: str, config: LatentsConfig
     )  # fmt: skip
     embedding = column("embedding")
     embedding = None if embedding is None else reals(embedding.reshape(len(rows), -1), "embedding", where)
-    whole, whole_num, called, tokens = _codes(column("codes"), embedding, number, where, config, notes)
-    codes, num_codes, called = _together(whole, whole_num, called, notes)
+    codes, size, called, tokens = _codes(column("codes"), embedding, number, where, config, notes)
+    common = _commonest(codes, size, notes)
+    if common is None:
+        return Latents(
+            table, codes, size, called, motion_names, base_frame, ids, table, codes, size, tokens, embedding, notes
+        )
+    new = np.full(size, -1)
+    new[common] = np.arange(len(common))
+    kept = new[codes] >= 0
     return Latents(
-        table, codes, num_codes, whole, whole_num, called, motion_names, base_frame, ids, tokens, embedding, notes
-    )
+        _rows_of(table, kept), new[codes][kept], len(common), [called[k] for k in common], motion_names, base_frame,
+        ids[np.unique(number[kept])], table, codes, size, tokens, None if embedding is None else embedding[kept], notes,
+    )  # fmt: skip
 
 
 def _order(
@@ -232,18 +242,36 @@ def _clusters(
     return codes, size, [str(code) for code in range(size)]
 
 
-def _together(codes: np.ndarray, size: int, called: list[str], notes: list[str]) -> tuple[np.ndarray, int, list[str]]:
-    """At most MOST_CODES codes: the commonest keep theirs, all others become the last one."""
+def _commonest(codes: np.ndarray, size: int, notes: list[str]) -> np.ndarray | None:
+    """Which codes the statistics are of, ascending; None: all. Chosen by how often they occur and by nothing else.
+
+    The others must not be put together as one code: its many pairs would count as "the same code" and swamp the rest
+    (planted: codes of CTC 1.05 then read .20).
+    """
     if size <= MOST_CODES:
-        return codes, size, called
+        return None
     count = np.bincount(codes, minlength=size)
-    common = np.sort(np.argsort(-count, kind="stable")[: MOST_CODES - 1])
-    new = np.full(size, MOST_CODES - 1)
-    new[common] = np.arange(len(common))
-    rare = np.delete(count, common)
-    notes.append(
-        f"{size} codes are more than {len(codes)} transitions can speak of: the {len(common)} commonest keep theirs, "
-        f"the other {len(rare)} (at most {rare.max()} transitions each, {rare.sum() / len(codes):.0%} of all) are one "
-        "code, 'rare'."
-    )
-    return new[codes], MOST_CODES, [called[k] for k in common] + ["rare"]
+    common = np.sort(np.argsort(-count, kind="stable")[:MOST_CODES])
+    occur = int((count > 0).sum())
+    share = count[common].sum() / len(codes)
+    if occur <= MOST_CODES:
+        notes.append(f"Only {occur} of {size} codes occur.")
+    else:
+        notes.append(
+            f"{occur} codes occur in {len(codes)} transitions. Usage is of all of them; everything else is of the "
+            f"{MOST_CODES} commonest, which are {share:.0%} of the transitions."
+        )
+    return common
+
+
+def _rows_of(table: Transitions, kept: np.ndarray) -> Transitions:
+    """The same table with fewer rows; trajectories that have none left are gone."""
+
+    def some(column: np.ndarray | None) -> np.ndarray | None:
+        return None if column is None else column[kept]
+
+    return Transitions(
+        trajectory=np.unique(table.trajectory[kept], return_inverse=True)[1].reshape(-1),
+        step=table.step[kept], motions={name: values[kept] for name, values in table.motions.items()},
+        position=some(table.position), scene=some(table.scene), state=some(table.state),
+    )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import re
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from genie_datasets.errors import UserError
+from genie_eval.codes.assay import MotionAssay
 from genie_eval.codes.codebook import codebook_perplexity
 from genie_eval.codes.ladder import Features, rungs
 from genie_eval.codes.measure import StatisticsConfig, code_metrics
@@ -42,7 +44,8 @@ LIMITS = (
     "No code can tell all of a motion: read skill, which compares with as many codes of the motion itself, not R2.",
     "What a world model makes of the codes is not judged: `genie-robotics evaluate` does that for its own models.",
 )
-RAW_CELLS = 20_000_000  # codes x bootstrap draws up to which the usage of every code is counted
+RAW_CODES = 10_000  # codes up to which the usage of every code has an interval
+MOST_MISSED = 0.5  # share of the transitions that may have rare codes before a verdict is at most a warning
 
 
 @dataclass(frozen=True)
@@ -103,14 +106,14 @@ def measure(source: Latents, config: ScoreConfig) -> dict[str, Any]:
     missing = {name: not_run(why) for name, why in {"state_leak": leak, **NEEDS}.items()}
     metrics = measured | {name: metric for name, metric in missing.items() if name not in measured}
     _speak_of_the_file(source, metrics, cards)
-    if source.whole_num_codes != size and source.whole_num_codes * config.draws <= RAW_CELLS:
-        metrics["codebook_perplexity"] = codebook_perplexity(
-            source.whole_codes, table.trajectory, source.whole_num_codes, None, config.seed
-        )
+    word, sentence = consistency_answer(metrics)  # of the codes in the table, so before usage is of all codes
+    if source.whole_table is not table:
+        _count_rare_codes(source, metrics, config)
+    for metric in metrics.values():  # lists of hundreds of codes
+        metric.reason = re.sub(r"(\d+(?:, \d+){11})(?:, \d+)+", r"\1 and more", metric.reason)
     details: dict[str, Any] = {"latents": {"notes": source.notes, "labels": source.labels}}
     if source.tokens is not None:
-        details["tokens"] = by_token(table, source.tokens, config.draws, config.seed)
-    word, sentence = consistency_answer(metrics)
+        details["tokens"] = by_token(source.whole_table, source.tokens, config.draws, config.seed)
     return {
         "schema_version": SCHEMA_VERSION,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -170,6 +173,29 @@ def _speak_of_the_file(source: Latents, metrics: dict[str, Metric], cards: list[
             card["name"] = "unnamed"
         elif "gripper" in table.motions:  # whether more is open or closed is not known
             card["name"] = card["name"].replace("gripper closing", "gripper +").replace("gripper opening", "gripper -")
+
+
+def _count_rare_codes(source: Latents, metrics: dict[str, Metric], config: ScoreConfig) -> None:
+    """Usage is of all codes; what is said of the commonest says so, and is no pass where they are the smaller part."""
+    table, codes, size = source.whole_table, source.whole_codes, source.whole_num_codes
+    if size <= RAW_CODES:
+        usage = codebook_perplexity(codes, table.trajectory, size, None, config.seed)
+        usage.reason += "; with few transitions for each code this is a lower bound"
+        metrics["codebook_perplexity"] = usage
+    share = len(source.codes) / len(codes)
+    for name in ("grounding_r2", "ctc"):
+        metric = metrics[name]
+        metric.more["share_of_transitions"] = share
+        metric.reason += f"; of the {source.num_codes} commonest codes, {share:.0%} of the transitions"
+        if metric.verdict == "pass" and share < 1 - MOST_MISSED:
+            metric.verdict = "warn"
+    if metrics["grounding_r2"].value is not None:  # rare codes told apart from common ones, not from each other
+        new = np.full(size, source.num_codes)
+        new[np.sort(np.argsort(-np.bincount(codes, minlength=size), kind="stable")[: source.num_codes])] = np.arange(
+            source.num_codes
+        )
+        assay = MotionAssay(table, "base", source.num_codes + 1, draws=1, seed=config.seed)
+        metrics["grounding_r2"].more["all_transitions"] = assay.r2(new[codes])
 
 
 def _columns(source: Latents, unit: str) -> list[dict[str, Any]]:
