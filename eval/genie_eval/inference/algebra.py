@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from genie_eval.codes.motion import group_means
 from genie_eval.codes.nulls import k_means, nearest_centre
 from genie_eval.inference.sample import DRAWS, Sample, share
 from genie_eval.resampling import bootstrap_weights, interval
@@ -86,8 +87,7 @@ def reversal(
     ideal, ideal_chance = _cross_fitted(
         _pair_counts(sample, nearest_centre(motion, centres), nearest_centre(-motion, centres)), halves, weights[:1]
     )
-    mean = np.stack([np.bincount(sample.codes, weights=column, minlength=size) for column in motion.T], axis=1)
-    mean = mean / np.maximum(np.bincount(sample.codes, minlength=size), 1)[:, None]
+    mean = group_means(motion, sample.codes, size)
     known = seen & seen[pi]
     back, there, p = mean[pi[known]], -mean[known], share_of_code[known, None]
     lengths = np.sqrt((p * back**2).sum() * (p * there**2).sum())
@@ -135,7 +135,8 @@ def additivity(
     """After two steps of one code k, is the code of the step over both k too?
 
     doubled[row]: code of (o_t, o_{t+2}), -1 where o_{t+2} is not in the trajectory. Returns `equal_steps` {accuracy,
-    ci95, chance, pairs, by_code} and, with a null code, `with_null`: k and "nothing moves" make k.
+    ci95, chance, skill, pairs, by_code, becomes (the commonest code found, -1 where no pair begins with it), oracle
+    where motion is known} and, with a null code, `with_null`: k and "nothing moves" make k.
     """
     codes, ids = sample.codes, sample.table.trajectory
     follows = np.append((ids[1:] == ids[:-1]), False) & (doubled >= 0)
@@ -170,7 +171,9 @@ def _agreement(sample: Sample, rows: np.ndarray, asked: np.ndarray, found: np.nd
     chance = float(of_asked @ of_found)
     count = np.bincount(asked, minlength=size)
     hits = np.bincount(asked, weights=right, minlength=size)
+    becomes = np.bincount(asked * size + found, minlength=size**2).reshape(size, size).argmax(axis=1)
     return {
         "accuracy": each.value, "ci95": each.ci95, "chance": chance, "skill": _skill(each.value, chance),
         "pairs": len(ids), "by_code": [h / n if n else None for h, n in zip(hits, count, strict=True)],
+        "becomes": np.where(count > 0, becomes, -1),
     }  # fmt: skip

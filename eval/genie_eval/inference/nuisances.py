@@ -122,7 +122,9 @@ def compressed(frames: Frames, quality: int) -> Frames:
     out = np.empty_like(frames)
     for t, frame in enumerate(frames):
         _, data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-        out[t] = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        assert decoded is not None  # it was encoded a line ago
+        out[t] = decoded[..., ::-1]
     return out
 
 

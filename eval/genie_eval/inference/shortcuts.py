@@ -227,8 +227,8 @@ def _response(
         ours = ((response - origin[trajectory]) ** 2).sum(axis=1)
         theirs = ((real - origin[sample.table.trajectory]) ** 2).sum(axis=1)
         top = np.bincount(trajectory, weights=ours, minlength=size) / count[:, 0]
-        bottom = np.bincount(sample.table.trajectory, weights=theirs, minlength=size)
-        bottom = bottom / np.bincount(sample.table.trajectory, minlength=size)
+        steps = np.bincount(sample.table.trajectory, minlength=size)
+        bottom = np.bincount(sample.table.trajectory, weights=theirs, minlength=size) / steps
         found = share(top, bottom, sample.seed)
         ratios[name] = np.sqrt(found.value)
         if name == "about_null":
