@@ -3,13 +3,15 @@
 The code is predicted from motion, from state, and from both, by multinomial logistic models on quadratic features,
 fitted on other trajectories. Of all deviance that motion and state explain together, `state_leak` is the share that
 motion alone does not: 0 for codes that are any cells of motion, 1 for codes of position. k-means cells, directions and
-speeds of every known motion lie in the model family, so that none of them is taken for an effect of state.
+speeds of every known motion lie in the model family, so that none of them is taken for an effect of state. (Gradient
+boosting was tried in its place: ten times slower, and it took image-plane codes for codes of state.) Where base and
+image motion are both known, the size of one against the other tells depth, and codes of position read about .8.
 """
 
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from genie_eval.codes.nulls import k_means, nearest_centre
 from genie_eval.codes.transitions import Transitions
@@ -49,13 +51,15 @@ def state_leak(
     problem = _why_not(table, codes)
     if problem:
         return not_run(problem)
-    rows = _some_trajectories(table, num_codes, seed)
-    table, codes = _subset(table, rows), codes[rows]
+    chosen = _some_trajectories(table, num_codes, seed)
+    rows = chosen[table.trajectory]
+    table, codes = table.of_trajectories(chosen), codes[rows]
     oracle = None if oracle is None else oracle[rows]
-    motion = _features(np.concatenate([table.motions[name] for name in _usable(table)], axis=1))
+    # no products of different motions: base and image motion multiplied would tell where in the image the arm is
+    motion = _beside(*(_features(table.motions[name]) for name in _usable(table)))
     assert table.state is not None
     state = _features(table.state)
-    swapped = _features(table.state[_swapped_rows(table, seed)])
+    swapped = _features(table.state[swapped_rows(table, seed)])
     fit = _CrossFit(table, num_codes, seed)
     of = {"motion": fit(codes, motion), "state": fit(codes, state), "both": fit(codes, _beside(motion, state))}
     of["swapped"], of["marginal"] = fit(codes, _beside(motion, swapped)), fit.marginal(codes)
@@ -64,7 +68,7 @@ def state_leak(
     if table.scene is not None and 1 < len(np.unique(table.scene)) <= table.num_trajectories // 4:
         of["scene"] = fit(codes, _one_hot(table.scene))
 
-    once = {name: float(loss.sum()) for name, loss in of.items()}
+    once: dict[str, float] = {name: float(loss.sum()) for name, loss in of.items()}
     weights = bootstrap_weights(table.num_trajectories, draws, seed)
     drawn = {name: weights @ loss for name, loss in of.items()}
     explained = {
@@ -84,7 +88,7 @@ def state_leak(
         return metric
     value_draws, null_draws = _share(drawn, "both"), _share(drawn, "swapped")
     metric = Metric(
-        value=_share(once, "both"), null=_share(once, "swapped"), oracle=0.0, ci95=interval(value_draws),
+        value=float(_share(once, "both")), null=float(_share(once, "swapped")), oracle=0.0, ci95=interval(value_draws),
         p=one_sided_p(value_draws - null_draws), n_trajectories=table.num_trajectories, lower_is_better=True, more=more,
     )  # fmt: skip
     if oracle is not None and oracle.min() < oracle.max():
@@ -238,26 +242,16 @@ def _usable(table: Transitions) -> list[str]:
     return [name for name in MOTIONS if table.why_unusable(name) is None]
 
 
-def _some_trajectories(table: Transitions, num_codes: int, seed: int) -> Int[np.ndarray, " Q"]:
-    """Rows of as many whole trajectories as the limits allow, at least 2 * FOLDS."""
+def _some_trajectories(table: Transitions, num_codes: int, seed: int) -> Bool[np.ndarray, " I"]:
+    """As many trajectories as the limits allow, at least 2 * FOLDS."""
     most = min(MOST_ROWS, MOST_CELLS // num_codes)
     length = np.diff(table.starts)
     order = np.random.default_rng(seed).permutation(len(length))
     many = max(int(np.searchsorted(np.cumsum(length[order]), most, side="right")), 2 * FOLDS)
-    return np.flatnonzero(np.isin(table.trajectory, order[:many]))
+    return np.isin(np.arange(len(length)), order[:many])
 
 
-def _subset(table: Transitions, rows: Int[np.ndarray, " Q"]) -> Transitions:
-    _, trajectory = np.unique(table.trajectory[rows], return_inverse=True)
-    return Transitions(
-        trajectory=trajectory, step=table.step[rows],
-        motions={name: values[rows] for name, values in table.motions.items()},
-        scene=None if table.scene is None else table.scene[rows],
-        state=None if table.state is None else table.state[rows],
-    )  # fmt: skip
-
-
-def _swapped_rows(table: Transitions, seed: int) -> Int[np.ndarray, " M"]:
+def swapped_rows(table: Transitions, seed: int) -> Int[np.ndarray, " M"]:
     """For each row the row of another trajectory at the same phase (nobody keeps their own)."""
     order = np.random.default_rng(seed).permutation(table.num_trajectories)
     donor = np.empty_like(order)

@@ -7,7 +7,7 @@ judged against one table.
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from genie_datasets.errors import UserError
 
@@ -60,6 +60,18 @@ class Transitions:
         starts = self.starts
         place = np.arange(len(self.trajectory)) - starts[:-1][self.trajectory]
         return place / np.diff(starts)[self.trajectory]
+
+    def of_trajectories(self, chosen: Bool[np.ndarray, " I"]) -> "Transitions":
+        """The rows of the chosen trajectories, which are numbered anew."""
+        rows = chosen[self.trajectory]
+        return Transitions(
+            trajectory=(np.cumsum(chosen) - 1)[self.trajectory[rows]],
+            step=self.step[rows],
+            motions={name: values[rows] for name, values in self.motions.items()},
+            position=None if self.position is None else self.position[rows],
+            scene=None if self.scene is None else self.scene[rows],
+            state=None if self.state is None else self.state[rows],
+        )
 
     def why_unusable(self, motion: str) -> str | None:
         """Why no statistic can be made from this motion, in words; None when it can."""
