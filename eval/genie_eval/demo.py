@@ -51,12 +51,14 @@ def demo(options: DemoOptions) -> Path:
     run = options.out / "run"
     train(options, source, run)
 
-    say(3, "evaluation", "what the latent actions mean, against nulls and oracles; about 2 minutes")
+    say(3, "evaluation", "what the latent actions mean, against nulls and oracles; about 7 minutes")
     from genie_eval.commands import print_scorecard
     from genie_eval.evaluation import evaluate
     from genie_robotics import Genie
 
-    report = evaluate(Genie.from_pretrained(run), source, options.out / "report", run=run, seed=options.seed)
+    report = evaluate(
+        Genie.from_pretrained(run), source, options.out / "report", run=run, seed=options.seed, size="quick"
+    )
 
     say(4, "the answer", "")
     print_scorecard(report)

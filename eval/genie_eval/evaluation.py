@@ -1,36 +1,43 @@
 """`evaluate`: one model, one source, the whole suite; writes report.json, report.html and figures/*.png."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from genie_datasets.errors import UserError
 from genie_eval.codes.ladder import rungs
 from genie_eval.codes.measure import StatisticsConfig, code_metrics
-from genie_eval.collect import Evidence, collect, collect_training, read_frames
+from genie_eval.collect import Evidence, collect, collect_training
 from genie_eval.dreams.action_use import action_use
+from genie_eval.dreams.control import (
+    Control,
+    ControlConfig,
+    inverse_dynamics,
+    measure_control,
+    play_all,
+    readout_or_why,
+    simulate_or_why,
+)
+from genie_eval.dreams.distribution import mmd_motion
 from genie_eval.dreams.fidelity import fidelity
-from genie_eval.dreams.generation import DreamSet, dream_set, same_action_grid
-from genie_eval.metric import Metric, not_run
+from genie_eval.dreams.fvd import fvd_report
+from genie_eval.dreams.generation import DreamSet, dream_set
+from genie_eval.dreams.horizon import HorizonConfig, LongDreams, horizon_report, long_dreams
+from genie_eval.dreams.readout import ReadoutConfig
+from genie_eval.dreams.starts import choose_starts
+from genie_eval.inference.level import InferenceConfig, inference_details
+from genie_eval.metric import Metric
 from genie_eval.resampling import DRAWS, SWAPS
 
 if TYPE_CHECKING:
     from genie_datasets import Source, Split
 
-LATER = {
-    "sequence_consistency": "needs a motion read-out on dreams, which this version does not have",
-    "command_bits": "needs dreams of every code judged by this and by an independent latent action model; "
-    "this version does not have it",
-    "command_bits_physical": "needs a motion read-out on dreams, which this version does not have",
-    "counterfactual_id": "needs the simulator's own futures from the same states, which this version does not render",
-    "state_leak": "the cross-fitted model of codes from state is not part of this version",
-    "nuisance_flip_rate": "the nuisances are not part of this version",
-}
+Size = Literal["quick", "default", "full"]
 
 
 @dataclass(frozen=True)
@@ -42,17 +49,57 @@ class EvaluationConfig:
     clips: int = 200
     """Clips to dream from."""
     starts: int = 6
-    """Start frames of the same-action figure."""
+    """Rows of the same-action figure."""
+    size: Size = "default"
+    """quick: the headline metrics, for `demo`. full: the whole specification."""
     draws: int = DRAWS
     """Bootstrap draws."""
     swaps: int = SWAPS
     """Whole-trajectory swaps of the permutation tests."""
     train_trajectories: int = 100
     """Training episodes on which the baselines are fitted."""
-    batch: int = 16
+    batch: int = 32
     """Clips that are dreamt together."""
+    control: ControlConfig | None = None
+    """Commanded dreams; none: as `size` says."""
+    horizon: HorizonConfig | None = None
+    """Long dreams under several laws of random actions; none: as `size` says."""
+    inference: InferenceConfig | None = None
+    """Altered input; none: as `size` says."""
+    i3d: Path | None = None
+    """TorchScript I3D weights, for FVD proper."""
     seed: int = 0
     progress: bool = True
+
+    def resolved(self) -> "EvaluationConfig":
+        """With every part's own settings filled in."""
+        control, horizon, inference = SIZES[self.size]
+        return replace(
+            self,
+            control=self.control or control,
+            horizon=self.horizon or horizon,
+            inference=self.inference or inference,
+        )
+
+
+SIZES: dict[str, tuple[ControlConfig, HorizonConfig, InferenceConfig]] = {
+    "quick": (
+        ControlConfig(
+            pairs=0, triples=0, sampled_starts=12, readout=ReadoutConfig(episodes=200, rebuilt_episodes=100, steps=200)
+        ),
+        HorizonConfig(clips=0),
+        InferenceConfig.quick(),
+    ),
+    "default": (ControlConfig(), HorizonConfig(), InferenceConfig()),
+    "full": (
+        ControlConfig(
+            starts=128, pairs=56, triples=100, longer=100, sampled_starts=64,
+            readout=ReadoutConfig(episodes=600, rebuilt_episodes=600, members=4, steps=600),
+        ),
+        HorizonConfig(clips=200),
+        InferenceConfig(trajectories=200, checks=200, cuts=128, round_trips=100, rendered_trajectories=48),
+    ),
+}  # fmt: skip
 
 
 @dataclass
@@ -64,9 +111,21 @@ class Results:
     codes: list[dict[str, Any]]
     evidence: Evidence
     dreams: DreamSet
-    grid_starts: np.ndarray
-    grid: np.ndarray
+    control: Control
+    long: LongDreams | None
+    details: dict[str, Any]
     seconds: dict[str, float]
+    shown: int = 6  # rows of the same-action figure
+
+    @property
+    def grid_starts(self) -> np.ndarray:
+        """(S, H, W, 3) start frames of the same-action figure."""
+        return self.control.starts.frames[: self.shown]
+
+    @property
+    def grid(self) -> np.ndarray:
+        """(S, K, n, H, W, 3): every code, repeated, from those starts."""
+        return self.control.constant.dreams[: self.shown]
 
 
 def evaluate(
@@ -76,13 +135,17 @@ def evaluate(
     *,
     split: str | None = None,
     run: str | Path | None = None,
+    judge: Any = None,
+    seeds: Sequence[Any] = (),
     config: EvaluationConfig | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Runs the suite and writes the report into the folder `out`; returns the content of report.json.
 
     genie: anything with the interface of `genie_robotics.Genie`. split: None takes `test` if there is one, else all
-    splits. run: where the model came from, for the record. options: fields of EvaluationConfig.
+    splits. run: where the model came from, for the record. judge: an independent model (other seed, other data) that
+    reads commands back from the dreams. seeds: models of the same recipe from other training seeds; they are measured
+    too, and their spread stands beside the first one's values. options: fields of EvaluationConfig.
 
     Raises:
         UserError: no such split, or no episode of three frames.
@@ -92,8 +155,10 @@ def evaluate(
     config = replace(config or EvaluationConfig(), **options)
     if config.clips < 1 or config.starts < 1 or (config.trajectories is not None and config.trajectories < 1):
         raise UserError("--trajectories, --clips and --starts must be at least 1")
+    config = config.resolved()
     evaluated, train = choose_splits(source, split)
-    results = measure(genie, evaluated, train, config)
+    results = measure(genie, evaluated, train, config, judge)
+    add_seeds(results.metrics, [measure(other, evaluated, train, config).metrics for other in seeds])
     return write_report(results, genie, source, evaluated, Path(out), run, config)
 
 
@@ -111,16 +176,26 @@ def choose_splits(source: "Source", name: str | None) -> tuple["Split", "Split |
     return chosen, None if train is chosen else train
 
 
-def measure(genie: Any, evaluated: "Split", train: "Split | None", config: EvaluationConfig) -> Results:
+def measure(
+    genie: Any, evaluated: "Split", train: "Split | None", config: EvaluationConfig, judge: Any = None
+) -> Results:
     """All numbers, no files."""
+    config = config.resolved()
+    assert config.control is not None
+    assert config.horizon is not None
     seconds: dict[str, float] = {}
-    gap, num_codes, seed = genie.config.gap, genie.config.num_actions, config.seed
+    gap, num_codes, seed, progress = genie.config.gap, genie.config.num_actions, config.seed, config.progress
     with clock(seconds, "codes and motion"):
         untrained = untrained_like(genie, seed)
-        evidence = collect(genie, evaluated, gap, config.trajectories, seed, untrained, config.progress)
+        evidence = collect(genie, evaluated, gap, config.trajectories, seed, untrained, progress)
         fitted = None
         if train is not None:
-            fitted = collect_training(genie, train, gap, config.train_trajectories, seed, config.progress)
+            fitted = collect_training(genie, train, gap, config.train_trajectories, seed, progress)
+    with clock(seconds, "read-out"):
+        readout = readout_or_why(genie, evaluated, train, evidence, config.control.readout, seed, progress)
+        if not isinstance(readout, str):
+            predicted = inverse_dynamics(readout, genie, evaluated, evidence)
+            evidence = replace(evidence, features=replace(evidence.features, predicted=predicted))
     with clock(seconds, "statistics"):
         found = rungs(evidence.table, evidence.codes, evidence.features, fitted, num_codes, seed)
         metrics, rows, codes = code_metrics(
@@ -128,14 +203,64 @@ def measure(genie: Any, evaluated: "Split", train: "Split | None", config: Evalu
         )
     with clock(seconds, "dreams"):
         dreams = dream_set(
-            genie, evaluated, evidence.trajectories, config.clips,
-            batch=config.batch, seed=seed, progress=config.progress,
-        )  # fmt: skip
+            genie, evaluated, evidence.trajectories, config.clips, batch=config.batch, seed=seed, progress=progress
+        )
         metrics |= action_use(dreams, config.draws, seed) | fidelity(dreams, config.draws, seed)
-        starts = grid_starts(genie, evaluated, evidence, config)
-        grid = same_action_grid(genie, starts, batch=config.batch, seed=seed, progress=config.progress)
-    metrics |= {name: not_run(why) for name, why in LATER.items()}
-    return Results(metrics, rows, codes, evidence, dreams, starts, grid, seconds)
+    with clock(seconds, "commanded dreams"):
+        starts = choose_starts(genie, evaluated, evidence, config.control.starts, seed)
+        played = play_all(genie, starts, evidence, config.control, config.batch, seed, progress)
+    with clock(seconds, "simulated futures"):
+        simulated = simulate_or_why(genie, evaluated, evidence, starts, config.control, seed, progress)
+    with clock(seconds, "control"):
+        control = measure_control(
+            genie, judge, evaluated, evidence, dreams, played, readout, simulated, config.draws, seed
+        )
+        metrics |= control.metrics
+    details = dict(control.details)
+    long = None
+    if config.horizon.clips:
+        with clock(seconds, "long dreams"):
+            long, found_there = long_level(genie, evaluated, evidence, config)
+            details |= found_there
+    with clock(seconds, "altered input"):
+        altered, details["inference"] = inference_details(
+            genie, evaluated, evidence.trajectories, evidence.table, evidence.codes, config.inference, seed, progress
+        )
+        metrics |= altered
+    return Results(metrics, rows, codes, evidence, dreams, control, long, details, seconds, config.starts)
+
+
+def long_level(
+    genie: Any, evaluated: "Split", evidence: Evidence, config: EvaluationConfig
+) -> tuple[LongDreams, dict[str, Any]]:
+    """Dreams of 15 frames: fidelity and use of the codes by t, and how far dreams are from real video as a set."""
+    assert config.horizon
+    by_trajectory = np.split(evidence.codes, evidence.table.starts[1:-1])
+    dreams = long_dreams(
+        genie, evaluated, evidence.trajectories, config.horizon, by_trajectory, config.seed, config.batch,
+        config.progress,
+    )  # fmt: skip
+    found: dict[str, Any] = {
+        "horizon": horizon_report(dreams, config.draws, config.seed),
+        "distribution": mmd_motion(dreams, config.draws, config.seed),
+        "fvd": {"reason": "give TorchScript I3D weights with --i3d"},
+    }
+    if config.i3d is not None:
+        shown = {"dream": dreams.inferred, "tokenizer": dreams.rebuilt[:, 1:], "copy_last": dreams.copied}
+        found["fvd"] = fvd_report(dreams.truth[:, 1:], shown, config.i3d)
+    return dreams, found
+
+
+def add_seeds(metrics: dict[str, Metric], others: list[dict[str, Metric]]) -> None:
+    """Sets n_seeds and the spread over training seeds. Seeds are not trajectories: the spread is no interval."""
+    for name, metric in metrics.items():
+        values = [metric.value, *(other[name].value for other in others if name in other)]
+        known = [value for value in values if value is not None]
+        if others and len(known) > 1:
+            metric.n_seeds = len(known)
+            metric.more["seeds"] = {
+                "values": values, "mean": float(np.mean(known)), "sd": float(np.std(known, ddof=1)),
+            }  # fmt: skip
 
 
 def untrained_like(genie: Any, seed: int) -> Any:
@@ -148,22 +273,6 @@ def untrained_like(genie: Any, seed: int) -> Any:
     if hasattr(model, "to") and hasattr(genie, "device"):
         model = model.to(genie.device)
     return model.eval() if hasattr(model, "eval") else model
-
-
-def grid_starts(genie: Any, split: "Split", evidence: Evidence, config: EvaluationConfig) -> np.ndarray:
-    """(S, H, W, 3) frames from the middle third of different trajectories, in as many scenes as there are."""
-    rng = np.random.default_rng(config.seed + 2)
-    table = evidence.table
-    scene = np.zeros(table.num_trajectories, int) if table.scene is None else table.scene[table.starts[:-1]]
-    order = rng.permutation(table.num_trajectories)
-    turn = np.array([(scene[order[:n]] == scene[i]).sum() for n, i in enumerate(order)])  # its rank within its scene
-    chosen = order[np.argsort(turn, kind="stable")][: config.starts]
-    frames = []
-    for i in chosen:
-        trajectory = evidence.trajectories[i]
-        at = int(rng.integers(len(trajectory.ids) // 3, 2 * len(trajectory.ids) // 3 + 1))
-        frames.append(read_frames(split, trajectory, genie, slice(at, at + 1))[0])
-    return np.stack(frames)
 
 
 @contextmanager

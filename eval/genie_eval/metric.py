@@ -1,7 +1,9 @@
 """One result in the form that every metric of `report.json` has."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,6 +65,10 @@ def plain(value: Any) -> Any:
     """numpy to JSON types; what is not finite becomes null, since JSON has no NaN."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain(dataclasses.asdict(value))
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, np.ndarray):
         return plain(value.tolist())
     if isinstance(value, list | tuple):

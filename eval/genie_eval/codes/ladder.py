@@ -26,6 +26,7 @@ class Features:
     difference: Float[np.ndarray, "M S"] | None = None
     untrained: Float[np.ndarray, "M E"] | None = None
     motions: dict[str, Float[np.ndarray, "M D"]] | None = None
+    predicted: Float[np.ndarray, "M 3"] | None = None  # base motion, read from the frames by a supervised net
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ def rungs(
     return [
         Rung("oracle_motion", "k-means of the true motion in the base frame: the best that K codes allow", oracle),
         Rung("oracle_image", "k-means of the true motion in the image plane", of_motion("image")),
+        Rung(
+            "idm",
+            "supervised inverse dynamics, its motion sorted into the oracle's cells: what these pixels allow",
+            clusters(features.predicted, (train.motions or {}).get("base", table.motions.get("base"))),
+        ),
         Rung("flow_kmeans", "k-means of optical flow: no learning", clusters(features.flow, train.flow)),
         Rung(
             "pca_kmeans",

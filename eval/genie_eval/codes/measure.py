@@ -9,6 +9,7 @@ from jaxtyping import Int
 from genie_eval.codes.assay import CtcReading, MotionAssay
 from genie_eval.codes.codebook import codebook_perplexity
 from genie_eval.codes.ladder import Rung, ladder
+from genie_eval.codes.leakage import state_leak
 from genie_eval.codes.motion_metrics import by_motion, ctc_metric, grounding_metric
 from genie_eval.codes.naming import name_codes
 from genie_eval.codes.quantise import quantise
@@ -81,6 +82,7 @@ def code_metrics(
     if "" in readings:
         beside = by_motion(table, list(BESIDE), codes, num_codes, draws, seed)
         metrics["grounding_r2"].more["by_motion"] = beside
+    metrics["state_leak"] = state_leak(table, codes, num_codes, draws, seed, oracle)
     rows = ladder(found, assays, null, best_r2, table.trajectory, num_codes, config.progress)
     cards = name_codes(table, codes, num_codes, draws, seed)
     for card in cards:

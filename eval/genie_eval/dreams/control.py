@@ -13,13 +13,13 @@ from jaxtyping import Float
 
 from genie_datasets.errors import UserError
 from genie_eval.codes.code_sums import code_sums
-from genie_eval.collect import Evidence, choose_trajectories, to_numpy
+from genie_eval.collect import Evidence, choose_trajectories, read_frames, to_numpy
 from genie_eval.dreams import command, counterfactual, sequences
 from genie_eval.dreams.channel import confusion, matched
 from genie_eval.dreams.generation import DreamSet
 from genie_eval.dreams.moves import Moves, flow_moves, read_moves
 from genie_eval.dreams.play import Plays, both_orders, constants, from_data, play
-from genie_eval.dreams.readout import Readout, ReadoutConfig, train_readout
+from genie_eval.dreams.readout import Readout, ReadoutConfig, TooFew, train_readout
 from genie_eval.dreams.readout_error import RELIABLE, ReadoutError, clip_truth, dream_motion, readout_error
 from genie_eval.dreams.simulated import Simulated, simulate
 from genie_eval.dreams.starts import Starts
@@ -94,18 +94,32 @@ def play_all(
     return Played(starts, plays.pop("constant"), plays)
 
 
-def fit_readout(
+def readout_or_why(
     genie: Any, evaluated: "Split", train: "Split | None", evidence: Evidence, config: ReadoutConfig, seed: int,
     progress: bool,
-) -> Readout:  # fmt: skip
-    """On `train`, or on what of the evaluated split is not evaluated. Raises ValueError and UserError."""
-    if train is not None:
-        chosen, _ = choose_trajectories(train, genie.config.gap, config.episodes, seed + 5)
-        return train_readout(genie, train, chosen, config, seed, progress)
-    every, _ = choose_trajectories(evaluated, genie.config.gap, None, seed)
-    taken = {t.episode for t in evidence.trajectories}
-    rest = [t for t in every if t.episode not in taken]
-    return train_readout(genie, evaluated, rest, config, seed, progress)
+) -> Readout | str:  # fmt: skip
+    """Trained on `train`, or on what of the evaluated split is not evaluated; or why there is none, in words."""
+    problem = evidence.table.why_unusable("base")
+    if problem:
+        return problem
+    split, limit = (evaluated, None) if train is None else (train, config.episodes)
+    chosen, _ = choose_trajectories(split, genie.config.gap, limit, seed)
+    if train is None:
+        taken = {t.episode for t in evidence.trajectories}
+        chosen = [t for t in chosen if t.episode not in taken]
+    try:
+        return train_readout(genie, split, chosen, config, seed, progress)
+    except TooFew as error:
+        return f"{error}; give a source with a train split, or evaluate fewer --trajectories"
+
+
+def inverse_dynamics(readout: Readout, genie: Any, evaluated: "Split", evidence: Evidence) -> Float[np.ndarray, "M 3"]:
+    """Displacement of every real transition, read from its two true frames: what supervision gets from these pixels."""
+    rows = []
+    for trajectory in evidence.trajectories:
+        seen = readout.positions(read_frames(evaluated, trajectory, genie))
+        rows.append(np.diff(seen.mean(axis=0), axis=0)[:, readout.columns["base"]])
+    return np.concatenate(rows)
 
 
 def measure_control(
@@ -211,6 +225,12 @@ def _spread(moved: Float[np.ndarray, "S Q D"]) -> Float[np.ndarray, " D"]:
     return np.where(spread > 1e-12, spread, 1.0)
 
 
+def _step_spread(evidence: Evidence) -> Float[np.ndarray, " 3"]:
+    """SD of true motion over one step: what makes directions comparable. One that never moves counts for nothing."""
+    spread = evidence.table.motions["base"].std(axis=0)
+    return np.where(spread > 1e-9, spread, np.inf)
+
+
 def code_meaning(evidence: Evidence, num_codes: int) -> Float[np.ndarray, "K 3"]:
     """Mean true motion of each code in real video, one step; NaN for a code that does not occur."""
     sums = code_sums(evidence.codes, evidence.table.motions["base"], evidence.table.trajectory, num_codes)
@@ -227,7 +247,7 @@ def _with_readout(
     error = control.error = readout_error(readout, dreams, truth)
     control.details["readout"] = error.as_json()
     control.details["dream_motion"] = dream_motion(readout, dreams, truth)
-    step_spread = evidence.table.motions["base"].std(axis=0)
+    step_spread = _step_spread(evidence)
     moves = control.moves = read_moves(readout, played.starts, played.constant)
     moved = moves.sure("base")
     share = sequences.sequence_share(moved / step_spread, weights)
@@ -259,6 +279,8 @@ def _with_readout(
         p=permutation_p(share.value, null), n_trajectories=len(moved), more=plain(more),
     )  # fmt: skip
     also = []
+    if not share.responds:
+        also.append(f"dreams of different codes end within {share.response:.2f} SD of a usual step: no response")
     if alike["cosine"] is not None and alike["cosine"] < COSINE:
         also.append(f"directions agree by a cosine of {alike['cosine']:.2f}, below {COSINE:g}")
     if identified < IDENTIFIED:
@@ -308,9 +330,12 @@ def _kind(
 
 def _null_motion(evidence: Evidence, moved: Float[np.ndarray, "S K 3"], steps: int) -> dict[str, Any]:
     """The stillest code: how far its dreams drift in one step, beside the usual real motion of one step."""
-    length = np.sqrt(np.nanmean((moved**2).sum(axis=-1), axis=0)) / steps
+    known = np.isfinite(moved).all(axis=-1)
+    count = known.sum(axis=0)
+    square = np.where(known, (np.where(known[..., None], moved, 0) ** 2).sum(axis=-1), 0).sum(axis=0)
+    length = np.where(count > 0, np.sqrt(square / np.maximum(count, 1)), np.inf) / steps
     usual = float(np.sqrt((evidence.table.motions["base"] ** 2).sum(axis=1).mean()))
-    code = int(np.nanargmin(length))
+    code = int(length.argmin())
     return {"code": code, "per_step_mm": float(1000 * length[code]), "usual_step_mm": 1000 * usual,
             "ratio": float(length[code] / max(usual, 1e-12))}  # fmt: skip
 
@@ -376,7 +401,7 @@ def _with_simulator(
 
 def _ceilings(evidence: Evidence, true: Moves, control: Control, weights: np.ndarray) -> None:
     """What the simulator's own futures read where dreams are judged: the oracle of those metrics."""
-    spread = evidence.table.motions["base"].std(axis=0)
+    spread = _step_spread(evidence)
     moved = true.sure("base")
     share = sequences.sequence_share(moved / spread, weights)
     reading = command.physical(moved, code_meaning(evidence, moved.shape[1]), spread)

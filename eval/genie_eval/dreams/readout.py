@@ -46,6 +46,10 @@ class ReadoutConfig:
 FEWEST_EPISODES = 20  # of training; with fewer the net learns them by heart
 
 
+class TooFew(Exception):
+    """Not enough training episodes."""
+
+
 @dataclass
 class Readout:
     """Trained nets. `columns`: part -> its columns in a reading (D)."""
@@ -96,7 +100,7 @@ class Readout:
 def train_readout(
     genie: Any, split: "Split", trajectories: list[Trajectory], config: ReadoutConfig, seed: int, progress: bool
 ) -> Readout:
-    """Trains on trajectories that are not evaluated. Raises ValueError when fewer than FEWEST_EPISODES know a truth."""
+    """Trains on trajectories that are not evaluated. Raises TooFew."""
     import torch
 
     frames, rebuilt, targets, columns = _examples(genie, split, trajectories, config, progress)
@@ -119,7 +123,7 @@ def _examples(
     columns: dict[str, slice] = {}
     known = [t for t in trajectories if split.truth(t.episode) is not None][: config.episodes]
     if len(known) < FEWEST_EPISODES:
-        raise ValueError(f"{len(known)} training episodes with true motion; a read-out needs {FEWEST_EPISODES}")
+        raise TooFew(f"a read-out needs {FEWEST_EPISODES} training episodes with true motion and has {len(known)}")
     for number, trajectory in enumerate(tqdm(known, desc="read-out: frames", unit="episode", disable=not progress)):
         truth = split.truth(trajectory.episode)
         parts = {"base": truth.position, "image": truth.image_position, "gripper": truth.gripper}

@@ -77,12 +77,12 @@ def readout_error(readout: Readout, dreams: DreamSet, truth: Float[np.ndarray, "
             "r2": {
                 name: _r2(error[..., where], real[..., where]).tolist() for name, where in readout.columns.items()
             },
-            "r2_base": float(_r2(error[..., base], real[..., base]).mean()),
+            "r2_base": float(np.nanmean(_r2(error[..., base], real[..., base]))),
             "rms_error_mm": float(1000 * np.sqrt((error[..., base] ** 2).sum(axis=-1).mean())),
             "rms_motion_mm": float(1000 * np.sqrt((real[..., base] ** 2).sum(axis=-1).mean())),
         }  # fmt: skip
         spread = real[..., base].std(axis=(0, 1))
-        large = np.abs(real[..., base]) > DEAD_BAND * spread
+        large = np.abs(real[..., base]) > np.maximum(DEAD_BAND * spread, 1e-9)
         row["sign_accuracy"] = float((np.sign(seen[..., base]) == np.sign(real[..., base]))[large].mean())
         if "image" in readout.columns:
             size = np.array(dreams.truth.shape[2:4])[::-1]
@@ -94,10 +94,11 @@ def readout_error(readout: Readout, dreams: DreamSet, truth: Float[np.ndarray, "
 
 
 def _r2(error: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """By dimension; 0 for one that never moves."""
+    """By dimension; NaN for one that never moves."""
     axes = tuple(range(error.ndim - 1))
     spread = ((real - real.mean(axis=axes)) ** 2).sum(axis=axes)
-    return np.where(spread > 0, 1 - (error**2).sum(axis=axes) / np.where(spread > 0, spread, 1), 0.0)
+    moves = spread > 1e-18
+    return np.where(moves, 1 - (error**2).sum(axis=axes) / np.where(moves, spread, 1), np.nan)
 
 
 def dream_motion(readout: Readout, dreams: DreamSet, truth: Float[np.ndarray, "C n+1 D"]) -> dict[str, Any]:
@@ -112,5 +113,5 @@ def dream_motion(readout: Readout, dreams: DreamSet, truth: Float[np.ndarray, "C
             shown["random_codes"] = dreams.random[:, t - 1]
         for name, frames in shown.items():
             seen = (readout.positions(frames) - start).mean(axis=0)[:, base]
-            rows[name].append(float(_r2(seen - real, real).mean()))
+            rows[name].append(float(np.nanmean(_r2(seen - real, real))))
     return {"r2_by_t": rows, "n_clips": len(dreams.truth)}

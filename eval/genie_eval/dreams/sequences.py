@@ -7,7 +7,9 @@ metric is the share that it changes at all starts:
     mean product of D(q, i) and D(q, j) over starts i != j   /   mean square of D(q, i),   D without the start's mean
 
 which estimates variance(sequence) / (variance(sequence) + variance(sequence x start)); specification, level E. What the
-world does whatever the code (the start's mean) does not count, for or against.
+world does whatever the code (the start's mean) does not count, for or against. Dreams whose ends differ by less than a
+fifth of a usual step do not respond, and read 0: a sensitive read-out finds the trace of an invisible mark alike
+everywhere (a scripted world that only hides its code in one pixel read .75 without this).
 """
 
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from jaxtyping import Float, Int
 from genie_eval.codes.code_sums import CodeSums
 from genie_eval.codes.consistency import across_trajectories
 
-NO_RESPONSE = 1e-9  # mean square, in z-scored steps; dreams that differ by less do not respond to their codes
+NO_RESPONSE = 0.2  # SDs of one real step; dreams of different codes that end nearer to each other do not respond
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class Share:
     drawn: Float[np.ndarray, " R"]
     by_sequence: list[float | None]
     response: float
+
+    @property
+    def responds(self) -> bool:
+        return self.response > NO_RESPONSE
 
 
 def sequence_share(moved: Float[np.ndarray, "S Q D"], weights: Float[np.ndarray, "R S"]) -> Share:
@@ -72,8 +78,8 @@ def _share(sums: CodeSums, square: np.ndarray, weights: np.ndarray) -> tuple[np.
     with np.errstate(divide="ignore", invalid="ignore"):
         within = (weights @ square).sum(axis=1) / count.sum(axis=1)
         own = (weights @ square) / count
-        value = np.where(within > NO_RESPONSE, across / within, 0.0)
-        return value, np.where(own > NO_RESPONSE, by_sequence / own, np.nan), within
+        value = np.where(within > NO_RESPONSE**2, across / within, 0.0)
+        return value, np.where(own > NO_RESPONSE**2, by_sequence / own, np.nan), within
 
 
 def agreement(moved: Float[np.ndarray, "S Q 3"], error: float) -> dict[str, Any]:

@@ -1,0 +1,286 @@
+"""World models that obey, ignore, permute by scene, overshoot or hide the code: which levels must pass, and which fail.
+
+A square moves over a background whose grey tells the scene. The tokenizer is the identity but for 16 grey levels, the
+latent action model reads the square's shift: everything is known, so every verdict is (specification, section 2, "Is
+the metric itself trustworthy?", 8).
+"""
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from genie_datasets.split import Split
+from genie_datasets.truth import Truth
+from genie_eval.collect import collect
+from genie_eval.dreams.control import ControlConfig, measure_control, play_all, readout_or_why
+from genie_eval.dreams.generation import dream_set
+from genie_eval.dreams.readout import ReadoutConfig
+from genie_eval.dreams.simulated import Simulated
+from genie_eval.dreams.starts import choose_starts
+
+SIDE, SQUARE, STEP, SCENES, STEPS = 64, 8, 2, 5, 5
+MOVES = np.array([(0, 0), (0, STEP), (0, -STEP), (STEP, 0), (-STEP, 0)])  # rows, columns
+GREY = np.array([40, 72, 104, 136, 168])
+METRES = 0.01  # a pixel
+CONFIG = ControlConfig(
+    starts=20, steps=STEPS, pairs=8, triples=6,
+    readout=ReadoutConfig(members=2, steps=130, batch=48, width=12),
+)  # fmt: skip
+# scene, move -> code: every code means every move once, so nothing in all scenes together
+RENAMED = (np.arange(5) + np.arange(5)[:, None]) % 5
+
+
+def draw(corner: np.ndarray, scene: int) -> np.ndarray:
+    frame = np.full((SIDE, SIDE, 3), GREY[scene], np.uint8)
+    frame[corner[0] : corner[0] + SQUARE, corner[1] : corner[1] + SQUARE] = (232, 184, 56)
+    return frame
+
+
+def corner_of(frame: np.ndarray) -> np.ndarray:
+    return np.argwhere(frame[..., 0] > 180).min(axis=0)
+
+
+def scene_of(frame: np.ndarray) -> int:
+    return int(np.abs(np.median(frame[4:, 4:, 2]) - GREY).argmin())
+
+
+@dataclass(frozen=True)
+class Config:
+    num_actions: int = len(MOVES)
+    image_size: tuple[int, int] = (SIDE, SIDE)
+    clip_length: int = 16
+    gap: float | None = None
+    fit: str = "crop"
+    preset: str = "scripted"
+    world: str = "obeys"  # ignores, permutes, overshoots, watermarks
+
+
+class World:
+    """The interface of genie_robotics.Genie; what it does with a code is `config.world`."""
+
+    def __init__(self, config: Config):
+        self.config = config
+
+    def name(self, move: int, scene: int) -> int:
+        return int(RENAMED[scene, move]) if self.config.world == "permutes" else move
+
+    def move(self, code: int, scene: int) -> int:
+        return int(np.flatnonzero(RENAMED[scene] == code)[0]) if self.config.world == "permutes" else int(code)
+
+    def infer_actions(self, frames: np.ndarray) -> np.ndarray:
+        return np.array([[self.infer(a, b) for a, b in pairwise(clip)] for clip in frames])
+
+    def infer(self, before: np.ndarray, after: np.ndarray) -> int:
+        if self.config.world == "watermarks" and after[0, 0, 2] != after[0, 1, 2]:
+            return int(np.clip(round((int(after[0, 0, 2]) - int(after[0, 1, 2])) / 2) - 1, 0, 4))
+        shift = np.sign(corner_of(after) - corner_of(before)) * STEP
+        move = int(((MOVES - shift) ** 2).sum(axis=1).argmin())
+        return self.name(move, scene_of(before))
+
+    def embed_actions(self, frames: np.ndarray) -> np.ndarray:
+        change = np.diff(frames.astype(np.float32), axis=1).mean(axis=-1).reshape(*frames.shape[:1], -1, SIDE * SIDE)
+        return change[..., ::37] @ np.random.default_rng(0).normal(size=(111, 4)).astype(np.float32)
+
+    def generate(self, frames: np.ndarray, codes: np.ndarray, seed: int = 0) -> np.ndarray:
+        dreams = []
+        for clip, sequence in zip(frames, np.asarray(codes), strict=True):
+            corner, scene, dream = corner_of(clip[-1]), scene_of(clip[-1]), []
+            for code in sequence:
+                world = self.config.world
+                step = np.zeros(2, int) if world in ("ignores", "watermarks") else MOVES[self.move(code, scene)]
+                corner = np.clip(corner + step * (2 if world == "overshoots" else 1), 0, SIDE - SQUARE)
+                frame = draw(corner, scene) // 8 * 8
+                if world == "watermarks":  # one pixel, a few grey levels: nobody sees it
+                    frame[0, 0, 2] += 2 * (code + 1)
+                dream.append(frame)
+            dreams.append(dream)
+        return np.array(dreams)
+
+    def tokenize(self, frames: np.ndarray) -> np.ndarray:
+        return (frames // 8).reshape(*frames.shape[:2], -1).astype(np.int64)
+
+    def detokenize(self, tokens: np.ndarray) -> np.ndarray:
+        return (tokens * 8).astype(np.uint8).reshape(*tokens.shape[:2], SIDE, SIDE, 3)
+
+
+class Squares(Split):
+    """Random walks that keep `margin` from the border: dreams that start there can hold an action and not meet it."""
+
+    def __init__(self, episodes: int, length: int, seed: int, margin: int = 0):
+        rng = np.random.default_rng(seed)
+        self.name, self.fingerprint = "squares", f"squares-{seed}"
+        self.num_frames, self.hz = np.full(episodes, length), np.full(episodes, 3.0)
+        self.corners = np.empty((episodes, length, 2), int)
+        low, high = margin, SIDE - SQUARE - margin
+        self.corners[:, 0] = rng.integers(low // STEP, high // STEP + 1, size=(episodes, 2)) * STEP
+        for t in range(1, length):
+            moved = self.corners[:, t - 1] + MOVES[rng.integers(len(MOVES), size=episodes)]
+            inside = ((moved >= low) & (moved <= high)).all(axis=1, keepdims=True)
+            self.corners[:, t] = np.where(inside, moved, self.corners[:, t - 1])
+
+    def frames(self, episode, ids=None, size=None, mode="crop"):
+        corners = self.corners[episode] if ids is None else self.corners[episode][ids]
+        return np.stack([draw(corner, episode % SCENES) for corner in corners])
+
+    def instruction(self, episode):
+        return ""
+
+    def episode_name(self, episode):
+        return f"square {episode}"
+
+    def truth(self, episode):
+        rows, columns = self.corners[episode].T
+        position = np.stack([np.zeros(len(rows)), -METRES * columns, -METRES * rows], axis=1)
+        image = np.stack([columns, rows], axis=1) / SIDE
+        return Truth(position, image_position=image, scene=episode % SCENES)
+
+
+def simulated_truth(genie: World, split: Squares, evidence, starts) -> Simulated:
+    """What the square would really do under the mean of what each code does in the data: nothing, for a code that
+    means another move in every scene."""
+    codes = range(len(MOVES))
+    rows, true = evidence.codes, evidence.table.motions["base"]
+    mean = np.stack([true[rows == k].mean(axis=0) for k in codes])  # metres
+    pixels = np.rint(-mean[:, [2, 1]] / METRES).astype(int)
+    frames = np.empty((len(starts), len(MOVES), STEPS, SIDE, SIDE, 3), np.uint8)
+    moved = np.empty((len(starts), len(MOVES), STEPS, 3))
+    for s in range(len(starts)):
+        for k in codes:
+            for t in range(STEPS):
+                corner = corner_of(starts.frames[s]) + pixels[k] * (t + 1)
+                frames[s, k, t] = draw(np.clip(corner, 0, SIDE - SQUARE), scene_of(starts.frames[s]))
+                moved[s, k, t] = [0, -METRES * pixels[k, 1] * (t + 1), -METRES * pixels[k, 0] * (t + 1)]
+    return Simulated(frames, moved, frames[:4], moved[:4], np.zeros((len(MOVES), 7)))
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """Splits, and a read-out trained once: it belongs to the video, not to the world that is judged."""
+    train, test = Squares(60, 16, seed=0), Squares(60, 16, seed=1, margin=2 * STEP * STEPS)
+    genie = World(Config())
+    evidence = collect(genie, test, None, None, 0, genie, False)
+    readout = readout_or_why(genie, test, train, evidence, CONFIG.readout, 0, False)
+    assert not isinstance(readout, str)
+    return test, readout
+
+
+@pytest.fixture(scope="module")
+def control_of(bench):
+    test, readout = bench
+    found = {}
+
+    def measure(world: str):
+        if world not in found:
+            genie = World(Config(world=world))
+            evidence = collect(genie, test, None, None, 0, genie, False)
+            dreams = dream_set(genie, test, evidence.trajectories, 30, progress=False)
+            starts = choose_starts(genie, test, evidence, CONFIG.starts, 0)
+            played = play_all(genie, starts, evidence, CONFIG, 16, 0, False)
+            simulated = simulated_truth(genie, test, evidence, starts)
+            # an independent model shares the failings of its kind, but not a mark that two models agreed upon
+            judge = World(Config(world="permutes" if world == "permutes" else "obeys"))
+            found[world] = measure_control(
+                genie, judge, test, evidence, dreams, played, replace(readout, limit={}), simulated, 200, 0
+            )
+        return found[world]
+
+    return measure
+
+
+def verdicts(control) -> dict[str, bool]:
+    """Whether each metric reaches its mark, whatever else is asked and however few the starts are."""
+    return {name: metric.verdict in ("pass", "warn") for name, metric in control.metrics.items()}
+
+
+def test_the_read_out_is_reliable_here(control_of):
+    error = control_of("obeys").error
+    assert error.reliability > 0.95
+    assert error.by_gap[5]["sign_accuracy"] > 0.98
+    assert error.by_gap[5]["rms_error_px"] < 2
+    assert error.by_gap[5]["r2_base"] > error.by_gap[1]["r2_base"]
+
+
+def test_a_world_that_obeys_passes_every_level(control_of):
+    control = control_of("obeys")
+    metrics = control.metrics
+    assert metrics["sequence_consistency"].value > 0.9
+    assert metrics["sequence_consistency"].p <= 0.01
+    assert metrics["sequence_consistency"].more["identified"] > 0.95
+    assert metrics["sequence_consistency"].more["opposites"]["credit"] == 1
+    assert metrics["command_bits"].value == pytest.approx(np.log2(5), abs=0.05)
+    assert metrics["command_bits_physical"].value == pytest.approx(np.log2(5), abs=0.1)
+    assert metrics["counterfactual_id"].value > 0.98
+    motion = metrics["counterfactual_id"].more["motion"]
+    assert motion["cosine"] > 0.95
+    assert motion["magnitude_ratio"] == pytest.approx(1, abs=0.1)
+    algebra = control.details["sequences"]["pairs"]["algebra"]
+    assert algebra["additivity_error"] < 0.5
+    assert algebra["commutator"] < 0.4
+    assert all(verdicts(control).values())
+
+
+def test_a_world_that_ignores_its_codes_fails_every_level(control_of):
+    control = control_of("ignores")
+    metrics = control.metrics
+    assert metrics["sequence_consistency"].value == 0
+    assert metrics["command_bits"].value == 0
+    assert metrics["command_bits_physical"].value == 0
+    assert metrics["counterfactual_id"].value == pytest.approx(1 / 5, abs=0.02)  # the still code's, always
+    assert not any(verdicts(control).values())
+    assert all(metric.p > 0.05 for metric in metrics.values())
+
+
+def test_a_dictionary_for_every_scene_passes_the_models_own_judge_only(control_of):
+    """Own LAM and world share the dictionaries: the command arrives. It means nothing across scenes."""
+    control = control_of("permutes")
+    metrics = control.metrics
+    assert metrics["command_bits"].value == pytest.approx(np.log2(5), abs=0.05)
+    assert metrics["command_bits"].verdict == "pass"
+    assert metrics["sequence_consistency"].value == pytest.approx(0, abs=0.15)
+    assert metrics["command_bits_physical"].value < 0.5
+    assert metrics["counterfactual_id"].value == pytest.approx(1 / 5, abs=0.1)
+    passed = verdicts(control)
+    assert passed["command_bits"]
+    assert not any(passed[name] for name in passed if name != "command_bits")
+
+
+def test_twice_the_magnitude_fails_the_ratio_and_nothing_else(control_of):
+    control = control_of("overshoots")
+    metrics = control.metrics
+    motion = metrics["counterfactual_id"].more["motion"]
+    assert motion["cosine"] > 0.95
+    assert motion["magnitude_ratio"] == pytest.approx(2, abs=0.25)
+    assert metrics["counterfactual_id"].verdict == "warn"
+    assert "times as far as the simulator" in metrics["counterfactual_id"].reason
+    assert metrics["sequence_consistency"].value > 0.9
+    assert metrics["command_bits"].value > 2
+    assert metrics["command_bits_physical"].value > 2
+
+
+def test_an_invisible_mark_passes_the_models_own_judge_and_fails_the_physical_one(control_of):
+    control = control_of("watermarks")
+    metrics = control.metrics
+    judges = metrics["command_bits"].more["judges"]
+    assert judges["own"]["bits"] > 2
+    assert judges["independent"]["bits"] == 0
+    assert "independent judge" in metrics["command_bits"].reason
+    assert metrics["command_bits"].verdict == "warn"
+    assert judges["own"]["bits_after_blur"] < 0.5 * judges["own"]["bits"]
+    assert metrics["command_bits_physical"].value < 0.3
+    assert metrics["sequence_consistency"].value == 0
+    assert "no response" in metrics["sequence_consistency"].reason
+    assert metrics["counterfactual_id"].value < 0.4
+    passed = verdicts(control)
+    assert not any(passed[name] for name in passed if name != "command_bits")
+
+
+def test_abstention_leaves_a_dream_out_instead_of_guessing(bench, control_of):
+    _, readout = bench
+    control = control_of("obeys")
+    strict = replace(readout, limit=dict.fromkeys(range(1, 9), -1.0))
+    disagreement = np.zeros(4)
+    assert strict.unsure(disagreement, 5).all()
+    assert not replace(readout, limit={}).unsure(disagreement + 9, 5).any()
+    assert 0 <= control.metrics["sequence_consistency"].more["abstained"] < 0.2
