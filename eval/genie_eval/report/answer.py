@@ -1,11 +1,14 @@
-"""The report's findings in plain words: the first line, and the answer to the question of the suite."""
+"""The report's findings in plain words: the first line, and the answers to the two questions of the suite."""
 
+from math import log2
 from typing import Any
 
+from genie_eval.dreams.sequences import NO_RESPONSE
 from genie_eval.metric import Metric
-from genie_eval.verdicts import FEW, MARKS, P_GROUNDING
+from genie_eval.verdicts import FEW, FEW_STARTS, MARKS, P_GROUNDING
 
 QUESTION = "Does the same latent action mean the same motion in every trajectory?"
+SEQUENCE_QUESTION = "Does the same sequence of latent actions give similar behaviour from different starts?"
 BASELINE_WORDS = {
     "pca_kmeans": "k-means of frame differences",
     "flow_kmeans": "k-means of optical flow",
@@ -72,6 +75,81 @@ def consistency_answer(metrics: dict[str, Metric]) -> tuple[str, str]:
     return word, f"{kept}{told}.{few}"
 
 
+def sequence_answer(metrics: dict[str, Metric], details: dict[str, Any]) -> tuple[str, str]:
+    """(one word or two, the sentences that explain them) for SEQUENCE_QUESTION.
+
+    details: what stands in report.json under that name; `sequences_flow` is used where no read-out sees the motion.
+    """
+    metric = metrics["sequence_consistency"]
+    if metric.value is None:
+        flow = details.get("sequences_flow") or {}
+        if flow.get("value") is None:
+            return "Not known", f"{_capital(metric.reason)}."
+        return (
+            "Not known",
+            f"{_capital(metric.reason)}. Judged on the optical flow of the dreams instead, of what a sequence changes "
+            f"from one start it changes {_share_of(flow['value'], flow.get('ci95'))} from every other: a hint, not an "
+            "answer.",
+        )
+    more, mark = metric.more, MARKS["sequence_consistency"]
+    low, high = (metric.value, metric.value) if metric.ci95 is None else metric.ci95
+    if more.get("response") is not None and more["response"] <= NO_RESPONSE:
+        return "No", f"The dreams move the same whatever sequence is played.{_few_starts(metric)}"
+    unreliable = more.get("reliability") is not None and "read-out explains" in metric.reason
+    if metric.value >= mark.good and low >= mark.bad:
+        word = "Probably" if unreliable else "Yes"
+        if metric.verdict != "pass" and not unreliable:
+            word = "Mostly"
+        if any(metrics[name].verdict == "fail" for name in ("command_bits_physical", "counterfactual_id")):
+            word += ", but not always the motion that the codes mean"
+    elif high < mark.bad:
+        word = "No"
+    else:
+        word = "In part"
+    parts = [
+        "Of what a sequence changes in the dream from one start, it changes "
+        f"{_share_of(metric.value, metric.ci95)} from every other",
+        *_told_by_dreams(metrics),
+    ]
+    sure = ""
+    if unreliable:
+        sure = (
+            f" The read-out of motion explains only {more['reliability']:.0%} of true displacement: the answer is no "
+            "surer than that."
+        )
+    return word, f"{'; '.join(parts)}.{sure}{_few_starts(metric)}"
+
+
+def _told_by_dreams(metrics: dict[str, Metric]) -> list[str]:
+    """What the commanded codes do beside being alike: do they arrive, and is it what would really happen?"""
+    parts = []
+    bits, truth = metrics["command_bits_physical"], metrics["counterfactual_id"]
+    if bits.value is not None:
+        most = _most_bits(metrics)
+        parts.append(f"the dream's motion tells {bits.value:.1f}{most} bits of which code was played")
+    if truth.value is not None:
+        chance = "" if truth.null is None else f" (by chance {truth.null:.0%})"
+        parts.append(f"{truth.value:.0%} of dreams are nearest to the simulator's own future of their code{chance}")
+    return parts
+
+
+def _most_bits(metrics: dict[str, Metric]) -> str:
+    codes = metrics["codebook_perplexity"].more.get("num_codes") if "codebook_perplexity" in metrics else None
+    return f" of {log2(codes):.1f}" if codes else ""
+
+
+def _few_starts(metric: Metric) -> str:
+    number = metric.n_trajectories or 0
+    return "" if number >= FEW_STARTS else f" This is exploratory: only {number} starts."
+
+
+def _share_of(value: float, ci95: Any) -> str:
+    """ "62 % (0.62 [0.55, 0.70])" """
+    low, high = (value, value) if ci95 is None else ci95
+    much = "all" if value >= 0.995 else "nothing" if value < 0.005 else f"{value:.0%}"
+    return f"{much} ({value:.2f} [{low:.2f}, {high:.2f}])"
+
+
 def _many(metrics: dict[str, Metric]) -> str:
     return f"{metrics['codebook_perplexity'].more.get('num_codes', 'as many')} codes"
 
@@ -79,9 +157,7 @@ def _many(metrics: dict[str, Metric]) -> str:
 def _share(metric: Metric) -> str:
     """CTC in words: "62 % (CTC 0.62 [0.55, 0.70])"; a ratio of two estimates may exceed 1."""
     assert metric.value is not None
-    low, high = (metric.value, metric.value) if metric.ci95 is None else metric.ci95
-    much = "all" if metric.value >= 0.995 else "nothing" if metric.value < 0.005 else f"{metric.value:.0%}"
-    return f"{much} (CTC {metric.value:.2f} [{low:.2f}, {high:.2f}])"
+    return _share_of(metric.value, metric.ci95).replace("(", "(CTC ", 1)
 
 
 def _capital(text: str) -> str:

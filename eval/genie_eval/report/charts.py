@@ -10,13 +10,11 @@ from genie_eval.codes.code_sums import code_sums
 from genie_eval.codes.codebook import usage
 from genie_eval.codes.naming import code_means
 from genie_eval.codes.transitions import Transitions
-from genie_eval.report.style import GOOD, GREY, INK, MODEL, RULE, code_colour, figure
+from genie_eval.report.style import GOOD, GREY, INK, MODEL, RULE, code_colour, ellipse, figure, shown_codes
 from genie_eval.resampling import bootstrap_weights
 
 Codes = Int[np.ndarray, " M"]
 LEAST = 2  # transitions a trajectory needs of a code for a line of its own
-MAX_PANELS = 16
-ELLIPSE = 2.4477  # radius in SDs of the 95 % region of a 2-D normal
 
 
 def motion_quiver(path: Path, table: Transitions, codes: Codes, cards: list[dict[str, Any]], draws: int) -> str:
@@ -27,7 +25,7 @@ def motion_quiver(path: Path, table: Transitions, codes: Codes, cards: list[dict
     sums = code_sums(codes, values, table.trajectory, len(cards))
     with np.errstate(divide="ignore", invalid="ignore"):
         own = sums.total / sums.count[..., None]  # (I, K, D)
-    shown = sorted(sorted(range(len(cards)), key=lambda k: -cards[k]["share"])[:MAX_PANELS])
+    shown = shown_codes(cards)
     reach = max(float(np.nanquantile(np.abs(own[sums.count >= LEAST]), 0.97)), 1e-9)
     columns = min(4, len(shown))
     rows = -(-len(shown) // columns)
@@ -35,7 +33,9 @@ def motion_quiver(path: Path, table: Transitions, codes: Codes, cards: list[dict
         for axis in axes.flat[len(shown) :]:
             axis.set_axis_off()
         for axis, k in zip(axes.flat, shown, strict=False):
-            _panel(axis, own[sums.count[:, k] >= LEAST, k], mean[k], drawn[:, k], x, y, third, reach, code_colour(k))
+            quiver_panel(
+                axis, own[sums.count[:, k] >= LEAST, k], mean[k], drawn[:, k], x, y, third, reach, code_colour(k)
+            )
             axis.set_title(
                 f"code {k}: {cards[k]['name']}\n{cards[k]['share']:.0%} of transitions", color=code_colour(k)
             )
@@ -69,9 +69,8 @@ def plane(table: Transitions) -> tuple[str, tuple[int, float], tuple[int, float]
     )  # fmt: skip
 
 
-def _panel(axis, own, mean, drawn, x, y, third, reach, colour) -> None:
-    from matplotlib.patches import Ellipse
-
+def quiver_panel(axis, own, mean, drawn, x, y, third, reach, colour) -> None:
+    """own (n, D): a thin line each; mean (D,): a thick one, with the 95 % region of its draws (R, D)."""
     axis.axhline(0, color=RULE, lw=0.7)
     axis.axvline(0, color=RULE, lw=0.7)
     (dx, sx), (dy, sy) = x, y
@@ -83,12 +82,7 @@ def _panel(axis, own, mean, drawn, x, y, third, reach, colour) -> None:
         tip = unit * np.array([sx * mean[dx], sy * mean[dy]])
         axis.plot([0, tip[0]], [0, tip[1]], color=INK, lw=2.2, zorder=4, solid_capstyle="round")
         axis.plot(*tip, "o", color=INK, ms=5, zorder=4)
-        cloud = unit * np.stack([sx * drawn[:, dx], sy * drawn[:, dy]])
-        cloud = cloud[:, np.isfinite(cloud).all(axis=0)]
-        spread, axes = np.linalg.eigh(np.cov(cloud))
-        width, height = 2 * ELLIPSE * np.sqrt(np.maximum(spread, 0))
-        angle = np.degrees(np.arctan2(axes[1, 0], axes[0, 0]))
-        axis.add_patch(Ellipse((tip[0], tip[1]), width, height, angle=angle, fc="none", ec=INK, lw=1.0, zorder=5))
+        ellipse(axis, unit * np.stack([sx * drawn[:, dx], sy * drawn[:, dy]]), tip, INK)
     limit = unit * reach * 1.08
     axis.set_xlim(-limit, limit * (1.3 if third is not None else 1))
     axis.set_ylim(-limit, limit)
@@ -137,6 +131,7 @@ def ladder_chart(path: Path, rows: list[dict[str, Any]], suffix: str) -> str:
     """Grounding skill and CTC of every row of the ladder, with 95 % intervals."""
     kept = [row for row in rows if row.get(f"grounding{suffix}_skill") is not None]
     order = sorted(kept, key=lambda row: row[f"grounding{suffix}_skill"])
+    shown = {row["name"] for row in order}
     with figure(path, 8.2, 0.3 * len(order) + 1.1, nrows=1, ncols=2, sharey=True, width_ratios=[1.35, 1]) as (_, axes):
         for axis, metric, title, mark in (
             (axes[0], f"grounding{suffix}_skill", "grounding skill", 0.6),
@@ -162,9 +157,11 @@ def ladder_chart(path: Path, rows: list[dict[str, Any]], suffix: str) -> str:
         for label, row in zip(axes[0].get_yticklabels(), order, strict=True):
             label.set_color(MODEL if row["name"] == "model" else INK)
             label.set_fontweight("bold" if row["name"] == "model" else "normal")
+    idm = "idm: inverse dynamics trained on true motion, what the pixels allow. " if "idm" in shown else ""
     what = "true motion" if not suffix else "optical flow (this source has no true motion)"
     return (
         f"The ladder, against {what}: the model between the best that its number of codes allows (oracle, 1) and codes "
-        "that mean nothing (0). flow, pca: baselines without learning. permuted per trajectory: consistent inside "
-        "every trajectory but not across them; its CTC must be 0. Undefined: no relation to motion inside a trajectory."
+        f"that mean nothing (0). flow, pca: baselines without learning. {idm}permuted per trajectory: consistent "
+        "inside every trajectory but not across them; its CTC must be 0. Undefined: no relation to motion inside a "
+        "trajectory."
     )

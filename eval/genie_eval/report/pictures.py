@@ -1,15 +1,26 @@
 """Figures made of frames: the same action from many starts, and dreams beside the truth."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from genie_eval.dreams.generation import DreamSet
-from genie_eval.report.style import GREY, code_colour, figure
+from genie_eval.report.style import GREY, code_colour, figure, shown_codes
 
-MAX_COLUMNS = 16  # codes in one grid; larger codebooks show those most used
+
+@dataclass(frozen=True)
+class Arrows:
+    """Displacement of the arm in the picture, fractions of width (right) and height (down); NaN where unsure.
+
+    begin: where the arm is at the start; None: arrows begin at the middle of the picture.
+    """
+
+    dreamt: Float[np.ndarray, "S K 2"]
+    true: Float[np.ndarray, "S K 2"] | None = None
+    begin: Float[np.ndarray, "S 2"] | None = None
 
 
 def dream_grid(
@@ -17,27 +28,81 @@ def dream_grid(
     starts: UInt8[np.ndarray, "S H W 3"],
     dreams: UInt8[np.ndarray, "S K n H W 3"],
     cards: list[dict[str, Any]],
+    arrows: Arrows | None = None,
 ) -> str:
     """Rows: starts. Columns: the start, then for every code the last frame of a dream that repeats it."""
-    columns = sorted(sorted(range(len(cards)), key=lambda k: -cards[k]["share"])[:MAX_COLUMNS])
+    columns = shown_codes(cards)
     aspect = starts.shape[1] / starts.shape[2]
     with figure(
-        path, 1.15 * (len(columns) + 1) + 0.2, 1.15 * aspect * len(starts) + 0.6,
+        path, 1.15 * (len(columns) + 1) + 0.2, 1.15 * aspect * len(starts) + (0.6 if arrows is None else 0.95),
         nrows=len(starts), ncols=len(columns) + 1, squeeze=False,
-    ) as (_, axes):  # fmt: skip
+    ) as (fig, axes):  # fmt: skip
         for row, (start, dream) in enumerate(zip(starts, dreams, strict=True)):
             _show(axes[row, 0], start)
             for axis, k in zip(axes[row, 1:], columns, strict=True):
                 _show(axis, dream[k, -1], code_colour(k))
+                if arrows is not None:
+                    _draw_arrows(axis, arrows, row, k, starts.shape[1:3])
         axes[0, 0].set_title("start", fontsize=9)
         for axis, k in zip(axes[0, 1:], columns, strict=True):
             name = cards[k]["name"].replace(" and ", "\nand ").replace("gripper ", "gripper\n")
             axis.set_title(f"code {k}\n{name}", fontsize=8.5, color=code_colour(k))
+        if arrows is not None:
+            _arrow_legend(fig, arrows)
     return (
         f"The same latent action from different starts. Each row begins at the real frame on the left; each column "
         f"shows what the model dreams after {dreams.shape[2]} times the same code. If a code means one thing, its "
-        "column shows one change, whatever the row. Names come from measured motion on real video, not from the dreams."
+        f"column shows one change, whatever the row.{_arrow_words(arrows)} Names come from measured motion on real "
+        "video, not from the dreams."
     )
+
+
+def _draw_arrows(axis: Any, arrows: Arrows, row: int, k: int, size: tuple[int, ...]) -> None:
+    from matplotlib.patheffects import Normal, Stroke
+
+    scale = np.array([size[1], size[0]])  # width, height
+    begin = np.array([0.5, 0.5]) if arrows.begin is None else np.clip(arrows.begin[row], 0.02, 0.98)
+    for moved, colour, width in ((arrows.true, _TRUE, 2.6), (arrows.dreamt, _DREAMT, 1.7)):
+        if moved is None:
+            continue
+        if not np.isfinite(moved[row, k]).all():
+            if moved is arrows.dreamt:
+                halo = [Stroke(linewidth=2, foreground="black"), Normal()]
+                axis.text(*(0.06 * scale), "?", color=_DREAMT, fontsize=10, va="top", path_effects=halo)
+            continue
+        tail, tip = begin * scale - 0.5, (begin + moved[row, k]) * scale - 0.5
+        axis.annotate(
+            "", xy=tip, xytext=tail, annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-|>,head_length=0.28,head_width=0.16", "color": colour, "lw": width,
+                "shrinkA": 0, "shrinkB": 0,
+                "path_effects": [Stroke(linewidth=width + 1.4, foreground="black"), Normal()],
+            },
+        )  # fmt: skip
+
+
+_DREAMT, _TRUE = "#ffb000", "#56b4e9"  # light, with a dark edge: seen on any picture
+
+
+def _arrow_legend(fig: Any, arrows: Arrows) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], color=_DREAMT, lw=3, label="motion in the dream (read-out)")]
+    if arrows.true is not None:
+        handles.append(Line2D([], [], color=_TRUE, lw=3, label="motion in the simulator"))
+    if not np.isfinite(arrows.dreamt).all():
+        handles.append(Line2D([], [], color=_DREAMT, marker="$?$", lw=0, label="the read-out is unsure"))
+    fig.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9)
+
+
+def _arrow_words(arrows: Arrows | None) -> str:
+    if arrows is None:
+        return ""
+    where = "from where the arm was" if arrows.begin is not None else "drawn from the middle of the picture"
+    true = ""
+    if arrows.true is not None:
+        true = "; the blue one is what the simulator does with the mean action of that code: both should agree"
+    return f" The orange arrow is how far the arm moved in the picture ({where}), as the read-out sees it{true}."
 
 
 def filmstrip(path: Path, dreams: DreamSet, clips: int = 3) -> str:

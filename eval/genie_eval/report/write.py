@@ -1,4 +1,4 @@
-"""Writes report.json (checked against report_schema.json), figures/*.png and a report.html that needs nothing else."""
+"""Writes report.json (checked against report_schema.json), the figures and a report.html that needs no other file."""
 
 import base64
 import datetime
@@ -9,10 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genie_eval.metric import plain
-from genie_eval.report.answer import QUESTION, consistency_answer, first_line
-from genie_eval.report.charts import code_usage, ladder_chart, motion_quiver
-from genie_eval.report.pictures import dream_grid, filmstrip
-from genie_eval.verdicts import FEW, MARKS
+from genie_eval.report.answer import (
+    QUESTION,
+    SEQUENCE_QUESTION,
+    consistency_answer,
+    first_line,
+    sequence_answer,
+)
+from genie_eval.report.cells import interval_text, number, p_value
+from genie_eval.report.figures import draw, judged_on
+from genie_eval.report.findings import failing_codes
+from genie_eval.report.provenance import commit
+from genie_eval.report.sections import sections
+from genie_eval.verdicts import FEW
 from genie_robotics.run_folder import write_atomically
 
 if TYPE_CHECKING:
@@ -20,31 +29,76 @@ if TYPE_CHECKING:
     from genie_eval.evaluation import EvaluationConfig, Results
 
 SCHEMA_VERSION = 1
-HEADLINE = ("ctc", "grounding_r2", "action_attributable_fraction", "delta_psnr_t4")
+PRIMARY = ("grounding_r2", "ctc", "command_bits", "action_attributable_fraction")  # named before any model was seen
+GUARDS = (
+    "codebook_perplexity", "sequence_consistency", "command_bits_physical", "counterfactual_id", "state_leak",
+    "nuisance_flip_rate", "delta_psnr_t4", "tokenizer_psnr", "dream_psnr", "grounding_flow_r2", "ctc_flow",
+)  # fmt: skip
 ABOUT = {
-    "ctc": "Of what a code reliably means inside a trajectory, the share it means in all",
     "grounding_r2": "How much of the true motion the code tells, in trajectories it was not fitted on",
+    "ctc": "Of what a code reliably means inside a trajectory, the share it means in all",
+    "command_bits": "Bits of a played code that a latent action model reads back from the dream",
     "action_attributable_fraction": "Share of the dream's avoidable error that knowing the code removes",
-    "delta_psnr_t4": "dB that inferred codes gain over random ones, 4 frames into the dream",
     "codebook_perplexity": "How many codes are in use, in effect",
+    "sequence_consistency": "Of what a sequence of codes changes from one start, the share it changes from all",
+    "command_bits_physical": "The same bits, read from the motion of the arm in the dream",
+    "counterfactual_id": "Dreams that are nearest to the simulator's own future of their code",
+    "state_leak": "Share of what explains the code that is place, not motion (less is better)",
+    "nuisance_flip_rate": "Codes that change with light, colour or a shifted camera (less is better)",
+    "delta_psnr_t4": "dB that inferred codes gain over random ones, 4 frames into the dream",
     "tokenizer_psnr": "Reconstruction of held-out clips, dB (null: the previous frame)",
     "dream_psnr": "Dream from one frame with inferred codes, dB (null: repeat the prompt)",
     "ctc_flow": "Consistency against optical flow instead of true motion",
     "grounding_flow_r2": "How much of the optical flow the code tells",
-    "sequence_consistency": "Does the same sequence of codes give similar behaviour from different starts?",
-    "command_bits": "Bits of a commanded code that a latent action model reads back from the dream",
-    "command_bits_physical": "The same bits, read from the dream's motion",
-    "counterfactual_id": "Is the dream nearest to the simulator's future of the same action?",
-    "state_leak": "Do codes tell where the arm is, rather than where it goes?",
-    "nuisance_flip_rate": "How often light, colour or a shifted camera change the code",
 }
-LIMITS = (
-    "The arm's own motion is the truth here; what it does to objects is not judged separately.",
-    "Codes are inferred with the context a clip gives them; at the start of a clip there is little.",
-    "With 8 codes no model can tell all of a 3-D motion: read skill, which compares with the best 8 codes, not R2.",
-    "dB depend on the tokenizer and on how much of the picture moves: compare them on the same data only.",
-    "The dreams are not yet judged by their motion: no motion read-out is applied to them in this version.",
-)
+
+
+def limits(results: "Results", num_codes: int) -> list[str]:
+    """What the reader must not conclude, said of this report."""
+    said = [
+        "Codes may be relative to the camera: motion in the image plane and in the base frame stand side by side "
+        "(level B); where the first reads much higher, the code says where things go in the picture.",
+        f"{num_codes} codes cannot tell all of a 3-D motion: read skill, which compares with the best {num_codes} "
+        "codes, not R2.",
+        "The arm's own motion is the truth here; what it does to objects is not judged separately.",
+        "Codes are inferred with the context a clip gives them; at the start of a clip there is little.",
+        "dB depend on the tokenizer and on how much of the picture moves: compare them on the same data only.",
+    ]
+    control = getattr(results, "control", None)
+    error = None if control is None else control.error
+    if error is None:
+        said.append("No motion read-out was applied to the dreams: what they move is judged by codes and pixels only.")
+        return said
+    sure = "enough for verdicts" if error.reliable else "too little: metrics that use it at most warn"
+    said.append(
+        f"What dreams move is read by a small net, right to {error.by_gap[error.gap]['rms_error_mm']:.0f} mm over "
+        f"{error.gap} steps of real video; it explains {error.reliability:.0%} of displacement there, {sure}. On "
+        "dreams its error is not known."
+    )
+    lost = results.metrics["sequence_consistency"].more.get("abstained")
+    if lost is not None:
+        said.append(
+            f"It abstains where its nets disagree ({lost:.1%} of the commanded dreams): those do not count, for or "
+            "against, and may be the strangest ones."
+        )
+    weak = [f"{name} (R2 {r2:.2f})" for name, r2 in _read_dimensions(error) if r2 < UNREADABLE]
+    if weak:
+        said.append(f"It hardly sees {', '.join(weak)}: what dreams do there is not judged.")
+    return said
+
+
+UNREADABLE = 0.5  # R2 of the read-out over the judged steps
+
+
+def _read_dimensions(error: Any) -> list[tuple[str, float]]:
+    names = {"base": ("x", "y", "z"), "image": ("image x", "image y")}
+    by_part = error.by_gap[error.gap]["r2"]
+    found = []
+    for part, values in by_part.items():
+        listed = values if isinstance(values, list) else [values]
+        labels = names.get(part, tuple(f"{part} {d}" if len(listed) > 1 else part for d in range(len(listed))))
+        found += list(zip(labels, listed, strict=False))
+    return found
 
 
 def write_report(
@@ -65,34 +119,6 @@ def write_report(
     return report
 
 
-def draw(results: "Results", out: Path, config: "EvaluationConfig") -> list[dict[str, str]]:
-    """Writes the figures; one object each: {"file" (relative to out), "title", "caption"}."""
-    table, codes, cards = results.evidence.table, results.evidence.codes, results.codes
-    suffix = judged_on(results.ladder)
-    folder = out / "figures"
-    found = []
-
-    def add(name: str, title: str, caption: str) -> None:
-        found.append({"file": f"figures/{name}.png", "title": title, "caption": caption})
-
-    caption = dream_grid(folder / "same_action.png", results.grid_starts, results.grid, cards)
-    add("same_action", "One latent action, many starts", caption)
-    if table.why_unusable("base") is None or table.why_unusable("flow") is None:
-        caption = motion_quiver(folder / "motion.png", table, codes, cards, config.draws)
-        add("motion", "What each code moves", caption)
-    if any(row.get(f"grounding{suffix}_skill") is not None for row in results.ladder):
-        caption = ladder_chart(folder / "ladder.png", results.ladder, suffix)
-        add("ladder", "The ladder", caption)
-    add("usage", "How the codes are used", code_usage(folder / "usage.png", table, codes, cards))
-    add("dreams", "Dreams beside the truth", filmstrip(folder / "dreams.png", results.dreams))
-    return found
-
-
-def judged_on(ladder: list[dict[str, Any]]) -> str:
-    """What the names of the shown metrics end in: "" for true motion, "_flow" where a source has none."""
-    return "" if any(row.get("grounding_skill") is not None for row in ladder) else "_flow"
-
-
 def build(
     results: "Results",
     genie: Any,
@@ -104,13 +130,17 @@ def build(
 ) -> dict[str, Any]:
     """The content of report.json, in JSON types."""
     evidence = results.evidence
+    details = plain(getattr(results, "details", {}))
     word, sentence = consistency_answer(results.metrics)
+    second, why = sequence_answer(results.metrics, details)
     model = genie.config
+    metrics = {name: metric.as_json() for name, metric in results.metrics.items()}
     return plain(
         {
             "schema_version": SCHEMA_VERSION,
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "package_version": package_version(),
+            "git": commit(),
             "run": {
                 "path": None if run is None else str(run), "preset": getattr(model, "preset", None),
                 "image_size": list(model.image_size), "clip_length": model.clip_length, "gap": model.gap,
@@ -126,12 +156,19 @@ def build(
             "settings": {k: v for k, v in vars(config).items() if k != "progress"},
             "summary": {
                 "first_line": first_line(results.metrics), "question": QUESTION, "answer": word, "because": sentence,
+                "questions": [
+                    {"question": QUESTION, "answer": word, "because": sentence},
+                    {"question": SEQUENCE_QUESTION, "answer": second, "because": why},
+                ],
+                "failing_codes": failing_codes(metrics, results.codes),
                 "exploratory": evidence.table.num_trajectories < FEW,
             },
-            "metrics": {name: metric.as_json() for name, metric in results.metrics.items()},
+            "metrics": metrics,
             "ladder": results.ladder,
             "codes": results.codes,
             "figures": figures,
+            "details": details,
+            "limits": limits(results, model.num_actions),
             "seconds": {name: round(value, 1) for name, value in results.seconds.items()},
         }
     )  # fmt: skip
@@ -154,30 +191,21 @@ def render(report: dict[str, Any], out: Path) -> str:
     environment.filters |= {"number": number, "interval": interval_text, "p_value": p_value}
     template = environment.from_string(files("genie_eval.report").joinpath("report.html").read_text())
     images = {f["file"]: base64.b64encode((out / f["file"]).read_bytes()).decode() for f in report["figures"]}
-    ran = [name for name, metric in report["metrics"].items() if metric["verdict"] != "not run"]
-    order = [name for name in ABOUT if name in report["metrics"]]
+    metrics, summary = report["metrics"], report["summary"]
+    asked = summary.get("questions") or [{name: summary[name] for name in ("question", "answer", "because")}]
     return template.render(
-        report=report, images=images, about=ABOUT, limits=report.get("limits", LIMITS), marks=MARKS,
-        headline=HEADLINE, few=FEW,
-        ran=[name for name in order if name in ran], not_run=[name for name in order if name not in ran],
-        suffix=judged_on(report["ladder"]),
+        report=report, images=images, about=ABOUT, few=FEW, questions=asked,
+        colours=[_colour(metrics, name) for name in (f"ctc{judged_on(report['ladder'])}", "sequence_consistency")],
+        primary=[name for name in PRIMARY if name in metrics],
+        guards=[name for name in (*GUARDS, *sorted(set(metrics) - {*PRIMARY, *GUARDS})) if name in metrics],
+        seeds=any((metric.get("n_seeds") or 1) > 1 for metric in metrics.values()),
+        sections=sections(report), suffix=judged_on(report["ladder"]), limits=report.get("limits", []),
     )  # fmt: skip
 
 
-def number(value: float | None, digits: int = 2) -> str:
-    """A dash for what is not known; no minus before a zero."""
-    if value is None:
-        return "–"
-    text = f"{value:.{digits}f}"
-    return text.lstrip("-") if float(text) == 0 else text
-
-
-def p_value(value: float | None) -> str:
-    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def interval_text(value: list[float] | None, digits: int = 2) -> str:
-    return "" if value is None else f"[{number(value[0], digits)}, {number(value[1], digits)}]"
+def _colour(metrics: dict[str, Any], name: str) -> str:
+    metric = metrics.get(name) or {}
+    return "none" if metric.get("value") is None and metric.get("verdict") != "fail" else metric["verdict"]
 
 
 def package_version() -> str:

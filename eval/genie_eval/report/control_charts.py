@@ -1,0 +1,272 @@
+"""Figures of commanded dreams: what they move, who reads the command, how alike they are, and the read-out's error."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from genie_eval.report.charts import quiver_panel
+from genie_eval.report.style import (
+    DREAM,
+    GOOD,
+    GREY,
+    INK,
+    MODEL,
+    RULE,
+    TRUTH,
+    band,
+    code_colour,
+    figure,
+    heat,
+    shown_codes,
+    whisker,
+)
+from genie_eval.resampling import bootstrap_weights
+
+QUIVER_DRAWS = 500  # of starts, for the region of a mean
+
+
+def dream_quiver(
+    path: Path,
+    dreamt: Float[np.ndarray, "S K 3"],
+    true: Float[np.ndarray, "S K 3"] | None,
+    cards: list[dict[str, Any]],
+    steps: int,
+) -> str:
+    """One panel a code: how far the arm goes in the dream of each start, the mean, and where the simulator goes.
+
+    dreamt, true: displacement after `steps` of the code, base frame, metres; NaN where the read-out is unsure.
+    """
+    known = np.isfinite(dreamt).all(axis=-1)
+    weights = bootstrap_weights(len(dreamt), QUIVER_DRAWS)
+    shown = shown_codes(cards)
+    reach = max(float(np.nanquantile(np.abs(dreamt[known]), 0.97)), 1e-6) if known.any() else 1e-6
+    columns = min(4, len(shown))
+    rows = -(-len(shown) // columns)
+    with figure(path, 2.35 * columns, 2.5 * rows + 0.5, nrows=rows, ncols=columns, squeeze=False) as (fig, axes):
+        for axis in axes.flat[len(shown) :]:
+            axis.set_axis_off()
+        for axis, k in zip(axes.flat, shown, strict=False):
+            own = dreamt[known[:, k], k]
+            filled = np.where(known[:, k, None], dreamt[:, k], 0.0)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                drawn = (weights @ filled) / (weights @ known[:, k].astype(float))[:, None]
+            mean = own.mean(axis=0) if len(own) else np.full(3, np.nan)
+            quiver_panel(axis, own, mean, drawn, (1, -1.0), (0, 1.0), 2, reach, code_colour(k))
+            if true is not None and np.isfinite(true[:, k]).all(axis=-1).any():
+                _true_mean(axis, np.nanmean(true[:, k], axis=0), reach)
+            lost = "" if known[:, k].all() else f", unsure of {(~known[:, k]).mean():.0%}"
+            axis.set_title(f"code {k}: {cards[k]['name']}\n{len(own)} dreams{lost}", color=code_colour(k))
+        fig.supxlabel("to the robot's right →   (mm)", fontsize=9)
+        fig.supylabel("away from the robot →   (mm)", fontsize=9)
+    beside = ""
+    if true is not None:
+        beside = (
+            " The dashed blue line ending in a cross is the mean of the simulator's own futures of that code, read "
+            "by the same read-out; the two should end at the same place: shorter is a dream that does too little, "
+            "longer one that overshoots."
+        )
+    return (
+        f"What each code moves in the DREAMS: displacement of the arm after {steps} times the code, as the motion "
+        "read-out sees it, from above, in mm. One thin line for each start, a thick one for their mean with its 95 % "
+        "region; the bar on the right is vertical motion. Where thin lines fan out, the same code does different "
+        f"things from different starts.{beside} Names come from real video."
+    )
+
+
+def _true_mean(axis: Any, mean: Float[np.ndarray, " 3"], reach: float) -> None:
+    tip = 1000 * np.array([-mean[1], mean[0]])
+    axis.plot([0, tip[0]], [0, tip[1]], color=TRUTH, lw=1.8, ls=(0, (3, 1.2)), zorder=7)
+    axis.plot(*tip, "x", color=TRUTH, ms=7, mew=2, zorder=7)
+    place = 1.16 * 1000 * reach * 1.08
+    axis.plot(place, 1000 * mean[2], "x", color=TRUTH, ms=6, mew=1.8, zorder=7)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """counts[sent, read]; bits with their interval, and what the same judge reads on real video."""
+
+    title: str
+    about: str
+    counts: Float[np.ndarray, "K K"]
+    bits: float | None = None
+    ci95: Any = None
+    ceiling: float | None = None
+
+
+def judges(metrics: dict[str, Any]) -> list[Judge]:
+    """Of the JSON metrics of a report: own, independent and physical judge, and the simulator's futures."""
+    found = []
+    commands = metrics.get("command_bits", {})
+    rows = dict((commands.get("judges") or {}).items())
+    rows["physical"] = metrics.get("command_bits_physical", {})
+    titles = {"own": "own latent action model", "independent": "independent model", "physical": "physical read-out"}
+    for name, title in titles.items():
+        row = rows.get(name) or {}
+        if row.get("confusion"):
+            counts = np.array(row["confusion"], float)
+            found.append(
+                Judge(title, row.get("about", ""), counts, row.get("bits"), row.get("ci95"), row.get("ceiling_bits"))
+            )
+    truth = metrics.get("counterfactual_id", {})
+    if truth.get("confusion"):
+        counts = np.array(truth["confusion"], float)
+        found.append(Judge("nearest simulated future", "in pixels, through the tokenizer", counts))
+    return found
+
+
+def command_confusion(path: Path, panels: list[Judge]) -> str:
+    """Side by side: which code each judge reads in the dream (columns) of which command (rows)."""
+    codes = len(panels[0].counts)
+    side = max(2.5, 0.24 * min(codes, 40) + 0.5)
+    across = min(len(panels), 2 if codes > 10 else 4)
+    down = -(-len(panels) // across)
+    with figure(path, (side + 0.25) * across, (side + 0.75) * down, nrows=down, ncols=across, squeeze=False) as (
+        _,
+        axes,
+    ):
+        for axis in axes.flat[len(panels) :]:
+            axis.set_axis_off()
+        for n, (axis, judge) in enumerate(zip(axes.flat, panels, strict=False)):
+            sent = judge.counts.sum(axis=1, keepdims=True)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                share = judge.counts / sent
+            heat(axis, share, 1.0)
+            axis.set_aspect("equal")
+            ticks = range(codes) if codes <= 16 else range(0, codes, 8)
+            axis.set_xticks(ticks)
+            axis.set_yticks(ticks)
+            axis.set_title(_judge_title(judge, codes), fontsize=8.5)
+            axis.set_xlabel("read back" if judge.bits is not None else "nearest future of")
+            if n % across == 0:
+                axis.set_ylabel("code that was played")
+    return (
+        "Does the command arrive? Every code was played from every start; each square is a judge that looks at the "
+        "dream without knowing the command. Rows: the code that was played; columns: the code the judge reads; dark on "
+        "the diagonal is understood. Bits: how much the reading tells of the command; 'real video' is what the same "
+        "judge reads where it should be right, or for the read-out what it reads from the simulator's futures. If only "
+        "the model's own judge is sure, the code is written into the dream in a way that nobody else sees."
+    )
+
+
+def _judge_title(judge: Judge, codes: int) -> str:
+    if judge.bits is None:
+        hit = np.trace(judge.counts) / max(judge.counts.sum(), 1e-9)
+        return f"{judge.title}\n{hit:.0%} right (chance {1 / codes:.0%})"
+    ci = "" if judge.ci95 is None else f" [{judge.ci95[0]:.2f}, {judge.ci95[1]:.2f}]"
+    best = "" if judge.ceiling is None else f"\nreal video: {judge.ceiling:.2f}; most: {np.log2(codes):.1f}"
+    return f"{judge.title}\n{judge.bits:.2f} bits{ci}{best}"
+
+
+@dataclass(frozen=True)
+class ByStep:
+    """Of constant codes after 1 .. n steps: sequence consistency, mean displacement and scatter of the ends, in mm."""
+
+    share: dict[str, Any]  # value (n,), ci95 (n, 2)
+    displacement: Float[np.ndarray, " n"]
+    scatter: Float[np.ndarray, " n"]
+
+
+def sequence_steps(moved: Float[np.ndarray, "S K n 3"], spread: Float[np.ndarray, " 3"], draws: int) -> ByStep:
+    """moved: displacement after every step, metres, NaN where unsure; spread: SD of a real step, by dimension."""
+    from genie_eval.dreams.sequences import sequence_share
+    from genie_eval.resampling import interval
+
+    weights = bootstrap_weights(len(moved), draws)
+    value, ci, far, scatter = [], [], [], []
+    for t in range(moved.shape[2]):
+        share = sequence_share(moved[:, :, t] / spread, weights)
+        value.append(share.value)
+        ci.append(interval(share.drawn).tolist())
+        mean = np.nanmean(moved[:, :, t], axis=0)
+        far.append(1000 * np.sqrt(np.nanmean((mean**2).sum(axis=-1))))
+        scatter.append(1000 * np.sqrt(np.nanmean(((moved[:, :, t] - mean) ** 2).sum(axis=-1))))
+    return ByStep({"value": value, "ci95": ci}, np.array(far), np.array(scatter))
+
+
+def sequence_chart(
+    path: Path, metric: dict[str, Any], flow: dict[str, Any] | None, steps: ByStep | None, good: float
+) -> str:
+    """Consistency by kind of sequence; by number of steps; and how far dreams go against how far they scatter.
+
+    metric: `sequence_consistency` as in report.json; flow: the same on optical flow, or None; good: the pass mark.
+    """
+    rows = []
+    if metric.get("value") is not None:
+        rows.append((f"one code, {metric.get('steps', 5)} times", metric["value"], metric.get("ci95"), MODEL))
+    words = {"pairs": "two codes", "triples": "three codes, from the data", "longer": "five codes, from the data"}
+    for name, row in (metric.get("by_kind") or {}).items():
+        rows.append((words.get(name, name), row["value"], row.get("ci95"), MODEL))
+    if flow and flow.get("value") is not None:
+        rows.append(("one code, optical flow", flow["value"], flow.get("ci95"), GREY))
+    panels = 3 if steps is not None else 1
+    widths = [1.25, 1, 1][:panels]
+    with figure(
+        path, 3.6 * panels + (0.4 if panels > 1 else 2.4), 0.38 * max(len(rows), 5) + 0.9, nrows=1, ncols=panels,
+        squeeze=False, width_ratios=widths,
+    ) as (_, axes):  # fmt: skip
+        left = axes[0, 0]
+        left.axvline(0, color=RULE, lw=1)
+        left.axvline(1, color=RULE, lw=1)
+        left.axvline(good, color=GOOD, lw=0.9, ls=":")
+        for place, (_, value, ci, colour) in enumerate(rows[::-1]):
+            whisker(left, place, value, ci, colour)
+        left.text(good + 0.01, len(rows) - 0.45, "pass from here", color=GOOD, fontsize=7.5)
+        left.set_yticks(range(len(rows)), [row[0] for row in rows[::-1]])
+        left.set_ylim(-0.6, len(rows) - 0.15)
+        left.set_xlim(min(-0.05, left.get_xlim()[0]), 1.08)
+        left.set_title("sequence consistency")
+        if steps is not None:
+            t = np.arange(1, len(steps.displacement) + 1)
+            middle, right = axes[0, 1:]
+            band(middle, t, steps.share, MODEL, "")
+            middle.axhline(good, color=GOOD, lw=0.9, ls=":")
+            middle.set_ylim(min(-0.05, middle.get_ylim()[0]), 1.05)
+            middle.set_title("the same, as a code is repeated")
+            right.plot(t, steps.displacement, color=INK, lw=1.8, label="mean displacement of a code")
+            right.plot(t, steps.scatter, color=DREAM, lw=1.8, ls="--", label="scatter of its ends over starts")
+            right.set_ylim(0, 1.35 * max(steps.displacement.max(), steps.scatter.max(), 1e-9))
+            right.set_title("how far, in mm")
+            right.legend(fontsize=7.5, loc="upper left")
+            for axis in (middle, right):
+                axis.set_xlabel("times the code is played")
+                axis.set_xticks(t)
+    note = (
+        " In the middle and on the right, one code again and again: the scatter should stay below the displacement."
+        if steps is not None
+        else ""
+    )
+    return (
+        "Does the same sequence do the same from every start? Sequence consistency is the share of what a sequence "
+        "changes at one start that it changes at all: 1 is the same displacement everywhere, 0 is none in common."
+        f"{note}" + (" The grey row asks the same of optical flow, which needs no read-out." if flow else "")
+    )
+
+
+def readout_histogram(
+    path: Path, errors_mm: Float[np.ndarray, " n"], moved_mm: Float[np.ndarray, " n"], reliability: float, gap: int
+) -> str:
+    """How long the read-out's errors are, beside how far the arm really moved."""
+    top = float(np.quantile(np.concatenate([errors_mm, moved_mm]), 0.995))
+    edges = np.linspace(0, max(top, 1e-9), 50)
+    with figure(path, 6.6, 2.9, nrows=1, ncols=1) as (_, axis):
+        for values, colour, label in (
+            (moved_mm, GREY, "true displacement"),
+            (errors_mm, DREAM, "error of the read-out"),
+        ):
+            axis.hist(np.minimum(values, top), edges, color=colour, alpha=0.55, label=label)
+            axis.axvline(np.median(values), color=colour, lw=1.6, ls="--")
+            axis.text(
+                np.median(values), 1.0, f" median {np.median(values):.0f} mm", color=colour, fontsize=8,
+                transform=axis.get_xaxis_transform(), va="bottom", ha="left",
+            )  # fmt: skip
+        axis.set_xlabel(f"length over {gap} steps, mm")
+        axis.set_ylabel("pairs of frames")
+        axis.legend(title=f"R2 of displacement: {reliability:.2f}", fontsize=8, title_fontsize=8)
+    return (
+        f"How well the motion read-out sees: its error on what the tokenizer makes of held-out real video, over {gap} "
+        "steps, beside how far the arm really moved. Everything that is said of the dreams' motion is blurred by the "
+        "orange part. Errors well left of the grey part can be trusted; where they overlap, single dreams cannot."
+    )

@@ -1,0 +1,180 @@
+"""Which figures a report has: each drawn only where its input is there, in the order of importance."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from genie_eval.report.animations import animations
+from genie_eval.report.charts import code_usage, ladder_chart, motion_quiver
+from genie_eval.report.code_charts import (
+    eta_heat,
+    eta_squared,
+    flip_bars,
+    forest,
+    transition_chart,
+    transition_shares,
+    variance_bars,
+)
+from genie_eval.report.control_charts import (
+    command_confusion,
+    dream_quiver,
+    judges,
+    readout_histogram,
+    sequence_chart,
+    sequence_steps,
+)
+from genie_eval.report.findings import consistency_rows, nuisance_rows, variance_rows
+from genie_eval.report.horizon_charts import fidelity_chart, use_chart
+from genie_eval.report.pictures import Arrows, dream_grid, filmstrip
+from genie_eval.verdicts import MARKS, MIN_CODE_CTC
+
+if TYPE_CHECKING:
+    from genie_eval.evaluation import EvaluationConfig, Results
+
+STEP_DRAWS = 500  # bootstrap draws of a line in a figure
+JITTER_MARK = 0.20  # of codes, for nuisances on the later frame only (specification, level H)
+
+
+def judged_on(ladder: list[dict[str, Any]]) -> str:
+    """What the names of the shown metrics end in: "" for true motion, "_flow" where a source has none."""
+    return "" if any(row.get("grounding_skill") is not None for row in ladder) else "_flow"
+
+
+class Figures:
+    """Collects what was written: {"file" (relative to the report's folder), "title", "caption"}."""
+
+    def __init__(self, out: Path):
+        self.folder = out / "figures"
+        self.found: list[dict[str, str]] = []
+
+    def path(self, name: str, kind: str = "png") -> Path:
+        return self.folder / f"{name}.{kind}"
+
+    def add(self, name: str, title: str, caption: str, kind: str = "png") -> None:
+        self.found.append({"file": f"figures/{name}.{kind}", "title": title, "caption": caption})
+
+
+def draw(results: "Results", out: Path, config: "EvaluationConfig") -> list[dict[str, str]]:
+    """Writes the figures; one object each, most important first."""
+    figures = Figures(out)
+    metrics = {name: metric.as_json() for name, metric in results.metrics.items()}
+    _meaning(figures, results, metrics, config)
+    _control(figures, results, metrics, config)
+    _dreams(figures, results, metrics)
+    _details(figures, results, metrics)
+    for one in animations(figures.folder, results.dreams, config.seed):
+        figures.add(one["name"], one["title"], one["caption"], "gif")
+    return figures.found
+
+
+def _meaning(figures: Figures, results: "Results", metrics: dict[str, Any], config: "EvaluationConfig") -> None:
+    """The pictures that answer the question at a glance."""
+    table, codes, cards = results.evidence.table, results.evidence.codes, results.codes
+    control = getattr(results, "control", None)
+    starts, grid, arrows = results.grid_starts, results.grid, None
+    if control is not None:
+        arrows = arrows_of(control, len(starts))
+    figures.add(
+        "same_action", "One latent action, many starts",
+        dream_grid(figures.path("same_action"), starts, grid, cards, arrows),
+    )  # fmt: skip
+    if table.why_unusable("base") is None or table.why_unusable("flow") is None:
+        caption = motion_quiver(figures.path("motion"), table, codes, cards, config.draws)
+        figures.add("motion", "What each code moves in real video", caption)
+    if control is not None and control.moves is not None:
+        true = None if control.simulated_moves is None else control.simulated_moves.sure("base")
+        caption = dream_quiver(
+            figures.path("dream_motion"), control.moves.sure("base"), true, cards, control.constant.steps
+        )
+        figures.add("dream_motion", "What each code moves in the dreams", caption)
+    suffix = judged_on(results.ladder)
+    if any(row.get(f"grounding{suffix}_skill") is not None for row in results.ladder):
+        figures.add("ladder", "The ladder", ladder_chart(figures.path("ladder"), results.ladder, suffix))
+    by_code, by_scene = consistency_rows(getattr(results, "details", {}), cards)
+    if any(row["value"] is not None for row in by_code):
+        whole = {"value": metrics["ctc"]["value"], "ci95": metrics["ctc"]["ci95"]}
+        marks = {"good": MARKS["ctc"].good, "code": MIN_CODE_CTC}
+        caption = forest(figures.path("consistency"), by_code, by_scene, whole, marks)
+        figures.add("consistency", "How consistent each code is", caption)
+
+
+def arrows_of(control: Any, rows: int) -> Arrows | None:
+    """Of the first `rows` starts; None without a read-out that knows the image plane."""
+    moves = control.moves
+    if moves is None or "image" not in moves.columns:
+        return None
+    true = None if control.simulated_moves is None else control.simulated_moves.sure("image")[:rows]
+    begin = getattr(moves, "begin", None)
+    begin = None if begin is None else begin[:rows, moves.columns["image"]]
+    return Arrows(moves.sure("image")[:rows], true, begin)
+
+
+def _control(figures: Figures, results: "Results", metrics: dict[str, Any], config: "EvaluationConfig") -> None:
+    """Commands, sequences, and whether codes matter."""
+    panels = judges(metrics)
+    if panels:
+        caption = command_confusion(figures.path("command"), panels)
+        figures.add("command", "Who understands the command", caption)
+    control, details = getattr(results, "control", None), getattr(results, "details", {})
+    metric, flow = metrics["sequence_consistency"], details.get("sequences_flow") or {}
+    if metric["value"] is not None or flow.get("value") is not None:
+        steps, base = None, results.evidence.table.motions.get("base")
+        if control is not None and control.moves is not None and base is not None:
+            moved = np.stack([control.moves.sure("base", t) for t in range(control.constant.steps)], axis=2)
+            spread = base.std(axis=0)
+            spread = np.where(spread > 1e-9, spread, np.inf)  # a dimension that never moves counts for nothing
+            steps = sequence_steps(moved, spread, min(config.draws, STEP_DRAWS))
+        caption = sequence_chart(figures.path("sequences"), metric, flow, steps, MARKS["sequence_consistency"].good)
+        figures.add("sequences", "The same sequence from different starts", caption)
+    horizon = details.get("horizon") or {}
+    if any(row.get("delta_psnr") for row in (horizon.get("laws") or {}).values()):
+        marks = {"delta_psnr": MARKS["delta_psnr_t4"].good, "aaf": MARKS["action_attributable_fraction"].good}
+        figures.add("use", "Do the codes matter?", use_chart(figures.path("use"), horizon, marks))
+
+
+def _dreams(figures: Figures, results: "Results", metrics: dict[str, Any]) -> None:
+    figures.add("dreams", "Dreams beside the truth", filmstrip(figures.path("dreams"), results.dreams))
+    horizon = getattr(results, "details", {}).get("horizon") or {}
+    readings = {
+        name: horizon[name]
+        for name in ("psnr", "psnr_moving", "ssim", "lpips")
+        if (horizon.get(name) or {}).get("dream")
+    }
+    t, clips = horizon.get("t"), horizon.get("n_clips")
+    if not readings and metrics["dream_psnr"].get("by_t"):
+        readings = {"psnr": {name: {"value": v} for name, v in metrics["dream_psnr"]["by_t"].items()}}
+        t, clips = list(range(1, len(readings["psnr"]["dream"]["value"]) + 1)), metrics["dream_psnr"]["n_clips"]
+    if readings and t and len(t) > 1:
+        caption = fidelity_chart(figures.path("fidelity"), readings, t, int(clips or 0))
+        figures.add("fidelity", "How good the pictures are", caption)
+
+
+def _details(figures: Figures, results: "Results", metrics: dict[str, Any]) -> None:
+    """Figures for who looks closer."""
+    table, codes, cards = results.evidence.table, results.evidence.codes, results.codes
+    details = getattr(results, "details", {})
+    parts, names = eta_squared(table, codes, len(cards))
+    if names:
+        figures.add(
+            "dimensions", "Which dimension each code tells", eta_heat(figures.path("dimensions"), parts, names, cards)
+        )
+    rows = variance_rows(details)
+    if rows:
+        figures.add("variance", "Where the variance lies", variance_bars(figures.path("variance"), rows))
+    figures.add("usage", "How the codes are used", code_usage(figures.path("usage"), table, codes, cards))
+    shares = transition_shares(table, codes, len(cards))
+    if np.isfinite(shares).any():
+        figures.add("transitions", "What follows what", transition_chart(figures.path("transitions"), shares, cards))
+    by_nuisance, second, null = nuisance_rows(metrics, details)
+    if by_nuisance or second:
+        marks = (MARKS["nuisance_flip_rate"].good, JITTER_MARK)
+        caption = flip_bars(figures.path("nuisances"), by_nuisance, second, null, marks)
+        figures.add("nuisances", "What changes a code and should not", caption)
+    control = getattr(results, "control", None)
+    error = None if control is None else control.error
+    if error is not None and len(error.errors_mm):
+        caption = readout_histogram(
+            figures.path("readout"), error.errors_mm, error.moved_mm, error.reliability, error.gap
+        )
+        figures.add("readout", "How well the motion read-out sees", caption)
