@@ -213,6 +213,18 @@ def test_round_trips(make_genie, make_video):
     assert not lost["tokenizer"]["pass"]
 
 
+def test_long_trajectories_are_cut_with_their_codes(make_genie, make_video):
+    genie = scripted(make_genie, by_direction)
+    split, trajectories, table, codes = measured(genie, make_video(episodes=5, length=120))
+    sample = choose_sample(genie, split, trajectories, table, codes, 3)
+    assert len(sample) == 3
+    assert len(sample.codes) == len(sample.table.trajectory) == 3 * 95
+    for i, trajectory in enumerate(sample.trajectories):
+        row = table.starts[trajectory.episode]
+        assert (sample.codes[sample.rows(i)] == codes[row : row + 95]).all()
+        assert (sample.infer(sample.frames(i)[None])[0] == sample.codes[sample.rows(i)]).all()
+
+
 def test_share_is_of_transitions_and_its_interval_of_trajectories():
     hits, counts = np.array([10.0, 0.0, 5.0]), np.array([10.0, 30.0, 10.0])
     found = share(hits, counts)

@@ -161,6 +161,19 @@ def test_recorded_moments_in_other_scenes(recorded, make_genie, monkeypatch):
 
 
 # ----------------------------------------------------------------------------------------------------------- the whole
+@pytest.mark.parametrize("episodes", [1, 3])
+def test_what_little_there_is_to_see_is_said(make_genie, make_video, episodes):
+    """Trajectories of two steps, three of them or one alone: reasons instead of numbers, and no error."""
+    genie = scripted(make_genie, by_direction)
+    seen = measured(genie, make_video(episodes=episodes, length=3))
+    metrics, details = inference_details(genie, *seen, InferenceConfig(draws=50), progress=False)
+    assert metrics["nuisance_flip_rate"].n_trajectories == episodes
+    assert "reason" in details["algebra"]["reversal"]
+    assert ("reason" in details["leakage"]["scene_cut"]) is (episodes == 1)
+    assert details["nuisance"]["identity"]["value"] == 1
+    assert json.loads(json.dumps(details, allow_nan=False)) == details
+
+
 @pytest.mark.parametrize("full", [True, False])
 def test_all_of_it_in_one_call(make_genie, make_video, full):
     genie = scripted(make_genie, by_direction)

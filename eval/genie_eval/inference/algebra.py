@@ -15,6 +15,7 @@ from genie_eval.codes.nulls import k_means, nearest_centre
 from genie_eval.inference.sample import DRAWS, Sample, share
 from genie_eval.resampling import bootstrap_weights, interval
 
+FEWEST = 4  # trajectories, two to fit on and two to score
 DOUBLE_GAP = (
     "steps of twice the gap are outside of what the model was trained on; where the camera is slow against the motion, "
     "read the number as a lower bound"
@@ -62,6 +63,8 @@ def reversal(
     pi(k) with minus that of k, weighted by size and share (1: pi is the way back).
     """
     size = sample.num_codes
+    if len(sample) < FEWEST:
+        return {"reason": f"{len(sample)} trajectories: a map is fitted on half of them and needs {FEWEST} at least"}
     counts = _pair_counts(sample, sample.codes, backward)
     halves = np.random.default_rng([sample.seed, 11]).permutation(len(sample)) % 2
     weights = np.concatenate([np.ones((1, len(sample))), bootstrap_weights(len(sample), DRAWS, sample.seed)])

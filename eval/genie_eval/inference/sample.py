@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from genie_datasets import Split
 
 DRAWS = 1000  # bootstrap draws of shares
+MOST_FRAMES = 96  # of a trajectory, from its first: codes of a beginning are those of the whole, and memory is bounded
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,16 @@ def choose_sample(
     seed: int = 0,
     progress: bool = False,
 ) -> Sample:
-    """At most `limit` of the trajectories, at random. `codes`: `genie.infer_actions` of each whole trajectory."""
+    """At most `limit` of the trajectories, at random, and of each its first 96 frames.
+
+    `codes`: `genie.infer_actions` of each whole trajectory.
+    """
     chosen = np.arange(len(trajectories))
     if len(chosen) > limit:
         chosen = np.sort(np.random.default_rng([seed, 7]).choice(len(trajectories), limit, replace=False))
     starts = table.starts
-    lengths = np.diff(starts)[chosen]
-    rows = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in chosen])
+    lengths = np.minimum(np.diff(starts)[chosen], MOST_FRAMES - 1)
+    rows = np.concatenate([starts[i] + np.arange(n) for i, n in zip(chosen, lengths, strict=True)])
 
     def cut(column: np.ndarray | None) -> np.ndarray | None:
         return None if column is None else column[rows]
@@ -92,7 +96,10 @@ def choose_sample(
         scene=cut(table.scene),
         state=cut(table.state),
     )
-    return Sample(genie, split, [trajectories[i] for i in chosen], part, codes[rows], seed, progress)
+    short = [
+        Trajectory(trajectories[i].episode, trajectories[i].ids[: n + 1]) for i, n in zip(chosen, lengths, strict=True)
+    ]
+    return Sample(genie, split, short, part, codes[rows], seed, progress)
 
 
 def pairs(

@@ -19,6 +19,7 @@ from genie_eval.resampling import bootstrap_weights, interval
 IDENTITY_MARK = 0.95
 ZERO_MARK, SHIFT_MARK = 0.15, 0.25
 CUT_MARK = 2.0
+LEAST_ROWS = 10  # transitions a code, to find primitives by k-means
 CUTS = 2  # moments of a trajectory from which its future is replaced
 
 
@@ -240,6 +241,8 @@ def leakage(sample: Sample, z: Float[np.ndarray, "M E"]) -> dict[str, Any]:
     """The two mean cosines and their difference, with interval; a reason where no motion names the primitives."""
     table, size = sample.table, sample.num_codes
     why = table.why_unusable("base")
+    if why is None and len(z) < LEAST_ROWS * size:
+        why = f"{len(z)} transitions are too few to find {size} primitives in their motion"
     if why is not None:
         return {"reason": why}
     primitive = quantise(table.motions["base"], table.trajectory, size, seed=sample.seed)
