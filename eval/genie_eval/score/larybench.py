@@ -72,6 +72,9 @@ def larybench_columns(path: Path, roots: tuple[Path, ...] = ()) -> dict[str, np.
     for d, name in enumerate(names):
         if name.rpartition("_")[2] in ANGLES:  # from 179 to -179 degrees is 2 degrees
             change[:, d] = (change[:, d] + np.pi) % (2 * np.pi) - np.pi
+    if len(names) > 7:  # two arms: without the rotations, which are not angles of one frame
+        kept = [d for d, name in enumerate(names) if name.rpartition("_")[2] in ("x", "y", "z", "gripper")]
+        change, names = change[:, kept], [names[d] for d in kept]
     return columns | {"motion": change, "motion_names": np.array(names)}
 
 
