@@ -21,8 +21,8 @@ def variance_components(assay: MotionAssay, codes: Codes) -> dict[str, Any]:
     Moments, which any imbalance leaves unbiased: the mean product of two motions of one code is the variance that they
     share. In different scenes that is the code's; in one scene but different trajectories, code and code x scene; in
     one trajectory (at least `lag` steps apart), code x trajectory too. From each, the mean product whatever the codes
-    is taken off. coefficient: of what a code means inside one trajectory, the share that is the code's alone, the
-    generalisability coefficient; what is below 0 by chance counts as 0 in it.
+    is taken off; codes count by their shares, as they do in the total. coefficient, the generalisability coefficient:
+    of what a code means inside one trajectory, the share that is the code's alone (components below 0 count as 0).
     """
     table = assay.table
     if assay.lag is None:
@@ -36,8 +36,9 @@ def variance_components(assay: MotionAssay, codes: Codes) -> dict[str, Any]:
         scene = None
 
     def components(weights: np.ndarray) -> Float[np.ndarray, "R C"]:
-        inside = consistency(pairs, weights).within
-        apart, together = _mean_products(pairs.sums, scene, weights)
+        share = weights @ pairs.sums.count
+        inside = _by_share(consistency(pairs, weights).code_within, share)
+        apart, together = (_by_share(each, share) for each in _mean_products(pairs.sums, scene, weights))
         if scene is None:
             return np.stack([apart, inside - apart], axis=1)
         return np.stack([apart, together - apart, inside - together], axis=1)
@@ -68,31 +69,39 @@ def _coefficient(components: Float[np.ndarray, "R C"]) -> Float[np.ndarray, " R"
         return positive[:, 0] / positive.sum(axis=1)
 
 
+def _by_share(values: Float[np.ndarray, "R K"], share: Float[np.ndarray, "R K"]) -> Float[np.ndarray, " R"]:
+    """Mean over codes by their shares; codes without a value (they have no such pairs) are left out."""
+    known = np.isfinite(values) & (share > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(known, values * share, 0.0).sum(axis=1) / np.where(known, share, 0.0).sum(axis=1)
+
+
 def _mean_products(
     sums: CodeSums, scene: Int[np.ndarray, " I"] | None, weights: Float[np.ndarray, "R I"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(R,) mean product of same-code motions less that of any, of two trajectories: of different scenes, of the same
-    scene. Without scenes the first is of any two trajectories."""
+    """(R, K) mean product of motions of one code less that of any, of two trajectories: of different scenes, of the
+    same scene. Without scenes the first is of any two trajectories."""
     whole = CodeSums(sums.count.sum(axis=1, keepdims=True), sums.total.sum(axis=1, keepdims=True), sums.square)
-    top, bottom = _products(sums, weights)
-    any_top, any_bottom = _products(whole, weights)
-    if scene is None:
-        return top / bottom - any_top / any_bottom, np.zeros(len(weights))
-    near = np.zeros((4, len(weights)))
-    for s in np.unique(scene):
-        inside = weights * (scene == s)
-        near += np.stack([*_products(sums, inside), *_products(whole, inside)])
+    every = [*_products(sums, weights), *_products(whole, weights)]
+    near = [np.zeros_like(part) for part in every]
+    for s in np.unique(scene) if scene is not None else ():
+        own = scene == s
+        inside, inside_whole = (CodeSums(c.count[own], c.total[own], c.square[own]) for c in (sums, whole))
+        found = [*_products(inside, weights[:, own]), *_products(inside_whole, weights[:, own])]
+        for part, more in zip(near, found, strict=True):
+            part += more
+    far = [a - b for a, b in zip(every, near, strict=True)]
     with np.errstate(divide="ignore", invalid="ignore"):
-        far = np.stack([top, bottom, any_top, any_bottom]) - near
-        return far[0] / far[1] - far[2] / far[3], near[0] / near[1] - near[2] / near[3]
+        apart, together = ((top / bottom - any_top / any_bottom) for top, bottom, any_top, any_bottom in (far, near))
+    return apart, together
 
 
 def _products(sums: CodeSums, weights: Float[np.ndarray, "R I"]) -> tuple[np.ndarray, np.ndarray]:
-    """Sum and number of products of same-code motions of two different trajectories."""
-    trajectories, twice = len(sums.count), weights**2
-    total = weights @ sums.total.reshape(trajectories, -1)
-    top = (total**2).sum(axis=1) - twice @ (sums.total**2).sum(axis=(1, 2))
-    bottom = ((weights @ sums.count) ** 2).sum(axis=1) - twice @ (sums.count**2).sum(axis=1)
+    """(R, K) sum and number of products of same-code motions of two different trajectories."""
+    trajectories, codes, dims = sums.total.shape
+    twice, total = weights**2, weights @ sums.total.reshape(trajectories, -1)
+    top = (total**2).reshape(-1, codes, dims).sum(axis=2) - twice @ (sums.total**2).sum(axis=2)
+    bottom = (weights @ sums.count) ** 2 - twice @ sums.count**2
     return top, bottom
 
 
