@@ -27,7 +27,7 @@ from genie_eval.planted import autocorrelated_codes, planted_transitions, with_l
 from genie_eval.resampling import interval, permutation_p
 
 K, LENGTH = 8, 40
-REPEATS = {200: 200, 100: 100, 40: 200}  # trajectories: draws
+REPEATS = {200: 400, 100: 200, 40: 200}  # trajectories: draws
 BOOTSTRAP = 1000
 SWAPS = 199
 TRUTH = (20, 4000)  # samples, trajectories of each

@@ -7,6 +7,9 @@ import pytest
 
 from genie_eval.codes import nulls
 from genie_eval.codes.assay import MotionAssay
+from genie_eval.codes.code_sums import code_sums
+from genie_eval.codes.consistency import consistency, pair_sums
+from genie_eval.codes.grounding import held_out_r2
 from genie_eval.codes.ladder import Features, ladder, rungs
 from genie_eval.codes.motion_metrics import ctc_metric, grounding_metric
 from genie_eval.codes.quantise import quantise
@@ -132,6 +135,59 @@ def test_r2_equals_the_plain_leave_one_trajectory_out_loop():
     assert assay.r2(codes) == pytest.approx(1 - error / spread, abs=1e-9)
 
 
+def test_r2_under_weights_equals_the_loop_over_copies():
+    """A trajectory drawn twice is scored twice, and predicted without both of its copies; a code that nobody else has,
+    by the overall mean of the others."""
+    table = planted_transitions(9, 7, seed=4)
+    codes = with_label_noise(quantised(table.motions["base"], 4), 0.3, 4)
+    codes[table.trajectory == 5] = 4  # whoever draws 5 has a code of its own
+    assay = MotionAssay(table, "base", 5, draws=40, seed=2)
+    drawn = assay.r2_draws(codes)
+    for weights, found in zip(assay.weights[:40], drawn, strict=True):
+        error = spread = 0.0
+        row = weights[table.trajectory]
+        for i in np.flatnonzero(weights):
+            rest = row * (table.trajectory != i)
+            overall = rest @ assay.scored / rest.sum()
+            for x, k in zip(assay.scored[table.trajectory == i], codes[table.trajectory == i], strict=True):
+                alike = rest * (codes == k)
+                mean = alike @ assay.scored / alike.sum() if alike.any() else overall
+                error += weights[i] * ((x - mean) ** 2).sum()
+                spread += weights[i] * ((x - overall) ** 2).sum()
+        assert found == pytest.approx(1 - error / spread, abs=1e-9)
+    assert held_out_r2(code_sums(codes, assay.scored, table.trajectory, 5), np.ones((1, 9)))[0] == pytest.approx(
+        assay.r2(codes), abs=1e-12
+    )
+
+
+def test_w_under_weights_equals_that_of_the_trajectories_copied():
+    table = planted_transitions(8, 15, seed=4)
+    codes = quantised(table.motions["base"], 3)
+    assay = MotionAssay(table, "base", 3, draws=5, seed=1)
+    pairs = pair_sums(codes, assay.residual, table.trajectory, 3, assay.lag)
+    drawn = consistency(pairs, assay.weights)
+    for weights, within in zip(assay.weights, drawn.within, strict=True):
+        rows = np.concatenate(
+            [np.flatnonzero(table.trajectory == i) for i in np.repeat(np.arange(8), weights.astype(int))]
+        )
+        copied = pair_sums(codes[rows], assay.residual[rows], np.repeat(np.arange(8), 15), 3, assay.lag)
+        assert within == pytest.approx(consistency(copied).within[0], abs=1e-9)
+
+
+def test_many_codes_need_little_memory(table):
+    """256 codes, 200 trajectories, 2,000 draws: nothing of size draws x trajectories x codes x dimensions is made."""
+    import tracemalloc
+
+    codes = with_label_noise(quantised(table.motions["base"], 32), 0.5, 256)
+    assay = MotionAssay(table, "base", 256, draws=2000)
+    tracemalloc.start()
+    assay.r2_draws(codes)
+    assay.ctc(codes)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 300e6
+
+
 def test_ctc_equals_the_plain_loop_over_pairs():
     table = planted_transitions(6, 12, seed=8)
     codes = quantised(table.motions["base"], 3)
@@ -201,6 +257,21 @@ def test_codes_are_fitted_on_training_rows_where_there_are_some(table):
     shifted = quantise(motion + 100, table.trajectory, K, train=motion)
     assert len(np.unique(shifted)) < K  # everything lies beyond the training data
     assert len(np.unique(quantise(motion + 100, table.trajectory, K))) == K
+
+
+@pytest.mark.parametrize("name", ["phase", "scene", "position", "style"])
+def test_the_verdicts_are_not_fooled_by_phase_scene_position_or_style(name, assay, table, oracle):
+    """A naive eta squared rewards all of them; neither metric as a whole may say "pass"."""
+    style = table.motions["base"].reshape(200, 40, 3).mean(axis=1)
+    codes = {
+        "phase": lambda: nulls.phase_code(table, K),
+        "scene": lambda: nulls.scene_code(table, K),
+        "position": lambda: nulls.position_code(table, K),
+        "style": lambda: quantised(style, K)[table.trajectory],
+    }[name]()
+    consistent, _ = ctc_metric(assay, codes, oracle, swaps=49)
+    assert consistent.verdict in ("fail", "not run")
+    assert grounding_metric(assay, codes, oracle, {}, swaps=199).verdict == "fail"
 
 
 def test_undefined_consistency_fails_with_its_reason(assay, table, oracle):

@@ -5,7 +5,16 @@ import pytest
 
 from genie_eval.codes.assay import MotionAssay
 from genie_eval.planted import autocorrelated_codes, planted_transitions, quantised
-from genie_eval.resampling import bootstrap_weights, holm, interval, permutation_p, sign_flip_p, swap_codes
+from genie_eval.resampling import (
+    bootstrap_weights,
+    corrected_interval,
+    holm,
+    interval,
+    jackknife_weights,
+    permutation_p,
+    sign_flip_p,
+    swap_codes,
+)
 
 
 def test_bootstrap_weights_draw_as_many_trajectories_as_there_are():
@@ -41,6 +50,21 @@ def test_swap_test_rarely_rejects_codes_that_know_nothing():
     assert rejected / draws <= 0.15  # 5 % expected; 9 of 60 or more would be a 1-in-500 accident
 
 
+def test_p_of_codes_that_know_nothing_is_uniform():
+    from scipy.stats import kstest
+
+    p: dict[str, list[float]] = {"r2": [], "across": []}
+    for seed in range(120):
+        table = planted_transitions(24, 12, seed=seed)
+        codes = autocorrelated_codes(24, 12, 4, seed=1000 + seed)
+        assay = MotionAssay(table, "base", 4, draws=2, seed=seed)
+        p["r2"].append(permutation_p(assay.r2(codes), assay.r2_swap_null(codes, swaps=99)))
+        p["across"].append(permutation_p(assay.across(codes), assay.across_swap_null(codes, swaps=99)))
+    for values in p.values():
+        assert kstest(values, "uniform").pvalue > 0.01
+        assert np.mean(np.array(values) <= 0.05) <= 0.125  # 15 of 120 or more: a 1-in-1000 accident
+
+
 def test_swap_test_finds_codes_that_know_something():
     table = planted_transitions(40, 20, seed=0)
     codes = quantised(table.motions["base"])
@@ -64,3 +88,54 @@ def test_interval_leaves_out_undefined_draws_and_stays_undefined_without_any():
     assert 1 <= low[0] < high[0] <= 3
     assert np.isnan(low[1])
     assert np.isnan(high[1])
+
+
+def test_jackknife_leaves_each_trajectory_out_once_and_groups_many():
+    few = jackknife_weights(5)
+    assert sorted(few.tolist()) == sorted((1 - np.eye(5)).tolist())
+    many = jackknife_weights(1000)
+    assert many.shape == (200, 1000)
+    assert (many == 0).sum(axis=0).tolist() == [1] * 1000
+    assert (many == 0).sum(axis=1).tolist() == [5] * 200
+
+
+def test_corrected_interval_of_a_mean_is_that_of_student():
+    from scipy.stats import t
+
+    values = np.random.default_rng(0).normal(3, 2, size=12)
+    drawn = bootstrap_weights(12, 20000) @ values / 12
+    left_out = jackknife_weights(12) @ values / 11
+    half = t.ppf(0.975, 11) * values.std(ddof=1) / np.sqrt(12)
+    assert corrected_interval(values.mean(), drawn, left_out) == pytest.approx(
+        [values.mean() - half, values.mean() + half], abs=0.08 * half
+    )
+
+
+def test_corrected_interval_undoes_a_bias_that_percentiles_double():
+    """The variance of few reads too low, and lower still in bootstrap draws: the interval has to go the other way."""
+
+    def variance(values, weights):
+        return (weights @ values**2) / weights.sum(axis=1) - ((weights @ values) / weights.sum(axis=1)) ** 2
+
+    rng, hits, plain = np.random.default_rng(0), [], []
+    for _ in range(400):
+        values = rng.normal(0, 1, size=15)
+        drawn = variance(values, bootstrap_weights(15, 400, int(rng.integers(2**31))))
+        low, high = corrected_interval(values.var(), drawn, variance(values, jackknife_weights(15)))
+        hits.append(low <= 1 <= high)
+        low, high = interval(drawn)
+        plain.append(low <= 1 <= high)
+    assert np.mean(hits) > np.mean(plain) + 0.04
+    assert np.mean(hits) > 0.84  # of a variance of 15 normals even the best bootstrap covers no 90 %
+
+
+def test_corrected_interval_has_the_shape_of_the_value_and_leaves_out_what_is_not_finite():
+    rng = np.random.default_rng(0)
+    drawn, left_out = rng.normal(size=(100, 2, 3)), rng.normal(size=(20, 2, 3)) / 100
+    drawn[:, 1, 2] = np.nan
+    drawn[::7, 0, 0] = np.inf
+    bounds = corrected_interval(np.zeros((2, 3)), drawn, left_out)
+    assert bounds.shape == (2, 2, 3)
+    assert np.isnan(bounds[:, 1, 2]).all()
+    assert np.isfinite(np.delete(bounds.reshape(2, 6), 5, axis=1)).all()
+    assert corrected_interval(1.0, np.full(50, 1.0), np.full(9, 1.0)) == pytest.approx([1, 1])
