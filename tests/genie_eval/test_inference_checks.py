@@ -1,10 +1,13 @@
 """Identity, future, cuts, reversal, sums, round trips: each on a model that has the property and one that lacks it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from genie_eval.inference.algebra import algebra
-from genie_eval.inference.sample import choose_sample, share
+from genie_eval.codes.transitions import Transitions
+from genie_eval.inference.algebra import additivity, algebra
+from genie_eval.inference.sample import Sample, choose_sample, share
 from genie_eval.inference.shortcuts import causality, embeddings, identity, scene_cut
 from genie_eval.inference.stability import stability
 from tests.genie_eval.lam_readers import MOVES, by_brightness, by_direction, measured, reader, scripted
@@ -164,8 +167,26 @@ def test_backwards_is_the_opposite_and_twice_the_same_is_the_same(make_genie, ma
     assert twice["equal_steps"]["accuracy"] == twice["with_null"]["accuracy"] == 1
     assert twice["equal_steps"]["chance"] < 0.4
     assert twice["equal_steps"]["oracle"] > 0.6
+    assert twice["equal_steps"]["motion_cosine"] == pytest.approx(1)
     assert twice["equal_steps"]["by_code"] == [1, 1, 1, 1, 1]
     assert twice["equal_steps"]["becomes"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_two_small_steps_may_make_the_code_of_a_large_one():
+    """Codes of direction and size (small and large, right and left): the small ones do not keep their code, yet all
+    keep their direction."""
+    steps = np.array([1.0, 2.0, -1.0, -2.0])
+    codes = np.random.default_rng(0).integers(4, size=(6, 50))
+    motion = np.stack([steps[codes], 0 * codes], axis=-1).reshape(-1, 2)
+    both = np.where(steps[codes[:, :-1]] + steps[codes[:, 1:]] > 0, 1, 3)  # of two equal steps: a large one
+    doubled = np.pad(both, ((0, 0), (0, 1)), constant_values=-1).reshape(-1)
+    table = Transitions(np.repeat(np.arange(6), 50), np.tile(np.arange(50), 6), {"base": motion})
+    genie = SimpleNamespace(config=SimpleNamespace(num_actions=4))
+    twice = additivity(Sample(genie, None, [None] * 6, table, codes.reshape(-1)), doubled, motion[:, :1])["equal_steps"]
+    assert twice["by_code"] == [0, 1, 0, 1]
+    assert twice["becomes"].tolist() == [1, 1, 3, 3]
+    assert twice["accuracy"] == pytest.approx(0.5, abs=0.1)
+    assert twice["motion_cosine"] > 0.9
 
 
 def test_codes_at_random_have_no_way_back(make_genie, make_video):

@@ -15,6 +15,7 @@ from genie_eval.codes.nulls import k_means, nearest_centre
 from genie_eval.inference.sample import DRAWS, Sample, share
 from genie_eval.resampling import bootstrap_weights, interval
 
+CELLS = 10_000_000  # of tables of code pairs held at once
 FEWEST = 4  # trajectories, two to fit on and two to score
 DOUBLE_GAP = (
     "steps of twice the gap are outside of what the model was trained on; where the camera is slow against the motion, "
@@ -68,7 +69,9 @@ def reversal(
     counts = _pair_counts(sample, sample.codes, backward)
     halves = np.random.default_rng([sample.seed, 11]).permutation(len(sample)) % 2
     weights = np.concatenate([np.ones((1, len(sample))), bootstrap_weights(len(sample), DRAWS, sample.seed)])
-    accuracy, chance = _cross_fitted(counts, halves, weights)
+    some = max(1, CELLS // size**2)  # rows of weights at once: with many codes the tables are large
+    parts = [_cross_fitted(counts, halves, weights[r : r + some]) for r in range(0, len(weights), some)]
+    accuracy, chance = (np.concatenate(part) for part in zip(*parts, strict=True))
     total = counts.sum(axis=0)
     seen = total.sum(axis=1) > 0
     pi = np.where(seen, total.argmax(axis=1), -1)
@@ -92,13 +95,18 @@ def reversal(
     )
     mean = group_means(motion, sample.codes, size)
     known = seen & seen[pi]
-    back, there, p = mean[pi[known]], -mean[known], share_of_code[known, None]
-    lengths = np.sqrt((p * back**2).sum() * (p * there**2).sum())
+    p = np.sqrt(share_of_code[known, None])
     return result | {
         "oracle": ideal[0],
         "oracle_skill": _skill(ideal[0], ideal_chance[0]),
-        "motion_cosine": float((p * back * there).sum() / lengths) if lengths > 0 else None,
+        "motion_cosine": _cosine(p * mean[pi[known]], -p * mean[known]),
     }
+
+
+def _cosine(a: Float[np.ndarray, "n D"], b: Float[np.ndarray, "n D"]) -> float | None:
+    """Of two fields of motions, all rows together, so that large motions count and still ones do not."""
+    lengths = np.sqrt((a**2).sum() * (b**2).sum())
+    return float((a * b).sum() / lengths) if lengths > 0 else None
 
 
 def _pair_counts(sample: Sample, first: np.ndarray, second: np.ndarray) -> Float[np.ndarray, "I K K"]:
@@ -137,9 +145,13 @@ def additivity(
 ) -> dict[str, Any]:
     """After two steps of one code k, is the code of the step over both k too?
 
+    Codes of a direction are. Codes of a size are not: two small steps make the code of a large one (`becomes` says
+    which), and that is no fault. So read `motion_cosine` beside it: of the mean motion of the code found with that of
+    k, all pairs together (1: the same direction).
+
     doubled[row]: code of (o_t, o_{t+2}), -1 where o_{t+2} is not in the trajectory. Returns `equal_steps` {accuracy,
-    ci95, chance, skill, pairs, by_code, becomes (the commonest code found, -1 where no pair begins with it), oracle
-    where motion is known} and, with a null code, `with_null`: k and "nothing moves" make k.
+    ci95, chance, skill, pairs, by_code, becomes (the commonest code found, -1 where no pair begins with it), and
+    where motion is known oracle and motion_cosine} and, with a null code, `with_null`: k and "nothing moves" make k.
     """
     codes, ids = sample.codes, sample.table.trajectory
     follows = np.append((ids[1:] == ids[:-1]), False) & (doubled >= 0)
@@ -152,6 +164,9 @@ def additivity(
         both = nearest_centre(motion + np.roll(motion, -1, axis=0), centres)
         rows = follows & (own == np.roll(own, -1))
         result["equal_steps"]["oracle"] = float((both == own)[rows].mean()) if rows.any() else None
+        mean = group_means(motion, codes, sample.num_codes)
+        met = equal & np.isin(doubled, codes)  # a code that no single step has, has no motion of its own
+        result["equal_steps"]["motion_cosine"] = _cosine(mean[doubled[met]], mean[codes[met]])
     if null_code is not None:
         one = follows & ((codes == null_code) != (after == null_code))
         result["with_null"] = _agreement(sample, one, np.where(codes == null_code, after, codes), doubled)
