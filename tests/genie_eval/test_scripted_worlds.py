@@ -10,13 +10,25 @@ import pytest
 from genie_eval import evaluate
 from genie_eval.collect import Trajectory
 from genie_eval.dreams.action_use import action_use
+from genie_eval.dreams.control import ControlConfig
 from genie_eval.dreams.fidelity import fidelity
-from genie_eval.dreams.generation import choose_clips, dream_set, same_action_grid
+from genie_eval.dreams.generation import choose_clips, dream_set
+from genie_eval.dreams.horizon import HorizonConfig
 from genie_eval.dreams.pixels import psnr
+from genie_eval.dreams.play import both_orders, constants, from_data, play
+from genie_eval.dreams.readout import ReadoutConfig
+from genie_eval.dreams.starts import Starts
+from genie_eval.inference.level import InferenceConfig
 from genie_eval.metric import plain
 from genie_eval.report.write import validate
 
-QUICK = {"draws": 200, "swaps": 49, "clips": 12, "starts": 3, "progress": False}
+QUICK = {
+    "draws": 200, "swaps": 49, "clips": 12, "starts": 3, "progress": False, "inference": InferenceConfig.quick(),
+    "control": ControlConfig(
+        starts=6, pairs=4, triples=4, readout=ReadoutConfig(members=2, steps=16, batch=16, width=8)
+    ),
+    "horizon": HorizonConfig(clips=4, others=8),
+}  # fmt: skip
 PROMISED = {
     "codebook_perplexity", "grounding_r2", "ctc", "sequence_consistency", "command_bits", "command_bits_physical",
     "counterfactual_id", "delta_psnr_t4", "action_attributable_fraction", "state_leak", "nuisance_flip_rate",
@@ -76,15 +88,27 @@ def test_horizon_shortens_to_short_episodes():
     assert choose_clips(trajectories, 5, 8, seed=0)[2] == 5
 
 
-def test_grid_repeats_each_code_from_each_start(make_genie, make_video):
+def test_every_sequence_is_played_from_every_start(make_genie, make_video):
     genie = make_genie()
-    starts = make_video().split("test").frames(0, np.array([3, 9]))
-    grid = same_action_grid(genie, starts, steps=3, batch=2, progress=False)
-    assert grid.shape == (2, 5, 3, 32, 32, 3)
-    for s, start in enumerate(starts):
+    frames = make_video().split("test").frames(0, np.array([3, 9]))
+    starts = Starts(np.array([0, 1]), np.array([3, 9]), np.array([0, 0]), frames, frames)
+    plays = play(genie, starts, constants(5, steps=3), batch=4, seed=0, label="", progress=False)
+    assert plays.dreams.shape == (2, 5, 3, 32, 32, 3)
+    for s, start in enumerate(frames):
         for k in range(5):
             expected = genie.generate(start[None, None], np.full((1, 3), k))[0]
-            assert (grid[s, k] == expected).all()
+            assert (plays.dreams[s, k] == expected).all()
+
+
+def test_pairs_come_in_both_orders_and_runs_from_inside_one_trajectory():
+    pairs = both_orders(8, 32, seed=0).tolist()
+    assert len(pairs) == 32
+    assert all([b, a] in pairs and a != b for a, b in pairs)
+    codes, trajectory = np.array([0, 1, 2, 3, 4, 5, 6, 7]), np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    runs = from_data(codes, trajectory, 3, 9, seed=0).tolist()
+    assert sorted(runs) == [[0, 1, 2], [1, 2, 3], [4, 5, 6], [5, 6, 7]]
+    often = from_data(np.tile([1, 1, 1, 2], 500), np.zeros(2000, int), 2, 1, seed=0)
+    assert often.shape == (1, 2)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +156,7 @@ def test_ladder_has_the_promised_rows(written):
     _, report = written
     names = [row["name"] for row in report["ladder"]]
     assert names == [
-        "oracle_motion", "oracle_image", "flow_kmeans", "pca_kmeans", "untrained", "swapped", "marginal", "constant",
+        "oracle_motion", "oracle_image", "idm", "flow_kmeans", "pca_kmeans", "untrained", "swapped", "marginal", "constant",
         "permuted_per_trajectory", "phase", "scene", "position", "model",
     ]  # fmt: skip
     model = report["ladder"][-1]
