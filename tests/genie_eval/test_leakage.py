@@ -87,6 +87,17 @@ def test_renaming_codes_changes_nothing(table, oracle, position):
     assert state_leak(table, renamed, K, 50).value == pytest.approx(state_leak(table, codes, K, 50).value, abs=2e-3)
 
 
+def test_many_codes_read_as_few_do(table):
+    base = dataclasses.replace(table, motions={"base": table.motions["base"]})
+    motion = with_label_noise(quantised(table.motions["base"], 64), 0.3, 64)
+    assert state_leak(base, motion, 64, 50).value == pytest.approx(0, abs=0.05)
+    place = state_leak(base, nulls.position_code(table, 64), 64, 50)
+    assert place.value > 0.85
+    assert place.more["groups_of_codes"] == 16
+    unrelated = autocorrelated_codes(200, 20, 64, seed=2)
+    assert state_leak(base, unrelated, 64, 50).verdict == "not run"
+
+
 def test_codes_that_know_nothing_have_no_shares():
     table = planted_transitions(60, 20, seed=3)
     metric = state_leak(table, autocorrelated_codes(60, 20, K, seed=2), K, DRAWS)

@@ -23,7 +23,8 @@ Codes = Int[np.ndarray, " M"]
 MOTIONS = ("base", "image", "rotation", "gripper")  # flow is no truth: it knows where in the image the arm is
 GOOD, BAD = 0.15, 0.30  # a share up to GOOD passes, from BAD on it fails
 FOLDS = 5
-MOST_ROWS, MOST_CELLS = 40_000, 640_000  # rows, rows x codes: of whole trajectories; more only cost time
+MOST_ROWS = 40_000  # of whole trajectories; more only cost time
+MOST_CODES = 16  # more are put into so many groups: too few transitions each, and a model of all would only overfit
 STRENGTH, STEPS = 1.0, 60  # of the logistic models: 1 / ridge on whitened features; steps of the solver
 EXPLAINED = 0.01  # of the marginal deviance: if less is explained, there is nothing to take shares of
 PHASE_BINS = 8
@@ -51,10 +52,14 @@ def state_leak(
     problem = _why_not(table, codes)
     if problem:
         return not_run(problem)
-    chosen = _some_trajectories(table, num_codes, seed)
+    chosen = _some_trajectories(table, seed)
     rows = chosen[table.trajectory]
     table, codes = table.of_trajectories(chosen), codes[rows]
     oracle = None if oracle is None else oracle[rows]
+    groups = None
+    if num_codes > MOST_CODES:
+        codes, oracle = _grouped(table, codes, seed), None if oracle is None else _grouped(table, oracle, seed)
+        groups = num_codes = MOST_CODES
     # no products of different motions: base and image motion multiplied would tell where in the image the arm is
     motion = _beside(*(_features(table.motions[name]) for name in _usable(table)))
     assert table.state is not None
@@ -79,6 +84,7 @@ def state_leak(
         "entropy_bits": once["marginal"] / len(codes) / np.log(2),
         "conditional_mi": conditional_mi(table, codes, num_codes, seed),
         "motions": _usable(table),
+        "groups_of_codes": groups,
     }
     best = max(once["both"], 0.0)
     low = interval(drawn["marginal"] - drawn["both"])[0]
@@ -242,12 +248,24 @@ def _usable(table: Transitions) -> list[str]:
     return [name for name in MOTIONS if table.why_unusable(name) is None]
 
 
-def _some_trajectories(table: Transitions, num_codes: int, seed: int) -> Bool[np.ndarray, " I"]:
-    """As many trajectories as the limits allow, at least 2 * FOLDS."""
-    most = min(MOST_ROWS, MOST_CELLS // num_codes)
+def _grouped(table: Transitions, codes: Codes, seed: int) -> Codes:
+    """Codes of like motion and state as one: k-means of each code's mean of both. Codes of position stay codes of
+    position, codes of motion codes of motion."""
+    assert table.state is not None
+    values = _beside(*(_standard(table.motions[name]) for name in _usable(table)), _standard(table.state))
+    label, index = np.unique(codes, return_inverse=True)
+    if len(label) <= MOST_CODES:
+        return index
+    count = np.bincount(index)
+    mean = np.stack([np.bincount(index, weights=column) / count for column in values.T], axis=1)
+    return nearest_centre(mean, k_means(mean, MOST_CODES, seed))[index]
+
+
+def _some_trajectories(table: Transitions, seed: int) -> Bool[np.ndarray, " I"]:
+    """As many trajectories as MOST_ROWS allows, at least 2 * FOLDS."""
     length = np.diff(table.starts)
     order = np.random.default_rng(seed).permutation(len(length))
-    many = max(int(np.searchsorted(np.cumsum(length[order]), most, side="right")), 2 * FOLDS)
+    many = max(int(np.searchsorted(np.cumsum(length[order]), MOST_ROWS, side="right")), 2 * FOLDS)
     return np.isin(np.arange(len(length)), order[:many])
 
 
