@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from genie_datasets.errors import UserError
 from genie_eval.codes.nulls import permuted_per_trajectory
 from genie_eval.planted import planted_transitions, quantised
 from genie_eval.report.write import validate
@@ -161,6 +162,26 @@ def test_seven_dimensions_without_names_get_no_wrong_name(columns, oracle):
     assert [c["name"] for c in report["data"]["motion_columns"]] == [f"d{d}, SD" for d in range(7)]
     assert "base frame" not in report["metrics"]["ctc"]["motion"]
     assert report["metrics"]["ctc"]["value"] == pytest.approx(1, abs=0.15)
+    assert "base" not in report["details"]["grounding"]["by_motion"]  # which the page would call forward, left, up
+
+
+def test_an_embedding_of_several_tokens_is_probed(columns):
+    rng = np.random.default_rng(0)
+    wide = columns["motion"] @ rng.normal(size=(3, 60)) + 0.5 * rng.normal(size=(len(columns["codes"]), 60))
+    found = scored({**columns, "embedding": wide.reshape(-1, 6, 10)})["details"]["probe"]
+    assert found["ridge"]["r2"] > 0.9
+    assert found["ridge"]["control"] < 0.05
+
+
+def test_an_embedding_too_large_is_left_out_and_said(columns, monkeypatch):
+    monkeypatch.setattr("genie_eval.score.latents.MAX_CELLS", 1000)
+    large = {**columns, "embedding": np.zeros((len(columns["codes"]), 2))}
+    source = latents(large, "file.npz")
+    assert source.embedding is None
+    assert any("Not read: 'embedding'" in note for note in source.notes)
+    large.pop("codes")
+    with pytest.raises(UserError, match="pool its tokens"):
+        latents(large, "file.npz")
 
 
 def test_state_and_scene_fill_their_rows_of_the_ladder(table, columns):

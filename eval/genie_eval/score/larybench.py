@@ -16,6 +16,8 @@ import numpy as np
 from genie_datasets.errors import UserError
 from genie_eval.score.readers import NpzColumns
 
+MAX_CELLS = 50_000_000  # numbers of all tokens: 400 MB
+
 NEEDED = ("la_path", "action")
 POSE = {  # names of an action's columns by their number, as LARYBench's regression labels them
     7: ["x", "y", "z", "roll", "pitch", "yaw", "gripper"],
@@ -43,16 +45,21 @@ def larybench_columns(path: Path, roots: tuple[Path, ...] = ()) -> dict[str, np.
         with NpzColumns(find(row["la_path"])) as archive:
             if "tokens" not in archive:
                 raise UserError(f"{archive.path}: no 'tokens' in it, as LARYBench's extraction writes them")
-            tokens.append(np.asarray(archive["tokens"]).reshape(-1))
+            latent = np.asarray(archive["tokens"]).reshape(-1)
+            wide = latent.size * len(rows) > MAX_CELLS
+            tokens.append(latent[:0] if wide else latent)
             codes.append(np.asarray(archive.get("indices", [])).reshape(-1))
     place = [_place(row["action"], path) for row in rows]
     columns = {
         "trajectory": np.array([episode for episode, _ in place]),
         "step": np.array([first for _, first in place]),
-        "embedding": _stack(tokens, "tokens", path),
     }
+    if all(len(latent) for latent in tokens):
+        columns["embedding"] = _stack(tokens, "tokens", path)
     if any(len(c) for c in codes):
         columns["codes"] = _stack(codes, "indices", path)
+    elif "embedding" not in columns:
+        raise UserError(f"{path}: no 'indices', and 'tokens' are too many numbers to cluster: pool them first")
     if all(row.get("src_state") and row.get("tgt_state") for row in rows) and find.exists(rows[0]["src_state"]):
         before, after = (
             _stack([_array(find(row[name])) for row in rows], name, path) for name in ("src_state", "tgt_state")

@@ -17,6 +17,7 @@ MAX_ROWS = 200_000  # transitions; more make no interval visibly narrower and co
 LEAST_STEPS = 1000  # a trajectory is cut to a window of no fewer steps, so that MAX_ROWS hold 200 of the longest
 MOST_CODES = 256  # codes in the statistics; transitions with a rarer one are left out of them
 NUM_CODES = 8  # clusters of an embedding without codes
+MAX_CELLS = 50_000_000  # numbers of an embedding: 400 MB
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,7 @@ def latents(columns: Mapping[str, np.ndarray], where: str, config: LatentsConfig
         scene=None if scene is None else np.unique(labels(scene, "scene", where), return_inverse=True)[1],
         state=state,
     )  # fmt: skip
-    embedding = column("embedding")
-    embedding = None if embedding is None else reals(embedding.reshape(len(rows), -1), "embedding", where)
+    embedding = _embedding(columns, rows, everything, where, config, notes)
     codes, size, called, tokens = _codes(column("codes"), embedding, number, where, config, notes)
     common = _commonest(codes, size, notes)
     if common is None:
@@ -173,6 +173,24 @@ def _say_gaps(number: np.ndarray, step: np.ndarray, notes: list[str]) -> None:
             f"Steps are not evenly spaced: {share:.1%} of neighbours are not {usual} apart. Lags and phases count "
             "transitions, not steps."
         )
+
+
+def _embedding(
+    columns: Mapping[str, np.ndarray], rows: np.ndarray, everything: int, where: str, config: LatentsConfig,
+    notes: list[str],
+) -> Float[np.ndarray, "M E"] | None:  # fmt: skip
+    """A row a transition, whatever the shape in the file."""
+    if "embedding" not in columns:
+        return None
+    given = take(columns, "embedding", everything, where)
+    size = int(np.prod(given.shape[1:]))
+    if size * len(rows) > MAX_CELLS:
+        problem = f"'embedding' has {size} numbers in each of {len(rows)} transitions, more than {MAX_CELLS:,} in all"
+        if "codes" not in columns:
+            raise UserError(f"{where}: {problem}: pool its tokens or project it first, or use --trajectories")
+        notes.append(f"Not read: {problem}.")
+        return None
+    return reals(given[rows].reshape(len(rows), -1), "embedding", where)
 
 
 def _needed(values: np.ndarray | None) -> np.ndarray:

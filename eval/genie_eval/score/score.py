@@ -13,6 +13,7 @@ import numpy as np
 from genie_datasets.errors import UserError
 from genie_eval.codes.assay import MotionAssay
 from genie_eval.codes.codebook import codebook_perplexity
+from genie_eval.codes.details import code_details
 from genie_eval.codes.ladder import Features, rungs
 from genie_eval.codes.measure import StatisticsConfig, code_metrics
 from genie_eval.metric import Metric, not_run, plain
@@ -111,7 +112,11 @@ def measure(source: Latents, config: ScoreConfig) -> dict[str, Any]:
         _count_rare_codes(source, metrics, config)
     for metric in metrics.values():  # lists of hundreds of codes
         metric.reason = re.sub(r"(\d+(?:, \d+){11})(?:, \d+)+", r"\1 and more", metric.reason)
-    details: dict[str, Any] = {"latents": {"notes": source.notes, "labels": source.labels}}
+    oracle = next(rung.codes for rung in found if rung.name == "oracle_motion")
+    details = code_details(table, codes, size, oracle, source.embedding, config.draws, config.seed)
+    if not source.base_frame:  # the report would call the first three forward, left, up
+        details["grounding"] = _renamed(details["grounding"])
+    details["latents"] = {"labels": source.labels, "motion_names": source.motion_names}
     if source.tokens is not None:
         details["tokens"] = by_token(source.whole_table, source.tokens, config.draws, config.seed)
     return {
@@ -173,6 +178,16 @@ def _speak_of_the_file(source: Latents, metrics: dict[str, Metric], cards: list[
             card["name"] = "unnamed"
         elif "gripper" in table.motions:  # whether more is open or closed is not known
             card["name"] = card["name"].replace("gripper closing", "gripper +").replace("gripper opening", "gripper -")
+
+
+def _renamed(grounding: dict[str, Any]) -> dict[str, Any]:
+    """ "base" as "motion", in the parts that are by motion."""
+    return {
+        part: {("motion" if name == "base" else name): value for name, value in found.items()}
+        if part == "by_motion"
+        else found
+        for part, found in grounding.items()
+    }
 
 
 def _count_rare_codes(source: Latents, metrics: dict[str, Metric], config: ScoreConfig) -> None:
