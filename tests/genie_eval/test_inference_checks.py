@@ -7,8 +7,9 @@ import pytest
 
 from genie_eval.codes.transitions import Transitions
 from genie_eval.inference.algebra import additivity, algebra
+from genie_eval.inference.embeddings import embeddings
 from genie_eval.inference.sample import Sample, choose_sample, share
-from genie_eval.inference.shortcuts import causality, embeddings, identity, scene_cut
+from genie_eval.inference.shortcuts import causality, identity, scene_cut
 from genie_eval.inference.stability import stability
 from tests.genie_eval.lam_readers import MOVES, by_brightness, by_direction, measured, reader, scripted
 

@@ -11,10 +11,11 @@ from jaxtyping import Int
 from genie_eval.codes.transitions import Transitions
 from genie_eval.collect import Trajectory
 from genie_eval.inference.algebra import algebra
+from genie_eval.inference.embeddings import embeddings
 from genie_eval.inference.flips import FlipConfig, nuisance_flip_rate
 from genie_eval.inference.rendered import rendered_flips
 from genie_eval.inference.sample import choose_sample
-from genie_eval.inference.shortcuts import causality, embeddings, identity, scene_cut
+from genie_eval.inference.shortcuts import causality, identity, scene_cut
 from genie_eval.inference.stability import stability
 from genie_eval.metric import Metric, plain
 

@@ -1,4 +1,4 @@
-"""Does the latent action hold what is no action: the next frame itself, the scene, the future? (specification, G and H)
+"""Do codes hold what is no action: the future, the next frame itself? And is there one for "nothing"? (levels G, H)
 
 Clips of two frames are used wherever one step is altered: a LAM that reads the past has none there, as at the first
 step of any clip.
@@ -7,19 +7,13 @@ step of any clip.
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
 
-from genie_eval.codes.quantise import quantise
 from genie_eval.collect import to_numpy
 from genie_eval.dreams.pixels import squared_error
-from genie_eval.inference.nuisances import jitter
-from genie_eval.inference.sample import DRAWS, Sample, pairs, share, share_of
-from genie_eval.resampling import bootstrap_weights, interval
+from genie_eval.inference.sample import Sample, pairs, share, share_of
 
 IDENTITY_MARK = 0.95
-ZERO_MARK, SHIFT_MARK = 0.15, 0.25
 CUT_MARK = 2.0
-LEAST_ROWS = 10  # transitions a code, to find primitives by k-means
 CUTS = 2  # moments of a trajectory from which its future is replaced
 
 
@@ -131,138 +125,3 @@ def _donors(sample: Sample, chosen: np.ndarray) -> np.ndarray:
         elsewhere = np.flatnonzero(scene != scene[i])
         donors.append(int(rng.choice(elsewhere if len(elsewhere) else np.delete(np.arange(len(sample)), i))))
     return np.array(donors)
-
-
-# ---------------------------------------------------------------------------------------------------------- embeddings
-def embeddings(sample: Sample, every: int = 5) -> dict[str, Any]:
-    """What the latent action before quantisation holds; {"reason"} for models without `embed_actions`.
-
-    s_pcfc: cosine of z(o_{t-1}, o_t) and z(o_{t+1}, o_t), which share nothing but the frame they end in (lower is less
-    of that frame; a latent that is odd in motion reads minus its autocorrelation). `raw` as published (CoMo, CARE),
-    `centred` about the mean of all real steps, where two steps taken at random read 0.
-
-    r_zero, r_shift: how far z(o, o) and z(o, o shifted by 3 px) are from the latent of "nothing happens", in root mean
-    squares of real steps' distance from there. `raw` is the published form (CD-LAM): about 0. For latents normalised
-    to one length it is 1 by construction and says nothing, and about the mean it would punish a model for keeping a
-    place of its own for "nothing"; so `about_null` takes the mean of z(o, o) over the OTHER trajectories as origin. For
-    a latent whose "nothing" is at 0 both are the same.
-
-    leakage: E cos(same trajectory, different primitive) - E cos(different trajectories, same primitive), centred, with
-    primitives = k-means of the true motion: minus the separation for codes of motion, above 0 where trajectories look
-    more alike than motions do.
-    """
-    if not hasattr(sample.genie, "embed_actions"):
-        return {"reason": "this model does not give its latent actions before quantisation (`embed_actions`)"}
-    whole, before, after, at_rest, shaken, owner = [], [], [], [], [], []
-    for i in sample.each("embeddings"):
-        frames = sample.frames(i)
-        at = sample.some(i, every)
-        middle = at[at > 0]
-        rng = sample.rng(i, 6)
-        still = pairs(frames, at, at)
-        moved = np.stack([jitter(pair, rng) for pair in still])
-        clips = np.concatenate([pairs(frames, middle - 1, middle), pairs(frames, middle + 1, middle), still, moved])
-        z = sample.embed(clips)[:, 0]
-        n, m = len(middle), len(at)
-        before.append(z[:n])
-        after.append(z[n : 2 * n])
-        at_rest.append(z[2 * n : 2 * n + m])
-        shaken.append(z[2 * n + m :])
-        owner.append(np.full(m, i))
-        whole.append(sample.embed(frames[None])[0])
-    real, trajectory = np.concatenate(whole), np.concatenate(owner)
-    ending = np.repeat(np.arange(len(sample)), [len(b) for b in before])
-    forth, back = np.concatenate(before), np.concatenate(after)
-    rest, shake = np.concatenate(at_rest), np.concatenate(shaken)
-    mean = real.mean(axis=0)
-    result: dict[str, Any] = {"dimensions": real.shape[1]}
-    if len(forth):
-        raw, centred = (
-            share_of(cosine(forth - o, back - o), ending, len(sample), sample.seed) for o in (0 * mean, mean)
-        )
-        result["s_pcfc"] = {
-            "raw": raw.value, "raw_ci95": raw.ci95, "raw_null": _mean_cosine(real),
-            "centred": centred.value, "centred_ci95": centred.ci95,
-        }  # fmt: skip
-    result |= {
-        "r_zero": _response(sample, rest, trajectory, rest, real, mean, ZERO_MARK),
-        "r_shift": _response(sample, shake, trajectory, rest, real, mean, SHIFT_MARK),
-        "leakage": leakage(sample, real - mean),
-    }
-    return result
-
-
-def cosine(a: Float[np.ndarray, "n E"], b: Float[np.ndarray, "n E"]) -> Float[np.ndarray, " n"]:
-    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return (a * b).sum(axis=1) / np.maximum(lengths, 1e-12)
-
-
-def _mean_cosine(z: Float[np.ndarray, "M E"]) -> float:
-    """Mean cosine of two different rows."""
-    unit = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
-    return float(((unit.sum(axis=0) ** 2).sum() - (unit**2).sum()) / (len(z) * max(len(z) - 1, 1)))
-
-
-def _response(
-    sample: Sample,
-    response: Float[np.ndarray, "n E"],
-    trajectory: Int[np.ndarray, " n"],
-    rest: Float[np.ndarray, "n E"],
-    real: Float[np.ndarray, "M E"],
-    mean: Float[np.ndarray, " E"],
-    mark: float,
-) -> dict[str, Any]:
-    """Size of a response in root mean squares of real steps, about 0, the mean, and the latent of nothing."""
-    size = len(sample)
-    total = np.stack([np.bincount(trajectory, weights=column, minlength=size) for column in rest.T], axis=1)
-    count = np.bincount(trajectory, minlength=size).astype(float)[:, None]
-    others = (total.sum(axis=0) - total) / np.maximum(count.sum() - count, 1)  # (I, E): the origin for each trajectory
-    if size == 1:
-        others = total / count
-    ratios = {}
-    for name, origin in (
-        ("raw", np.zeros((size, len(mean)))),
-        ("about_mean", np.tile(mean, (size, 1))),
-        ("about_null", others),
-    ):
-        ours = ((response - origin[trajectory]) ** 2).sum(axis=1)
-        theirs = ((real - origin[sample.table.trajectory]) ** 2).sum(axis=1)
-        top = np.bincount(trajectory, weights=ours, minlength=size) / count[:, 0]
-        steps = np.bincount(sample.table.trajectory, minlength=size)
-        bottom = np.bincount(sample.table.trajectory, weights=theirs, minlength=size) / steps
-        found = share(top, bottom, sample.seed)
-        ratios[name] = np.sqrt(found.value)
-        if name == "about_null":
-            ratios["ci95"] = np.sqrt(found.ci95)
-    return ratios | {"mark": mark, "pass": ratios["about_null"] <= mark}
-
-
-def leakage(sample: Sample, z: Float[np.ndarray, "M E"]) -> dict[str, Any]:
-    """The two mean cosines and their difference, with interval; a reason where no motion names the primitives."""
-    table, size = sample.table, sample.num_codes
-    why = table.why_unusable("base")
-    if why is None and len(z) < LEAST_ROWS * size:
-        why = f"{len(z)} transitions are too few to find {size} primitives in their motion"
-    if why is not None:
-        return {"reason": why}
-    primitive = quantise(table.motions["base"], table.trajectory, size, seed=sample.seed)
-    unit = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
-    cell = table.trajectory * size + primitive
-    cells = len(sample) * size
-    sums = np.stack([np.bincount(cell, weights=column, minlength=cells) for column in unit.T], axis=1)
-    sums = sums.reshape(len(sample), size, -1)
-    counts = np.bincount(cell, minlength=cells).reshape(len(sample), size).astype(float)
-    weights = np.concatenate([np.ones((1, len(sample))), bootstrap_weights(len(sample), DRAWS, sample.seed)])
-
-    # Sums over pairs of rows, from sums over rows: all pairs of a group less those of its parts.
-    within = (sums.sum(axis=1) ** 2).sum(axis=1) - (sums**2).sum(axis=(1, 2))
-    within_pairs = counts.sum(axis=1) ** 2 - (counts**2).sum(axis=1)
-    own, own_pairs = (sums**2).sum(axis=(1, 2)), (counts**2).sum(axis=1)
-    across = (np.einsum("ri,ike->rke", weights, sums) ** 2).sum(axis=(1, 2)) - weights**2 @ own
-    across_pairs = ((weights @ counts) ** 2).sum(axis=1) - weights**2 @ own_pairs
-    with np.errstate(divide="ignore", invalid="ignore"):
-        same_trajectory, same_primitive = weights @ within / (weights @ within_pairs), across / across_pairs
-    return {
-        "value": same_trajectory[0] - same_primitive[0], "ci95": interval((same_trajectory - same_primitive)[1:]),
-        "same_trajectory": same_trajectory[0], "same_primitive": same_primitive[0],
-    }  # fmt: skip
