@@ -1,4 +1,4 @@
-"""Does the latent action BEFORE quantisation hold what is no action: the frame, the trajectory? (specification, G and H)"""
+"""Does the latent action BEFORE quantisation hold what is no action: the frame, the trajectory? (levels G, H)"""
 
 from typing import Any
 
