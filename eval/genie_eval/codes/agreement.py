@@ -9,7 +9,7 @@ from genie_eval.codes.assay import MotionAssay
 from genie_eval.codes.code_sums import CodeSums, code_sums
 from genie_eval.codes.generalisability import permutation_anova, variance_components
 from genie_eval.codes.transitions import Transitions
-from genie_eval.resampling import DRAWS, holm
+from genie_eval.resampling import DRAWS, SWAPS, holm, permutation_p
 
 Codes = Int[np.ndarray, " M"]
 MOTION = "base"
@@ -30,7 +30,7 @@ def consistency_details(
     assay = MotionAssay(table, MOTION, num_codes, draws, seed)
     scenes = _large_scenes(table)
     return {
-        "codes": code_directions(table, codes, num_codes),
+        "codes": code_directions(table, codes, num_codes, seed),
         "variance_components": variance_components(assay, codes),
         **permutation_anova(assay, codes, seed=seed),
         "by_scene": _ctc_by_scene(table, codes, num_codes, scenes, min(draws, SCENE_DRAWS), seed),
@@ -38,16 +38,16 @@ def consistency_details(
     }
 
 
-def code_directions(table: Transitions, codes: Codes, num_codes: int) -> list[dict[str, Any]]:
+def code_directions(table: Transitions, codes: Codes, num_codes: int, seed: int = 0) -> list[dict[str, Any]]:
     """By code, over the mean displacements of it in each trajectory, not centred, so that 0 is "no motion":
 
     cosine: mean over pairs of trajectories, unbiased ((n R^2 - 1) / (n - 1), R the resultant length);
     magnitude_cv: SD of their lengths by the mean length;
-    same_side: share of trajectories whose mean lies on the side of the mean of all others; p: binomial, after Holm
-    over codes.
+    same_side: share of trajectories whose mean lies on the side of the mean of all others; p: of such a share when the
+    mean of each trajectory is turned round at random; p_holm: after Holm over codes. (A binomial p would be wrong: all
+    trajectories are asked about nearly the same direction, which chance has chosen, so shares scatter too widely.)
     """
-    from scipy.stats import binomtest
-
+    rng = np.random.default_rng(seed)
     motion = table.motions[MOTION]
     spread = motion.std(axis=0)
     sums = code_sums(codes, motion / np.where(spread > 1e-9, spread, np.inf), table.trajectory, num_codes)
@@ -65,14 +65,19 @@ def code_directions(table: Transitions, codes: Codes, num_codes: int) -> list[di
         unit, m = mean[moving] / length[moving, None], int(moving.sum())
         row["cosine"] = float(((unit.sum(axis=0) ** 2).sum() - m) / (m * (m - 1))) if m > 1 else None
         row["magnitude_cv"] = float(length.std() / length.mean()) if moving.any() else None
-        side = (mean * (mean.sum(axis=0) - mean)).sum(axis=1)
-        ahead, asked = int((side > 0).sum()), int((side != 0).sum())
-        row["same_side"] = ahead / asked if asked else None
-        row["p"] = float(binomtest(ahead, asked, 0.5, alternative="greater").pvalue) if asked else 1.0
+        turned = np.concatenate([np.ones((1, m)), rng.choice([-1.0, 1.0], size=(SWAPS, m))])
+        share = _same_side(mean[moving], turned)
+        row["same_side"], row["p"] = (float(share[0]), permutation_p(share[0], share[1:])) if m > 1 else (None, 1.0)
     tested = [row for row in rows if "p" in row]
     for row, adjusted in zip(tested, holm(np.array([row["p"] for row in tested])), strict=True):
         row["p_holm"] = adjusted
     return rows
+
+
+def _same_side(mean: Float[np.ndarray, "n D"], turned: Float[np.ndarray, "R n"]) -> Float[np.ndarray, " R"]:
+    """Share of trajectories on the side of all others, when each mean is multiplied by 1 or -1."""
+    beside_others = turned * ((turned @ mean) @ mean.T) - (mean**2).sum(axis=1)
+    return (beside_others > 0).mean(axis=1)
 
 
 def _large_scenes(table: Transitions) -> Int[np.ndarray, " S"]:
