@@ -21,7 +21,7 @@ class ScoreOptions:
     num_codes: int | None = None
     """Size of the codebook, if it is more than the largest code + 1; number of clusters of an embedding (8)."""
     trajectories: int | None = 1000
-    """At most so many trajectories, chosen at random; none: all that fit into 200,000 transitions."""
+    """At most so many trajectories, chosen at random; None: all that fit into 200,000 transitions."""
     unit: str = ""
     """Unit of the motion. With m, and motion named x, y, z, it is also drawn as a map, in mm."""
     data_root: tuple[Path, ...] = ()

@@ -90,6 +90,10 @@ def score(path: str | Path, out: str | Path, config: ScoreConfig | None = None, 
             columns, str(path), LatentsConfig(config.num_codes, config.trajectories, config.max_rows, config.seed)
         )
     reading = time.perf_counter() - started
+    try:
+        out.mkdir(parents=True, exist_ok=True)  # before the work, not after
+    except OSError as error:
+        raise UserError(f"{out} cannot be made ({error.strerror}): give another folder with --out") from None
     report = measure(table, config)
     report["seconds"] = {"reading": round(reading, 1), **report["seconds"]}
     report["run"]["path"] = path.name
