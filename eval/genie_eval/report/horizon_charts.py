@@ -12,7 +12,7 @@ LAW_WORDS = {
     "derangement": "never the right one",
     "constant": "always the commonest",
 }
-LAW_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+LAW_STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 PICTURES = {
     "psnr": "PSNR, dB", "psnr_moving": "PSNR of pixels that move, dB", "ssim": "SSIM",
     "lpips": "LPIPS (less is better)",

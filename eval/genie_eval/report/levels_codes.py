@@ -280,7 +280,7 @@ def leakage(metrics: Row, details: Row) -> Section:
         ("causality", "codes that change when later frames are another trajectory's (asked: none)", ("changed",)),
         ("scene_cut", "a scene cut: error of the dream against the usual one (asked: at least 2)", ("ratio",)),
     ):
-        part = found.get(name)
+        part: Any = found.get(name)
         if section.unless(words(name), part) and part.get(fields[0]) is not None:
             rows.append([label, with_interval(part[fields[0]], part.get("ci95"), 3 if name == "causality" else 2)])
     algebra = inference(details, "algebra")
@@ -350,7 +350,7 @@ def nuisance(metrics: Row, details: Row) -> Section:
         ["nuisance", "codes that change", "", "an action seen where nothing moves", ""],
         rows,
     )
-    rendered = found.get("rendered")
+    rendered: Any = found.get("rendered")
     if section.unless("rendered again by the simulator", rendered):
         rows = [
             [words(name), share(row["flip_rate"], 1), _shares(row.get("ci95"))]

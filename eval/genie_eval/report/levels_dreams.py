@@ -1,5 +1,7 @@
 """Sections of the levels that dreams answer: D (command), E (sequences), F (truth and use), and fidelity."""
 
+from typing import Any
+
 from genie_eval.report.cells import any_number, flat, number, p_value, share, with_interval, words
 from genie_eval.report.findings import at
 from genie_eval.report.horizon_charts import LAW_WORDS
@@ -235,7 +237,7 @@ def fidelity(metrics: Row, details: Row) -> Section:
     horizon, rows = details.get("horizon") or {}, []
     t = horizon.get("t") or []
     for name in ("psnr", "psnr_moving", "ssim", "lpips"):
-        reading = horizon.get(name)
+        reading: Any = horizon.get(name)
         if not horizon or not section.unless(words(name), reading):
             continue
         for which in ("dream", "tokenizer", "copy_last"):

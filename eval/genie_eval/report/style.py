@@ -30,10 +30,10 @@ def whisker(axis: Any, place: float, value: float, ci95: Any, colour: str, size:
     axis.plot(value, place, "o", color=colour, ms=size)
 
 
-def band(axis: Any, x: Any, reading: dict[str, Any], colour: str, label: str, style: str = "-") -> None:
+def band(axis: Any, x: Any, reading: dict[str, Any], colour: str, label: str, style: Any = "-") -> None:
     """A line {"value" (n,), "ci95" (n, 2)} over its interval; gaps where a number is null."""
     value = np.array(reading["value"], float)
-    axis.plot(x, value, style, color=colour, lw=1.8, label=label)
+    axis.plot(x, value, color=colour, lw=1.8, label=label, ls=style)
     if reading.get("ci95") is not None:
         low, high = np.array(reading["ci95"], float).T
         axis.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
