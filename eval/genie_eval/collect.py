@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from tqdm import tqdm
 
 from genie_datasets import frame_step
@@ -39,6 +39,7 @@ class Evidence:
     codes: Int[np.ndarray, " M"]
     features: Features
     skipped: int  # episodes too short to use
+    embedding: Float[np.ndarray, "M E"] | None = None  # the model's latent actions before quantisation
 
 
 def choose_trajectories(
@@ -75,11 +76,12 @@ def collect(
 ) -> Evidence:
     """One pass over the evaluated split. `untrained`: a model of the same shape with random weights."""
     trajectories, skipped = choose_trajectories(split, gap, limit, seed)
-    codes, embeddings = [], []
+    codes, embeddings, untrained_embeddings = [], [], []
 
     def infer(frames: UInt8[np.ndarray, "T H W 3"]) -> None:
         codes.append(to_numpy(genie.infer_actions(frames[None]))[0])
-        embeddings.append(to_numpy(untrained.embed_actions(frames[None]))[0])
+        embeddings.append(to_numpy(genie.embed_actions(frames[None]))[0])
+        untrained_embeddings.append(to_numpy(untrained.embed_actions(frames[None]))[0])
 
     features, truths = _describe(genie, split, trajectories, "codes and motion", progress, infer)
     lengths = [len(c) for c in codes]
@@ -91,8 +93,9 @@ def collect(
         scene=_scenes(truths, lengths),
         state=_before(trajectories, truths, "state"),
     )
-    features = dataclasses.replace(features, untrained=np.concatenate(embeddings))
-    return Evidence(trajectories, table, np.concatenate(codes).astype(np.int64), features, skipped)
+    features = dataclasses.replace(features, untrained=np.concatenate(untrained_embeddings))
+    flat = np.concatenate(codes).astype(np.int64)
+    return Evidence(trajectories, table, flat, features, skipped, np.concatenate(embeddings))
 
 
 def collect_training(genie: Any, split: "Split", gap: float | None, limit: int, seed: int, progress: bool) -> Features:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from genie_datasets.errors import UserError
+from genie_eval.codes.details import code_details
 from genie_eval.codes.ladder import rungs
 from genie_eval.codes.measure import StatisticsConfig, code_metrics
 from genie_eval.collect import Evidence, collect, collect_training
@@ -201,6 +202,10 @@ def measure(
         metrics, rows, codes = code_metrics(
             evidence.table, evidence.codes, found, num_codes, StatisticsConfig.of(config)
         )
+        oracle = next(rung.codes for rung in found if rung.name == "oracle_motion")
+        details = code_details(
+            evidence.table, evidence.codes, num_codes, oracle, evidence.embedding, config.draws, seed
+        )
     with clock(seconds, "dreams"):
         dreams = dream_set(
             genie, evaluated, evidence.trajectories, config.clips, batch=config.batch, seed=seed, progress=progress
@@ -216,7 +221,7 @@ def measure(
             genie, judge, evaluated, evidence, dreams, played, readout, simulated, config.draws, seed
         )
         metrics |= control.metrics
-    details = dict(control.details)
+    details |= control.details
     long = None
     if config.horizon.clips:
         with clock(seconds, "long dreams"):

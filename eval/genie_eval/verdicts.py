@@ -33,6 +33,7 @@ MARKS = {
     "delta_psnr_t4": Mark(good=1.0, bad=0.5),  # dB
     "action_attributable_fraction": Mark(good=0.40, bad=0.20),
     "sequence_consistency": Mark(good=0.70, bad=0.35, few=FEW_STARTS, units="starts"),
+    "sequence_consistency_flow": Mark(good=0.70, bad=0.35, few=FEW_STARTS, units="starts"),
     "command_bits": Mark(good=1.4, bad=0.7, few=FEW_STARTS, units="starts"),
     "command_bits_physical": Mark(good=1.0, bad=0.5, few=FEW_STARTS, units="starts"),
     "counterfactual_id": Mark(good=0.60, bad=0.30, low=0.50, few=FEW_STARTS, units="starts"),

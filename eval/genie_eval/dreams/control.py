@@ -139,8 +139,7 @@ def measure_control(
     control = Control(starts, constant)
     weights = bootstrap_weights(len(starts), draws, seed)
     _command_by_codes(genie, judge_model, evidence, dreams, control, weights, seed)
-    flow = flow_moves(starts, constant)
-    control.details["sequences_flow"] = _flow_sequences(flow, weights, seed)
+    control.metrics["sequence_consistency_flow"] = _flow_sequences(flow_moves(starts, constant), weights, seed)
     if isinstance(readout, str):
         why = f"no motion read-out: {readout}"
         control.metrics |= {name: not_run(why) for name in ("sequence_consistency", "command_bits_physical")}
@@ -207,17 +206,18 @@ def _ceiling(judge_model: Any, label: np.ndarray | None, dreams: DreamSet, num: 
     return confusion(sent, read, np.zeros_like(sent), num).sum(axis=0)
 
 
-def _flow_sequences(flow: Moves, weights: np.ndarray, seed: int) -> dict[str, Any]:
-    """Sequence consistency of optical flow: for video without truth; it also sees what is not the arm."""
+def _flow_sequences(flow: Moves, weights: np.ndarray, seed: int) -> Metric:
+    """Sequence consistency of optical flow, for video without truth. Flow also sees what is not the arm."""
     moved = flow.sure("flow") / _spread(flow.sure("flow"))
     share = sequences.sequence_share(moved, weights)
     null = sequences.permuted_share(moved, PERMUTATIONS, seed)
-    return plain(
-        {
-            "value": share.value, "ci95": interval(share.drawn), "null": null.mean(),
-            "p": permutation_p(share.value, null), "by_code": share.by_sequence, "n_starts": len(moved),
-        }
+    metric = Metric(
+        value=share.value, null=float(null.mean()), oracle=1.0, ci95=interval(share.drawn),
+        p=permutation_p(share.value, null), n_trajectories=len(moved),
+        more={"by_code": share.by_sequence, "motion": "summed mean optical flow of moving pixels; not true motion"},
     )  # fmt: skip
+    low, high = np.asarray(metric.ci95).tolist()
+    return give_verdict("sequence_consistency_flow", metric, share.value, (low, high), what="(optical flow) ")
 
 
 def _spread(moved: Float[np.ndarray, "S Q D"]) -> Float[np.ndarray, " D"]:
