@@ -76,8 +76,10 @@ def grounding(metrics: Row, details: Row) -> Section:
         ("grounding", "by dimension, in bits, and against other codes"),
         ("probe", "probe of the embedding"),
     ):
-        if section.unless(what, details.get(name)):
-            section.rest += flat(details[name], "" if name == "grounding" else name)
+        section.unless(what, details.get(name))
+    for what, part in (details.get("grounding") or {}).items():
+        if isinstance(part, dict) and part.get("reason"):
+            section.unless(words(what), part)
     return section
 
 
@@ -141,9 +143,10 @@ def _habits(section: Section, details: Row) -> None:
             ]
         )
     section.table("Habits", ["", ""], rows, "Much above its reference, a code belongs to a scene, a style or a camera.")
-    section.rest = flat(found)
+    section.rest = flat({name: part for name, part in found.items() if name not in TABLED})
 
 
+TABLED = ("divergence_bits", "next_code_information_bits")
 NAMES = {"base": "x (forward) y (left) z (up)", "image": "right down", "rotation": "roll pitch yaw"}
 
 
@@ -305,9 +308,7 @@ def leakage(metrics: Row, details: Row) -> Section:
                 ]
             )
     section.table("Shortcuts and algebra", ["", ""], rows)
-    section.rest = flat(found.get("embeddings") or {}, "embedding") + flat(
-        details.get("leakage") if "inference" in details else {}
-    )
+    section.rest = flat(found.get("embeddings") or {}, "embedding")
     section.rest += flat(metric.get("conditional_mi") or {}, "I(code; state | motion)")
     return section
 
