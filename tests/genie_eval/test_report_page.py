@@ -130,7 +130,6 @@ DETAILS = {
         },
         "by_scene": {"scenes": [{"scene": 7, "n_trajectories": 10, "ctc": 0.9, "ci95": [0.8, 1.0]}]},
     },
-    "sequences_flow": {"value": 0.66, "ci95": [0.6, 0.7], "n_starts": 64},
     "horizon": {
         "t": [1, 2, 3, 4], "n_clips": 9, "n_trajectories": 9, "resolution": [SIDE, SIDE],
         "psnr": {name: reading(20, 4) for name in ("dream", "tokenizer", "copy_last")},
@@ -349,7 +348,7 @@ def sequence_metrics(**changes):
 
 
 def test_sequences_that_agree_are_answered_yes():
-    word, why = sequence_answer(sequence_metrics(), {})
+    word, why = sequence_answer(sequence_metrics())
     assert word == "Yes"
     assert "90% (0.90 [0.85, 0.95])" in why
     assert "1.4 of 2.0 bits" in why
@@ -368,7 +367,7 @@ def test_sequences_that_agree_are_answered_yes():
     ],
 )
 def test_other_answers(changes, word):
-    found, why = sequence_answer(sequence_metrics(**changes), {})
+    found, why = sequence_answer(sequence_metrics(**changes))
     assert found == word
     assert ("only 80% of true displacement" in why) == (word == "Probably")
     assert ("move the same whatever" in why) == (changes.get("response") == 0.0)
@@ -377,20 +376,21 @@ def test_other_answers(changes, word):
 def test_dreams_that_agree_on_the_wrong_motion_are_said_to():
     metrics = sequence_metrics()
     metrics["counterfactual_id"].verdict = "fail"
-    assert sequence_answer(metrics, {})[0] == "Yes, but not always the motion that the codes mean"
+    assert sequence_answer(metrics)[0] == "Yes, but not always the motion that the codes mean"
 
 
 def test_without_a_read_out_flow_gives_a_hint_and_no_answer():
     metrics = sequence_metrics() | {"sequence_consistency": not_run("no true motion in this source")}
-    word, why = sequence_answer(metrics, DETAILS)
+    assert sequence_answer(metrics) == ("Not known", "No true motion in this source.")
+    metrics["sequence_consistency_flow"] = Metric(value=0.66, ci95=[0.6, 0.7], n_trajectories=64, verdict="warn")
+    word, why = sequence_answer(metrics)
     assert word == "Not known"
     assert "66% (0.66 [0.60, 0.70])" in why
     assert "a hint, not an answer" in why
-    assert sequence_answer(metrics, {}) == ("Not known", "No true motion in this source.")
 
 
 def test_few_starts_are_exploratory():
-    assert "exploratory: only 24 starts" in sequence_answer(sequence_metrics(n_trajectories=24), {})[1]
+    assert "exploratory: only 24 starts" in sequence_answer(sequence_metrics(n_trajectories=24))[1]
 
 
 # ------------------------------------------------------------------------------------------------- numbers of figures

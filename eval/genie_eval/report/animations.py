@@ -13,6 +13,7 @@ SHOWN = 10  # dreams in one animation
 FRAME_MS, LAST_MS = 333, 1000  # 3 frames a second; the last stays
 LEAST_SIDE, MOST_SIDE = 96, 128  # pixels of one picture in the animation
 GAP, HEAD = 3, 14  # pixels between pictures, and above them
+COLOURS = 128  # of one animation
 LABELS = ("truth", "tokenizer", "dream")
 
 
@@ -49,7 +50,7 @@ def dream_gif(path: Path, dreams: DreamSet, chosen: Int[np.ndarray, " n"], quali
     frames = [Image.fromarray(frame) for frame in np.concatenate(rows, axis=1)]
     # one palette for all frames: colours do not flicker, and what stands still costs nothing
     sample = np.concatenate([np.asarray(frames[0]), np.asarray(frames[-1])])
-    palette = Image.fromarray(sample).quantize(255, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    palette = Image.fromarray(sample).quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     packed = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     path.parent.mkdir(parents=True, exist_ok=True)
     packed[0].save(

@@ -75,20 +75,20 @@ def consistency_answer(metrics: dict[str, Metric]) -> tuple[str, str]:
     return word, f"{kept}{told}.{few}"
 
 
-def sequence_answer(metrics: dict[str, Metric], details: dict[str, Any]) -> tuple[str, str]:
+def sequence_answer(metrics: dict[str, Metric]) -> tuple[str, str]:
     """(one word or two, the sentences that explain them) for SEQUENCE_QUESTION.
 
-    details: what stands in report.json under that name; `sequences_flow` is used where no read-out sees the motion.
+    Where no read-out sees the motion, `sequence_consistency_flow` gives a hint.
     """
     metric = metrics["sequence_consistency"]
     if metric.value is None:
-        flow = details.get("sequences_flow") or {}
-        if flow.get("value") is None:
+        flow = metrics.get("sequence_consistency_flow")
+        if flow is None or flow.value is None:
             return "Not known", f"{_capital(metric.reason)}."
         return (
             "Not known",
             f"{_capital(metric.reason)}. Judged on the optical flow of the dreams instead, of what a sequence changes "
-            f"from one start it changes {_share_of(flow['value'], flow.get('ci95'))} from every other: a hint, not an "
+            f"from one start it changes {_share_of(flow.value, flow.ci95)} from every other: a hint, not an "
             "answer.",
         )
     more, mark = metric.more, MARKS["sequence_consistency"]

@@ -234,7 +234,7 @@ def flip_bars(
                 axis.text(null, len(order) - 0.35, "unrelated codes ", color=GREY, fontsize=7.5, ha="right")
                 top = max(top, null)
             axis.set_yticks(range(len(order)), [name.replace("_", " ") for name in order])
-            axis.set_ylim(-0.6, len(order) + 0.1)
+            axis.set_ylim(len(order) - tall - 0.6, len(order) + 0.1)
             axis.set_xlim(0, 1.08 * top)
             axis.set_title(title)
         fig.supxlabel("share of codes that change", fontsize=9)

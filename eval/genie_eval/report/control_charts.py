@@ -123,7 +123,7 @@ def command_confusion(path: Path, panels: list[Judge]) -> str:
     side = max(2.5, 0.24 * min(codes, 40) + 0.5)
     across = min(len(panels), 2 if codes > 10 else 4)
     down = -(-len(panels) // across)
-    with figure(path, (side + 0.25) * across, (side + 0.75) * down, nrows=down, ncols=across, squeeze=False) as (
+    with figure(path, (side + 0.25) * across, (side + 1.15) * down, nrows=down, ncols=across, squeeze=False) as (
         _,
         axes,
     ):
@@ -186,12 +186,10 @@ def sequence_steps(moved: Float[np.ndarray, "S K n 3"], spread: Float[np.ndarray
     return ByStep({"value": value, "ci95": ci}, np.array(far), np.array(scatter))
 
 
-def sequence_chart(
-    path: Path, metric: dict[str, Any], flow: dict[str, Any] | None, steps: ByStep | None, good: float
-) -> str:
+def sequence_chart(path: Path, metric: dict[str, Any], flow: dict[str, Any], steps: ByStep | None, good: float) -> str:
     """Consistency by kind of sequence; by number of steps; and how far dreams go against how far they scatter.
 
-    metric: `sequence_consistency` as in report.json; flow: the same on optical flow, or None; good: the pass mark.
+    metric: `sequence_consistency` as in report.json; flow: `sequence_consistency_flow`, or empty; good: the pass mark.
     """
     rows = []
     if metric.get("value") is not None:
@@ -199,7 +197,7 @@ def sequence_chart(
     words = {"pairs": "two codes", "triples": "three codes, from the data", "longer": "five codes, from the data"}
     for name, row in (metric.get("by_kind") or {}).items():
         rows.append((words.get(name, name), row["value"], row.get("ci95"), MODEL))
-    if flow and flow.get("value") is not None:
+    if flow.get("value") is not None:
         rows.append(("one code, optical flow", flow["value"], flow.get("ci95"), GREY))
     panels = 3 if steps is not None else 1
     widths = [1.25, 1, 1][:panels]
@@ -241,7 +239,12 @@ def sequence_chart(
     return (
         "Does the same sequence do the same from every start? Sequence consistency is the share of what a sequence "
         "changes at one start that it changes at all: 1 is the same displacement everywhere, 0 is none in common."
-        f"{note}" + (" The grey row asks the same of optical flow, which needs no read-out." if flow else "")
+        f"{note}"
+        + (
+            " The grey row asks the same of optical flow, which needs no read-out."
+            if flow.get("value") is not None
+            else ""
+        )
     )
 
 

@@ -117,7 +117,7 @@ def _control(figures: Figures, results: "Results", metrics: dict[str, Any], conf
         caption = command_confusion(figures.path("command"), panels)
         figures.add("command", "Who understands the command", caption)
     control, details = getattr(results, "control", None), getattr(results, "details", {})
-    metric, flow = metrics["sequence_consistency"], details.get("sequences_flow") or {}
+    metric, flow = metrics["sequence_consistency"], metrics.get("sequence_consistency_flow") or {}
     if metric["value"] is not None or flow.get("value") is not None:
         steps, base = None, results.evidence.table.motions.get("base")
         if control is not None and control.moves is not None and base is not None:

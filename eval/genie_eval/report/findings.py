@@ -57,7 +57,7 @@ def nuisance_rows(metrics: Row, details: Row) -> tuple[Row, Row, float | None]:
     rendered = found.get("rendered") or {}
     for name, row in (rendered.get("by_factor") or rendered).items():
         if isinstance(row, dict) and row.get("flip_rate") is not None:
-            by_nuisance[f"{name} (rendered again)"] = row
+            by_nuisance[f"{'nothing' if name == 'recorded' else name} (rendered again)"] = row
     second = metric.get("second_frame") or found.get("second_frame") or {}
     return by_nuisance, second, metric.get("null")
 

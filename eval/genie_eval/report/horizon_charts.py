@@ -68,6 +68,7 @@ def fidelity_chart(path: Path, readings: dict[str, dict[str, Any]], t: list[int]
                     band(axis, t, rows[which], colour, label, style)
             axis.set_title(PICTURES.get(name, name))
             axis.set_xlabel("frames into the dream")
+            axis.locator_params(axis="x", integer=True)
         handles, labels = axes[0, 0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside right center", fontsize=8)
     return (

@@ -55,7 +55,10 @@ def command(metrics: Row, details: Row) -> Section:
 
 def sequences(metrics: Row, details: Row) -> Section:
     section = Section(
-        "E", "Sequences", "Does the same sequence do the same from every start?", ["sequence_consistency"]
+        "E",
+        "Sequences",
+        "Does the same sequence do the same from every start?",
+        ["sequence_consistency", "sequence_consistency_flow"],
     )
     metric, found = metrics.get("sequence_consistency", {}), details.get("sequences") or {}
     rows = []
@@ -80,17 +83,10 @@ def sequences(metrics: Row, details: Row) -> Section:
                     share(row.get("chance"), 1),
                 ]
             )
-    flow = details.get("sequences_flow") or {}
-    if section.unless("on optical flow", flow):
-        rows.append(
-            [
-                "one code, optical flow",
-                any_number(flow.get("n_starts")),
-                with_interval(flow["value"], flow.get("ci95")),
-                "–",
-                "–",
-            ]
-        )
+    flow = metrics.get("sequence_consistency_flow") or {}
+    if flow.get("value") is not None:
+        starts, value = any_number(flow.get("n_trajectories")), with_interval(flow["value"], flow.get("ci95"))
+        rows.append(["one code, optical flow", starts, value, "–", "–"])
     section.table(
         "Kinds of sequence",
         ["sequence", "starts", "consistency", "told apart", "chance"],

@@ -71,6 +71,9 @@ def _draw_arrows(axis: Any, arrows: Arrows, row: int, k: int, size: tuple[int, .
                 axis.text(*(0.06 * scale), "?", color=_DREAMT, fontsize=10, va="top", path_effects=halo)
             continue
         tail, tip = begin * scale - 0.5, (begin + moved[row, k]) * scale - 0.5
+        if np.linalg.norm(tip - tail) < STILL * scale[0]:
+            axis.plot(*tail, "o", color=colour, ms=2 + 1.5 * width, mec="black", mew=0.7)
+            continue
         axis.annotate(
             "", xy=tip, xytext=tail, annotation_clip=False,
             arrowprops={
@@ -81,6 +84,7 @@ def _draw_arrows(axis: Any, arrows: Arrows, row: int, k: int, size: tuple[int, .
         )  # fmt: skip
 
 
+STILL = 0.03  # of the width; a shorter displacement is a dot
 _DREAMT, _TRUE = "#ffb000", "#56b4e9"  # light, with a dark edge: seen on any picture
 
 
@@ -102,7 +106,10 @@ def _arrow_words(arrows: Arrows | None) -> str:
     true = ""
     if arrows.true is not None:
         true = "; the blue one is what the simulator does with the mean action of that code: both should agree"
-    return f" The orange arrow is how far the arm moved in the picture ({where}), as the read-out sees it{true}."
+    return (
+        f" The orange arrow (a dot where it hardly moves) is how far the arm moved in the picture ({where}), as the "
+        f"read-out sees it{true}."
+    )
 
 
 def filmstrip(path: Path, dreams: DreamSet, clips: int = 3) -> str:

@@ -33,6 +33,7 @@ PRIMARY = ("grounding_r2", "ctc", "command_bits", "action_attributable_fraction"
 GUARDS = (
     "codebook_perplexity", "sequence_consistency", "command_bits_physical", "counterfactual_id", "state_leak",
     "nuisance_flip_rate", "delta_psnr_t4", "tokenizer_psnr", "dream_psnr", "grounding_flow_r2", "ctc_flow",
+    "sequence_consistency_flow",
 )  # fmt: skip
 ABOUT = {
     "grounding_r2": "How much of the true motion the code tells, in trajectories it was not fitted on",
@@ -50,6 +51,7 @@ ABOUT = {
     "dream_psnr": "Dream from one frame with inferred codes, dB (null: repeat the prompt)",
     "ctc_flow": "Consistency against optical flow instead of true motion",
     "grounding_flow_r2": "How much of the optical flow the code tells",
+    "sequence_consistency_flow": "Sequence consistency of the dreams' optical flow instead of the arm's motion",
 }
 
 
@@ -132,7 +134,7 @@ def build(
     evidence = results.evidence
     details = plain(getattr(results, "details", {}))
     word, sentence = consistency_answer(results.metrics)
-    second, why = sequence_answer(results.metrics, details)
+    second, why = sequence_answer(results.metrics)
     model = genie.config
     metrics = {name: metric.as_json() for name, metric in results.metrics.items()}
     return plain(
