@@ -27,7 +27,8 @@ from genie_eval.planted import autocorrelated_codes, planted_transitions, with_l
 from genie_eval.resampling import interval, permutation_p
 
 K, LENGTH = 8, 40
-REPEATS = {200: 400, 100: 200, 40: 200}  # trajectories: draws
+COVER = {200: 1000, 100: 400, 40: 400}  # trajectories: draws
+REJECT = {200: 400, 100: 200, 40: 200}
 BOOTSTRAP = 1000
 SWAPS = 199
 TRUTH = (20, 4000)  # samples, trajectories of each
@@ -79,18 +80,19 @@ UNRELATED = {
 }
 
 
-def calibrate(repeats: dict[int, int] | None = None, truth: tuple[int, int] = TRUTH, seed: int = 0) -> dict[str, Any]:
+def calibrate(
+    cover: dict[int, int] = COVER, reject: dict[int, int] = REJECT, truth: tuple[int, int] = TRUTH, seed: int = 0
+) -> dict[str, Any]:
     """{"coverage": [...], "false_positives": [...]}: one row a case and number of trajectories."""
-    repeats = repeats or REPEATS
     coverage, false_positives = [], []
     for name, case in RELATED.items():
         values = [_values(_assay(case, truth[1], 10**6 + seed + s, draws=1)) for s in range(truth[0])]
         true = np.mean(values, axis=0)
-        for trajectories, times in repeats.items():
+        for trajectories, times in cover.items():
             row = _coverage(case, true, trajectories, times, seed)
             coverage.append({"case": name, "about": case.about, "trajectories": trajectories, "draws": times, **row})
     for name, case in UNRELATED.items():
-        for trajectories, times in repeats.items():
+        for trajectories, times in reject.items():
             row = _false_positives(case, trajectories, times, seed)
             false_positives.append(
                 {"case": name, "about": case.about, "trajectories": trajectories, "draws": times, **row}

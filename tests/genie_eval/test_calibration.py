@@ -14,7 +14,7 @@ RESULT = Path(__file__).parents[2] / "eval" / "reference" / "calibration.json"
 def test_a_small_calibration_has_every_row(monkeypatch):
     monkeypatch.setattr(calibration, "BOOTSTRAP", 100)
     monkeypatch.setattr(calibration, "SWAPS", 19)
-    result = calibrate({30: 4}, truth=(1, 500))
+    result = calibrate({30: 4}, {30: 4}, truth=(1, 500))
     assert [row["case"] for row in result["coverage"]] == ["noisy", "mixed"]
     assert [row["case"] for row in result["false_positives"]] == ["dwelling", "phase_locked"]
     for row in result["coverage"]:
