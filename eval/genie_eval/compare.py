@@ -270,7 +270,9 @@ def _difference_text(row: dict[str, Any]) -> str:
     if found is None:
         return ""
     better = f", {found['better']} better" if found["better"] else ""
-    return f"{found['value']:+.{digits(row['name'])}f} ({found['words']}{better})"
+    size = number(found["value"], digits(row["name"]))
+    sign = "" if size.startswith("-") or float(size) == 0 else "+"
+    return f"{sign}{size} ({found['words']}{better})"
 
 
 def as_page(found: dict[str, Any], out: Path) -> str:

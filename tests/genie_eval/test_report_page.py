@@ -246,6 +246,17 @@ def test_limits_speak_of_this_read_out(results):
     assert "2.0% of the commanded dreams" in said
 
 
+def test_codes_of_the_image_plane_are_said_to_be_the_cameras(results):
+    changed = SimpleNamespace(**vars(results))
+    grounding = copy.deepcopy(results.metrics["grounding_r2"])
+    changed.metrics = results.metrics | {"grounding_r2": grounding}
+    assert "may be relative to the camera: they see" in limits(changed, K)[0]
+    grounding.more["by_motion"] = {"image": {"skill": grounding.skill + 0.05}}
+    assert limits(changed, K)[0].startswith("Codes may be")
+    grounding.more["by_motion"] = {"image": {"skill": grounding.skill + 0.2}}
+    assert limits(changed, K)[0].startswith("These codes are relative to the camera")
+
+
 def test_training_seeds_stand_in_the_scorecard(written):
     out, report = written
     assert "training seeds" not in (out / "report.html").read_text()

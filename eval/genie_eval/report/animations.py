@@ -1,7 +1,6 @@
 """Animated dreams beside the truth: the worst ones, and ones picked by chance. Never picked by hand."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -120,8 +119,3 @@ def animations(folder: Path, dreams: DreamSet, seed: int) -> list[dict[str, str]
             dream_gif(folder / f"{name}.gif", dreams, chosen, quality)
             found.append({"name": name, "title": title, "caption": f"{how.format(n=len(chosen))} {below}"})
     return found
-
-
-def size_of(found: list[dict[str, Any]], out: Path) -> int:
-    """Bytes of all figures of a report."""
-    return sum((out / figure["file"]).stat().st_size for figure in found)

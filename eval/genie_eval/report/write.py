@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genie_eval.metric import plain
+from genie_eval.metric import Metric, plain
 from genie_eval.report.answer import (
     QUESTION,
     SEQUENCE_QUESTION,
@@ -58,8 +58,7 @@ ABOUT = {
 def limits(results: "Results", num_codes: int) -> list[str]:
     """What the reader must not conclude, said of this report."""
     said = [
-        "Codes may be relative to the camera: motion in the image plane and in the base frame stand side by side "
-        "(level B); where the first reads much higher, the code says where things go in the picture.",
+        _camera(results.metrics["grounding_r2"]),
         f"{num_codes} codes cannot tell all of a 3-D motion: read skill, which compares with the best {num_codes} "
         "codes, not R2.",
         "The arm's own motion is the truth here; what it does to objects is not judged separately.",
@@ -87,6 +86,22 @@ def limits(results: "Results", num_codes: int) -> list[str]:
     if weak:
         said.append(f"It hardly sees {', '.join(weak)}: what dreams do there is not judged.")
     return said
+
+
+CAMERA = 0.1  # of skill; by so much more in the image plane, codes are called relative to the camera
+
+
+def _camera(grounding: Metric) -> str:
+    image, base = ((grounding.more.get("by_motion") or {}).get("image") or {}).get("skill"), grounding.skill
+    if image is None or base is None:
+        return (
+            "Codes may be relative to the camera: they see the image plane only, and another camera would see other "
+            "motion under the same code."
+        )
+    both = f"their skill is {image:.2f} in the image plane and {base:.2f} in the robot's base frame"
+    if image - base > CAMERA:
+        return f"These codes are relative to the camera: {both}. From another camera they would mean other motion."
+    return f"Codes may be relative to the camera; here {both}."
 
 
 UNREADABLE = 0.5  # R2 of the read-out over the judged steps
