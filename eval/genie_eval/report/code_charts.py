@@ -62,6 +62,9 @@ def eta_heat(path: Path, parts: Float[np.ndarray, "K D"], names: list[str], card
     )
 
 
+MOST_ROWS = 32  # codes in one panel
+
+
 def forest(
     path: Path, by_code: list[dict[str, Any]], by_scene: list[dict[str, Any]], whole: dict[str, Any], marks: dict
 ) -> str:
@@ -69,6 +72,10 @@ def forest(
 
     marks: {"good": pass mark of all, "code": the least asked of each code}.
     """
+    cut = len(by_code) > MOST_ROWS
+    if cut:  # the least consistent are what one looks for
+        known = sorted((row for row in by_code if row["value"] is not None), key=lambda row: row["value"])
+        by_code = known[:MOST_ROWS]
     panels = [rows for rows in (by_code, by_scene) if rows]
     tall = max(len(rows) for rows in panels) + 1
     with figure(
@@ -94,10 +101,11 @@ def forest(
             low, high = axis.get_xlim()
             axis.set_xlim(max(min(low, -0.1), -1.5), min(max(high, 1.15), 2.5))
             axis.set_title(f"CTC by {by}")
+    few = f"The {MOST_ROWS} codes with the lowest CTC are shown. " if cut else ""
     undefined = "Undefined: too rare, or without a motion of its own ('still'). "
     return (
         "Cross-trajectory consistency of each part, with 95 % intervals: of what a code reliably means inside a "
-        f"trajectory, the share it means in all. {undefined}One row far left of the others is a code"
+        f"trajectory, the share it means in all. {few}{undefined}One row far left of the others is a code"
         + (", or a scene," if by_scene else "")
         + " that hides behind the mean; an interval that reaches below the mark is not sure."
     )

@@ -120,7 +120,7 @@ def judges(metrics: dict[str, Any]) -> list[Judge]:
 def command_confusion(path: Path, panels: list[Judge]) -> str:
     """Side by side: which code each judge reads in the dream (columns) of which command (rows)."""
     codes = len(panels[0].counts)
-    side = max(2.5, 0.24 * min(codes, 40) + 0.5)
+    side = max(2.5, 0.24 * min(codes, 24) + 0.5)
     across = min(len(panels), 2 if codes > 10 else 4)
     down = -(-len(panels) // across)
     with figure(path, (side + 0.25) * across, (side + 1.15) * down, nrows=down, ncols=across, squeeze=False) as (
