@@ -23,6 +23,7 @@ def parse(config: type[Config], argv: list[str], prog: str, default: Config | No
     """
     import tyro
 
+    argv = ["None" if word == "none" else word for word in argv]  # "all of them"; tyro spells it as Python does
     registry = tyro.constructors.ConstructorRegistry()
 
     @registry.primitive_rule

@@ -88,7 +88,8 @@ def print_scorecard(report: dict) -> None:
     """The verdicts in the terminal: one line a metric."""
     summary = report["summary"]
     print(summary["first_line"])
-    print(f"{summary['question']} {summary['answer']}. {summary['because']}")
+    for asked in summary.get("questions", [summary]):
+        print(f"{asked['question']} {asked['answer']}. {asked['because']}")
     for name, metric in report["metrics"].items():
         value = "      -" if metric["value"] is None else f"{metric['value']:7.2f}"
         interval = "" if metric["ci95"] is None else f"[{metric['ci95'][0]:.2f}, {metric['ci95'][1]:.2f}]"

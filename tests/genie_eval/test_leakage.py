@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from genie_eval.codes import nulls
-from genie_eval.codes.leakage import conditional_mi, judge_low, state_leak
+from genie_eval.codes.leakage import conditional_mi, state_leak
 from genie_eval.metric import Metric
 from genie_eval.planted import autocorrelated_codes, planted_transitions, quantised, seen_by_camera, with_label_noise
+from genie_eval.verdicts import judge
 
 K, DRAWS = 8, 300
 
@@ -148,10 +149,14 @@ def test_what_cannot_be_asked_is_not_run(table, oracle):
 
 
 def test_few_trajectories_pass_only_with_the_whole_interval():
-    few = Metric(value=0.12, ci95=[0.05, 0.2], n_trajectories=50, lower_is_better=True)
-    assert judge_low(few, 0.15, 0.3).verdict == "warn"
-    assert "exploratory" in few.reason
-    many = Metric(value=0.12, ci95=[0.05, 0.2], n_trajectories=200, lower_is_better=True)
-    assert judge_low(many, 0.15, 0.3).verdict == "pass"
-    assert judge_low(Metric(value=0.2, n_trajectories=200), 0.15, 0.3).verdict == "warn"
-    assert judge_low(Metric(value=0.3, n_trajectories=200), 0.15, 0.3).verdict == "fail"
+    def verdict(value: float, high: float, trajectories: int) -> str:
+        metric = Metric(value=value, n_trajectories=trajectories, lower_is_better=True)
+        judge("state_leak", metric, value, (0.05, high))
+        assert ("exploratory" in metric.reason) == (trajectories < 200)
+        return metric.verdict
+
+    assert verdict(0.12, 0.2, 50) == "warn"
+    assert verdict(0.12, 0.14, 50) == "pass"
+    assert verdict(0.12, 0.2, 200) == "pass"
+    assert verdict(0.2, 0.25, 200) == "warn"
+    assert verdict(0.31, 0.4, 200) == "fail"

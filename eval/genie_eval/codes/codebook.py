@@ -7,6 +7,8 @@ from genie_eval.metric import Metric
 from genie_eval.resampling import bootstrap_weights, interval
 from genie_eval.verdicts import DEAD_CODE, MAX_SHARE, judge
 
+NAMED = 8  # dead codes that are listed
+
 
 def usage(codes: Int[np.ndarray, " M"], trajectory: Int[np.ndarray, " M"], num_codes: int) -> Float[np.ndarray, "I K"]:
     """Transitions by trajectory and code."""
@@ -32,7 +34,7 @@ def codebook_perplexity(
     share = count.sum(axis=0) / count.sum()
     ideal = num_codes if oracle is None else perplexity(usage(oracle, trajectory, num_codes).sum(axis=0))
     ci = interval(perplexity(bootstrap_weights(len(count), seed=seed) @ count))
-    dead = np.flatnonzero(share < DEAD_CODE)
+    dead = np.flatnonzero(share < DEAD_CODE * min(1, 8 / num_codes))
     metric = Metric(
         value=float(perplexity(count.sum(axis=0))), null=1.0, oracle=float(ideal), ci95=ci,
         n_trajectories=len(count),
@@ -44,7 +46,8 @@ def codebook_perplexity(
     )  # fmt: skip
     also = []
     if len(dead):
-        also.append(f"dead codes (under {DEAD_CODE:.0%}): {', '.join(map(str, dead))}")
+        some = ", ".join(map(str, dead[:NAMED])) + (" ..." if len(dead) > NAMED else "")
+        also.append(f"dead codes (under {DEAD_CODE * min(1, 8 / num_codes):.2g} of all): {len(dead)} ({some})")
     if share.max() > MAX_SHARE:
         also.append(f"code {share.argmax()} takes {share.max():.0%} of all transitions, more than {MAX_SHARE:.0%}")
     per_eight = 8 / num_codes  # the marks are those of 8 codes

@@ -13,7 +13,6 @@ from genie_eval.codes.codebook import perplexity, usage
 from genie_eval.codes.quantise import COMPONENTS, quantise
 from genie_eval.codes.transitions import Transitions
 from genie_eval.metric import plain, skill
-from genie_eval.resampling import interval
 
 Codes = Int[np.ndarray, " M"]
 
@@ -108,14 +107,14 @@ def ladder(
         row["codebook_perplexity"] = float(perplexity(usage(rung.codes, trajectory, num_codes).sum(axis=0)))
         for suffix, assay in assays.items():
             grounding, consistent = f"grounding{suffix}_r2", f"ctc{suffix}"
-            value, drawn = assay.r2(rung.codes), assay.r2_draws(rung.codes)
+            value, ci = assay.r2(rung.codes), assay.r2_interval(rung.codes)
             null, best = nulls_of[suffix], oracles[suffix]
             reading = assay.ctc(rung.codes)
             row[grounding], row[f"grounding{suffix}_skill"] = value, skill(value, null, best)
             row[consistent] = reading.value
-            row["ci95"] |= {grounding: interval(drawn), consistent: reading.ci95}
+            row["ci95"] |= {grounding: ci, consistent: reading.ci95}
             if best > null:
-                row["ci95"][f"grounding{suffix}_skill"] = (interval(drawn) - null) / (best - null)
+                row["ci95"][f"grounding{suffix}_skill"] = (ci - null) / (best - null)
             if reading.value is None:
                 row.setdefault("reason", f"{consistent} undefined: {reading.reason}")
         rows.append(row)

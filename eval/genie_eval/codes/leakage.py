@@ -17,11 +17,10 @@ from genie_eval.codes.nulls import k_means, nearest_centre
 from genie_eval.codes.transitions import Transitions
 from genie_eval.metric import Metric, not_run
 from genie_eval.resampling import DRAWS, bootstrap_weights, interval, one_sided_p, swap_codes
-from genie_eval.verdicts import FEW
+from genie_eval.verdicts import judge
 
 Codes = Int[np.ndarray, " M"]
 MOTIONS = ("base", "image", "rotation", "gripper")  # flow is no truth: it knows where in the image the arm is
-GOOD, BAD = 0.15, 0.30  # a share up to GOOD passes, from BAD on it fails
 FOLDS = 5
 MOST_ROWS = 40_000  # of whole trajectories; more only cost time
 MOST_CODES = 16  # more are put into so many groups: too few transitions each, and a model of all would only overfit
@@ -101,24 +100,8 @@ def state_leak(
         ideal = {"motion": fit(oracle, motion), "both": fit(oracle, _beside(motion, state))}
         ideal["marginal"] = fit.marginal(oracle)
         metric.oracle = float(_share({name: loss.sum() for name, loss in ideal.items()}, "both"))
-    return judge_low(metric, GOOD, BAD)
-
-
-def judge_low(metric: Metric, good: float, bad: float) -> Metric:
-    """Verdict and reason of a metric of which less is better: at most `good` passes, from `bad` on fails.
-
-    With fewer than 200 trajectories the whole interval has to pass, as for the other metrics.
-    """
-    value, few = float(metric.value or 0.0), (metric.n_trajectories or 0) < FEW
-    verdict = "pass" if value <= good else "fail" if value >= bad else "warn"
-    reasons = [f"{value:.2f} {'is within' if verdict == 'pass' else 'is above'} the mark of {good:.2f}"]
-    if few:
-        reasons.insert(0, f"exploratory: {metric.n_trajectories} trajectories, fewer than {FEW}")
-        if verdict == "pass" and metric.ci95 is not None and metric.ci95[1] > good:
-            verdict = "warn"
-            reasons.append(f"its interval ends at {metric.ci95[1]:.2f}, above {good:.2f}")
-    metric.verdict, metric.reason = verdict, "; ".join(reasons)
-    return metric
+    value, (low, high) = float(metric.value or 0.0), np.asarray(metric.ci95).tolist()
+    return judge("state_leak", metric, value, (low, high))
 
 
 def conditional_mi(table: Transitions, codes: Codes, num_codes: int, seed: int = 0) -> dict[str, Any]:

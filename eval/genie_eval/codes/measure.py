@@ -88,5 +88,6 @@ def code_metrics(
     for card in cards:
         k = card["code"]
         card["ctc"] = readings[""].code_values[k] if "" in readings else None
+        card["ctc_ci95"] = readings[""].code_ci95[k] if "" in readings else None
         card["ctc_flow"] = readings["_flow"].code_values[k] if "_flow" in readings else None
     return metrics, rows, cards

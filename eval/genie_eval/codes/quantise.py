@@ -34,8 +34,11 @@ def quantise(
     codes = np.empty(len(values), dtype=np.int64)
     for f in range(fold.max() + 1):
         held_out = fold[trajectory] == f
-        fit = _Fit(_some(values[~held_out], rng), num_codes, components, seed, start=first.centres)
-        codes[held_out] = fit(values[held_out])
+        rest = _some(values[~held_out], rng)
+        if len(rest) < len(first.centres):  # a handful of rows: nothing can be left out
+            codes[held_out] = first(values[held_out])
+            continue
+        codes[held_out] = _Fit(rest, num_codes, components, seed, start=first.centres)(values[held_out])
     return codes
 
 

@@ -20,6 +20,7 @@ class Moves:
     moved: Float[np.ndarray, "S Q n D"]
     unsure: Bool[np.ndarray, "S Q n"]
     columns: dict[str, slice]
+    begin: Float[np.ndarray, "S D"] | None = None  # what the read-out sees at the start
 
     def sure(self, part: str, step: int = -1) -> Float[np.ndarray, "S Q d"]:
         """Displacement until `step` (the last by default), NaN where unsure."""
@@ -42,7 +43,7 @@ def read_moves(readout: Readout, starts: Starts, plays: Plays) -> Moves:
         ],
         axis=-1,
     )
-    return Moves(moved.mean(axis=0), unsure, readout.columns)
+    return Moves(moved.mean(axis=0), unsure, readout.columns, begin[:, :, 0, 0].mean(axis=0))
 
 
 def flow_moves(starts: Starts, plays: Plays) -> Moves:
