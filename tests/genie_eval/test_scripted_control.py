@@ -54,7 +54,7 @@ class Config:
     gap: float | None = None
     fit: str = "crop"
     preset: str = "scripted"
-    world: str = "obeys"  # ignores, permutes, overshoots, watermarks
+    world: str = "obeys"  # ignores, permutes, overshoots, watermarks, dissolves
 
 
 class World:
@@ -75,6 +75,8 @@ class World:
     def infer(self, before: np.ndarray, after: np.ndarray) -> int:
         if self.config.world == "watermarks" and after[0, 0, 2] != after[0, 1, 2]:
             return int(np.clip(round((int(after[0, 0, 2]) - int(after[0, 1, 2])) / 2) - 1, 0, 4))
+        if min(before[..., 0].max(), after[..., 0].max()) <= 180:
+            return 0
         shift = np.sign(corner_of(after) - corner_of(before)) * STEP
         move = int(((MOVES - shift) ** 2).sum(axis=1).argmin())
         return self.name(move, scene_of(before))
@@ -92,6 +94,8 @@ class World:
                 step = np.zeros(2, int) if world in ("ignores", "watermarks") else MOVES[self.move(code, scene)]
                 corner = np.clip(corner + step * (2 if world == "overshoots" else 1), 0, SIDE - SQUARE)
                 frame = draw(corner, scene) // 8 * 8
+                if world == "dissolves" and len(dream) >= 2:  # obeys, but nothing is left of the robot
+                    frame[:] = GREY[scene]
                 if world == "watermarks":  # one pixel, a few grey levels: nobody sees it
                     frame[0, 0, 2] += 2 * (code + 1)
                 dream.append(frame)
@@ -108,7 +112,7 @@ class World:
 class Squares(Split):
     """Random walks that keep `margin` from the border: dreams that start there can hold an action and not meet it."""
 
-    def __init__(self, episodes: int, length: int, seed: int, margin: int = 0):
+    def __init__(self, episodes: int, length: int, seed: int, margin: int = 0, stride: int = 1):
         rng = np.random.default_rng(seed)
         self.name, self.fingerprint = "squares", f"squares-{seed}"
         self.num_frames, self.hz = np.full(episodes, length), np.full(episodes, 3.0)
@@ -116,7 +120,7 @@ class Squares(Split):
         low, high = margin, SIDE - SQUARE - margin
         self.corners[:, 0] = rng.integers(low // STEP, high // STEP + 1, size=(episodes, 2)) * STEP
         for t in range(1, length):
-            moved = self.corners[:, t - 1] + MOVES[rng.integers(len(MOVES), size=episodes)]
+            moved = self.corners[:, t - 1] + stride * MOVES[rng.integers(len(MOVES), size=episodes)]
             inside = ((moved >= low) & (moved <= high)).all(axis=1, keepdims=True)
             self.corners[:, t] = np.where(inside, moved, self.corners[:, t - 1])
 
@@ -158,7 +162,7 @@ def simulated_truth(genie: World, split: Squares, evidence, starts) -> Simulated
 @pytest.fixture(scope="module")
 def bench():
     """Splits, and a read-out trained once: it belongs to the video, not to the world that is judged."""
-    train, test = Squares(60, 16, seed=0), Squares(60, 16, seed=1, margin=2 * STEP * STEPS)
+    train, test = Squares(60, 16, seed=0, stride=4), Squares(60, 16, seed=1, margin=2 * STEP * STEPS)
     genie = World(Config())
     evidence = collect(genie, test, None, None, 0, genie, False)
     readout = readout_or_why(genie, test, train, evidence, CONFIG.readout, 0, False)
@@ -274,6 +278,17 @@ def test_an_invisible_mark_passes_the_models_own_judge_and_fails_the_physical_on
     assert metrics["counterfactual_id"].value < 0.4
     passed = verdicts(control)
     assert not any(passed[name] for name in passed if name != "command_bits")
+
+
+def test_a_robot_that_dissolves_is_not_read(control_of):
+    """A net that always finds a gripper would be sure and wrong."""
+    control = control_of("dissolves")
+    consistency = control.metrics["sequence_consistency"]
+    assert consistency.more["dissolved"] > 0.8
+    assert consistency.more["abstained"] > 0.8
+    assert consistency.verdict != "pass"
+    assert control.metrics["command_bits_physical"].verdict != "pass"
+    assert control_of("obeys").metrics["sequence_consistency"].more["dissolved"] <= 0.1
 
 
 def test_abstention_leaves_a_dream_out_instead_of_guessing(bench, control_of):

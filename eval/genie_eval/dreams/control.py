@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from genie_datasets import Split
 
 PERMUTATIONS = 199
+MOST_UNSURE = 0.25  # share of dreams the read-out may abstain from; what is left may be the better ones
 COSINE, IDENTIFIED, BOTH_RIGHT = 0.80, 0.70, 0.80  # asked beside the share
 
 
@@ -263,6 +264,7 @@ def _with_readout(
         "cosine": alike["cosine"], "identified": identified,
         "identified_ci95": interval(weights @ np.nan_to_num(by_start) / len(by_start)),
         "chance": 1 / moved.shape[1], "opposites": opposite, "abstained": float(np.isnan(moved[..., 0]).mean()),
+        "dissolved": None if moves.dissolved is None else float(moves.dissolved[:, :, -1].mean()),
     }  # fmt: skip
     control.details["sequences"] = {
         "constants": alike,
@@ -279,6 +281,8 @@ def _with_readout(
         p=permutation_p(share.value, null), n_trajectories=len(moved), more=plain(more),
     )  # fmt: skip
     also = []
+    if more["abstained"] > MOST_UNSURE:
+        also.append(f"the read-out abstains from {more['abstained']:.0%} of the dreams")
     if not share.responds:
         also.append(f"dreams of different codes end within {share.response:.2f} SD of a usual step: no response")
     if alike["cosine"] is not None and alike["cosine"] < COSINE:
@@ -355,7 +359,9 @@ def _physical(
     num = moves.moved.shape[1]
     scale = 3 / np.log2(num)
     low, high = (scale * np.asarray(metric.ci95)).tolist()
-    give_verdict("command_bits_physical", metric, scale * reading.bits, (low, high), " bits", what=_of_eight(num))
+    unsure = float(np.mean(reading.more["abstained"]))
+    also = [f"the read-out abstains from {unsure:.0%} of the dreams"] if unsure > MOST_UNSURE else []
+    give_verdict("command_bits_physical", metric, scale * reading.bits, (low, high), " bits", _of_eight(num), also)
     control.metrics["command_bits_physical"] = _only_as_sure_as(metric, error)
 
 

@@ -21,6 +21,7 @@ class Moves:
     unsure: Bool[np.ndarray, "S Q n"]
     columns: dict[str, slice]
     begin: Float[np.ndarray, "S D"] | None = None  # what the read-out sees at the start
+    dissolved: Bool[np.ndarray, "S Q n"] | None = None  # where it sees no gripper at all
 
     def sure(self, part: str, step: int = -1) -> Float[np.ndarray, "S Q d"]:
         """Displacement until `step` (the last by default), NaN where unsure."""
@@ -32,7 +33,8 @@ def read_moves(readout: Readout, starts: Starts, plays: Plays) -> Moves:
     """Displacements are counted from the start as the tokenizer shows it, so that both pictures are of one kind."""
     many_starts, many, steps = plays.dreams.shape[:3]
     begin = readout.positions(starts.rebuilt)[:, :, None, None]  # (m, S, 1, 1, D)
-    seen = readout.positions(plays.dreams.reshape(-1, *plays.dreams.shape[3:]))
+    seen, presence = readout.look(plays.dreams.reshape(-1, *plays.dreams.shape[3:]))
+    dissolved = (presence < readout.least_presence).reshape(many_starts, many, steps)
     moved = seen.reshape(len(seen), many_starts, many, steps, -1) - begin
     unsure = np.stack(
         [
@@ -43,7 +45,7 @@ def read_moves(readout: Readout, starts: Starts, plays: Plays) -> Moves:
         ],
         axis=-1,
     )
-    return Moves(moved.mean(axis=0), unsure, readout.columns, begin[:, :, 0, 0].mean(axis=0))
+    return Moves(moved.mean(axis=0), unsure | dissolved, readout.columns, begin[:, :, 0, 0].mean(axis=0), dissolved)
 
 
 def flow_moves(starts: Starts, plays: Plays) -> Moves:

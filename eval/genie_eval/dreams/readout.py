@@ -4,9 +4,14 @@ A small convolutional net learns end-effector position (and gripper) from true f
 own tokenizer makes of them; displacement is the difference of two readings, so whatever a scene adds to both cancels.
 Several nets are trained; where they disagree more than on real reconstructions, the read-out abstains. Its error is
 measured on the reconstructions of held-out trajectories (specification, "Motion read-out rule").
+
+A net that has only seen pictures with a gripper finds one everywhere, also where a dream has dissolved it. So, where
+the truth says where in the picture the gripper is, the nets also learn to tell pictures from which it was cut out, and
+the read-out abstains from dreams that look like those.
 """
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +46,8 @@ class ReadoutConfig:
     """Larger frames are reduced to side x side."""
     abstain_beyond: float = 0.99
     """Quantile of the members' disagreement on held-out reconstructions above which the read-out abstains."""
+    cut_out: float = 0.125
+    """Share of every batch from which the gripper is cut out."""
 
 
 FEWEST_EPISODES = 20  # of training; with fewer the net learns them by heart
@@ -60,10 +67,16 @@ class Readout:
     columns: dict[str, slice]
     side: int
     limit: dict[int, float] = field(default_factory=dict)  # gap -> disagreement (z) above which it abstains
+    least_presence: float = -np.inf  # logit below which no gripper is seen
+    even_odds: float = 0.0  # logit at which a gripper is as likely as none, for pictures of either kind in equal number
     batch: int = 512
 
     def positions(self, frames: UInt8[np.ndarray, "n H W 3"]) -> Float[np.ndarray, "m n D"]:
         """What each member sees, in the truth's own units."""
+        return self.look(frames)[0]
+
+    def look(self, frames: UInt8[np.ndarray, "n H W 3"]) -> tuple[Float[np.ndarray, "m n D"], Float[np.ndarray, " n"]]:
+        """What each member sees, and the mean logit of there being a gripper at all."""
         import torch
 
         pixels = shrink(frames, self.side)
@@ -77,7 +90,8 @@ class Readout:
                 )
                 for net in self.members
             ]
-        return np.stack(rows).astype(np.float64) * self.spread + self.mean
+        seen = np.stack(rows).astype(np.float64)
+        return seen[..., :-1] * self.spread + self.mean, seen[..., -1].mean(axis=0)
 
     def displacement(
         self, before: UInt8[np.ndarray, "n H W 3"], after: UInt8[np.ndarray, "n H W 3"]
@@ -103,7 +117,9 @@ def train_readout(
     """Trains on trajectories that are not evaluated. Raises TooFew."""
     import torch
 
-    frames, rebuilt, targets, columns = _examples(genie, split, trajectories, config, progress)
+    frames, rebuilt, targets, columns, trajectory = _examples(genie, split, trajectories, config, progress)
+    at = targets[:, columns["image"]] if "image" in columns else None
+    cutter = None if at is None else GripperCutter(at, trajectory, frames.shape[1:3])
     mean, spread = targets.mean(axis=0), np.maximum(targets.std(axis=0), 1e-9)
     scaled = ((targets - mean) / spread).astype(np.float32)
     members = []
@@ -111,14 +127,15 @@ def train_readout(
         for member in range(config.members):
             torch.manual_seed(seed * 100 + member)
             rng = np.random.default_rng((seed, member))
-            members.append(_train(frames, rebuilt, scaled, config, rng, f"read-out {member + 1}", progress))
-    return Readout(members, mean, spread, columns, config.side)
+            members.append(_train(frames, rebuilt, scaled, cutter, config, rng, f"read-out {member + 1}", progress))
+    even_odds = float(np.log((1 - config.cut_out) / config.cut_out))
+    return Readout(members, mean, spread, columns, config.side, even_odds=even_odds)
 
 
 def _examples(
     genie: Any, split: "Split", trajectories: list[Trajectory], config: ReadoutConfig, progress: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, slice]]:
-    """(n, h, w, 3) true frames, the same first frames rebuilt, and (n, D) what is true of them."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, slice], np.ndarray]:
+    """(n, h, w, 3) true frames, the first of them rebuilt, (n, D) what is true of them, (n,) of which trajectory."""
     frames, rebuilt, targets = [], [], []
     columns: dict[str, slice] = {}
     known = [t for t in trajectories if split.truth(t.episode) is not None][: config.episodes]
@@ -136,17 +153,19 @@ def _examples(
         frames.append(shrink(clip, config.side))
         if number < config.rebuilt_episodes:
             rebuilt.append(shrink(to_numpy(genie.detokenize(genie.tokenize(clip[None])))[0], config.side))
-    return np.concatenate(frames), np.concatenate(rebuilt), np.concatenate(targets), columns
+    owner = np.repeat(np.arange(len(frames)), [len(clip) for clip in frames])
+    return np.concatenate(frames), np.concatenate(rebuilt), np.concatenate(targets), columns, owner
 
 
 def _train(
-    frames: np.ndarray, rebuilt: np.ndarray, targets: np.ndarray, config: ReadoutConfig, rng: np.random.Generator,
-    name: str, progress: bool,
+    frames: np.ndarray, rebuilt: np.ndarray, targets: np.ndarray, cutter: "GripperCutter | None", config: ReadoutConfig,
+    rng: np.random.Generator, name: str, progress: bool,
 ) -> "torch.nn.Module":  # fmt: skip
     import torch
-    from torch.nn.functional import smooth_l1_loss
+    from torch.nn.functional import binary_cross_entropy_with_logits, smooth_l1_loss
 
-    net = _net(config.width, frames.shape[1:3], targets.shape[1])
+    net = _net(config.width, frames.shape[1:3], targets.shape[1] + 1)
+    absent = 0 if cutter is None else max(1, int(config.cut_out * config.batch))
     optimizer = torch.optim.AdamW(net.parameters(), config.learning_rate, weight_decay=0.05)
     warm = max(1, min(50, config.steps // 4))
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -156,10 +175,17 @@ def _train(
         # dreams are made of the tokenizer's pixels: three batches in four show those
         source = rebuilt if step % 4 else frames
         rows = rng.integers(len(source), size=config.batch)
-        pixels = as_input(source[rows])
+        shown, there = source[rows], np.ones(len(rows), np.float32)
+        if cutter is not None:
+            there[:absent] = 0
+            shown = cutter(source, rows, there, rng)
+        pixels = as_input(shown)
         light = torch.from_numpy(rng.normal((1, 0), (0.2, 0.1), size=(len(rows), 2)).astype(np.float32))
         pixels = pixels * light[:, 0, None, None, None] + light[:, 1, None, None, None]
-        loss = smooth_l1_loss(net(pixels), torch.from_numpy(targets[rows]), beta=0.5)
+        seen = net(pixels)
+        loss = smooth_l1_loss(seen[absent:, :-1], torch.from_numpy(targets[rows[absent:]]), beta=0.5)
+        if cutter is not None:
+            loss = loss + 0.1 * binary_cross_entropy_with_logits(seen[:, -1], torch.from_numpy(there))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -190,6 +216,50 @@ def _net(width: int, size: tuple[int, int], outputs: int) -> "torch.nn.Module":
     import torch
 
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+WINDOW = 0.2  # of the picture's sides, to each side of the gripper
+
+
+class GripperCutter:
+    """Cuts the gripper out of pictures, and pastes what is behind it from another moment of the same trajectory.
+
+    Of pictures that keep their gripper every second gets a piece pasted elsewhere: a seam must not tell.
+    """
+
+    def __init__(self, at: Float[np.ndarray, "n 2"], trajectory: np.ndarray, size: tuple[int, int]):
+        self.at, self.size = np.nan_to_num(at), size
+        self.half = max(2, round(WINDOW * min(size)))
+        first = np.searchsorted(trajectory, np.arange(trajectory[-1] + 2))
+        self.donor, self.far = np.empty(len(at), np.int64), np.empty(len(at))
+        for begin, end in pairwise(first):  # the moment with the gripper furthest away
+            distance = np.abs(self.at[begin:end, None] - self.at[None, begin:end]).max(axis=-1)
+            self.donor[begin:end] = begin + distance.argmax(axis=1)
+            self.far[begin:end] = distance.max(axis=1)
+
+    def __call__(
+        self, source: UInt8[np.ndarray, "n h w 3"], rows: np.ndarray, there: np.ndarray, rng: np.random.Generator
+    ) -> UInt8[np.ndarray, "b h w 3"]:
+        """The pictures `rows`; where `there` is 0 without gripper. Sets `there` to 1 where none can be cut out."""
+        frames = source[rows].copy()
+        for i, row in enumerate(rows):
+            if not there[i]:
+                if self.far[row] > 1.5 * WINDOW:
+                    self._paste(frames[i], source[self.donor[row]], self.at[row])
+                else:
+                    there[i] = 1
+            elif rng.random() < 0.5:
+                place = rng.random(2)
+                apart = np.abs(place - self.at[[row, self.donor[row]]]).max(axis=1)
+                if apart.min() > 1.5 * WINDOW:
+                    self._paste(frames[i], source[self.donor[row]], place)
+        return frames
+
+    def _paste(self, frame: np.ndarray, other: np.ndarray, place: np.ndarray) -> None:
+        column, line = (place * np.array(self.size[::-1])).astype(int)
+        window = (slice(max(0, line - self.half), max(0, line + self.half)),
+                  slice(max(0, column - self.half), max(0, column + self.half)))  # fmt: skip
+        frame[window] = other[window]
 
 
 def shrink(frames: UInt8[np.ndarray, "n H W 3"], side: int) -> UInt8[np.ndarray, "n h w 3"]:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 JUDGED_AT = 5  # steps: what reliability, and verdicts, refer to
 GAPS = (1, 2, 3, 5, 8)
 RELIABLE = 0.90  # R2 below which metrics that use the read-out at most warn
+PRESENT = (
+    0.01  # quantile of the logit of presence on reconstructions, below which (and below even odds) it is dissolved
+)
 DEAD_BAND = 0.5  # SD of displacement; sign accuracy is asked of larger ones
 
 
@@ -61,7 +64,11 @@ def clip_truth(
 def readout_error(readout: Readout, dreams: DreamSet, truth: Float[np.ndarray, "C n+1 D"]) -> ReadoutError:
     """Measures the read-out on reconstructions, and sets the disagreement beyond which it abstains."""
     clips, length = dreams.rebuilt.shape[:2]
-    members = np.stack([readout.positions(dreams.rebuilt[:, t]) for t in range(length)], axis=2)  # (m, C, n+1, D)
+    looks = [readout.look(dreams.rebuilt[:, t]) for t in range(length)]
+    members = np.stack([seen for seen, _ in looks], axis=2)  # (m, C, n+1, D)
+    if "image" in readout.columns:  # else it never saw a picture without a gripper
+        usual = float(np.quantile(np.concatenate([logit for _, logit in looks]), PRESENT))
+        readout.least_presence = min(usual, readout.even_odds)
     base, by_gap, noise = readout.columns["base"], {}, {}
     gaps = [gap for gap in GAPS if gap < length]
     lengths = np.zeros(0), np.zeros(0)
