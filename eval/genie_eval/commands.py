@@ -63,6 +63,10 @@ def evaluate(argv: list[str]) -> int:
     from genie_eval.evaluation import evaluate as run_suite
     from genie_robotics.genie import Genie
 
+    if options.i3d is not None:  # a wrong file is said now, not after minutes of work
+        from genie_eval.dreams.fvd import load_i3d
+
+        load_i3d(options.i3d)
     genie = Genie.from_pretrained(options.run)
     judge = None if options.judge is None else Genie.from_pretrained(options.judge)
     seeds = [Genie.from_pretrained(run) for run in options.seeds]

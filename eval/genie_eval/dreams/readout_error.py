@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 JUDGED_AT = 5  # steps: what reliability, and verdicts, refer to
 GAPS = (1, 2, 3, 5, 8)
 RELIABLE = 0.90  # R2 below which metrics that use the read-out at most warn
-PRESENT = (
-    0.01  # quantile of the logit of presence on reconstructions, below which (and below even odds) it is dissolved
-)
+PRESENT = 0.01  # quantile of the logit of presence on reconstructions; below it and below even odds: dissolved
 DEAD_BAND = 0.5  # SD of displacement; sign accuracy is asked of larger ones
 
 
