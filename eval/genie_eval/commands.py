@@ -1,5 +1,6 @@
 """`genie-robotics evaluate`: the consistency suite on a run and a source."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,11 @@ import tyro
 
 from genie_datasets.errors import UserError
 from genie_datasets.options import SourceOptions, parse
+from genie_eval.checks import check_seed, make_folder
 from genie_eval.evaluation import EvaluationConfig
+from genie_eval.report.cells import interval_text, number
+
+MINUS_ZERO = re.compile(r"(?<![\w.])-(0\.0+)(?!\d)")
 
 
 @dataclass
@@ -48,8 +53,7 @@ def evaluate(argv: list[str]) -> int:
     if options.compare:
         from genie_eval.compare import run_compare
 
-        if options.run is not None or options.data is not None:
-            raise UserError("--compare lays finished reports side by side: give no RUN and no --data with it")
+        _refuse_beside_compare(options)
         return run_compare(list(options.compare), options.out)
     if options.run is None or options.data is None or options.out is None:
         missing = [n for n in ("run", "data", "out") if getattr(options, n) is None]
@@ -57,8 +61,11 @@ def evaluate(argv: list[str]) -> int:
         raise UserError(f"evaluate needs {' and '.join(names[n] for n in missing)}: see genie-robotics evaluate --help")
     if options.full and options.quick:
         raise UserError("--full and --quick exclude each other")
-    if options.out.exists() and not options.out.is_dir():
-        raise UserError(f"{options.out} is a file: give a folder with --out")
+    if options.quick and options.i3d is not None:
+        raise UserError("--quick makes no long dreams, which --i3d is for: leave one of them out")
+    check_seed(options.seed)
+    _refuse_same_runs(options.run, options.judge, options.seeds)
+    make_folder(options.out)
 
     from genie_eval.evaluation import evaluate as run_suite
     from genie_robotics.genie import Genie
@@ -88,13 +95,38 @@ def evaluate(argv: list[str]) -> int:
     return 0
 
 
+def _refuse_beside_compare(options: EvaluateOptions) -> None:
+    measuring = {
+        "RUN": options.run, "--data": options.data, "--judge": options.judge, "--seeds": options.seeds or None,
+        "--i3d": options.i3d, "--full": options.full or None, "--quick": options.quick or None,
+    }  # fmt: skip
+    given = [name for name, value in measuring.items() if value is not None]
+    if given:
+        raise UserError(f"--compare lays finished reports side by side: give no {' and no '.join(given)} with it")
+
+
+def _refuse_same_runs(run: str, judge: str | None, seeds: tuple[str, ...]) -> None:
+    """A model agrees with itself, and one seed has no spread."""
+    own = Path(run).resolve()
+    if judge is not None and Path(judge).resolve() == own:
+        raise UserError(f"--judge {judge} is the run itself, which agrees with itself: give a run of another seed")
+    seen = {own: "the run itself"}
+    for other in seeds:
+        place = Path(other).resolve()
+        if place in seen:
+            raise UserError(f"--seeds {other} is {seen[place]}: the spread is over different runs, give each once")
+        seen[place] = "given twice"
+
+
 def print_scorecard(report: dict) -> None:
     """The verdicts in the terminal: one line a metric."""
     summary = report["summary"]
-    print(summary["first_line"])
-    for asked in summary.get("questions", [summary]):
-        print(f"{asked['question']} {asked['answer']}. {asked['because']}")
+    lines = [summary["first_line"]]
+    lines += [
+        f"{asked['question']} {asked['answer']}. {asked['because']}" for asked in summary.get("questions", [summary])
+    ]
     for name, metric in report["metrics"].items():
-        value = "      -" if metric["value"] is None else f"{metric['value']:7.2f}"
-        interval = "" if metric["ci95"] is None else f"[{metric['ci95'][0]:.2f}, {metric['ci95'][1]:.2f}]"
-        print(f"  {metric['verdict']:<8}{name:<30}{value}  {interval:<16} {metric['reason']}")
+        value = "-" if metric["value"] is None else number(metric["value"])
+        interval = interval_text(metric["ci95"])
+        lines.append(f"  {metric['verdict']:<8}{name:<30}{value:>7}  {interval:<16} {metric['reason']}")
+    print(MINUS_ZERO.sub(r"\1", "\n".join(lines)))

@@ -5,6 +5,7 @@ is unpaired: intervals that do not overlap are a sure difference, intervals that
 """
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from importlib.resources import files
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from genie_datasets.errors import UserError
+from genie_eval.checks import make_folder
 from genie_eval.metric import plain
 from genie_eval.report.cells import interval_text, number
 from genie_eval.report.findings import at
@@ -66,10 +68,15 @@ def run_compare(paths: list[Path], out: Path | None) -> int:
 def compare(paths: list[Path], out: Path | None = None) -> dict[str, Any]:
     """Lays reports (folders with a report.json, or such files) side by side; returns what compare.json holds.
 
-    Raises UserError, one line: fewer than two reports; no report.json; not JSON; another schema version; not a report.
+    Raises UserError, one line: fewer than two reports; one of them twice; no report.json; not JSON; another schema
+    version; not a report.
     """
     if len(paths) < 2:
         raise UserError("--compare needs two reports or more: folders that hold a report.json, or such files")
+    places = [_file(Path(path)).resolve() for path in paths]
+    for n, place in enumerate(places):
+        if place in places[:n]:
+            raise UserError(f"--compare names the report {paths[n]} twice: beside itself it says nothing, give another")
     entries = _named([(Path(path), read_report(Path(path))) for path in paths])
     found = plain(
         {
@@ -82,19 +89,37 @@ def compare(paths: list[Path], out: Path | None = None) -> dict[str, Any]:
         }
     )
     if out is not None:
+        make_folder(out)
         write_atomically(out / "compare.json", json.dumps(found, indent=1, allow_nan=False).encode())
         write_atomically(out / "compare.html", as_page(found, out).encode())
     return found
 
 
+def _file(path: Path) -> Path:
+    return path / "report.json" if path.is_dir() else path
+
+
+def _finite(text: str) -> float:
+    """Of a number in JSON, or of the words NaN and Infinity, which Python would take."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is no number of JSON")
+    return value
+
+
+def _whole(text: str) -> int:
+    return int(text) if len(text) < 20 else int(_finite(text))
+
+
 def read_report(path: Path) -> dict[str, Any]:
-    file = path / "report.json" if path.is_dir() else path
+    file = _file(path)
     if not file.is_file():
         where = f"{path} holds no report.json" if path.is_dir() else f"{path} does not exist"
         raise UserError(f"{where}: give the folder that `genie-robotics evaluate --out` wrote")
     try:
-        report = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+        text = file.read_text(encoding="utf-8")
+        report = json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_whole)
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{file} cannot be read as JSON ({error}): evaluate that run again") from None
     version = report.get("schema_version") if isinstance(report, dict) else None
     if version != SCHEMA_VERSION:

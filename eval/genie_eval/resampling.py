@@ -86,17 +86,20 @@ def permutation_p(value: float, null: Float[np.ndarray, " R"]) -> float:
 
 
 def swap_codes(
-    codes: Int[np.ndarray, " M"], starts: Int[np.ndarray, " I+1"], order: Int[np.ndarray, " I"]
+    codes: Int[np.ndarray, " M"], starts: Int[np.ndarray, " I+1"], order: Int[np.ndarray, " I"], by: str = "phase"
 ) -> Int[np.ndarray, " M"]:
     """Gives trajectory i the codes of trajectory order[i], in step order.
 
     Where lengths differ, the donor is read at the same phase (start to start, end to end), so that a phase profile
-    shared by codes and motion survives the swap and cannot pass for a relation between them.
+    shared by codes and motion survives the swap and cannot pass for a relation between them. by="step" reads the donor
+    at the same step instead (its last where it is shorter), for profiles that run by the clock.
     """
     length = np.diff(starts)
     own = np.repeat(np.arange(len(length)), length)
     step = np.arange(len(codes)) - starts[:-1][own]
     donor = order[own]
+    if by == "step":
+        return codes[starts[:-1][donor] + np.minimum(step, length[donor] - 1)]
     phase = step / np.maximum(length[own] - 1, 1)
     return codes[starts[:-1][donor] + np.rint(phase * (length[donor] - 1)).astype(np.int64)]
 
@@ -107,10 +110,20 @@ def swap_null(
     starts: Int[np.ndarray, " I+1"],
     swaps: int = SWAPS,
     seed: int = 0,
+    by: str = "phase",
 ) -> Float[np.ndarray, " R"]:
     """The statistic's values when whole trajectories of codes change places at random."""
     rng = np.random.default_rng(seed)
-    return np.array([statistic(swap_codes(codes, starts, rng.permutation(len(starts) - 1))) for _ in range(swaps)])
+    length = np.diff(starts)
+    longest_first = np.argsort(-length, kind="stable")
+    as_long = np.searchsorted(-length[longest_first], -length, side="right")  # how many are at least as long
+
+    def order() -> Int[np.ndarray, " I"]:
+        if by == "phase":
+            return rng.permutation(len(length))
+        return longest_first[rng.integers(as_long)]  # of one that has all the steps; the longest may keep their own
+
+    return np.array([statistic(swap_codes(codes, starts, order(), by)) for _ in range(swaps)])
 
 
 def sign_flip_p(differences: Float[np.ndarray, " I"], swaps: int = SWAPS, seed: int = 0) -> float:

@@ -179,3 +179,17 @@ def test_too_few_and_missing_reports_are_one_line(put, tmp_path):
         compare([good, tmp_path / "nowhere"])
     with pytest.raises(UserError, match="is a file"):
         run_compare([good, copy.copy(good)], good / "report.json")
+
+
+def test_numbers_that_json_does_not_have_and_one_report_twice_are_refused(put, tmp_path):
+    good = put("good", report())
+    for number in ("NaN", "Infinity", "1e999"):
+        bad = put("bad", json.dumps(report(ctc=metric(0.5, 0.4, 0.6))).replace("0.5", number, 1))
+        with pytest.raises(UserError, match="report.json"):
+            compare([good, bad])
+    with pytest.raises(UserError, match="twice"):
+        compare([good, good / "report.json"])
+    taken = tmp_path / "taken"
+    taken.write_text("")
+    with pytest.raises(UserError, match="--out"):
+        run_compare([good, put("other", report("runs/b"))], taken / "sub")

@@ -10,6 +10,15 @@ from genie_robotics.cli import main
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
+    return untrained(tmp_path_factory.mktemp("run"), seed=0)
+
+
+@pytest.fixture(scope="module")
+def other_run(tmp_path_factory):
+    return untrained(tmp_path_factory.mktemp("other"), seed=1)
+
+
+def untrained(folder, seed):
     import torch
 
     from genie_robotics import Genie
@@ -19,7 +28,7 @@ def run(tmp_path_factory):
     from genie_robotics.latent_action import LatentActionConfig
     from genie_robotics.video_tokenizer import TokenizerConfig
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = GenieConfig(
         image_size=(32, 32),
         clip_length=8,
@@ -32,7 +41,6 @@ def run(tmp_path_factory):
         ),
         dynamics=DynamicsConfig(width=16, num_blocks=1, heads=2, maskgit_steps=2),
     )  # fmt: skip
-    folder = tmp_path_factory.mktemp("run")
     Genie(config).save_pretrained(folder)
     return folder
 
@@ -61,6 +69,13 @@ def test_an_untrained_model_gets_a_whole_and_honest_report(run, tabletop_rlds, t
         ({"--split": "validation"}, "train, test"),
         ({"--clips": "0"}, "--clips"),
         ({"--out": "a_file"}, "a_file"),
+        ({"--out": "/proc/none/report"}, "another folder with --out"),
+        ({"--seed": "-1"}, "--seed -1"),
+        ({"--judge": "itself"}, "agrees with itself"),
+        ({"--judge": "nowhere"}, "nowhere"),
+        ({"--seeds": "itself"}, "the run itself"),
+        ({"--i3d": "nowhere.pt"}, "nowhere.pt"),
+        ({"--compare": "somewhere"}, "--compare"),
     ],
 )
 def test_wrong_input_is_one_line_and_status_2(change, expected, run, tabletop_rlds, tmp_path, capsys):
@@ -69,8 +84,32 @@ def test_wrong_input_is_one_line_and_status_2(change, expected, run, tabletop_rl
     options = {"--data": str(tabletop_rlds), "--out": str(tmp_path / "out"), **change}
     if change.get("--out"):
         options["--out"] = str(taken)
+    options = {name: str(run) if value == "itself" else value for name, value in options.items()}
     first = options.pop("run", str(run))
     assert main(["evaluate", first, *(word for pair in options.items() for word in pair)]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")
     assert expected in error
+
+
+def test_other_seeds_and_an_independent_judge_stand_beside_the_values(run, other_run, tabletop_rlds, tmp_path):
+    argv = [str(run), "--data", str(tabletop_rlds), "--out", str(tmp_path), "--clips", "2", "--quick"]
+    assert evaluate([*argv, "--judge", str(other_run), "--seeds", str(other_run)]) == 0
+    metrics = json.loads((tmp_path / "report.json").read_text())["metrics"]
+    usage = metrics["codebook_perplexity"]
+    assert usage["n_seeds"] == 2
+    assert usage["seeds"]["mean"] == pytest.approx(sum(usage["seeds"]["values"]) / 2)
+    assert usage["seeds"]["values"][0] == pytest.approx(usage["value"])
+    assert metrics["command_bits"]["judges"]["independent"]["bits"] >= 0
+    assert metrics["counterfactual_id"]["value"] is not None  # these data keep the simulator's states
+    assert "20 training episodes" in metrics["sequence_consistency"]["reason"]
+
+
+def test_quick_and_i3d_or_full_exclude_each_other(run, tabletop_rlds, tmp_path, capsys):
+    argv = ["evaluate", str(run), "--data", str(tabletop_rlds), "--out", str(tmp_path), "--quick"]
+    assert main([*argv, "--full"]) == 2
+    assert "exclude each other" in capsys.readouterr().err
+    assert main([*argv, "--i3d", "x.pt"]) == 2
+    assert "--quick makes no long dreams" in capsys.readouterr().err
+    assert main(["evaluate"]) == 2
+    assert "RUN and --data SRC and --out DIR" in capsys.readouterr().err

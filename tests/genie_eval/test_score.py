@@ -225,7 +225,7 @@ def test_the_longest_trajectories_are_cut_and_it_is_said():
 
 def test_the_command_writes_a_valid_report_that_opens_alone(columns, tmp_path, capsys):
     np.savez(tmp_path / "latents.npz", **columns)
-    argv = ["score", str(tmp_path / "latents.npz"), "--out", str(tmp_path / "out"), "--draws", "50", "--unit", "m"]
+    argv = ["score", str(tmp_path / "latents.npz"), "--out", str(tmp_path / "out"), "--draws", "100", "--unit", "m"]
     assert main(argv) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     validate(report)

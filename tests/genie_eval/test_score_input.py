@@ -37,6 +37,7 @@ BAD = {
     "lengths": (lambda c: c.update(step=c["step"][:-1]), "'step' has 239 rows but 'trajectory' has 240"),
     "motion shorter": (lambda c: c.update(motion=c["motion"][:-5]), "'motion' has 235 rows"),
     "motion of rank 3": (lambda c: c.update(motion=c["motion"][:, :, None]), "'motion' has shape (240, 3, 1)"),
+    "motion beyond sense": (lambda c: c.update(motion=changed(c["motion"], 9, 1e200)), "row 9"),
     "motion of words": (lambda c: c.update(motion=np.full((ROWS, 3), "a")), "not numbers"),
     "motion without dimensions": (lambda c: c.update(motion=np.zeros((ROWS, 0))), "'motion' has shape"),
     "codes of rank 3": (lambda c: c.update(codes=np.zeros((ROWS, 2, 2), int)), "'codes' has shape"),
@@ -234,3 +235,23 @@ def test_parquet_that_is_none_is_one_line(tmp_path):
     (tmp_path / "latents.parquet").write_text("hello")
     with pytest.raises(UserError, match="cannot be read as parquet"), open_columns(tmp_path / "latents.parquet"):
         pass
+
+
+def test_dead_columns_of_an_embedding_change_nothing(columns):
+    rng = np.random.default_rng(1)
+    del columns["codes"]
+    embedding = columns["motion"] @ rng.normal(size=(3, 8)) + 0.1 * rng.normal(size=(ROWS, 8))
+    padded = np.concatenate([embedding, np.zeros((ROWS, 9))], axis=1)
+    faint = np.concatenate([embedding, 1e-3 * rng.normal(size=(ROWS, 9))], axis=1)
+    plain, *others = (latents({**columns, "embedding": e}, "x").codes for e in (embedding, padded, faint))
+    for other in others:
+        assert (other == plain).mean() > 0.98 or len(set(zip(plain, other, strict=True))) <= 10
+
+
+def test_a_seed_or_draws_that_cannot_be_are_one_line(columns, tmp_path, capsys):
+    np.savez(tmp_path / "a.npz", **columns)
+    for option, value in (("--seed", "-1"), ("--draws", "1")):
+        assert main(["score", str(tmp_path / "a.npz"), "--out", str(tmp_path / "out"), option, value]) == 2
+        error = capsys.readouterr().err.strip()
+        assert error.startswith(f"error: {option} {value}")
+        assert "\n" not in error

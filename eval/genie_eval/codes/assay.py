@@ -90,19 +90,25 @@ class MotionAssay:
     def r2_interval(self, codes: Codes) -> Float[np.ndarray, " 2"]:
         return corrected_interval(self.r2(codes), self.r2_draws(codes), self.r2_left_out(codes))
 
-    def r2_swap_null(self, codes: Codes, swaps: int = SWAPS) -> Float[np.ndarray, " R"]:
-        return swap_null(self.r2, codes, self.table.starts, swaps, self.seed)
+    def r2_swap_null(self, codes: Codes, swaps: int = SWAPS, by: str = "phase") -> Float[np.ndarray, " R"]:
+        return swap_null(self.r2, codes, self.table.starts, swaps, self.seed, by)
 
     def across(self, codes: Codes) -> float:
         """X alone: the part of CTC that has a value for any codes."""
         return float(across_trajectories(code_sums(codes, self.residual, self.table.trajectory, self.num_codes))[0][0])
 
-    def across_swap_null(self, codes: Codes, swaps: int = SWAPS) -> Float[np.ndarray, " R"]:
-        return swap_null(self.across, codes, self.table.starts, swaps, self.seed)
+    def across_swap_null(self, codes: Codes, swaps: int = SWAPS, by: str = "phase") -> Float[np.ndarray, " R"]:
+        return swap_null(self.across, codes, self.table.starts, swaps, self.seed, by)
+
+    @cached_property
+    def alignments(self) -> tuple[str, ...]:
+        """How codes can be swapped: where lengths differ, a profile may run by phase or by the clock."""
+        length = np.diff(self.table.starts)
+        return ("phase", "step") if length.min() < length.max() else ("phase",)
 
     def ctc(self, codes: Codes) -> CtcReading:
-        pairs = self._pairs(codes, self.residual)
-        once, drawn, left_out = (consistency(pairs, weights) for weights in (None, self.weights, self.left_out))
+        pairs, asked = self._pairs(codes, self.residual), self.moving_codes(codes)
+        once, drawn, left_out = (consistency(pairs, w, asked) for w in (None, self.weights, self.left_out))
         within, across = float(once.within[0]), float(once.across[0])
         within_ci = interval(drawn.within)
         defined = np.isfinite(within) and within_ci[0] > ABOVE_ZERO
@@ -113,7 +119,8 @@ class MotionAssay:
                 ci = corrected_interval(value, drawn.across / drawn.within, left_out.across / left_out.within)
                 code_draws = drawn.code_across / drawn.code_within
                 code_ci = corrected_interval(by_code, code_draws, left_out.code_across / left_out.code_within)
-        code_ok = (interval(drawn.code_within)[0] > ABOVE_ZERO) & self._has_direction(codes, within) & defined
+        code_ok = (interval(drawn.code_within)[0] > ABOVE_ZERO) & asked & defined
+        code_ok &= np.isfinite(by_code)  # a code of one trajectory has no other to agree with
         return CtcReading(
             value=value,
             ci95=ci,
@@ -126,19 +133,23 @@ class MotionAssay:
             reason="" if defined else self._why_undefined(within, within_ci[0]),
         )
 
-    def _has_direction(self, codes: Codes, within: float) -> Bool[np.ndarray, " K"]:
-        """Which codes mean a motion of their own inside trajectories, so that its consistency can be asked.
+    def moving_codes(self, codes: Codes) -> Bool[np.ndarray, " K"]:
+        """Which codes mean a motion of their own inside trajectories, so that its consistency can be asked; all where
+        none does.
 
         A code that means "no motion" seems to have one: minus the trajectory mean that was removed, in which no other
-        trajectory can agree. So products of its motions are asked for before any mean is taken off.
+        trajectory can agree (a perfect "still" code with 70 % of the transitions would pull CTC from 1 to .35). So
+        products of its motions are asked for before any mean is taken off.
         """
         pairs = self._pairs(codes, self.phase_free)
+        within = float(self.consistency(codes).within[0])
         with np.errstate(invalid="ignore"):
-            return pairs.same.sum(axis=0) / pairs.same_count.sum(axis=(0, 1)) >= OWN_MOTION * within
+            own = pairs.same.sum(axis=0) / pairs.same_count.sum(axis=(0, 1)) >= OWN_MOTION * within
+        return own if own.any() else np.ones_like(own)
 
     def ctc_value(self, codes: Codes) -> float | None:
         """CTC without intervals; None where W is not above 0 even as a point."""
-        once = self.consistency(codes)
+        once = consistency(self._pairs(codes, self.residual), None, self.moving_codes(codes))
         if not once.within[0] > ABOVE_ZERO:
             return None
         return float(once.across[0] / once.within[0])

@@ -33,7 +33,8 @@ def codebook_perplexity(
     count = usage(codes, trajectory, num_codes)
     share = count.sum(axis=0) / count.sum()
     ideal = num_codes if oracle is None else perplexity(usage(oracle, trajectory, num_codes).sum(axis=0))
-    ci = interval(perplexity(bootstrap_weights(len(count), seed=seed) @ count))
+    drawn = perplexity(bootstrap_weights(len(count), seed=seed) @ count)
+    ci = interval(drawn - drawn.mean() + perplexity(count.sum(axis=0)))  # fewer draws see fewer codes: not our question
     dead = np.flatnonzero(share < DEAD_CODE * min(1, 8 / num_codes))
     metric = Metric(
         value=float(perplexity(count.sum(axis=0))), null=1.0, oracle=float(ideal), ci95=ci,
@@ -48,9 +49,13 @@ def codebook_perplexity(
     if len(dead):
         some = ", ".join(map(str, dead[:NAMED])) + (" ..." if len(dead) > NAMED else "")
         also.append(f"dead codes (under {DEAD_CODE * min(1, 8 / num_codes):.2g} of all): {len(dead)} ({some})")
-    if share.max() > MAX_SHARE:
-        also.append(f"code {share.argmax()} takes {share.max():.0%} of all transitions, more than {MAX_SHARE:.0%}")
+    most = MAX_SHARE * max(1, 8 / num_codes)
+    if share.max() > most:
+        also.append(f"code {share.argmax()} takes {share.max():.0%} of all transitions, more than {most:.0%}")
     per_eight = 8 / num_codes  # the marks are those of 8 codes
     value = float(metric.value or 0.0) * per_eight
     what = "" if num_codes == 8 else f"(of {num_codes} codes, counted as of 8) "
+    if (share > 0).sum() == 1:
+        metric.verdict, metric.reason = "fail", f"one code for everything: all transitions have code {share.argmax()}"
+        return metric
     return judge("codebook_perplexity", metric, value, (ci[0] * per_eight, ci[1] * per_eight), what=what, also=also)

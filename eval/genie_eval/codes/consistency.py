@@ -4,13 +4,14 @@ X: mean product of the motions of two transitions with the same code in differen
    minus the same mean whatever their codes.
 W: the same for two transitions of ONE trajectory, at least `lag` steps apart, minus the mean product at the same lags
    whatever their codes (so that slow drift of the motion itself does not count).
+X and W are taken over the codes that mean a motion of their own (`MotionAssay.moving_codes`).
 CTC = X / W. It has no value unless W is surely above 0: then the codes have no relation to motion to begin with.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from genie_eval.codes.code_sums import CodeSums, code_sums
 
@@ -94,8 +95,13 @@ def pair_sums(
     return PairSums(code_sums(codes, motion, trajectory, num_codes), same, same_count, every, every_count)
 
 
-def across_trajectories(sums: CodeSums, weights: Float[np.ndarray, "R I"] | None = None) -> tuple[np.ndarray, ...]:
-    """X (R,) and X by code (R, K). Pairs of one trajectory with itself, or with its own copy, never count."""
+def across_trajectories(
+    sums: CodeSums, weights: Float[np.ndarray, "R I"] | None = None, asked: Bool[np.ndarray, " K"] | None = None
+) -> tuple[np.ndarray, ...]:
+    """X (R,), over the codes `asked` (all without it), and X by code (R, K).
+
+    Pairs of one trajectory with itself, or with its own copy, never count.
+    """
     trajectories, codes, dims = sums.total.shape
     weights = np.ones((1, trajectories)) if weights is None else weights
     twice = weights**2
@@ -107,21 +113,26 @@ def across_trajectories(sums: CodeSums, weights: Float[np.ndarray, "R I"] | None
     any_bottom = (weights @ number) ** 2 - twice @ number**2
     with np.errstate(divide="ignore", invalid="ignore"):
         any_code = any_top / any_bottom
-        return top.sum(axis=1) / bottom.sum(axis=1) - any_code, top / bottom - any_code[:, None]
+        some = slice(None) if asked is None else asked
+        return top[:, some].sum(axis=1) / bottom[:, some].sum(axis=1) - any_code, top / bottom - any_code[:, None]
 
 
-def consistency(pairs: PairSums, weights: Float[np.ndarray, "R I"] | None = None) -> Consistency:
-    """X and W, over all codes and for each, under each row of trajectory weights."""
+def consistency(
+    pairs: PairSums, weights: Float[np.ndarray, "R I"] | None = None, asked: Bool[np.ndarray, " K"] | None = None
+) -> Consistency:
+    """X and W, over the codes `asked` (all without it) and for each code, under each row of trajectory weights."""
     trajectories, lags, codes = pairs.same_count.shape
     weights = np.ones((1, trajectories)) if weights is None else weights
-    across, code_across = across_trajectories(pairs.sums, weights)
+    across, code_across = across_trajectories(pairs.sums, weights, asked)
     rows = max(1, CELLS // max(lags * codes, 1))
-    parts = [_within(pairs, weights[i : i + rows]) for i in range(0, len(weights), rows)]
+    parts = [_within(pairs, weights[i : i + rows], asked) for i in range(0, len(weights), rows)]
     within, code_within = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Consistency(across, within, code_across, code_within)
 
 
-def _within(pairs: PairSums, weights: Float[np.ndarray, "r I"]) -> tuple[np.ndarray, np.ndarray]:
+def _within(
+    pairs: PairSums, weights: Float[np.ndarray, "r I"], asked: Bool[np.ndarray, " K"] | None
+) -> tuple[np.ndarray, np.ndarray]:
     """W (r,) and W by code (r, K): what same-code pairs have beyond any pair at the same lag."""
     trajectories, lags, codes = pairs.same_count.shape
     count = (weights @ pairs.same_count.reshape(trajectories, -1)).reshape(len(weights), lags, codes)
@@ -129,4 +140,5 @@ def _within(pairs: PairSums, weights: Float[np.ndarray, "r I"]) -> tuple[np.ndar
         usual = np.nan_to_num((weights @ pairs.every) / (weights @ pairs.every_count))
         excess = weights @ pairs.same - (usual[:, None] @ count)[:, 0]
         pairs_of_code = count.sum(axis=1)
-        return excess.sum(axis=1) / pairs_of_code.sum(axis=1), excess / pairs_of_code
+        some = slice(None) if asked is None else asked
+        return excess[:, some].sum(axis=1) / pairs_of_code[:, some].sum(axis=1), excess / pairs_of_code

@@ -30,6 +30,7 @@ PHASE_BINS = 8
 SQUARES_ONLY = 12  # from so many columns on, without their products
 OUTLIER = 4.0  # SD
 FLOOR = 0.005  # of every prediction is the marginal: one surprising label costs at most about 5 nats
+HIDDEN = 0.05  # of the code's entropy: conditional information beyond this withholds a pass
 SWAPS = 99  # for the conditional mutual information
 TRUST = (1, 3, 10, 30, 100, 1000)  # transitions' worth of the marginal, where a trajectory's other half predicts
 
@@ -88,7 +89,7 @@ def state_leak(
     best = max(once["both"], 0.0)
     low = interval(drawn["marginal"] - drawn["both"])[0]
     if once["marginal"] - best < EXPLAINED * once["marginal"] or low <= 0:
-        metric = not_run("nothing to take shares of: motion and state together tell nothing of the code")
+        metric = not_run("nothing to take shares of: multinomial models of motion and state find nothing of the code")
         metric.more = more
         return metric
     value_draws, null_draws = _share(drawn, "both"), _share(drawn, "swapped")
@@ -101,7 +102,11 @@ def state_leak(
         ideal["marginal"] = fit.marginal(oracle)
         metric.oracle = float(_share({name: loss.sum() for name, loss in ideal.items()}, "both"))
     value, (low, high) = float(metric.value or 0.0), np.asarray(metric.ci95).tolist()
-    return judge("state_leak", metric, value, (low, high))
+    hidden = more["conditional_mi"]["excess"] / max(more["entropy_bits"], 1e-9)
+    also = []
+    if hidden > HIDDEN:
+        also.append(f"in cells of equal motion, state tells {hidden:.0%} of the code in a way these models do not see")
+    return judge("state_leak", metric, value, (low, high), also=also)
 
 
 def conditional_mi(table: Transitions, codes: Codes, num_codes: int, seed: int = 0) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from genie_eval.resampling import SWAPS, corrected_interval, one_sided_p, permut
 from genie_eval.verdicts import MIN_CODE_CTC, P_GROUNDING, judge
 
 Codes = Int[np.ndarray, " M"]
+MOST_UNJUDGED = 0.5  # share of transitions whose code has no motion of its own to judge
 FEW_SWAPS = 99  # where a swap is only needed for its mean
 REPEATS = 5  # private dictionaries drawn for the null of CTC
 
@@ -24,11 +25,11 @@ def grounding_metric(
     """R2 of held-out code means, its oracle skill, and the paired comparison with learning-free baselines."""
     value, drawn, left_out = assay.r2(codes), assay.r2_draws(codes), assay.r2_left_out(codes)
     best, best_drawn, best_left_out = assay.r2(oracle), assay.r2_draws(oracle), assay.r2_left_out(oracle)
-    swapped = assay.r2_swap_null(codes, swaps)
-    null = float(swapped.mean())
+    swapped = {by: assay.r2_swap_null(codes, swaps, by) for by in assay.alignments}
+    null = float(swapped["phase"].mean())
     metric = Metric(
         value=value, null=null, oracle=best, ci95=corrected_interval(value, drawn, left_out),
-        p=permutation_p(value, swapped), n_trajectories=assay.table.num_trajectories,
+        p=max(permutation_p(value, drawn) for drawn in swapped.values()), n_trajectories=assay.table.num_trajectories,
     )  # fmt: skip
     scale, scale_left_out = np.maximum(best_drawn - null, 1e-9), np.maximum(best_left_out - null, 1e-9)
     own_skill = (value - null) / max(best - null, 1e-9)
@@ -47,6 +48,7 @@ def grounding_metric(
                 "p": one_sided_p(differences),
             }  # fmt: skip
     metric.more["against"] = against
+    metric.more["glitches"] = glitches = assay.table.drawn_in.get(assay.motion, 0)
     if metric.skill is None:
         metric.verdict, metric.reason = (
             "warn",
@@ -60,7 +62,10 @@ def grounding_metric(
     ]
     if metric.p is not None and metric.p > P_GROUNDING:
         also.append(f"swapping trajectories reads as much (p = {metric.p:.3g})")
-    return judge("grounding_r2", metric, metric.skill, (skill_ci[0], skill_ci[1]), what="skill ", also=also)
+    judge("grounding_r2", metric, metric.skill, (skill_ci[0], skill_ci[1]), what="skill ", also=also)
+    if glitches:
+        metric.reason += f"; {glitches} transitions with a motion far beyond all others were drawn in"
+    return metric
 
 
 def by_motion(
@@ -91,7 +96,9 @@ def ctc_metric(assay: MotionAssay, codes: Codes, oracle: Codes, swaps: int = SWA
     reading, best = assay.ctc(codes), assay.ctc(oracle)
     metric = Metric(
         value=reading.value, null=_private_dictionaries(assay, codes, oracle), oracle=best.value, ci95=reading.ci95,
-        p=permutation_p(reading.across, assay.across_swap_null(codes, swaps)),
+        p=max(
+            permutation_p(assay.across(codes), assay.across_swap_null(codes, swaps, by)) for by in assay.alignments
+        ),
         n_trajectories=assay.table.num_trajectories,
         more={
             "across": reading.across, "within": reading.within, "within_ci95": reading.within_ci95,
@@ -110,11 +117,16 @@ def ctc_metric(assay: MotionAssay, codes: Codes, oracle: Codes, swaps: int = SWA
         metric.more["worst_code"] = {"code": worst, "value": known[worst], "ci95": reading.code_ci95[worst]}
         if known[worst] < MIN_CODE_CTC:
             also.append(f"code {worst} alone reads {known[worst]:.2f}, below {MIN_CODE_CTC:g}")
+    if metric.p is not None and metric.p > P_GROUNDING:
+        also.append(f"swapping trajectories reads as much (p = {metric.p:.3g})")
     unknown = [k for k, value in enumerate(reading.code_values) if value is None]
+    unjudged = np.isin(codes, unknown).mean()
+    if unjudged > MOST_UNJUDGED:
+        also.append(f"{unjudged:.0%} of transitions have a code that cannot be judged")
     judge("ctc", metric, reading.value, (reading.ci95[0], reading.ci95[1]), also=also)
     if unknown:
-        share, names = np.isin(codes, unknown).mean(), ", ".join(map(str, unknown))
-        metric.reason += f"; no motion of their own to judge: code {names} ({share:.0%} of transitions)"
+        names = ", ".join(map(str, unknown))
+        metric.reason += f"; no motion of their own to judge: code {names} ({unjudged:.0%} of transitions)"
     return metric, reading
 
 

@@ -20,7 +20,7 @@ WORDS = {
 GRIPPER_EITHER_WAY = (None, "gripper moving")  # opening and closing under one code have no mean, but are no accident
 ALPHA = 0.05  # after Holm over all codes and dimensions
 CLEAR = 0.3  # SD of the dimension; a smaller mean motion is no meaning, however sure
-SECOND = 0.7  # a second direction joins the name from this share of the first
+SECOND = 0.7  # a second and third direction join the name from this share of the first
 STILL = 0.35  # root mean square of the code's base motion against that of all transitions
 
 
@@ -91,14 +91,14 @@ def _names(table: Transitions, codes: np.ndarray, num_codes: int, weights: np.nd
     for k in range(num_codes):
         own = codes == k
         order = np.argsort(-size[k])
-        first, second = order[0], order[1] if len(order) > 1 else order[0]
+        first = order[0]
         if size[k, first] == 0:
             still = own.any() and energy[own].mean() < STILL**2 * energy.mean()
             names.append("still" if still else "unnamed")
         else:
-            shown = [first, second] if second != first and size[k, second] >= SECOND * size[k, first] else [first]
+            shown = [first, *(d for d in order[1:3] if size[k, d] > 0 and size[k, d] >= SECOND * size[k, first])]
             parts = [words[d][int(mean[k, d] > 0)] or "" for d in shown]
             if any(part in WORDS["gripper"][0] for part in parts):  # closing says more than moving
                 parts = [part for part in parts if part != GRIPPER_EITHER_WAY[1]]
-            names.append(" and ".join(parts))
+            names.append(", ".join(parts[:-1]) + " and " + parts[-1] if len(parts) > 1 else parts[0])
     return names

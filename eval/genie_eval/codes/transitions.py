@@ -10,13 +10,15 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from genie_datasets.errors import UserError
+from genie_eval.codes.motion import draw_in
 
 
 @dataclass(frozen=True)
 class Transitions:
     """M transitions of I trajectories, rows of one trajectory together and in step order.
 
-    motions: name -> (M, D) true (or, for "flow", measured) change of each transition; may be empty.
+    motions: name -> (M, D) true (or, for "flow", measured) change of each transition, glitches drawn in;
+    may be empty.
     position: (M, 3) where the arm is before the transition; state: (M, S) all that is known of it then (position,
     rotation, gripper ...); scene: (M,) integer label of the surroundings.
     """
@@ -27,6 +29,8 @@ class Transitions:
     position: Float[np.ndarray, "M P"] | None = None
     scene: Int[np.ndarray, " M"] | None = None
     state: Float[np.ndarray, "M S"] | None = None
+
+    drawn_in: dict[str, int] = field(default_factory=dict, init=False)  # motion -> glitches that were drawn in
 
     def __post_init__(self) -> None:
         rows = len(self.trajectory)
@@ -44,6 +48,10 @@ class Transitions:
         for name, column in columns.items():
             if column is not None and len(column) != rows:
                 raise UserError(f"column '{name}' has {len(column)} rows but there are {rows} transitions")
+
+        motions = {name: draw_in(values) for name, values in self.motions.items()}
+        object.__setattr__(self, "motions", {name: values for name, (values, _) in motions.items()})
+        self.drawn_in.update({name: number for name, (_, number) in motions.items()})
 
     @property
     def num_trajectories(self) -> int:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from genie_datasets import Split
 
 HORIZON = 8  # frames dreamt after the prompt
+MOST_CLIPS = 8  # of one trajectory; more resemble each other and only cost time
 DELTA_AT = 4  # the frame at which random codes are compared (Genie's t)
 
 
@@ -45,6 +46,7 @@ def choose_clips(
     lengths = np.array([len(t.ids) for t in trajectories])
     if (lengths > horizon).mean() < 0.5:
         horizon = max(1, int(np.median(lengths)) - 1)
+    clips = min(clips, MOST_CLIPS * len(trajectories))
     rng = np.random.default_rng(seed)
     able = np.flatnonzero(lengths > horizon)
     owner = np.concatenate([rng.permutation(able) for _ in range(-(-clips // len(able)))])[:clips]

@@ -59,6 +59,12 @@ def consistency_answer(metrics: dict[str, Metric]) -> tuple[str, str]:
         )
     few = "" if (ctc.n_trajectories or 0) >= FEW else f" This is exploratory: only {ctc.n_trajectories} trajectories."
     if ctc.value is None or ctc.ci95 is None:
+        if grounding.p is not None and grounding.p <= P_GROUNDING and grounding.verdict != "not run":
+            return (
+                "Not known",
+                "The codes tell something of the motion, but those with a motion of their own are too rare inside "
+                f"single trajectories to ask whether they mean the same in others.{few}",
+            )
         return "No", f"The codes have no reliable relation to motion, not even inside one trajectory.{few}"
     mark = MARKS["ctc"]
     kept = f"Of the motion that a code reliably means inside one trajectory, it means {_share(ctc)} in every other"
@@ -67,7 +73,11 @@ def consistency_answer(metrics: dict[str, Metric]) -> tuple[str, str]:
         told = f". Its codes tell {max(grounding.skill, 0):.0%} of what {_many(metrics)} could tell of the motion"
     weak = grounding.skill is not None and grounding.skill < MARKS["grounding_r2"].bad
     if ctc.value >= mark.good and ctc.ci95[0] >= (mark.low or 0):
-        word = "Yes, but they mean little" if weak else "Yes"
+        word = "Yes" if ctc.verdict == "pass" else "Probably"
+        if weak:
+            word += ", but they mean little"
+        if ctc.verdict != "pass":
+            told += f". What keeps this from a plain yes: {ctc.reason.partition('; ')[2] or ctc.reason}"
     elif ctc.ci95[1] < mark.bad:
         word = "No"
     else:

@@ -120,13 +120,15 @@ def sequences(metrics: Row, details: Row) -> Section:
             ]
         )
     section.table("Beside it", ["", ""], rows)
-    _readout(section, details)
+    _readout(section, metrics, details)
     return section
 
 
-def _readout(section: Section, details: Row) -> None:
+def _readout(section: Section, metrics: Row, details: Row) -> None:
     readout = details.get("readout") or {}
-    if not section.unless("motion read-out", readout, "no true motion to train it on"):
+    asked = metrics.get("sequence_consistency") or {}
+    why = asked.get("reason") if asked.get("verdict") == "not run" else None
+    if not section.unless("motion read-out", readout, why or "not part of this run"):
         return
     rows = []
     for gap, row in (readout.get("by_gap") or {}).items():

@@ -7,7 +7,10 @@ import tyro
 
 from genie_datasets.errors import UserError
 from genie_datasets.options import parse
+from genie_eval.checks import check_seed
 from genie_eval.commands import print_scorecard
+
+LEAST_DRAWS = 100  # the ends of a 95 % interval lie between draws; fewer are noise
 
 
 @dataclass
@@ -19,7 +22,8 @@ class ScoreOptions:
     out: Path = tyro.MISSING
     """Folder for the report."""
     num_codes: int | None = None
-    """Size of the codebook, if it is more than the largest code + 1; number of clusters of an embedding (8)."""
+    """Size of the codebook, if it is more than the largest code + 1; of several tokens, how many tuples there can be;
+    of an embedding, the number of clusters (8)."""
     trajectories: int | None = 1000
     """At most so many trajectories, chosen at random; None: all that fit into 200,000 transitions."""
     unit: str = ""
@@ -27,7 +31,7 @@ class ScoreOptions:
     data_root: tuple[Path, ...] = ()
     """Folders where the paths in a LARYBench table begin."""
     draws: int = 2000
-    """Bootstrap draws."""
+    """Bootstrap draws; at least 100."""
     seed: int = 0
 
 
@@ -35,6 +39,9 @@ def score(argv: list[str]) -> int:
     options = parse(ScoreOptions, argv, prog="genie-robotics score")
     if options.out.exists() and not options.out.is_dir():
         raise UserError(f"{options.out} is a file: give a folder with --out")
+    check_seed(options.seed)
+    if options.draws < LEAST_DRAWS:
+        raise UserError(f"--draws {options.draws}: at least {LEAST_DRAWS}, or intervals are chance")
 
     from genie_eval.score.score import ScoreConfig
     from genie_eval.score.score import score as run_score

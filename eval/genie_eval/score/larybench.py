@@ -132,7 +132,8 @@ def _array(path: Path) -> np.ndarray:
     try:
         return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
     except (ValueError, TypeError, OSError, EOFError) as error:
-        raise UserError(f"{path} cannot be read as an array of numbers ({error})") from None
+        why = getattr(error, "strerror", None) or "no such file of numpy, or damaged"
+        raise UserError(f"{path} cannot be read as an array of numbers ({why}): save it with np.save") from None
 
 
 def _names(pose: np.ndarray, table: Path) -> list[str]:

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from genie_datasets.errors import UserError
 from genie_eval.codes.transitions import Transitions
-from genie_eval.score.columns import FORMAT, integers, labels, reals, take
+from genie_eval.score.columns import FORMAT, first_row, integers, labels, reals, take
 from genie_eval.score.motions import assumed_names, split_motion
 
 REQUIRED = ("motion", "trajectory", "step")
@@ -17,7 +17,9 @@ MAX_ROWS = 200_000  # transitions; more make no interval visibly narrower and co
 LEAST_STEPS = 1000  # a trajectory is cut to a window of no fewer steps, so that MAX_ROWS hold 200 of the longest
 MOST_CODES = 256  # codes in the statistics; transitions with a rarer one are left out of them
 NUM_CODES = 8  # clusters of an embedding without codes
+RAW_CODES = 10_000  # codes up to which the usage of every one can be counted, with an interval
 MAX_CELLS = 50_000_000  # numbers of an embedding: 400 MB
+DEAD = 1e-4  # share of the variance of an embedding: the least columns that together hold no more are left out
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class LatentsConfig:
     """How a file becomes a table."""
 
     num_codes: int | None = None
-    """Size of the codebook. None: one more than the largest code; of several tokens, the tuples that occur; of an
-    embedding without codes, 8."""
+    """Size of the codebook; of several tokens, of all tuples. None: one more than the largest code; the tuples that
+    occur; of an embedding without codes, 8."""
     trajectories: int | None = 1000
     """At most so many, chosen at random; none: all."""
     max_rows: int = MAX_ROWS
@@ -40,6 +42,8 @@ class Latents:
     labels: what each code is called in the file. embedding: (M, E) latents before quantisation. motion_names:
     dimensions of `table.motions["base"]`. base_frame: whether these are x, y, z. ids: what each trajectory is called
     in the file. tokens: (W, G) where a latent action is several tokens. notes: one line each.
+
+    guessed: whether num_codes is only what the file shows, so that the model may have more codes.
 
     whole_*: all W transitions with all codes, where the table has only those of the commonest; otherwise the same.
     """
@@ -57,6 +61,7 @@ class Latents:
     tokens: Int[np.ndarray, "W G"] | None = None
     embedding: Float[np.ndarray, "M E"] | None = None
     notes: list[str] = field(default_factory=list)
+    guessed: bool = False
 
 
 def latents(columns: Mapping[str, np.ndarray], where: str, config: LatentsConfig | None = None) -> Latents:
@@ -86,31 +91,34 @@ def latents(columns: Mapping[str, np.ndarray], where: str, config: LatentsConfig
     def column(name: str) -> np.ndarray | None:
         return take(columns, name, everything, where)[rows] if name in columns else None
 
-    step = integers(take(columns, "step", everything, where)[rows], "step", where)
+    step = integers(take(columns, "step", everything, where)[rows], "step", where, rows)
     _say_gaps(number, step, notes)
-    motion = reals(_needed(column("motion")), "motion", where)
+    motion = reals(_needed(column("motion")), "motion", where, rows)
     names = assumed_names(columns.get("motion_names"), motion.shape[1], where)
     motions, motion_names, base_frame = split_motion(motion, names, notes, given="motion_names" in columns)
     state, scene = column("state"), column("scene")
-    state = None if state is None else reals(state, "state", where)
+    state = None if state is None else reals(state, "state", where, rows)
     table = Transitions(
         trajectory=number, step=step, motions=motions, position=_standardised(state),
-        scene=None if scene is None else np.unique(labels(scene, "scene", where), return_inverse=True)[1],
+        scene=None if scene is None else np.unique(labels(scene, "scene", where, rows), return_inverse=True)[1],
         state=state,
     )  # fmt: skip
     embedding = _embedding(columns, rows, everything, where, config, notes)
-    codes, size, called, tokens = _codes(column("codes"), embedding, number, where, config, notes)
+    codes, size, called, tokens = _codes(column("codes"), embedding, number, rows, where, config, notes)
+    guessed = config.num_codes is None and "codes" in columns
     common = _commonest(codes, size, notes)
     if common is None:
         return Latents(
-            table, codes, size, called, motion_names, base_frame, ids, table, codes, size, tokens, embedding, notes
-        )
+            table, codes, size, called, motion_names, base_frame, ids, table, codes, size, tokens, embedding, notes,
+            guessed,
+        )  # fmt: skip
     new = np.full(size, -1)
     new[common] = np.arange(len(common))
     kept = new[codes] >= 0
     return Latents(
         _rows_of(table, kept), new[codes][kept], len(common), [called[k] for k in common], motion_names, base_frame,
         ids[np.unique(number[kept])], table, codes, size, tokens, None if embedding is None else embedding[kept], notes,
+        guessed,
     )  # fmt: skip
 
 
@@ -138,7 +146,7 @@ def _order(
     step = take(columns, "step", len(trajectory), where)
     if step.ndim != 1:
         raise UserError(f"{where}: 'step' has shape {step.shape}, not (M,)")
-    step = integers(step[rows], "step", where)
+    step = integers(step[rows], "step", where, rows)
     if ((np.diff(step) < 0) & (np.diff(number) == 0)).any():
         notes.append("Steps inside a trajectory were out of order in the file; they have been sorted.")
     by_step = np.lexsort((step, number))
@@ -190,7 +198,7 @@ def _embedding(
             raise UserError(f"{where}: {problem}: pool its tokens or project it first, or use --trajectories")
         notes.append(f"Not read: {problem}.")
         return None
-    return reals(given[rows].reshape(len(rows), -1), "embedding", where)
+    return reals(given[rows].reshape(len(rows), -1), "embedding", where, rows)
 
 
 def _needed(values: np.ndarray | None) -> np.ndarray:
@@ -207,40 +215,70 @@ def _standardised(state: Float[np.ndarray, "M S"] | None) -> Float[np.ndarray, "
 
 
 def _codes(
-    given: np.ndarray | None, embedding: np.ndarray | None, number: np.ndarray, where: str, config: LatentsConfig,
-    notes: list[str],
+    given: np.ndarray | None, embedding: np.ndarray | None, number: np.ndarray, rows: np.ndarray, where: str,
+    config: LatentsConfig, notes: list[str],
 ) -> tuple[np.ndarray, int, list[str], np.ndarray | None]:  # fmt: skip
     """(codes, how many there are, what they are called, tokens)."""
+    if config.num_codes is not None and config.num_codes > RAW_CODES:
+        raise UserError(
+            f"--num-codes {config.num_codes}: at most {RAW_CODES}; leave it out, and the codes that occur are counted"
+        )
     if given is None:
         return *_clusters(_needed(embedding), number, where, config, notes), None
     if given.ndim not in (1, 2) or given.shape[-1] == 0:
         raise UserError(f"{where}: 'codes' has shape {given.shape}, not (M,) or (M, G) for G tokens a transition")
-    values = integers(given, "codes", where)
+    values = integers(given, "codes", where, rows)
     if values.min() < 0:
-        row = int(np.argwhere(values < 0)[0][0])
+        row = first_row(values < 0, rows)
         raise UserError(f"{where}: 'codes' holds {values.min()} (first below 0: row {row}); codes count from 0")
     if values.ndim == 2 and values.shape[1] > 1:
-        tuples, joint = np.unique(values, axis=0, return_inverse=True)
-        notes.append(
-            f"Each transition has {values.shape[1]} tokens; every distinct tuple is one code: {len(tuples)} occur."
+        return *_tuples(values, where, config.num_codes, notes), values
+    return *_numbers(values.reshape(-1), where, config.num_codes, notes), None
+
+
+def _tuples(values: np.ndarray, where: str, asked: int | None, notes: list[str]) -> tuple[np.ndarray, int, list[str]]:
+    """Every distinct tuple of tokens as one code; `asked` counts tuples too."""
+    tuples, joint = np.unique(values, axis=0, return_inverse=True)
+    occur, tokens = len(tuples), values.shape[1]
+    if asked is not None and asked < occur:
+        raise UserError(
+            f"{where}: {occur} different tuples of {tokens} tokens occur, more than --num-codes {asked}: it counts "
+            "tuples, not the values of one token; leave it out, or give the number of all tuples"
         )
-        called = [f"({', '.join(map(str, row))})" for row in tuples.tolist()]
-        return joint.reshape(-1), len(tuples), called, values
-    values = values.reshape(-1)
+    size = asked or occur
+    every = f"Each transition has {tokens} tokens; every distinct tuple is one code: {occur} occur"
+    notes.append(f"{every}, K = {size}" + ("." if asked else "; give --num-codes if the model has more tuples."))
+    called = [f"({', '.join(map(str, row))})" for row in tuples.tolist()]
+    return joint.reshape(-1), size, called + ["unused"] * (size - occur)
+
+
+def _numbers(values: np.ndarray, where: str, asked: int | None, notes: list[str]) -> tuple[np.ndarray, int, list[str]]:
+    """Codes as they are; numbered anew where they hardly use their range and its size was not given."""
     size = int(values.max()) + 1
-    if config.num_codes is not None and config.num_codes < size:
-        raise UserError(f"{where}: 'codes' holds {size - 1}, but --num-codes {config.num_codes} counts from 0")
-    size = config.num_codes or size
-    if size > max(MOST_CODES, 2 * len(np.unique(values))):  # hashes, or a vocabulary that is hardly used
-        distinct, values = np.unique(values, return_inverse=True)
-        notes.append(f"Codes go up to {size - 1}, but only {len(distinct)} occur; only these are counted.")
-        return values.reshape(-1), len(distinct), [str(code) for code in distinct.tolist()], None
-    return values, size, [str(code) for code in range(size)], None
+    if asked is not None:
+        if asked < size:
+            raise UserError(
+                f"{where}: 'codes' holds code {size - 1}, but --num-codes {asked} means 0 to {asked - 1}: give "
+                f"{size} or more"
+            )
+        return values, asked, [str(code) for code in range(asked)]
+    distinct, joint = np.unique(values, return_inverse=True)
+    occur = len(distinct)
+    if size > max(MOST_CODES, 2 * occur):  # hashes, or a vocabulary that is hardly used
+        more = f"; --num-codes {size} counts all" if size <= RAW_CODES else ""
+        notes.append(f"Codes go up to {size - 1}, but only {occur} occur; only these are counted: K = {occur}{more}.")
+        return joint.reshape(-1), occur, [str(code) for code in distinct.tolist()]
+    if occur < size:
+        notes.append(f"K = {size}, the largest code + 1; give --num-codes if the model has more.")
+    return values, size, [str(code) for code in range(size)]
 
 
 def _clusters(
     embedding: np.ndarray, number: np.ndarray, where: str, config: LatentsConfig, notes: list[str]
 ) -> tuple[np.ndarray, int, list[str]]:
+    """k-means of the embedding's principal components as they are: columns are not brought to one scale, so that what
+    hardly moves counts for little, and how many columns there are for nothing."""
+    from genie_eval.codes.motion import draw_in
     from genie_eval.codes.quantise import COMPONENTS, quantise
 
     size = config.num_codes or NUM_CODES
@@ -255,9 +293,22 @@ def _clusters(
         f"The file has no codes: its {embedding.shape[1]}-dimensional embedding was clustered into {size} (k-means, "
         "fitted on other trajectories)."
     )
-    components = COMPONENTS if embedding.shape[1] > COMPONENTS else None
-    codes = quantise(embedding, number, size, components=components, seed=config.seed)
+    embedding, _ = draw_in(embedding)
+    live = _live(embedding)
+    codes = np.zeros(len(embedding), dtype=np.int64)
+    if live.any():
+        codes = quantise(embedding[:, live], number, size, components=COMPONENTS, seed=config.seed)
     return codes, size, [str(code) for code in range(size)]
+
+
+def _live(embedding: Float[np.ndarray, "M E"]) -> Bool[np.ndarray, " E"]:
+    """Columns without the least ones, which together hold no more than DEAD of the variance."""
+    variance = embedding.var(axis=0)
+    order = np.argsort(variance, kind="stable")
+    least = np.cumsum(variance[order]) <= DEAD * variance.sum()
+    live = np.ones(len(variance), dtype=bool)
+    live[order[least]] = False
+    return live
 
 
 def _commonest(codes: np.ndarray, size: int, notes: list[str]) -> np.ndarray | None:
@@ -272,12 +323,13 @@ def _commonest(codes: np.ndarray, size: int, notes: list[str]) -> np.ndarray | N
     common = np.sort(np.argsort(-count, kind="stable")[:MOST_CODES])
     occur = int((count > 0).sum())
     share = count[common].sum() / len(codes)
+    rest = f"Usage is of all {size} codes; everything else is" if size <= RAW_CODES else "Everything is"
     if occur <= MOST_CODES:
-        notes.append(f"Only {occur} of {size} codes occur.")
+        notes.append(f"Only {occur} of {size} codes occur. {rest} of {MOST_CODES} codes, those among them.")
     else:
         notes.append(
-            f"{occur} codes occur in {len(codes)} transitions. Usage is of all of them; everything else is of the "
-            f"{MOST_CODES} commonest, which are {share:.0%} of the transitions."
+            f"{occur} codes occur in {len(codes)} transitions. {rest} of the {MOST_CODES} commonest, which "
+            f"are {share:.0%} of the transitions."
         )
     return common
 

@@ -62,7 +62,8 @@ class NpzColumns(Mapping[str, np.ndarray]):
         try:
             archive = np.load(path, allow_pickle=False)
         except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path} cannot be read as npz ({_short(error)}): write it with np.savez") from None
+            why = getattr(error, "strerror", None) or "no such archive, or damaged"
+            raise UserError(f"{path} cannot be read as npz ({why}): write it with np.savez") from None
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise UserError(
                 f"{path} is a single array, not an npz: write it with np.savez(path, codes=..., motion=...)"
@@ -86,7 +87,8 @@ class NpzColumns(Mapping[str, np.ndarray]):
                     f"{self.path}: '{name}' is an array of Python objects, which are not unpickled: save plain numbers "
                     "(or np.array of str)"
                 ) from None
-            raise UserError(f"{self.path}: '{name}' cannot be read ({_short(e)}): the file is damaged") from None
+            why = "" if isinstance(e, ValueError) else f" ({_short(e)})"  # numpy's words would advise to unpickle
+            raise UserError(f"{self.path}: '{name}' cannot be read{why}: the file is damaged") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.archive.files)

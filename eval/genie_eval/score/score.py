@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from genie_datasets.errors import UserError
+from genie_eval.checks import check_seed, make_folder
 from genie_eval.codes.assay import MotionAssay
 from genie_eval.codes.codebook import codebook_perplexity
 from genie_eval.codes.details import code_details
@@ -21,13 +22,14 @@ from genie_eval.report.answer import QUESTION, consistency_answer
 from genie_eval.report.write import SCHEMA_VERSION, package_version, render, validate
 from genie_eval.resampling import DRAWS, SWAPS
 from genie_eval.score.figures import draw
-from genie_eval.score.latents import MAX_ROWS, Latents, LatentsConfig, latents
+from genie_eval.score.latents import MAX_ROWS, RAW_CODES, Latents, LatentsConfig, latents
 from genie_eval.score.readers import fingerprint, open_columns
 from genie_eval.score.tokens import by_token
 from genie_eval.verdicts import FEW
 from genie_robotics.run_folder import write_atomically
 
 NEEDS_MODEL = "needs the model itself, to dream with: latents in a file cannot say"
+NEEDS_FRAMES = "needs frames to learn from: latents in a file have none"
 NEEDS = {
     "sequence_consistency": NEEDS_MODEL,
     "command_bits": NEEDS_MODEL,
@@ -45,7 +47,6 @@ LIMITS = (
     "No code can tell all of a motion: read skill, which compares with as many codes of the motion itself, not R2.",
     "What a world model makes of the codes is not judged: `genie-robotics evaluate` does that for its own models.",
 )
-RAW_CODES = 10_000  # codes up to which the usage of every code has an interval
 MOST_MISSED = 0.5  # share of the transitions that may have rare codes before a verdict is at most a warning
 
 
@@ -54,8 +55,8 @@ class ScoreConfig:
     """How latents are scored."""
 
     num_codes: int | None = None
-    """Size of the codebook. None: the largest code + 1; of several tokens a transition, the tuples that occur; of an
-    embedding without codes, 8."""
+    """Size of the codebook; of several tokens a transition, of all tuples. None: the largest code + 1; the tuples that
+    occur; of an embedding without codes, 8."""
     trajectories: int | None = 1000
     """At most so many trajectories, chosen at random; none: all that fit."""
     max_rows: int = MAX_ROWS
@@ -84,16 +85,14 @@ def score(path: str | Path, out: str | Path, config: ScoreConfig | None = None, 
         value = getattr(config, name)
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} {value}: at least 1")
+    check_seed(config.seed)
     started = time.perf_counter()
     with open_columns(path, roots) as columns:
         table = latents(
             columns, str(path), LatentsConfig(config.num_codes, config.trajectories, config.max_rows, config.seed)
         )
     reading = time.perf_counter() - started
-    try:
-        out.mkdir(parents=True, exist_ok=True)  # before the work, not after
-    except OSError as error:
-        raise UserError(f"{out} cannot be made ({error.strerror}): give another folder with --out") from None
+    make_folder(out)  # before the work, not after
     report = measure(table, config)
     report["seconds"] = {"reading": round(reading, 1), **report["seconds"]}
     report["run"]["path"] = path.name
@@ -114,12 +113,15 @@ def measure(source: Latents, config: ScoreConfig) -> dict[str, Any]:
     word, sentence = consistency_answer(metrics)  # of the codes in the table, so before usage is of all codes
     if source.whole_table is not table:
         _count_rare_codes(source, metrics, config)
+    if source.guessed:
+        metrics["codebook_perplexity"].reason += f"; K = {source.whole_num_codes} is what the file shows"
     for metric in metrics.values():  # lists of hundreds of codes
         metric.reason = re.sub(r"(\d+(?:, \d+){11})(?:, \d+)+", r"\1 and more", metric.reason)
     oracle = next(rung.codes for rung in found if rung.name == "oracle_motion")
     details = code_details(table, codes, size, oracle, source.embedding, config.draws, config.seed)
     if not source.base_frame:  # the report would call the first three forward, left, up
         details["grounding"] = _renamed(details["grounding"])
+    details |= {"readout": {"reason": NEEDS_FRAMES}, "fvd": {"reason": NEEDS_MODEL}}
     details["latents"] = {"labels": source.labels, "motion_names": source.motion_names}
     if source.tokens is not None:
         details["tokens"] = by_token(source.whole_table, source.tokens, config.draws, config.seed)
@@ -201,12 +203,14 @@ def _count_rare_codes(source: Latents, metrics: dict[str, Metric], config: Score
         usage = codebook_perplexity(codes, table.trajectory, size, None, config.seed)
         usage.reason += "; with few transitions for each code this is a lower bound"
         metrics["codebook_perplexity"] = usage
-    share = len(source.codes) / len(codes)
-    for name in ("grounding_r2", "ctc"):
+    share, of_common = len(source.codes) / len(codes), ["grounding_r2", "ctc"]
+    if size > RAW_CODES:
+        of_common.append("codebook_perplexity")
+    for name in of_common:
         metric = metrics[name]
         metric.more["share_of_transitions"] = share
         metric.reason += f"; of the {source.num_codes} commonest codes, {share:.0%} of the transitions"
-        if metric.verdict == "pass" and share < 1 - MOST_MISSED:
+        if metric.verdict == "pass" and (share < 1 - MOST_MISSED or name == "codebook_perplexity"):
             metric.verdict = "warn"
     if metrics["grounding_r2"].value is not None:  # rare codes told apart from common ones, not from each other
         new = np.full(size, source.num_codes)
@@ -221,7 +225,9 @@ def _columns(source: Latents, unit: str) -> list[dict[str, Any]]:
     """How the table of codes shows the mean motion: in SDs, or in mm where it is metres."""
     if unit == "m" and source.base_frame:
         return [{"name": f"{name}, mm", "factor": 1000.0, "digits": 1} for name in source.motion_names]
-    spread = np.nanstd(source.table.motions["base"], axis=0)
+    base = source.table.motions["base"]
+    known = base[np.isfinite(base).all(axis=1)]
+    spread = known.std(axis=0) if len(known) else np.zeros(base.shape[1])
     return [
         {"name": f"{name}, SD", "factor": float(1 / s) if s > 1e-9 else 0.0, "digits": 2}
         for name, s in zip(source.motion_names, spread, strict=True)
