@@ -91,7 +91,7 @@ SIZES: dict[str, tuple[ControlConfig, HorizonConfig, InferenceConfig]] = {
         HorizonConfig(clips=0),
         InferenceConfig.quick(),
     ),
-    "default": (ControlConfig(), HorizonConfig(), InferenceConfig()),
+    "default": (ControlConfig(), HorizonConfig(clips=32), InferenceConfig(rendered_trajectories=6)),
     "full": (
         ControlConfig(
             starts=128, pairs=56, triples=100, longer=100, sampled_starts=64,

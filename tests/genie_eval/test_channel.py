@@ -88,6 +88,9 @@ def test_unsure_cells_are_left_out_and_change_little():
     holes = moved.copy()
     holes[np.random.default_rng(3).random(holes.shape[:2]) < 0.15] = np.nan
     assert sequence_share(holes, bootstrap_weights(80, 50, 0)).value == pytest.approx(whole, abs=0.05)
+    few = moved.copy()
+    few[np.random.default_rng(4).random(few.shape[:2]) < 0.5] = np.nan
+    assert sequence_share(few, bootstrap_weights(80, 50, 0)).value == pytest.approx(whole, abs=0.08)
     holes[5] = np.nan  # nothing known of a whole start
     assert np.isfinite(sequence_share(holes, bootstrap_weights(80, 50, 0)).value)
 

@@ -111,7 +111,9 @@ class MotionAssay:
         once, drawn, left_out = (consistency(pairs, w, asked) for w in (None, self.weights, self.left_out))
         within, across = float(once.within[0]), float(once.across[0])
         within_ci = interval(drawn.within)
-        defined = np.isfinite(within) and within_ci[0] > ABOVE_ZERO
+        # of all codes too: among codes without meaning, those that happen to agree with themselves seem to move
+        every = consistency(pairs, self.weights).within
+        defined = np.isfinite(within) and within_ci[0] > ABOVE_ZERO and interval(every)[0] > ABOVE_ZERO
         with np.errstate(divide="ignore", invalid="ignore"):
             value, by_code = across / within if defined else None, once.code_across[0] / once.code_within[0]
             ci = code_ci = None

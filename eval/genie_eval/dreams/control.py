@@ -47,7 +47,7 @@ class ControlConfig:
     """Sequences of three codes, from the data."""
     longer: int = 0
     """Sequences of five codes, from the data."""
-    sampled_starts: int = 24
+    sampled_starts: int = 16
     """Starts from which futures of sampled actions are simulated too: the ceiling of counterfactual_id."""
     readout: ReadoutConfig = field(default_factory=ReadoutConfig)
 

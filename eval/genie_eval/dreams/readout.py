@@ -32,11 +32,11 @@ PARTS = ("base", "image", "gripper")  # what is read, as far as the truth knows 
 class ReadoutConfig:
     episodes: int = 300
     """Training episodes."""
-    rebuilt_episodes: int = 200
+    rebuilt_episodes: int = 150
     """Of those, how many are shown as the tokenizer's reconstructions too."""
     members: int = 2
     """Nets, each trained on its own draws."""
-    steps: int = 260
+    steps: int = 240
     """Optimizer steps of each."""
     batch: int = 128
     width: int = 32
@@ -68,7 +68,6 @@ class Readout:
     side: int
     limit: dict[int, float] = field(default_factory=dict)  # gap -> disagreement (z) above which it abstains
     least_presence: float = -np.inf  # logit below which no gripper is seen
-    even_odds: float = 0.0  # logit at which a gripper is as likely as none, for pictures of either kind in equal number
     batch: int = 512
 
     def positions(self, frames: UInt8[np.ndarray, "n H W 3"]) -> Float[np.ndarray, "m n D"]:
@@ -128,8 +127,7 @@ def train_readout(
             torch.manual_seed(seed * 100 + member)
             rng = np.random.default_rng((seed, member))
             members.append(_train(frames, rebuilt, scaled, cutter, config, rng, f"read-out {member + 1}", progress))
-    even_odds = float(np.log((1 - config.cut_out) / config.cut_out))
-    return Readout(members, mean, spread, columns, config.side, even_odds=even_odds)
+    return Readout(members, mean, spread, columns, config.side)
 
 
 def _examples(

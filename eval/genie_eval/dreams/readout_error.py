@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 JUDGED_AT = 5  # steps: what reliability, and verdicts, refer to
 GAPS = (1, 2, 3, 5, 8)
 RELIABLE = 0.90  # R2 below which metrics that use the read-out at most warn
-PRESENT = 0.01  # quantile of the logit of presence on reconstructions; below it and below even odds: dissolved
+PRESENT = 0.01  # quantile of the logit of presence on reconstructions; below it and below 0: dissolved
 DEAD_BAND = 0.5  # SD of displacement; sign accuracy is asked of larger ones
 
 
@@ -66,7 +66,7 @@ def readout_error(readout: Readout, dreams: DreamSet, truth: Float[np.ndarray, "
     members = np.stack([seen for seen, _ in looks], axis=2)  # (m, C, n+1, D)
     if "image" in readout.columns:  # else it never saw a picture without a gripper
         usual = float(np.quantile(np.concatenate([logit for _, logit in looks]), PRESENT))
-        readout.least_presence = min(usual, readout.even_odds)
+        readout.least_presence = min(usual, 0.0)  # and likelier gone than not
     base, by_gap, noise = readout.columns["base"], {}, {}
     gaps = [gap for gap in GAPS if gap < length]
     lengths = np.zeros(0), np.zeros(0)

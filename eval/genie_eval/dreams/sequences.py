@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from genie_eval.codes.code_sums import CodeSums
 from genie_eval.codes.consistency import across_trajectories
 
+FIT_ROUNDS = 30  # of the two-way fit where cells are missing
 NO_RESPONSE = 0.2  # SDs of one real step; dreams of different codes that end nearer to each other do not respond
 
 
@@ -63,11 +64,25 @@ def permuted_share(moved: Float[np.ndarray, "S Q D"], times: int, seed: int) -> 
 
 
 def _rows(moved: np.ndarray) -> tuple[CodeSums, np.ndarray]:
-    """Sums by start and sequence, without the start's own mean; and sums of squares (S, Q)."""
+    """Sums by start and sequence, without the start's own effect; and sums of squares (S, Q).
+
+    Where cells are missing, a start's mean over what is left is not its effect: effects of starts and sequences are
+    fitted together, and residuals are scaled to what a start with every cell would have.
+    """
     known = np.isfinite(moved).all(axis=-1)
+    known &= known.sum(axis=1, keepdims=True) >= 2  # one cell alone says nothing of a difference
     filled = np.where(known[..., None], moved, 0.0)
-    own = filled.sum(axis=1) / np.maximum(known.sum(axis=1), 1)[:, None]
-    free = np.where(known[..., None], moved - own[:, None], 0.0)
+    of_start, of_sequence = np.maximum(known.sum(axis=1), 1), np.maximum(known.sum(axis=0), 1)
+    start, sequence = np.zeros((len(moved), moved.shape[-1])), np.zeros(moved.shape[1:])
+    for _ in range(FIT_ROUNDS):
+        start = np.where(known[..., None], filled - sequence, 0.0).sum(axis=1) / of_start[:, None]
+        sequence = np.where(known[..., None], filled - start[:, None], 0.0).sum(axis=0) / of_sequence[:, None]
+        sequence -= sequence.mean(axis=0)
+        if known.all():
+            break
+    many = moved.shape[1]
+    scale = np.sqrt((1 - 1 / many) / (1 - 1 / np.maximum(of_start, 2)))[:, None, None]
+    free = np.where(known[..., None], sequence + scale * (filled - start[:, None] - sequence), 0.0)
     sums = CodeSums(known.astype(float), free, (free**2).sum(axis=(1, 2)))
     return sums, (free**2).sum(axis=-1)
 
