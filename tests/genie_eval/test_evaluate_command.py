@@ -82,7 +82,7 @@ def test_wrong_input_is_one_line_and_status_2(change, expected, run, tabletop_rl
     taken = tmp_path / "a_file"
     taken.write_text("")
     options = {"--data": str(tabletop_rlds), "--out": str(tmp_path / "out"), **change}
-    if change.get("--out"):
+    if change.get("--out") == "a_file":
         options["--out"] = str(taken)
     options = {name: str(run) if value == "itself" else value for name, value in options.items()}
     first = options.pop("run", str(run))

@@ -244,8 +244,11 @@ def test_dead_columns_of_an_embedding_change_nothing(columns):
     padded = np.concatenate([embedding, np.zeros((ROWS, 9))], axis=1)
     faint = np.concatenate([embedding, 1e-3 * rng.normal(size=(ROWS, 9))], axis=1)
     plain, *others = (latents({**columns, "embedding": e}, "x").codes for e in (embedding, padded, faint))
-    for other in others:
-        assert (other == plain).mean() > 0.98 or len(set(zip(plain, other, strict=True))) <= 10
+    for other in others:  # the same cells, whatever they are called
+        together = np.zeros((8, 8))
+        np.add.at(together, (plain, other), 1)
+        assert together.max(axis=0).sum() > 0.95 * ROWS
+        assert together.max(axis=1).sum() > 0.95 * ROWS
 
 
 def test_a_seed_or_draws_that_cannot_be_are_one_line(columns, tmp_path, capsys):
