@@ -18,18 +18,16 @@ from genie_eval.dreams.action_use import action_use
 from genie_eval.dreams.control import (
     Control,
     ControlConfig,
-    inverse_dynamics,
     measure_control,
     play_all,
-    readout_or_why,
-    simulate_or_why,
 )
 from genie_eval.dreams.distribution import mmd_motion
 from genie_eval.dreams.fidelity import fidelity
 from genie_eval.dreams.fvd import fvd_report
 from genie_eval.dreams.generation import DreamSet, dream_set
 from genie_eval.dreams.horizon import HorizonConfig, LongDreams, horizon_report, long_dreams
-from genie_eval.dreams.readout import ReadoutConfig
+from genie_eval.dreams.readout import ReadoutConfig, inverse_dynamics, readout_or_why
+from genie_eval.dreams.simulated import simulate_or_why
 from genie_eval.dreams.starts import choose_starts
 from genie_eval.inference.level import InferenceConfig, inference_details
 from genie_eval.metric import Metric
@@ -215,7 +213,8 @@ def measure(
         starts = choose_starts(genie, evaluated, evidence, config.control.starts, seed)
         played = play_all(genie, starts, evidence, config.control, config.batch, seed, progress)
     with clock(seconds, "simulated futures"):
-        simulated = simulate_or_why(genie, evaluated, evidence, starts, config.control, seed, progress)
+        few = config.control.sampled_starts
+        simulated = simulate_or_why(genie, evaluated, evidence, starts, config.control.steps, few, seed, progress)
     with clock(seconds, "control"):
         control = measure_control(
             genie, judge, evaluated, evidence, dreams, played, readout, simulated, config.draws, seed

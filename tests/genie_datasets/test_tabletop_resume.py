@@ -76,7 +76,7 @@ def out(killed, tmp_path) -> Path:
     return shutil.copytree(killed, tmp_path / "out")
 
 
-def wait_until(condition, seconds: float = 60) -> None:
+def wait_until(condition, seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -125,8 +125,7 @@ def test_torn_and_damaged_episodes_are_made_again(out, whole, made):
     shard = partial(out) / "1.0.0" / "tabletop-train.tfrecord-00001-of-00003"
     # the kill may have met an episode on its way to its file
     waiting = sorted(path for path in (partial(out) / "finished").iterdir() if path.suffix != ".tmp")
-    if len(waiting) < 3:
-        pytest.skip("the kill came before three episodes were waiting")
+    assert len(waiting) >= 3
     assert waiting[0].name == f"episode.tfrecord-{HANGS_AT:08d}"
     with shard.open("ab") as file:  # the next episode, cut in the middle of its way to the shard
         file.write(waiting[0].read_bytes()[:1000])

@@ -14,9 +14,9 @@ import pytest
 from genie_datasets.split import Split
 from genie_datasets.truth import Truth
 from genie_eval.collect import collect
-from genie_eval.dreams.control import ControlConfig, measure_control, play_all, readout_or_why
+from genie_eval.dreams.control import ControlConfig, measure_control, play_all
 from genie_eval.dreams.generation import dream_set
-from genie_eval.dreams.readout import ReadoutConfig
+from genie_eval.dreams.readout import ReadoutConfig, readout_or_why
 from genie_eval.dreams.simulated import Simulated
 from genie_eval.dreams.starts import choose_starts
 

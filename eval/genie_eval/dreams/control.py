@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from genie_datasets.errors import UserError
 from genie_eval.codes.code_sums import code_sums
-from genie_eval.collect import Evidence, choose_trajectories, read_frames, to_numpy
+from genie_eval.collect import Evidence, to_numpy
 from genie_eval.dreams import command, counterfactual, sequences
 from genie_eval.dreams.channel import confusion, matched
 from genie_eval.dreams.generation import DreamSet
 from genie_eval.dreams.moves import Moves, flow_moves, read_moves
 from genie_eval.dreams.play import Plays, both_orders, constants, from_data, play
-from genie_eval.dreams.readout import Readout, ReadoutConfig, TooFew, train_readout
+from genie_eval.dreams.readout import Readout, ReadoutConfig
 from genie_eval.dreams.readout_error import RELIABLE, ReadoutError, clip_truth, dream_motion, readout_error
-from genie_eval.dreams.simulated import Simulated, simulate
+from genie_eval.dreams.simulated import Simulated
 from genie_eval.dreams.starts import Starts
 from genie_eval.metric import Metric, not_run, plain
 from genie_eval.resampling import bootstrap_weights, interval, permutation_p
@@ -93,34 +92,6 @@ def play_all(
         if len(chosen)
     }
     return Played(starts, plays.pop("constant"), plays)
-
-
-def readout_or_why(
-    genie: Any, evaluated: "Split", train: "Split | None", evidence: Evidence, config: ReadoutConfig, seed: int,
-    progress: bool,
-) -> Readout | str:  # fmt: skip
-    """Trained on `train`, or on what of the evaluated split is not evaluated; or why there is none, in words."""
-    problem = evidence.table.why_unusable("base")
-    if problem:
-        return problem
-    split, limit = (evaluated, None) if train is None else (train, config.episodes)
-    chosen, _ = choose_trajectories(split, genie.config.gap, limit, seed)
-    if train is None:
-        taken = {t.episode for t in evidence.trajectories}
-        chosen = [t for t in chosen if t.episode not in taken]
-    try:
-        return train_readout(genie, split, chosen, config, seed, progress)
-    except TooFew as error:
-        return f"{error}; give a source with a train split, or evaluate fewer --trajectories"
-
-
-def inverse_dynamics(readout: Readout, genie: Any, evaluated: "Split", evidence: Evidence) -> Float[np.ndarray, "M 3"]:
-    """Displacement of every real transition, read from its two true frames: what supervision gets from these pixels."""
-    rows = []
-    for trajectory in evidence.trajectories:
-        seen = readout.positions(read_frames(evaluated, trajectory, genie))
-        rows.append(np.diff(seen.mean(axis=0), axis=0)[:, readout.columns["base"]])
-    return np.concatenate(rows)
 
 
 def measure_control(
@@ -416,12 +387,3 @@ def _ceilings(evidence: Evidence, true: Moves, control: Control, weights: np.nda
         if control.metrics[name].value is not None:
             control.metrics[name].oracle = best
     control.metrics["command_bits_physical"].more |= {"ceiling_bits": reading.bits}
-
-
-def simulate_or_why(
-    genie: Any, evaluated: "Split", evidence: Evidence, starts: Starts, config: ControlConfig, seed: int, progress: bool
-) -> Simulated | str:
-    try:
-        return simulate(genie, evaluated, evidence, starts, config.steps, config.sampled_starts, seed, progress)
-    except UserError as error:
-        return f"no simulator behind this source: {error}"

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from tqdm import tqdm
 
-from genie_eval.collect import Trajectory, read_frames, to_numpy
+from genie_eval.collect import Evidence, Trajectory, choose_trajectories, read_frames, to_numpy
 
 if TYPE_CHECKING:
     import torch
@@ -128,6 +128,34 @@ def train_readout(
             rng = np.random.default_rng((seed, member))
             members.append(_train(frames, rebuilt, scaled, cutter, config, rng, f"read-out {member + 1}", progress))
     return Readout(members, mean, spread, columns, config.side)
+
+
+def readout_or_why(
+    genie: Any, evaluated: "Split", train: "Split | None", evidence: Evidence, config: ReadoutConfig, seed: int,
+    progress: bool,
+) -> Readout | str:  # fmt: skip
+    """Trained on `train`, or on what of the evaluated split is not evaluated; or why there is none, in words."""
+    problem = evidence.table.why_unusable("base")
+    if problem:
+        return problem
+    split, limit = (evaluated, None) if train is None else (train, config.episodes)
+    chosen, _ = choose_trajectories(split, genie.config.gap, limit, seed)
+    if train is None:
+        taken = {t.episode for t in evidence.trajectories}
+        chosen = [t for t in chosen if t.episode not in taken]
+    try:
+        return train_readout(genie, split, chosen, config, seed, progress)
+    except TooFew as error:
+        return f"{error}; give a source with a train split, or evaluate fewer --trajectories"
+
+
+def inverse_dynamics(readout: Readout, genie: Any, evaluated: "Split", evidence: Evidence) -> Float[np.ndarray, "M 3"]:
+    """Displacement of every real transition, read from its two true frames: what supervision gets from these pixels."""
+    rows = []
+    for trajectory in evidence.trajectories:
+        seen = readout.positions(read_frames(evaluated, trajectory, genie))
+        rows.append(np.diff(seen.mean(axis=0), axis=0)[:, readout.columns["base"]])
+    return np.concatenate(rows)
 
 
 def _examples(

@@ -76,6 +76,22 @@ def simulate(
     return Simulated(**stacked, actions=pool.mean(None))
 
 
+def simulate_or_why(
+    genie: Any,
+    evaluated: "Split",
+    evidence: Evidence,
+    starts: Starts,
+    steps: int,
+    sampled_starts: int,
+    seed: int,
+    progress: bool,
+) -> Simulated | str:
+    try:
+        return simulate(genie, evaluated, evidence, starts, steps, sampled_starts, seed, progress)
+    except UserError as error:
+        return f"no simulator behind this source: {error}"
+
+
 def _position(simulator: Any, state: np.ndarray) -> np.ndarray:
     simulator.restore(state)
     return simulator.observe().position
