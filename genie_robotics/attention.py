@@ -1,9 +1,11 @@
-"""Multi-head self-attention over the second-last axis, with an optional cache of past keys and values.
+"""Multi-head self-attention along one axis of (B, T, N, D): space (the patches of a frame) or time (causal).
 
 Two implementations compute the same thing: torch's fused `scaled_dot_product_attention` and the plain
 softmax(QK)V. On CPU in bfloat16 the fused backward is the slowest part of a training step (docs/LOG.md has the
 measurement), so plain is chosen there whenever a gradient is needed.
 """
+
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,54 +16,59 @@ from torch import Tensor, nn
 KeyValue = tuple[Tensor, Tensor]  # each (M, heads, L, head_dim)
 
 
-def plain_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
-    """softmax(QK / sqrt(d)) V on (M, heads, L, d); a causal query i of the last Lq positions sees keys up to i."""
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-    if causal:
-        num_q, num_k = scores.shape[-2:]
-        future = torch.ones(num_q, num_k, dtype=torch.bool, device=q.device).triu(num_k - num_q + 1)
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool, past: KeyValue | None = None) -> Tensor:
+    """softmax(QK)V on (M, heads, L, d), queries already scaled; `past` is seen by all queries.
+
+    Past and new keys are never joined in memory: MaskGIT asks the same past many times a frame, and copying it
+    would cost more than reading it.
+    """
+    scores = q @ k.transpose(-1, -2)
+    if causal and q.shape[-2] > 1:
+        length = q.shape[-2]
+        future = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
         scores = scores.masked_fill(future, float("-inf"))
-    return scores.softmax(dim=-1).to(v.dtype) @ v
+    if past is None:
+        return scores.softmax(dim=-1).to(v.dtype) @ v
+    scores = torch.cat([q @ past[0].transpose(-1, -2), scores], dim=-1)
+    seen, new = scores.softmax(dim=-1).to(v.dtype).split([past[0].shape[-2], k.shape[-2]], dim=-1)
+    return seen @ past[1] + new @ v
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
-    return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=1.0)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool, past: KeyValue | None = None) -> Tensor:
     """Chooses the implementation that is faster on this device."""
-    if causal and q.shape[-2] != k.shape[-2]:  # torch's is_causal aligns to the first key, a cache needs the last
-        return plain_attention(q, k, v, causal)
-    if q.device.type == "cpu" and torch.is_grad_enabled():
-        return plain_attention(q, k, v, causal)
+    if past is not None or (q.device.type == "cpu" and torch.is_grad_enabled()):
+        return plain_attention(q, k, v, causal, past)
     return fused_attention(q, k, v, causal)
-
-
-def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
-    return F.rms_norm(x, weight.shape, weight.to(x.dtype), eps=1e-5)
 
 
 class SelfAttention(nn.Module):
     """Self-attention with query-key normalisation (Genie section 3: QK-norm keeps large dynamics models stable)."""
 
-    def __init__(self, width: int, num_heads: int, causal: bool):
+    def __init__(self, width: int, num_heads: int, axis: Literal["space", "time"]):
         super().__init__()
         if width % num_heads:
             raise ValueError(f"width {width} is not a multiple of num_heads {num_heads}")
         self.num_heads = num_heads
-        self.causal = causal
+        self.axis = axis
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
         self.q_norm = nn.Parameter(torch.ones(width // num_heads))
         self.k_norm = nn.Parameter(torch.ones(width // num_heads))
 
     def forward(
-        self, x: Float[Tensor, "M L D"], past: KeyValue | None = None
-    ) -> tuple[Float[Tensor, "M L D"], KeyValue]:
-        """Returns the output and the keys and values of `past` + `x`, for whoever keeps a cache."""
-        q, k, v = rearrange(self.qkv(x), "m l (three h d) -> three m h l d", three=3, h=self.num_heads)
-        q, k = rms_norm(q, self.q_norm), rms_norm(k, self.k_norm)
-        if past is not None:
-            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
-        y = attend(q, k, v, self.causal)
-        return self.out(rearrange(y, "m h l d -> m l (h d)")), (k, v)
+        self, x: Float[Tensor, "B T N D"], past: KeyValue | None = None
+    ) -> tuple[Float[Tensor, "B T N D"], KeyValue]:
+        """Returns the output and the keys and values of `x` alone, for whoever keeps a cache."""
+        batch = x.shape[0]
+        heads = "(b t) h n d" if self.axis == "space" else "(b n) h t d"
+        q, k, v = rearrange(self.qkv(x), f"b t n (three h d) -> three {heads}", three=3, h=self.num_heads)
+        dim = q.shape[-1]
+        # The scale of the scores rides on the norm's weight: one product over all queries less.
+        q = F.rms_norm(q, (dim,), (self.q_norm * dim**-0.5).to(q.dtype), eps=1e-5)
+        k = F.rms_norm(k, (dim,), self.k_norm.to(k.dtype), eps=1e-5)
+        y = attend(q, k, v, self.axis == "time", past)
+        return self.out(rearrange(y, f"{heads} -> b t n (h d)", b=batch)), (k, v)

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from genie_robotics.attention import KeyValue
 from genie_robotics.latent_action import shift_to_next_frame
-from genie_robotics.st_transformer import STTransformer, TemporalCache
+from genie_robotics.st_transformer import ACTION_INPUTS, Past, STTransformer
 from genie_robotics.video_tokenizer import Logs
 
 
@@ -28,7 +29,7 @@ class DynamicsConfig:
     num_blocks: int = 6
     heads: int = 8
     action_input: str = "add"
-    """How a_t enters frame t+1: 'add' to every token (paper) or 'modulate' every block."""
+    """How a_t enters frame t+1: 'add' to every token (paper), 'prepend' a token, or 'modulate' every block."""
     min_mask_rate: float = 0.5
     """Mask rates are drawn uniformly from [min_mask_rate, 1], one a sample."""
     maskgit_steps: int = 25
@@ -36,8 +37,8 @@ class DynamicsConfig:
     """Sampling defaults of the paper; smaller presets override both."""
 
     def __post_init__(self) -> None:
-        if self.action_input not in ("add", "modulate"):
-            raise ValueError(f"action_input must be 'add' or 'modulate', not {self.action_input!r}")
+        if self.action_input not in ACTION_INPUTS:
+            raise ValueError(f"action_input must be one of {', '.join(ACTION_INPUTS)}, not {self.action_input!r}")
 
 
 @dataclass
@@ -57,7 +58,7 @@ class Dynamics(nn.Module):
         nn.init.normal_(self.embed.weight, std=0.02)
         self.action_in = nn.Linear(c.action_dim, c.width)
         self.transformer = STTransformer(
-            c.width, c.num_blocks, c.heads, c.num_patches, c.clip_length, modulated=c.action_input == "modulate"
+            c.width, c.num_blocks, c.heads, c.num_patches, c.clip_length, action_input=c.action_input
         )
         self.head = nn.Linear(c.width, c.num_tokens)
 
@@ -80,26 +81,10 @@ class Dynamics(nn.Module):
 
     def logits(self, tokens: Int[Tensor, "B T N"], actions: Float[Tensor, "B T L"]) -> Float[Tensor, "B T N V"]:
         """Entry t of `actions` is the action that led to frame t (zeros for the first frame of the window)."""
-        return self.logits_cached(tokens, actions, None)[0]
-
-    def logits_cached(
-        self,
-        tokens: Int[Tensor, "B T N"],
-        actions: Float[Tensor, "B T L"],
-        cache: TemporalCache | None,
-    ) -> tuple[Float[Tensor, "B T N V"], TemporalCache]:
-        """Logits of frames that follow those in `cache`."""
-        x, cache = self.hidden(tokens, actions, cache)
-        return self.head(x), cache
+        return self.head(self.hidden(tokens, actions, None)[0])
 
     def hidden(
-        self,
-        tokens: Int[Tensor, "B T N"],
-        actions: Float[Tensor, "B T L"],
-        cache: TemporalCache | None,
-    ) -> tuple[Float[Tensor, "B T N D"], TemporalCache]:
-        x = self.embed(tokens)
-        condition = self.action_in(actions)
-        if self.config.action_input == "add":
-            x, condition = x + condition.unsqueeze(2), None
-        return self.transformer.forward_cached(x, condition, cache)
+        self, tokens: Int[Tensor, "B T N"], actions: Float[Tensor, "B T L"], past: Past | None
+    ) -> tuple[Float[Tensor, "B T N D"], list[KeyValue]]:
+        """What the head reads, for frames that follow those in `past`, and these frames' keys and values."""
+        return self.transformer.forward_after(self.embed(tokens), self.action_in(actions), past)

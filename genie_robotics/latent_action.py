@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import rearrange
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from genie_robotics.codebook import Codebook, CodebookConfig
 from genie_robotics.patches import num_patches, patchify, to_unit, unpatchify
-from genie_robotics.st_transformer import STTransformer
+from genie_robotics.st_transformer import ACTION_INPUTS, STTransformer
 from genie_robotics.video_tokenizer import Logs, motion_weights
 
 
@@ -36,15 +36,15 @@ class LatentActionConfig:
     decoder_history: bool = True
     """The decoder sees all frames up to t (paper); otherwise only frame t, so that a_t must carry the motion."""
     action_input: str = "add"
-    """How a_t enters the decoder: 'add' to every patch (paper) or 'modulate' every block."""
+    """How a_t enters the decoder: 'add' to every patch (paper), 'prepend' a token, or 'modulate' every block."""
     predict_change: bool = True
     """The decoder predicts x_{t+1} - x_t instead of x_{t+1} through a sigmoid (paper)."""
     motion_weight: float = 0.0
     """See genie_robotics.video_tokenizer.motion_weights."""
 
     def __post_init__(self) -> None:
-        if self.action_input not in ("add", "modulate"):
-            raise ValueError(f"action_input must be 'add' or 'modulate', not {self.action_input!r}")
+        if self.action_input not in ACTION_INPUTS:
+            raise ValueError(f"action_input must be one of {', '.join(ACTION_INPUTS)}, not {self.action_input!r}")
 
 
 class AttentionPool(nn.Module):
@@ -86,7 +86,7 @@ class LatentActionModel(nn.Module):
             self.num_patches,
             c.clip_length,
             temporal=c.decoder_history,
-            modulated=c.action_input == "modulate",
+            action_input=c.action_input,
         )
         self.patch_out = nn.Linear(c.width, pixels)
         if c.predict_change:
@@ -127,11 +127,7 @@ class LatentActionModel(nn.Module):
     ) -> Float[Tensor, "B T H W 3"]:
         """Entry t predicts frame t+1 from frames 0 .. t (or t alone) and a_t."""
         x = self.decoder_in(patchify(frames - 0.5, self.config.patch))
-        condition = self.from_latent(actions)
-        if self.config.action_input == "add":
-            x = x + repeat(condition, "b t d -> b t n d", n=self.num_patches)
-            condition = None
-        patches = self.patch_out(self.decoder(x, condition)).float()
+        patches = self.patch_out(self.decoder(x, self.from_latent(actions))).float()
         out = unpatchify(patches, self.config.patch, self.config.image_size)
         return frames + out if self.config.predict_change else torch.sigmoid(out)
 

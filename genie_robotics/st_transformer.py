@@ -4,29 +4,52 @@ A block is spatial attention inside each frame, causal temporal attention along 
 after both. Cost is linear in the number of frames. Letters: B batch, T frames, N patches of a frame, D width.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from genie_robotics.attention import KeyValue, SelfAttention
 
+ACTION_INPUTS = ("add", "prepend", "modulate")
+"""How a frame's latent action enters: added to every patch (Genie section 2.1), as a token before the frame's patches
+(what the Jasmine reproduction found necessary), or by scaling and shifting what every layer reads (adaLN)."""
 
-@dataclass
+
+@dataclass(frozen=True)
 class TemporalCache:
-    """Temporal keys and values of past frames, one pair a block, each (B*N, heads, T, head_dim).
+    """Temporal keys and values of past frames, in pieces as they came: piece -> block -> (B*N, heads, t, head_dim).
 
-    Past frames never depend on later ones, so these need computing once. The tensors are never written to: a step
-    makes a new cache, so that forks share their past.
+    Past frames never depend on later ones, so these need computing once. Nothing is ever written to: `extended` makes
+    a new cache that shares all earlier pieces, so that forks and undo copy nothing.
     """
 
-    blocks: list[KeyValue] = field(default_factory=list)
+    pieces: tuple[tuple[KeyValue, ...], ...] = ()
 
     @property
     def num_frames(self) -> int:
-        return self.blocks[0][0].shape[2] if self.blocks else 0
+        return sum(piece[0][0].shape[2] for piece in self.pieces if piece)
+
+    def extended(self, piece: list[KeyValue]) -> "TemporalCache":
+        return TemporalCache((*self.pieces, tuple(piece)))
+
+    def gather(self) -> "Past":
+        """The pieces side by side, for as long as one frame is being filled; the cache itself keeps no copy."""
+        blocks = [
+            (torch.cat([k for k, _ in block], dim=2), torch.cat([v for _, v in block], dim=2))
+            for block in zip(*self.pieces, strict=True)
+        ]
+        return Past(self.num_frames, blocks)
+
+
+@dataclass(frozen=True)
+class Past:
+    """What the frames before contribute: one (keys, values) a block, each (B*N, heads, num_frames, head_dim)."""
+
+    num_frames: int
+    blocks: list[KeyValue]
 
 
 class STBlock(nn.Module):
@@ -42,8 +65,8 @@ class STBlock(nn.Module):
     ):
         super().__init__()
         self.spatial_norm = nn.LayerNorm(width)
-        self.spatial = SelfAttention(width, num_heads, causal=False)
-        self.temporal = SelfAttention(width, num_heads, causal=True) if temporal else None
+        self.spatial = SelfAttention(width, num_heads, "space")
+        self.temporal = SelfAttention(width, num_heads, "time") if temporal else None
         self.temporal_norm = nn.LayerNorm(width) if temporal else None
         self.ffw_norm = nn.LayerNorm(width)
         self.ffw = nn.Sequential(nn.Linear(width, ffw_factor * width), nn.GELU(), nn.Linear(ffw_factor * width, width))
@@ -58,18 +81,16 @@ class STBlock(nn.Module):
         condition: Float[Tensor, "B T D"] | None = None,
         past: KeyValue | None = None,
     ) -> tuple[Float[Tensor, "B T N D"], KeyValue | None]:
-        batch = x.shape[0]
+        """Returns the output and the temporal keys and values of `x`."""
         if self.modulation is not None and condition is not None:
             scales = self.modulation(condition).unsqueeze(2).chunk(6, dim=-1)
         else:
             scales = (None,) * 6
-        y = rearrange(modulate(low(self.spatial_norm(x)), scales[0], scales[1]), "b t n d -> (b t) n d")
-        x = x + rearrange(self.spatial(y)[0], "(b t) n d -> b t n d", b=batch)
+        x = x + self.spatial(modulate(low(self.spatial_norm(x)), scales[0], scales[1]))[0]
         keys_values = None
         if self.temporal is not None and self.temporal_norm is not None:
-            y = rearrange(modulate(low(self.temporal_norm(x)), scales[2], scales[3]), "b t n d -> (b n) t d")
-            y, keys_values = self.temporal(y, past)
-            x = x + rearrange(y, "(b n) t d -> b t n d", b=batch)
+            y, keys_values = self.temporal(modulate(low(self.temporal_norm(x)), scales[2], scales[3]), past)
+            x = x + y
         return x + self.ffw(modulate(low(self.ffw_norm(x)), scales[4], scales[5])), keys_values
 
 
@@ -88,6 +109,7 @@ class STTransformer(nn.Module):
 
     Args:
         num_patches, max_frames: the largest N and T; fewer frames use the first positions.
+        action_input: how the condition of `forward` enters, one of ACTION_INPUTS; None: there is none.
     """
 
     def __init__(
@@ -100,47 +122,49 @@ class STTransformer(nn.Module):
         *,
         ffw_factor: int = 4,
         temporal: bool = True,
-        modulated: bool = False,
+        action_input: str | None = None,
     ):
         super().__init__()
         self.max_frames = max_frames
-        self.space = nn.Parameter(0.02 * torch.randn(num_patches, width))
+        self.action_input = action_input
+        self.num_extra = 1 if action_input == "prepend" else 0  # tokens a frame beside its patches
+        self.space = nn.Parameter(0.02 * torch.randn(num_patches + self.num_extra, width))
         self.time = nn.Parameter(0.02 * torch.randn(max_frames, width)) if temporal else None
+        modulated = action_input == "modulate"
         self.blocks = nn.ModuleList(
             STBlock(width, num_heads, ffw_factor=ffw_factor, temporal=temporal, modulated=modulated)
             for _ in range(num_blocks)
         )
         self.norm = nn.LayerNorm(width)
         self.checkpoint_activations = False
+        """Keeps only the blocks' inputs for the backward pass and computes the rest again."""
 
     def forward(
         self, x: Float[Tensor, "B T N D"], condition: Float[Tensor, "B T D"] | None = None
     ) -> Float[Tensor, "B T N D"]:
-        if self.checkpoint_activations and self.training and torch.is_grad_enabled():
-            x = self.add_positions(x, 0)
-            for block in self.blocks:
-                x = torch.utils.checkpoint.checkpoint(lambda y, b=block: b(y, condition)[0], x, use_reentrant=False)
-            return self.norm(x)
-        return self.forward_cached(x, condition, None)[0]
+        return self.forward_after(x, condition, None)[0]
 
-    def forward_cached(
-        self,
-        x: Float[Tensor, "B T N D"],
-        condition: Float[Tensor, "B T D"] | None,
-        cache: TemporalCache | None,
-    ) -> tuple[Float[Tensor, "B T N D"], TemporalCache]:
-        """Frames x that follow those of `cache`; returns the output for x and the cache that includes x."""
-        start = cache.num_frames if cache else 0
+    def forward_after(
+        self, x: Float[Tensor, "B T N D"], condition: Float[Tensor, "B T D"] | None, past: Past | None
+    ) -> tuple[Float[Tensor, "B T N D"], list[KeyValue]]:
+        """Frames x that follow those of `past`; returns the output for x and x's own temporal keys and values."""
+        start = past.num_frames if past else 0
         if self.time is not None and start + x.shape[1] > self.max_frames:
             raise ValueError(f"{start + x.shape[1]} frames do not fit a transformer of {self.max_frames} frames")
-        x = self.add_positions(x, start)
+        if condition is not None and self.action_input == "add":
+            x = x + condition.unsqueeze(2)
+        if condition is not None and self.action_input == "prepend":
+            x = torch.cat([condition.unsqueeze(2).to(x.dtype), x], dim=2)
+        x = x + self.space
+        if self.time is not None:
+            x = x + self.time[start : start + x.shape[1], None]
+        condition = condition if self.action_input == "modulate" else None
         new: list[KeyValue] = []
         for i, block in enumerate(self.blocks):
-            x, keys_values = block(x, condition, cache.blocks[i] if cache and cache.blocks else None)
+            if self.checkpoint_activations and self.training and torch.is_grad_enabled():
+                x, keys_values = checkpoint(block, x, condition, use_reentrant=False)
+            else:
+                x, keys_values = block(x, condition, past.blocks[i] if past else None)
             if keys_values is not None:
                 new.append(keys_values)
-        return self.norm(x), TemporalCache(new)
-
-    def add_positions(self, x: Tensor, start: int) -> Tensor:
-        x = x + self.space
-        return x if self.time is None else x + self.time[start : start + x.shape[1], None]
+        return self.norm(x[:, :, self.num_extra :]), new

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
+from genie_robotics.attention import KeyValue
 from genie_robotics.codebook import Codebook, CodebookConfig
 from genie_robotics.patches import num_patches, patchify, to_uint8, to_unit, unpatchify
-from genie_robotics.st_transformer import STTransformer, TemporalCache
+from genie_robotics.st_transformer import Past, STTransformer
 
 Logs = dict[str, Tensor]
 """Named scalars for the log, detached; turned into numbers only when they are printed."""
@@ -69,28 +70,28 @@ class VideoTokenizer(nn.Module):
         return self.to_latent(self.encoder(x))
 
     def pixels(self, quantised: Float[Tensor, "B T N L"]) -> Float[Tensor, "B T H W 3"]:
-        return self.pixels_cached(quantised, None)[0]
+        return self.pixels_after(quantised, None)[0]
 
-    def pixels_cached(
-        self, quantised: Float[Tensor, "B T N L"], cache: TemporalCache | None
-    ) -> tuple[Float[Tensor, "B T H W 3"], TemporalCache]:
-        x, cache = self.decoder.forward_cached(self.from_latent(quantised), None, cache)
+    def pixels_after(
+        self, quantised: Float[Tensor, "B T N L"], past: Past | None
+    ) -> tuple[Float[Tensor, "B T H W 3"], list[KeyValue]]:
+        x, new = self.decoder.forward_after(self.from_latent(quantised), None, past)
         patches = self.patch_out(x).float()
-        return unpatchify(patches, self.config.patch, self.config.image_size) + 0.5, cache
+        return unpatchify(patches, self.config.patch, self.config.image_size) + 0.5, new
 
     def encode(self, frames: UInt8[Tensor, "B T H W 3"]) -> Int[Tensor, "B T N"]:
         """Tokens of a clip of at most `clip_length` frames."""
         return self.codebook.nearest(self.latents(to_unit(frames, self.patch_in.weight.dtype)))
 
     def decode(self, tokens: Int[Tensor, "B T N"]) -> UInt8[Tensor, "B T H W 3"]:
-        return self.decode_cached(tokens, None)[0]
+        return self.decode_after(tokens, None)[0]
 
-    def decode_cached(
-        self, tokens: Int[Tensor, "B T N"], cache: TemporalCache | None
-    ) -> tuple[UInt8[Tensor, "B T H W 3"], TemporalCache]:
-        """Frames of tokens that follow those in `cache`."""
-        frames, cache = self.pixels_cached(self.codebook.lookup(tokens), cache)
-        return to_uint8(frames), cache
+    def decode_after(
+        self, tokens: Int[Tensor, "B T N"], past: Past | None
+    ) -> tuple[UInt8[Tensor, "B T H W 3"], list[KeyValue]]:
+        """Frames of tokens that follow those in `past`, and their keys and values."""
+        frames, new = self.pixels_after(self.codebook.lookup(tokens), past)
+        return to_uint8(frames), new
 
 
 def motion_weights(frames: Float[Tensor, "B T H W 3"], strength: float) -> Tensor | float:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from genie_datasets.errors import UserError
 from genie_robotics.maskgit import sample_frame
-from genie_robotics.st_transformer import TemporalCache
+from genie_robotics.st_transformer import Past, TemporalCache
 
 if TYPE_CHECKING:
     from genie_robotics.genie import Genie
@@ -102,8 +102,9 @@ class World:
         if state.tokens.shape[1] == length:
             state = slide(genie, state, keep=max(1, length // 2), use_cache=self.use_cache)
         action = genie.latent_action.codebook.lookup(codes).to(state.actions.dtype).unsqueeze(1)
+        past = state.dynamics_cache.gather() if state.dynamics_cache is not None else None
         tokens = sample_frame(
-            self.frame_logits(state, action),
+            self.frame_logits(state, action, past),
             num_patches=genie.dynamics.config.num_patches,
             mask_token=genie.dynamics.mask_token,
             seed=self.seed,
@@ -119,17 +120,28 @@ class World:
             actions=torch.cat([state.actions, action], dim=1),
             num_generated=state.num_generated + 1,
         )
-        if self.use_cache:
-            _, dynamics_cache = genie.dynamics.logits_cached(tokens, action, state.dynamics_cache)
-            frames, decoder_cache = genie.tokenizer.decode_cached(tokens, state.decoder_cache)
-            return replace(new, dynamics_cache=dynamics_cache, decoder_cache=decoder_cache, frame=frames[:, -1])
-        return replace(new, frame=genie.tokenizer.decode(new.tokens)[:, -1])
+        if state.dynamics_cache is None or state.decoder_cache is None:
+            return replace(new, frame=genie.tokenizer.decode(new.tokens)[:, -1])
+        # One more pass over the finished frame: its keys and values now come from its tokens, not from masks.
+        _, keys_values = genie.dynamics.hidden(tokens, action, past)
+        frames, decoder_new = genie.tokenizer.decode_after(tokens, state.decoder_cache.gather())
+        return replace(
+            new,
+            dynamics_cache=state.dynamics_cache.extended(keys_values),
+            decoder_cache=state.decoder_cache.extended(decoder_new),
+            frame=frames[:, -1],
+        )
 
-    def frame_logits(self, state: WorldState, action: Float[Tensor, "B 1 L"]):
-        """A function from the new frame's tokens (B, N) to its logits (B, N, V)."""
+    def frame_logits(self, state: WorldState, action: Float[Tensor, "B 1 L"], past: Past | None = None):
+        """A function from the new frame's tokens (B, N) to its logits (B, N, V).
+
+        `past` is what the state's cache gathers to, where the caller has it already.
+        """
         dynamics = self.genie.dynamics
-        if self.use_cache:
-            return lambda tokens: dynamics.logits_cached(tokens.unsqueeze(1), action, state.dynamics_cache)[0][:, 0]
+        if past is None and state.dynamics_cache is not None:
+            past = state.dynamics_cache.gather()
+        if past is not None:
+            return lambda tokens: dynamics.head(dynamics.hidden(tokens.unsqueeze(1), action, past)[0])[:, 0]
         # The reference: the full window of T frames, later ones masked, recomputed at every step.
         batch, now, num_patches = state.tokens.shape
         length = self.genie.config.clip_length
@@ -158,9 +170,10 @@ def prime(
     if not use_cache:
         frame = genie.tokenizer.decode(tokens)[:, -1]
         return WorldState(tokens, actions, None, None, num_generated, frame)
-    _, dynamics_cache = genie.dynamics.logits_cached(tokens, actions, None)
-    frames, decoder_cache = genie.tokenizer.decode_cached(tokens, None)
-    return WorldState(tokens, actions, dynamics_cache, decoder_cache, num_generated, frames[:, -1])
+    _, dynamics_new = genie.dynamics.hidden(tokens, actions, None)
+    frames, decoder_new = genie.tokenizer.decode_after(tokens, None)
+    caches = TemporalCache().extended(dynamics_new), TemporalCache().extended(decoder_new)
+    return WorldState(tokens, actions, *caches, num_generated, frames[:, -1])
 
 
 def slide(genie: Genie, state: WorldState, *, keep: int, use_cache: bool) -> WorldState:

@@ -11,6 +11,7 @@ from genie_robotics.config import GenieConfig
 from genie_robotics.dynamics import DynamicsConfig
 from genie_robotics.genie import Genie
 from genie_robotics.latent_action import LatentActionConfig
+from genie_robotics.st_transformer import ACTION_INPUTS
 from genie_robotics.video_tokenizer import TokenizerConfig
 
 
@@ -57,7 +58,7 @@ def random_genie(config: GenieConfig, seed: int = 0) -> Genie:
     return genie.eval()
 
 
-@pytest.fixture(params=["add", "modulate"])
+@pytest.fixture(params=ACTION_INPUTS)
 def genie(request) -> Genie:
     return random_genie(tiny_config(request.param))
 

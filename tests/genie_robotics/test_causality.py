@@ -7,7 +7,7 @@ from torch import nn
 from genie_robotics.codebook import CodebookConfig
 from genie_robotics.dynamics import Dynamics, DynamicsConfig
 from genie_robotics.latent_action import LatentActionConfig, LatentActionModel, shift_to_next_frame
-from genie_robotics.st_transformer import STTransformer
+from genie_robotics.st_transformer import ACTION_INPUTS, STTransformer
 from genie_robotics.video_tokenizer import TokenizerConfig, VideoTokenizer
 
 FRAMES = 5
@@ -38,13 +38,13 @@ def stir(module: nn.Module) -> nn.Module:
 LOWER = torch.ones(FRAMES, FRAMES).tril().bool()
 
 
-@pytest.mark.parametrize("modulated", [False, True])
-def test_st_transformer_sees_all_of_the_past_and_none_of_the_future(modulated):
-    model = stir(STTransformer(16, 2, 2, num_patches=4, max_frames=FRAMES, modulated=modulated))
+@pytest.mark.parametrize("action_input", [None, *ACTION_INPUTS])
+def test_st_transformer_sees_all_of_the_past_and_none_of_the_future(action_input):
+    model = stir(STTransformer(16, 2, 2, num_patches=4, max_frames=FRAMES, action_input=action_input))
     x = torch.randn(2, FRAMES, 4, 16, dtype=torch.double)
     condition = torch.randn(2, FRAMES, 16, dtype=torch.double)
     assert torch.equal(dependence(lambda y: model(y, condition), x, FRAMES), LOWER)
-    if modulated:
+    if action_input:
         assert torch.equal(dependence(lambda c: model(x, c), condition, FRAMES), LOWER)
 
 
@@ -115,7 +115,7 @@ def test_without_encoder_history_latent_action_t_is_read_from_its_two_frames_onl
     assert torch.equal(dependence(model.latents, frames, FRAMES - 1), expected)
 
 
-@pytest.mark.parametrize("action_input", ["add", "modulate"])
+@pytest.mark.parametrize("action_input", ACTION_INPUTS)
 @pytest.mark.parametrize("history", [False, True])
 def test_prediction_of_frame_t_plus_1_uses_the_past_and_a_t(action_input, history):
     model = lam(action_input=action_input, decoder_history=history)
@@ -126,7 +126,7 @@ def test_prediction_of_frame_t_plus_1_uses_the_past_and_a_t(action_input, histor
     assert torch.equal(dependence(lambda a: model.predict(frames, a), actions, FRAMES), seen)
 
 
-@pytest.mark.parametrize("action_input", ["add", "modulate"])
+@pytest.mark.parametrize("action_input", ACTION_INPUTS)
 def test_dynamics_of_frame_t_plus_1_uses_tokens_up_to_t_plus_1_and_actions_up_to_t(action_input):
     config = DynamicsConfig(
         num_patches=4, num_tokens=8, action_dim=8, clip_length=FRAMES, width=16, num_blocks=2, heads=2
