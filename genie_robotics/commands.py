@@ -22,7 +22,7 @@ class TrainOptions(SourceOptions):
     data: str = tyro.MISSING
     """RLDS/TFDS directory, folder of mp4, frame cache, or a weighted mix A:0.7,B:0.3."""
     stage: str = "all"
-    """all, tokenizer, latent_action or dynamics."""
+    """One stage of the mode alone (tokenizer, latent_action, dynamics, joint), or all in turn."""
     steps: int | None = None
     """Optimizer steps of every stage."""
     minutes: float | None = None
@@ -67,12 +67,13 @@ def train(argv: list[str]) -> int:
     )
 
     from genie_robotics.training.run import RunPlan, train_run
+    from genie_robotics.training.stages import TRAINED as STAGES
     from genie_robotics.training.trainer import LoopConfig
 
     source = options.open(options.data)
     if options.steps is not None:
-        for stage in (options.training.tokenizer, options.training.latent_action, options.training.dynamics):
-            stage.steps = options.steps
+        for stage in STAGES:
+            options.training.stage(stage).steps = options.steps
     loop = LoopConfig(options.seed, options.save_every, options.log_every, options.workers)
     plan = RunPlan(
         options.model,

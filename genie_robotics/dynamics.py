@@ -1,9 +1,11 @@
 """The dynamics model: a MaskGIT over the tokenizer's tokens, steered by latent actions (Genie section 2.1).
 
-Frame t+1 receives a_t (genie_robotics.latent_action defines the alignment). Gradients do not flow into the actions.
+Frame t+1 receives a_t (genie_robotics.latent_action defines the alignment). Gradients flow into the
+actions only where that is asked for.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +30,7 @@ class DynamicsConfig:
     width: int = 512
     num_blocks: int = 6
     heads: int = 8
-    action_input: str = "add"
+    action_input: Literal["add", "prepend", "modulate"] = "add"
     """How a_t enters frame t+1: 'add' to every token (paper), 'prepend' a token, or 'modulate' every block."""
     min_mask_rate: float = 0.5
     """Mask rates are drawn uniformly from [min_mask_rate, 1], one a sample."""
@@ -47,6 +49,8 @@ class DynamicsBatch:
 
     tokens: Tensor
     actions: Tensor
+    into_actions: bool = False
+    """Lets the loss's gradient into the actions; Genie does not."""
 
 
 class Dynamics(nn.Module):
@@ -64,7 +68,8 @@ class Dynamics(nn.Module):
 
     def forward(self, batch: DynamicsBatch) -> tuple[Float[Tensor, ""], Logs]:
         """Cross-entropy of the masked tokens of frames 1 .. T-1; frame 0 is never masked."""
-        tokens, actions = batch.tokens, batch.actions.detach()
+        tokens = batch.tokens
+        actions = batch.actions if batch.into_actions else batch.actions.detach()
         mask = self.draw_mask(tokens)
         x, _ = self.hidden(tokens.masked_fill(mask, self.mask_token), shift_to_next_frame(actions), None)
         logits = self.head(x[mask]).float()  # the head is a large part of a small model: only where it is asked

@@ -5,6 +5,7 @@ frame t+1. It is read from frames 0 .. t+1. Whatever generates frame t+1 receive
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +36,7 @@ class LatentActionConfig:
     """The encoder sees all frames up to t+1 (paper); otherwise only the two of the step."""
     decoder_history: bool = True
     """The decoder sees all frames up to t (paper); otherwise only frame t, so that a_t must carry the motion."""
-    action_input: str = "add"
+    action_input: Literal["add", "prepend", "modulate"] = "add"
     """How a_t enters the decoder: 'add' to every patch (paper), 'prepend' a token, or 'modulate' every block."""
     predict_change: bool = True
     """The decoder predicts x_{t+1} - x_t instead of x_{t+1} through a sigmoid (paper)."""
@@ -94,22 +95,36 @@ class LatentActionModel(nn.Module):
             nn.init.zeros_(self.patch_out.bias)
 
     def forward(self, batch: UInt8[Tensor, "B T H W 3"]) -> tuple[Float[Tensor, ""], Logs]:
-        """Loss of predicting every next frame from the past and the quantised latent action.
+        """Loss of predicting every next frame from the past and the quantised latent action."""
+        _, loss, logs = self.explain(batch)
+        return loss, logs
+
+    def explain(
+        self, batch: UInt8[Tensor, "B T H W 3"], predict: bool = True
+    ) -> tuple[Float[Tensor, "B T-1 L"], Float[Tensor, ""], Logs]:
+        """Quantised latent actions (straight-through), the loss, and the logs.
 
         `error_share` in the logs is the squared error over that of repeating the last frame: 1 means that the
-        action explains nothing yet.
+        action explains nothing yet. With `predict=False` the loss is the codebook's alone: something else must then
+        teach the actions.
         """
         frames = to_unit(batch)
-        actions, _, commitment = self.codebook(self.latents(frames))
+        actions, _, loss = self.codebook(self.latents(frames))
+        logs = self.codebook.logs()
+        if not predict:
+            return actions, loss, logs
         prediction = self.predict(frames[:, :-1], actions)
         error = (prediction - frames[:, 1:]).square()
         weights = motion_weights(frames, self.config.motion_weight)
         weights = weights[:, 1:] if isinstance(weights, Tensor) else weights
         still = (frames[:, 1:] - frames[:, :-1]).square().mean().clamp_min(1e-6)
         # Relative to copying the last frame: the loss then has one scale for every camera and gap.
-        loss = (error * weights).mean() / still + commitment
-        logs = {"error_share": error.detach().mean() / still}
-        return loss, logs | self.codebook.logs()
+        loss = (error * weights).mean() / still + loss
+        return actions, loss, {"error_share": error.detach().mean() / still} | logs
+
+    def decoder_parts(self) -> nn.ModuleList:
+        """What serves prediction alone, and is thrown away after training (Genie section 2.1)."""
+        return nn.ModuleList([self.from_latent, self.decoder_in, self.decoder, self.patch_out])
 
     def latents(self, frames: Float[Tensor, "B T H W 3"]) -> Float[Tensor, "B T-1 L"]:
         """Latent actions before quantisation; entry t is read from frames 0 .. t+1."""

@@ -1,6 +1,9 @@
 """How the three stages are trained: one small configuration each, with the presets' choices."""
 
 from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import tyro
 
 from genie_datasets.errors import UserError
 
@@ -23,18 +26,33 @@ class StageConfig:
     """Genie, tables 8 and 9: 0.9 and 0.9."""
     warmup: int = 5000
     """Steps of linear warm-up."""
+    schedule: Literal["cosine", "wsd"] = "cosine"
+    """After the warm-up: 'cosine' over the whole stage (paper), or 'wsd', a plateau and a linear decay at the end, so
+    that a run can be extended."""
     decay: float = 0.1
-    """Share of the stage at its end over which the rate falls to a hundredth (WSD: the plateau can be extended)."""
+    """wsd: share of the stage at its end over which the rate falls."""
+    final_rate: float = 0.1
+    """Where the rate ends, as a share of its peak (paper: 1 for the tokenizer, .1 else)."""
     clip_gradient: float = 1.0
+    """Largest norm of each component's gradient."""
+    ema: float = 0.0
+    """Decay of the moving average of the weights that is kept as the result (.999, say); 0: the last weights are."""
 
 
 @dataclass
 class TrainingConfig:
+    mode: Annotated[Literal["frozen", "cotrain", "end_to_end", "warmup"], tyro.conf.arg(prefix_name=False)] = "cotrain"
+    """frozen: latent actions first, then the dynamics on them. cotrain: both at once, as in the paper. end_to_end: the
+    dynamics' loss trains the latent actions. warmup: latent actions first, then both with all gradients."""
     tokenizer: StageConfig = field(
-        default_factory=lambda: StageConfig(steps=300_000, batch_size=48, learning_rate=3e-4, warmup=10_000)
+        default_factory=lambda: StageConfig(
+            steps=300_000, batch_size=48, learning_rate=3e-4, warmup=10_000, final_rate=1.0
+        )
     )
     latent_action: StageConfig = field(default_factory=StageConfig)
     dynamics: StageConfig = field(default_factory=StageConfig)
+    joint: StageConfig = field(default_factory=StageConfig)
+    """Latent action model and dynamics together, in the modes that have this stage."""
 
     def stage(self, name: str) -> StageConfig:
         return getattr(self, name)
@@ -49,7 +67,9 @@ def nano_stage(steps: int, share: float, batch_size: int, decay: float = 0.3) ->
         matrix_rate=0.02,
         beta2=0.95,
         warmup=50,
+        schedule="wsd",
         decay=decay,
+        final_rate=0.01,
     )
 
 
@@ -57,16 +77,27 @@ def training_preset(name: str) -> TrainingConfig:
     """Training choices that go with the model preset `name`; the paper's for its own sizes."""
     if name == "nano":
         return TrainingConfig(
+            mode="frozen",
             tokenizer=nano_stage(1200, 0.30, 4),
             latent_action=nano_stage(1500, 0.35, 4, decay=0.4),
             dynamics=nano_stage(1500, 0.35, 4),
+            joint=nano_stage(1500, 0.50, 4),
         )
     if name == "small":
-        small = [nano_stage(steps, share, 8) for steps, share in ((10_000, 0.3), (20_000, 0.35), (20_000, 0.35))]
-        return TrainingConfig(*small)
+        return TrainingConfig(
+            mode="frozen",
+            tokenizer=nano_stage(10_000, 0.3, 8),
+            latent_action=nano_stage(20_000, 0.35, 8),
+            dynamics=nano_stage(20_000, 0.35, 8),
+            joint=nano_stage(20_000, 0.5, 8),
+        )
     return TrainingConfig()
 
 
 def check(config: StageConfig, name: str) -> None:
     if config.batch_size < 1 or config.steps < 1:
         raise UserError(f"{name}: steps and batch_size must be at least 1, not {config.steps} and {config.batch_size}")
+    if config.schedule not in ("cosine", "wsd"):
+        raise UserError(f"{name}: schedule must be cosine or wsd, not {config.schedule}")
+    if not 0 <= config.ema < 1:
+        raise UserError(f"{name}: ema must be at least 0 and below 1, not {config.ema}")

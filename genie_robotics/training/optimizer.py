@@ -1,4 +1,6 @@
-"""AdamW (the paper's) or Muon on the transformers' matrices beside AdamW on the rest; warm-up, plateau, decay."""
+"""AdamW (the paper's), or Muon on the transformers' matrices and AdamW on the rest; and how their rates go."""
+
+import math
 
 from torch import nn, optim
 
@@ -12,6 +14,8 @@ class Optimizers:
         matrices: list[nn.Parameter] = []
         rest: list[nn.Parameter] = []
         for name, parameter in module.named_parameters():
+            if not parameter.requires_grad:
+                continue
             in_block = ".blocks." in f".{name}" and parameter.ndim == 2 and ".modulation." not in name
             (matrices if in_block and config.matrix_rate else rest).append(parameter)
         adamw = optim.AdamW(
@@ -44,7 +48,10 @@ class Optimizers:
 
 
 def rate_at(progress: float, step: int, config: StageConfig) -> float:
-    """Warm-up by steps, then a plateau, then a linear decay to 0.01 over the last `decay` of `progress` (0..1)."""
+    """Share of the peak rate at `progress` (0..1) of a stage: a warm-up by steps, then cosine or plateau and decay."""
     warm = min(1.0, (step + 1) / max(1, config.warmup))
-    left = (1 - progress) / config.decay if config.decay else 1.0
-    return warm * min(1.0, max(0.01, left))
+    if config.schedule == "cosine":
+        left = (1 + math.cos(math.pi * progress)) / 2
+    else:
+        left = min(1.0, (1 - progress) / config.decay) if config.decay else 1.0
+    return warm * (config.final_rate + (1 - config.final_rate) * left)

@@ -10,11 +10,12 @@ from genie_datasets.cache_dir import cache_dir
 from genie_datasets.errors import UserError
 from genie_datasets.split import Source
 from genie_robotics.config import GenieConfig, read_json, to_dict
-from genie_robotics.genie import COMPONENTS, Genie
+from genie_robotics.genie import Genie
 from genie_robotics.run_folder import load_component, load_config, same_model, save_config
 from genie_robotics.training.config import TrainingConfig
 from genie_robotics.training.distributed import set_up
 from genie_robotics.training.monitor import duration
+from genie_robotics.training.stages import needs, stages_of
 from genie_robotics.training.trainer import LoopConfig, Trainer
 
 
@@ -24,7 +25,7 @@ class RunPlan:
     training: TrainingConfig
     loop: LoopConfig
     stage: str = "all"
-    """One component, or all in turn: tokenizer, latent_action, dynamics."""
+    """One stage of the training's mode, or all in turn."""
     minutes: float | None = None
     """Training minutes of all stages together, instead of steps."""
     device: str = "auto"
@@ -38,11 +39,10 @@ def train_run(run: Path, source: Source, split: str, plan: RunPlan) -> None:
         UserError: the folder holds a run of another configuration; no episode is as long as a clip; the loss is not
             finite; the disk is full.
     """
-    stages = COMPONENTS if plan.stage == "all" else (plan.stage,)
-    if plan.stage not in ("all", *COMPONENTS):
-        raise UserError(f"--stage must be all, {', '.join(COMPONENTS)}, not {plan.stage}")
+    mode = plan.training.mode
+    stages = stages_of(mode, plan.stage)
     config = plan.model.resolved()
-    start_or_resume(run, config)
+    start_or_resume(run, config, mode)
     setup = set_up(plan.device, plan.precision)
     torch.manual_seed(plan.loop.seed)
     genie = Genie(config).to(setup.device)
@@ -65,28 +65,31 @@ def train_run(run: Path, source: Source, split: str, plan: RunPlan) -> None:
     setup.barrier()
 
     shares = sum(plan.training.stage(s).share for s in stages)
+    trained: set[str] = set()
     for stage in stages:
         stage_config = plan.training.stage(stage)
         seconds = 60 * plan.minutes * stage_config.share / shares if plan.minutes else None
-        if stage == "dynamics":  # it learns from the two others
-            for name in ("tokenizer", "latent_action"):
+        for name in needs(stage, mode):
+            if name not in trained:
                 load_component(genie, name, run)
-        trainer = Trainer(genie, stage, clips, stage_config, run, setup, plan.loop, seconds)
+        trainer = Trainer(genie, stage, clips, stage_config, run, setup, plan.loop, seconds, mode)
         if not trainer.train():
             done = f"{trainer.step} steps, {duration(trainer.elapsed)}"
             say(f"{stage}: already trained ({done}); delete {trainer.state_path} to train it anew")
-            load_component(genie, stage, run)
+        trained |= set(trainer.trained)
 
 
-def start_or_resume(run: Path, config: GenieConfig) -> None:
+def start_or_resume(run: Path, config: GenieConfig, mode: str = "frozen") -> None:
     """Refuses to mix two configurations in one folder."""
     path = run / "config.json"
     if not path.exists():
         if run.exists() and any(run.iterdir()):
             raise UserError(f"{run} is not empty and is not a run (no config.json); choose another folder")
         return
-    read_json(path)
+    stored_mode = read_json(path).get("training", {}).get("mode", mode)
     differing = same_model(load_config(run), config)
+    if not differing and stored_mode != mode:
+        differing = f"mode: {stored_mode} / {mode}"
     if differing:
         raise UserError(
             f"{run} was trained with another configuration ({differing}); "

@@ -1,14 +1,14 @@
-"""The training loop, the same for tokenizer, latent action model and dynamics.
+"""The training loop, the same for every stage.
 
-A stage is a component, what its batches are made of, and a StageConfig. Everything a step depends on is a function of
-(seed, stage, step): the clips, the masks, the revived codes. So the same command, run again, goes on where it was cut.
+A stage is a module that turns clips into a loss (training.stages), and a StageConfig. Everything a step depends on is
+a function of (seed, stage, step): the clips, the masks, the revived codes. So the same command, run again, goes on
+where it was cut.
 """
 
 import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +17,15 @@ from torch.utils.data import DataLoader
 from genie_datasets import ClipDataset, EpochSampler
 from genie_datasets.errors import UserError
 from genie_robotics.codebook import Codebook
-from genie_robotics.dynamics import DynamicsBatch
 from genie_robotics.genie import Genie
 from genie_robotics.run_folder import save_component
+from genie_robotics.st_transformer import STBlock, STTransformer
 from genie_robotics.training.checkpoint import load_state, save_state
 from genie_robotics.training.config import StageConfig, check
 from genie_robotics.training.distributed import Setup
 from genie_robotics.training.monitor import Monitor
 from genie_robotics.training.optimizer import Optimizers, rate_at
+from genie_robotics.training.stages import TRAINED, build_stage
 
 
 @dataclass
@@ -38,15 +39,20 @@ class LoopConfig:
     """Steps between lines of metrics.jsonl."""
     workers: int = 0
     """Loader processes; the frame cache is a memory map and needs none."""
+    checkpoint_activations: bool = False
+    """Computes activations again in the backward pass instead of keeping them: less memory, about a third slower."""
+    compile: bool = False
+    """torch.compile of the transformers' blocks: half a minute a stage before it starts."""
     quiet: bool = False
 
 
 class Trainer:
-    """Trains one component of `genie` on clips (uint8, (T, H, W, 3)).
+    """Trains one stage of `genie` (training.stages) on clips (uint8, (T, H, W, 3)).
 
     Args:
         seconds: ends the stage after this training time instead of after `config.steps`; the learning rate follows
             the clock.
+        mode: which losses a joint stage has.
     """
 
     def __init__(
@@ -59,15 +65,17 @@ class Trainer:
         setup: Setup,
         loop: LoopConfig,
         seconds: float | None = None,
+        mode: str = "frozen",
     ):
         check(config, stage)
         if config.batch_size % setup.world_size:
             raise UserError(f"{stage}: batch size {config.batch_size} does not divide by {setup.world_size} processes")
         self.genie, self.stage, self.clips, self.config = genie, stage, clips, config
         self.run, self.setup, self.loop, self.seconds = run, setup, loop, seconds
-        self.component: nn.Module = getattr(genie, stage)
-        self.codebooks = [m for m in self.component.modules() if isinstance(m, Codebook)]
-        self.optimizers = Optimizers(self.component, config)
+        self.module = build_stage(genie, stage, mode)
+        self.trained = {name: getattr(genie, name) for name in TRAINED[stage]}
+        self.codebooks = [m for part in self.trained.values() for m in part.modules() if isinstance(m, Codebook)]
+        self.optimizers = Optimizers(self.module, config)
         self.step = 0
         self.elapsed = 0.0
         self.state_path = run / "state" / f"{stage}.pt"
@@ -88,9 +96,7 @@ class Trainer:
         monitor = Monitor(
             self.run / "metrics.jsonl", self.stage, self.loop.log_every, self.loop.quiet or not self.setup.is_main
         )
-        self.genie.eval().requires_grad_(False)
-        self.component.train().requires_grad_(True)
-        module = self.setup.wrap(self.component)
+        module = self.setup.wrap(self.prepare())
         loader = iter(self.loader())
         began, before = time.monotonic(), self.elapsed
         while self.progress < 1:
@@ -107,10 +113,20 @@ class Trainer:
                 self.save()
         self.save()
         if self.setup.is_main:
-            save_component(self.genie, self.stage, self.run)
+            for name in self.trained:
+                save_component(self.genie, name, self.run)
         self.setup.barrier()
-        self.component.eval()
+        self.module.eval()
         return True
+
+    def prepare(self) -> nn.Module:
+        """The module as the loop options want it computed."""
+        for part in self.module.modules():
+            if isinstance(part, STTransformer):
+                part.checkpoint_activations = self.loop.checkpoint_activations
+            if isinstance(part, STBlock) and self.loop.compile:
+                part.compile()
+        return self.module
 
     def progress_at(self, elapsed: float) -> float:
         """Progress when this call began, for the time left."""
@@ -124,25 +140,19 @@ class Trainer:
         for book in self.codebooks:
             book.progress = self.progress
         with self.setup.autocast():
-            loss, logs = module(self.batch(frames))
+            loss, logs = module(frames)
         if not torch.isfinite(loss):
             raise UserError(
                 f"{self.stage}: the loss is {float(loss.detach())} at step {self.step}; the last checkpoint is kept. "
                 f"Lower --training.{self.stage.replace('_', '-')}.learning-rate and run the same command again"
             )
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.optimizers.parameters, self.config.clip_gradient)
+        # Each component by itself: what one learns must not depend on how large the other's gradient is.
+        norms = [
+            nn.utils.clip_grad_norm_(part.parameters(), self.config.clip_gradient) for part in self.trained.values()
+        ]
         self.optimizers.step(rate)
-        return {"loss": loss.detach(), **logs, "grad_norm": norm}, rate
-
-    def batch(self, frames: Tensor) -> Any:
-        """What the component's `forward` takes: clips, or tokens and latent actions for the dynamics."""
-        if self.stage != "dynamics":
-            return frames
-        with torch.no_grad():
-            codes = self.genie.latent_action.encode(frames)
-            actions = self.genie.latent_action.codebook.lookup(codes)
-            return DynamicsBatch(self.genie.tokenizer.encode(frames), actions)
+        return {"loss": loss.detach(), **logs, "grad_norm": torch.stack(norms).max()}, rate
 
     def loader(self) -> DataLoader:
         sampler = EpochSampler.of(self.clips, self.loop.seed, self.setup.rank, self.setup.world_size)
@@ -154,7 +164,7 @@ class Trainer:
         )
 
     def resume(self) -> None:
-        state = load_state(self.state_path, self.component)
+        state = load_state(self.state_path, self.module)
         if state is not None:
             self.step, self.elapsed = state["step"], state["elapsed"]
             self.optimizers.load_state_dict(state["optimizers"])
@@ -164,7 +174,7 @@ class Trainer:
         if self.setup.is_main:
             save_state(
                 self.state_path,
-                self.component,
+                self.module,
                 self.optimizers.state_dict(),
                 step=self.step,
                 elapsed=self.elapsed,

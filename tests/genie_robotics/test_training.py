@@ -14,7 +14,7 @@ from genie_robotics.training.distributed import set_up
 from genie_robotics.training.optimizer import Optimizers, rate_at
 from genie_robotics.training.trainer import LoopConfig, Trainer
 
-STAGE = StageConfig(steps=12, batch_size=2, learning_rate=1e-3, matrix_rate=0.01, warmup=2, decay=0.4)
+STAGE = StageConfig(steps=12, batch_size=2, learning_rate=1e-3, matrix_rate=0.01, warmup=2, schedule="wsd", decay=0.4)
 
 
 def trainer(run, config, clips, stage, save_every=1000, seed=0, **changes) -> Trainer:
@@ -109,13 +109,22 @@ def test_a_loss_that_is_not_finite_stops_training(tmp_path, config, clips):
         job.train()
 
 
-def test_the_rate_warms_up_stays_and_falls():
-    config = StageConfig(warmup=10, decay=0.5)
-    rates = [rate_at(step / 100, step, config) for step in range(100)]
+def test_wsd_warms_up_stays_and_falls():
+    config = StageConfig(warmup=10, schedule="wsd", decay=0.5, final_rate=0.01)
+    rates = [rate_at(step / 100, step, config) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[10:50] == [1.0] * 40
-    assert rates[75] == pytest.approx(0.5)
-    assert rates[-1] == pytest.approx(0.02)
+    assert rates[75] == pytest.approx(0.505)
+    assert rates[100] == pytest.approx(0.01)
+
+
+def test_cosine_goes_from_the_peak_to_the_final_rate():
+    config = StageConfig(warmup=1, schedule="cosine", final_rate=0.1)  # the paper: 3e-5 to 3e-6
+    assert rate_at(0.0, 10, config) == 1
+    assert rate_at(0.5, 50, config) == pytest.approx(0.55)
+    assert rate_at(1.0, 100, config) == pytest.approx(0.1)
+    constant = StageConfig(warmup=1, final_rate=1.0)  # the paper's tokenizer: 3e-4 to 3e-4
+    assert {rate_at(p, 10, constant) for p in (0.0, 0.3, 1.0)} == {1.0}
 
 
 def test_muon_gets_the_matrices_of_the_blocks_and_adamw_all_the_rest(config):

@@ -1,0 +1,110 @@
+"""What is trained together and in which order: four modes, one flag each (`--mode`).
+
+| mode | stages after the tokenizer |
+|---|---|
+| frozen | latent_action, then dynamics on its frozen codes |
+| cotrain | joint: both at once, no gradient from the dynamics into the actions (Genie section 2.1) |
+| end_to_end | joint: the loss of the dynamics alone trains the latent actions; their decoder is left out (Jasmine) |
+| warmup | latent_action, then joint: both losses, and the dynamics' gradient reaches the actions (CoLA-World) |
+
+A stage is a module whose `forward` takes clips (B, T, H, W, 3) uint8 and returns (loss, logs); it registers the
+components that it trains and no others.
+"""
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from genie_datasets.errors import UserError
+from genie_robotics.dynamics import DynamicsBatch
+from genie_robotics.genie import Genie
+from genie_robotics.video_tokenizer import Logs
+
+MODES: dict[str, tuple[str, ...]] = {
+    "frozen": ("tokenizer", "latent_action", "dynamics"),
+    "cotrain": ("tokenizer", "joint"),
+    "end_to_end": ("tokenizer", "joint"),
+    "warmup": ("tokenizer", "latent_action", "joint"),
+}
+TRAINED: dict[str, tuple[str, ...]] = {
+    "tokenizer": ("tokenizer",),
+    "latent_action": ("latent_action",),
+    "dynamics": ("dynamics",),
+    "joint": ("latent_action", "dynamics"),
+}
+"""The components that each stage trains."""
+
+
+class DynamicsStage(nn.Module):
+    """The dynamics on frozen tokens and frozen codes."""
+
+    def __init__(self, genie: Genie):
+        super().__init__()
+        self.dynamics = genie.dynamics
+        self.frozen = (genie.tokenizer, genie.latent_action)  # in a tuple: not this module's parameters
+
+    def forward(self, frames: UInt8[Tensor, "B T H W 3"]) -> tuple[Float[Tensor, ""], Logs]:
+        tokenizer, latent_action = self.frozen
+        with torch.no_grad():
+            actions = latent_action.codebook.lookup(latent_action.encode(frames))
+            tokens = tokenizer.encode(frames)
+        return self.dynamics(DynamicsBatch(tokens, actions))
+
+
+class JointStage(nn.Module):
+    """Latent action model and dynamics at once, on frozen tokens.
+
+    Args:
+        own_loss: the latent action model also learns to predict frames, as it does alone.
+        into_actions: the gradient of the dynamics reaches the latent actions, straight through the codebook.
+    """
+
+    def __init__(self, genie: Genie, *, own_loss: bool, into_actions: bool):
+        super().__init__()
+        self.latent_action, self.dynamics = genie.latent_action, genie.dynamics
+        self.frozen = (genie.tokenizer,)
+        self.own_loss, self.into_actions = own_loss, into_actions
+
+    def forward(self, frames: UInt8[Tensor, "B T H W 3"]) -> tuple[Float[Tensor, ""], Logs]:
+        with torch.no_grad():
+            tokens = self.frozen[0].encode(frames)
+        actions, loss, logs = self.latent_action.explain(frames, predict=self.own_loss)
+        dynamics_loss, more = self.dynamics(DynamicsBatch(tokens, actions, into_actions=self.into_actions))
+        return loss + dynamics_loss, logs | {"token_loss": dynamics_loss.detach()} | more
+
+
+def build_stage(genie: Genie, stage: str, mode: str) -> nn.Module:
+    """The module that trains `stage`; everything else of `genie` is frozen and in evaluation mode."""
+    genie.eval().requires_grad_(False)
+    if stage == "dynamics":
+        module: nn.Module = DynamicsStage(genie)
+    elif stage == "joint":
+        module = JointStage(genie, own_loss=mode != "end_to_end", into_actions=mode != "cotrain")
+    else:
+        module = getattr(genie, stage)
+    module.train().requires_grad_(True)
+    if stage == "joint" and mode == "end_to_end":
+        genie.latent_action.decoder_parts().requires_grad_(False)
+    return module
+
+
+def stages_of(mode: str, asked: str = "all") -> tuple[str, ...]:
+    """The stages to train, in order.
+
+    Raises:
+        UserError: no such mode, or `asked` is not a stage of it.
+    """
+    if mode not in MODES:
+        raise UserError(f"--mode must be one of {', '.join(MODES)}, not {mode}")
+    if asked == "all":
+        return MODES[mode]
+    if asked not in MODES[mode]:
+        raise UserError(f"--stage must be all, {', '.join(MODES[mode])} with --mode {mode}, not {asked}")
+    return (asked,)
+
+
+def needs(stage: str, mode: str) -> tuple[str, ...]:
+    """The components that must have been trained before `stage`."""
+    if stage == "dynamics" or (stage == "joint" and mode == "warmup"):
+        return ("tokenizer", "latent_action")
+    return ("tokenizer",) if stage == "joint" else ()
