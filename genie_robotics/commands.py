@@ -36,6 +36,10 @@ class TrainOptions(SourceOptions):
     """Steps between lines of metrics.jsonl."""
     workers: int = 0
     """Loader processes."""
+    checkpoint_activations: bool = False
+    """Compute activations again in the backward pass: less memory, about a third slower."""
+    compile: bool = False
+    """torch.compile of the transformers: half a minute or more a stage before it starts, then faster."""
     device: str = "auto"
     """auto, cpu or cuda."""
     precision: str = "auto"
@@ -74,7 +78,14 @@ def train(argv: list[str]) -> int:
     if options.steps is not None:
         for stage in STAGES:
             options.training.stage(stage).steps = options.steps
-    loop = LoopConfig(options.seed, options.save_every, options.log_every, options.workers)
+    loop = LoopConfig(
+        seed=options.seed,
+        save_every=options.save_every,
+        log_every=options.log_every,
+        workers=options.workers,
+        checkpoint_activations=options.checkpoint_activations,
+        compile=options.compile,
+    )
     plan = RunPlan(
         options.model,
         options.training,
@@ -108,8 +119,12 @@ class BenchOptions:
     data: str | None = None
     """loader: the RLDS directory to read; without it one is made."""
     preset: str = "nano"
-    batch_size: int = 4
-    """train: clips a step."""
+    batch_size: int | None = None
+    """train: clips a step (4); generate: dreams at once (1)."""
+    checkpoint_activations: bool = False
+    """train: with activations computed again in the backward pass."""
+    compile: bool = False
+    """train: with torch.compile."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
@@ -126,12 +141,16 @@ def bench(argv: list[str]) -> int:
 
         bench_tabletop.run(json=options.json)
         return 0
-    from genie_robotics import bench as benchmarks
-
     if options.what == "train":
-        result = benchmarks.train(options.preset, options.batch_size)
+        from genie_robotics.benchmarks.training import bench_train
+        from genie_robotics.training.trainer import LoopConfig
+
+        loop = LoopConfig(checkpoint_activations=options.checkpoint_activations, compile=options.compile)
+        result = bench_train(options.preset, options.batch_size or 4, loop)
     else:
-        result = benchmarks.generate(options.preset)
+        from genie_robotics.benchmarks.sampling import bench_generate
+
+        result = bench_generate(options.preset, options.batch_size or 1)
     if options.json:
         print(json.dumps(result))
     else:

@@ -36,6 +36,10 @@ class WorldState:
     num_generated: int
     frame: UInt8[Tensor, "B H W 3"]
 
+    def without_caches(self) -> WorldState:
+        """The same moment, from which a world without a cache goes on."""
+        return replace(self, dynamics_cache=None, decoder_cache=None)
+
 
 class World:
     """A batch of dreams that step together. `Genie.start` and `Genie.generate` make it."""

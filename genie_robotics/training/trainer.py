@@ -96,7 +96,7 @@ class Trainer:
         monitor = Monitor(
             self.run / "metrics.jsonl", self.stage, self.loop.log_every, self.loop.quiet or not self.setup.is_main
         )
-        module = self.setup.wrap(self.prepare())
+        module = self.setup.wrap(prepare(self.module, self.loop))
         loader = iter(self.loader())
         began, before = time.monotonic(), self.elapsed
         while self.progress < 1:
@@ -118,15 +118,6 @@ class Trainer:
         self.setup.barrier()
         self.module.eval()
         return True
-
-    def prepare(self) -> nn.Module:
-        """The module as the loop options want it computed."""
-        for part in self.module.modules():
-            if isinstance(part, STTransformer):
-                part.checkpoint_activations = self.loop.checkpoint_activations
-            if isinstance(part, STBlock) and self.loop.compile:
-                part.compile()
-        return self.module
 
     def progress_at(self, elapsed: float) -> float:
         """Progress when this call began, for the time left."""
@@ -179,6 +170,16 @@ class Trainer:
                 step=self.step,
                 elapsed=self.elapsed,
             )
+
+
+def prepare(module: nn.Module, loop: LoopConfig) -> nn.Module:
+    """The module, computed as the loop options want it."""
+    for part in module.modules():
+        if isinstance(part, STTransformer):
+            part.checkpoint_activations = loop.checkpoint_activations
+        if isinstance(part, STBlock) and loop.compile:
+            part.compile()
+    return module
 
 
 def step_seed(seed: int, stage: str, step: int, rank: int) -> int:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from genie_robotics.bench import forward_flops
+from genie_robotics.benchmarks.flops import forward_flops
 from genie_robotics.dynamics import DynamicsBatch
 from genie_robotics.genie import COMPONENTS, Genie
 from genie_robotics.presets import preset

@@ -1,0 +1,1 @@
+"""`bench train` and `bench generate`: ratios against a named baseline, measured in the same run."""

@@ -1,0 +1,57 @@
+"""`bench generate`: cached sampling against recomputing the padded window, from the same moments of the same dream."""
+
+import time
+
+import torch
+
+from genie_robotics.benchmarks.measure import synchronise
+from genie_robotics.genie import Genie
+from genie_robotics.presets import preset
+from genie_robotics.training.distributed import set_up
+from genie_robotics.world import World
+
+
+def bench_generate(name: str, batch_size: int = 1, seed: int = 0) -> dict[str, float]:
+    """`batch_size` dreams of one and a half windows with the preset's MaskGIT steps, random weights.
+
+    The uncached path costs the same at every frame (its window is padded), so it is measured at the first, middle and
+    last frame of the window and compared with the cached path at the same three.
+
+    Returns:
+        uncached: 1; cached: how many times faster;
+        fps: frames a second of the whole cached dream, sliding windows included, over all dreams;
+        same_tokens: share of the compared tokens that are identical (ties in float32 may differ).
+    """
+    setup = set_up()
+    torch.manual_seed(seed)
+    genie = Genie(preset(name)).to(setup.device).eval()
+    length = genie.config.clip_length
+    frames = torch.randint(0, 256, (batch_size, 1, *genie.config.image_size, 3), dtype=torch.uint8)
+    codes = torch.randint(0, genie.config.num_actions, (length + length // 2, batch_size))
+    genie.start(frames, seed=seed).step(codes[0])  # unmeasured: the first call of every kernel
+    world = genie.start(frames, seed=seed)
+    compared = sorted({1, length // 2, length - 1})
+    cached: list[float] = []
+    took: list[float] = []
+    same: list[float] = []
+    for number, code in enumerate(codes, start=1):
+        if number in compared:
+            slow = genie.start(frames, seed=seed, use_cache=False)
+            slow.states = [world.state.without_caches()]
+        cached.append(timed_step(world, code))
+        if number in compared:
+            took.append(timed_step(slow, code))
+            same.append(float((slow.state.tokens[:, -1] == world.state.tokens[:, -1]).float().mean()))
+    return {
+        "uncached": 1.0,
+        "cached": sum(took) / sum(cached[number - 1] for number in compared),
+        "fps": batch_size * len(cached) / sum(cached),
+        "same_tokens": sum(same) / len(same),
+    }
+
+
+def timed_step(world: World, code: torch.Tensor) -> float:
+    began = time.perf_counter()
+    world.step(code)
+    synchronise(world.genie.device)
+    return time.perf_counter() - began
