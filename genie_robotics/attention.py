@@ -65,10 +65,11 @@ class SelfAttention(nn.Module):
         """Returns the output and the keys and values of `x` alone, for whoever keeps a cache."""
         batch = x.shape[0]
         heads = "(b t) h n d" if self.axis == "space" else "(b n) h t d"
-        q, k, v = rearrange(self.qkv(x), f"b t n (three h d) -> three {heads}", three=3, h=self.num_heads)
-        dim = q.shape[-1]
-        # The scale of the scores rides on the norm's weight: one product over all queries less.
-        q = F.rms_norm(q, (dim,), (self.q_norm * dim**-0.5).to(q.dtype), eps=1e-5)
-        k = F.rms_norm(k, (dim,), self.k_norm.to(k.dtype), eps=1e-5)
+        qkv = rearrange(self.qkv(x), f"b t n (three h d) -> three {heads}", three=3, h=self.num_heads)
+        dim = qkv.shape[-1]
+        # Queries and keys in one call; the scale of the scores rides on the norm's weight.
+        weight = torch.stack([self.q_norm * dim**-0.5, self.k_norm]).to(qkv.dtype)
+        q, k = F.rms_norm(qkv[:2], (dim,), eps=1e-5) * weight[:, None, None, None]
+        v = qkv[2]
         y = attend(q, k, v, self.axis == "time", past)
         return self.out(rearrange(y, f"{heads} -> b t n (h d)", b=batch)), (k, v)
