@@ -1,19 +1,19 @@
-"""The vector quantiser of tokenizer and latent action model: vector-quantize-pytorch, with a data-driven start.
+"""The codebook of tokenizer and latent action model: of one kind or another, to its users all the same.
 
-The first `start_after` training steps pass latents through unquantised and remember the recent ones; k-means on
-those starts the codebook. From then on it follows the latents by moving averages, and codes used less than
-`revive_below` of their fair share are moved onto current latents, for as long as training lasts
-(docs: collapse of the codebook is the first complaint of users of latent action models).
+'vq' (Genie): free vectors that follow the latents (genie_robotics.vq). 'fsq': a fixed grid (genie_robotics.fsq).
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
-import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from vector_quantize_pytorch import VectorQuantize
+
+from genie_robotics.fsq import FiniteScalars, chosen_levels
+from genie_robotics.vq import VectorCodes, num_processes
 
 
 @dataclass
@@ -21,7 +21,12 @@ class CodebookConfig:
     num_codes: int = 8
     latent_dim: int = 32
     """Width of a code (Genie tables 5 and 7: 32 for both codebooks)."""
+    kind: Literal["vq", "fsq"] = "vq"
+    """'vq' follows the latents (paper); 'fsq' rounds them to a fixed grid, which cannot collapse as vectors do."""
+    levels: tuple[int, ...] = ()
+    """fsq: levels of each number; their product is num_codes. Empty: chosen from num_codes."""
     commitment: float = 0.25
+    """The rest is for vq alone."""
     decay: float = 0.98
     """Of the moving averages that the codes follow."""
     start_after: int = 300
@@ -33,33 +38,41 @@ class CodebookConfig:
     num_remembered: int = 4096
     """Latents kept for the k-means start."""
 
+    def __post_init__(self) -> None:
+        if self.kind not in ("vq", "fsq"):
+            raise ValueError(f"kind must be vq or fsq, not {self.kind!r}")
+        if self.kind == "fsq":
+            chosen_levels(self.num_codes, self.levels)
+        elif self.levels:
+            raise ValueError("levels are for kind fsq; leave them out, or choose that kind")
+
 
 class Codebook(nn.Module):
-    """(…, latent_dim) latents, normalised, to the nearest of `num_codes` codes."""
+    """(…, latent_dim) latents, normalised, to one of `num_codes` codes. In float32 at least, also under autocast."""
 
-    num_updates: Tensor
-    recent: Tensor
+    usage: Tensor
+    share: Tensor
 
     def __init__(self, config: CodebookConfig):
         super().__init__()
         self.config = config
-        self.vq = VectorQuantize(
-            dim=config.latent_dim,
-            codebook_size=config.num_codes,
-            decay=config.decay,
-            commitment_weight=config.commitment,
-            kmeans_init=True,
-            threshold_ema_dead_code=1 if config.revive_below else 0,  # its true value depends on the batch: forward
-            rotation_trick=False,
-        )
+        if config.kind == "fsq":
+            self.fsq = FiniteScalars(chosen_levels(config.num_codes, config.levels), config.latent_dim)
+        else:
+            self.vq = VectorCodes(config)
         self.progress = 0.0  # of the training, 0 .. 1; the trainer tells
-        # State of training only: kept in the run's state/, not in the model's file.
-        self.register_buffer("num_updates", torch.zeros((), dtype=torch.long), persistent=False)
-        self.register_buffer("recent", torch.zeros(0, config.latent_dim), persistent=False)
+        # State of training only: kept in the run's state/, not in the model's file. Summed over all processes.
+        self.register_buffer("usage", torch.zeros(config.num_codes, dtype=torch.long), persistent=False)
+        self.register_buffer("share", torch.zeros(config.num_codes), persistent=False)
+
+    @property
+    def quantiser(self) -> VectorCodes | FiniteScalars:
+        return self.fsq if self.config.kind == "fsq" else self.vq
 
     @property
     def started(self) -> bool:
-        return bool(self.vq._codebook.initted)
+        """Codes are given out."""
+        return self.quantiser.started
 
     def normalise(self, latents: Tensor) -> Tensor:
         """Zero mean and unit variance over the latent's entries: quantisation then sees direction, not size."""
@@ -69,66 +82,57 @@ class Codebook(nn.Module):
     def forward(
         self, latents: Float[Tensor, "*S L"]
     ) -> tuple[Float[Tensor, "*S L"], Int[Tensor, "*S"] | None, Float[Tensor, ""]]:
-        """Returns quantised latents (straight-through), codes (None before the start) and the commitment loss."""
-        latents = self.normalise(latents)
-        flat = latents.reshape(1, -1, self.config.latent_dim)
-        if self.training and not self.started:
-            self.remember(flat[0].detach())
-            if int(self.num_updates) <= self.config.start_after and self.progress < self.config.start_share:
-                return latents, None, latents.new_zeros(())
-            self.start(self.recent, flat.shape[1])
-            self.recent = self.recent[:0]
-        if self.training:
-            fair = flat.shape[1] / self.config.num_codes
-            self.vq._codebook.threshold_ema_dead_code = self.config.revive_below * fair
-            self.vq._codebook.reset_cluster_size = fair
-            self.num_updates += 1
-        quantised, codes, loss = self.vq(flat)
-        return quantised.reshape(latents.shape), codes.reshape(latents.shape[:-1]), loss.sum()
+        """Returns quantised latents (straight-through), codes (None before the start) and the codebook's own loss."""
+        with exactly(latents):
+            latents = self.normalise(latents)
+            quantised, codes, loss = self.quantiser.quantise(latents.flatten(0, -2), self.progress)
+            quantised = quantised.reshape(latents.shape)
+            if codes is None:
+                return quantised, None, loss
+            if self.training:
+                self.count(codes)
+            return quantised, codes.reshape(latents.shape[:-1]), loss
 
     @torch.no_grad()
-    def start(self, latents: Float[Tensor, "M L"], batch: int) -> None:
-        """Puts the codes at the k-means centres of `latents`.
+    def count(self, codes: Int[Tensor, "M"]) -> None:
+        counts = torch.zeros_like(self.usage).scatter_add_(0, codes, torch.ones_like(codes))
+        if num_processes() > 1:
+            dist.all_reduce(counts)
+        self.usage += counts
+        now = counts / counts.sum()
+        self.share.copy_(torch.where(self.share.any(), self.share.lerp(now.to(self.share), 1 - self.config.decay), now))
 
-        k-means++ with restarts for small codebooks: from random starts k-means merges clusters that lie far apart, and
-        nothing parts them afterwards.
-        """
-        from sklearn.cluster import KMeans
+    def reset_usage(self) -> None:
+        """Counts the use of the codes anew."""
+        self.usage.zero_()
 
-        num_codes = self.config.num_codes
-        seed = int(torch.randint(2**31, ()))  # from the step's seed, so that a resumed run starts the same codebook
-        points = latents.cpu().numpy()
-        if len(points) < num_codes:  # a very small run: the rest of the codes are revived as training goes on
-            points = np.concatenate([points, np.random.default_rng(seed).normal(size=(num_codes, points.shape[1]))])
-        means = KMeans(num_codes, n_init=10 if num_codes <= 64 else 1, max_iter=50, random_state=seed).fit(points)
-        book = self.vq._codebook
-        share = torch.from_numpy(np.bincount(means.labels_, minlength=num_codes) / len(points))
-        book.embed.copy_(torch.from_numpy(means.cluster_centers_))
-        book.cluster_size.copy_(share * batch)
-        book.embed_avg.copy_(book.embed * book.cluster_size.unsqueeze(-1))
-        book.initted.fill_(True)
-
-    def remember(self, latents: Tensor) -> None:
-        self.num_updates += 1
-        self.recent = torch.cat([self.recent, latents])[-self.config.num_remembered :]
-
+    @torch.no_grad()
     def nearest(self, latents: Float[Tensor, "*S L"]) -> Int[Tensor, "*S"]:
-        flat = self.normalise(latents).reshape(-1, self.config.latent_dim)
-        return torch.cdist(flat, self.vectors.to(flat.dtype)).argmin(-1).reshape(latents.shape[:-1])
+        with exactly(latents):
+            flat = self.normalise(latents).flatten(0, -2)
+            return self.quantiser.nearest(flat).reshape(latents.shape[:-1])
+
+    @torch.no_grad()
+    def lookup(self, codes: Int[Tensor, "*S"]) -> Float[Tensor, "*S L"]:
+        with exactly(codes):
+            return self.quantiser.lookup(codes)
+
+    @property
+    def vectors(self) -> Float[Tensor, "K L"]:
+        """What `lookup` gives for each code."""
+        return self.lookup(torch.arange(self.config.num_codes, device=self.usage.device))
 
     def logs(self) -> dict[str, Tensor]:
         """Perplexity exp(H) of the moving usage: all codes used alike gives their number, collapse gives 1.
 
-        Moving over many batches, so that it does not depend on the batch size.
+        Moving over many batches, so that it does not depend on the batch size; of the codes that were given out, so
+        that codes revived in vain do not count. Empty where none have been given out yet.
         """
-        if not self.started:
+        if not self.share.any():
             return {}
-        share = self.vq._codebook.cluster_size.flatten().double()
-        return {"perplexity": torch.special.entr(share / share.sum()).sum().exp()}
+        return {"perplexity": torch.special.entr(self.share.double()).sum().exp()}
 
-    @property
-    def vectors(self) -> Float[Tensor, "K L"]:
-        return self.vq.codebook
 
-    def lookup(self, codes: Int[Tensor, "*S"]) -> Float[Tensor, "*S L"]:
-        return F.embedding(codes, self.vectors)
+def exactly(x: Tensor) -> torch.autocast:
+    """No reduced precision: distances in bfloat16 choose other codes, and averages in it stand still."""
+    return torch.autocast(x.device.type, enabled=False)

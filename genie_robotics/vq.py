@@ -1,0 +1,135 @@
+"""Vector quantisation by moving averages, with a data-driven start and revival that never stops.
+
+vector-quantize-pytorch does the quantisation and the averages. The start is ours, and so is what a revived code needs
+to know of the batch. All that changes from step to step is in buffers: of the library's, `initted`, `cluster_size`,
+`embed_avg` and `embed`; the attributes set on it below are set anew at every step.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+from vector_quantize_pytorch import VectorQuantize
+
+if TYPE_CHECKING:
+    from genie_robotics.codebook import CodebookConfig
+
+
+def num_processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+class VectorCodes(VectorQuantize):
+    """(M, latent_dim) latents to the nearest of `num_codes` vectors.
+
+    The first `start_after` training steps pass latents through unquantised and remember the recent ones; k-means on
+    those starts the codebook. From then on it follows the latents by moving averages, and a code used less than
+    `revive_below` of its fair share is moved onto a latent of the current batch, for as long as training lasts.
+
+    Several processes (there must be a process group before this is constructed) keep one codebook: averages are over
+    the batches of all, rank 0 starts it.
+    """
+
+    num_updates: Tensor
+    recent: Tensor
+
+    def __init__(self, config: CodebookConfig):
+        super().__init__(
+            dim=config.latent_dim,
+            codebook_size=config.num_codes,
+            decay=config.decay,
+            commitment_weight=config.commitment,
+            kmeans_init=True,
+            threshold_ema_dead_code=1 if config.revive_below else 0,  # its true value depends on the batch: quantise
+            rotation_trick=False,
+            sync_codebook=num_processes() > 1,  # the library's own answer is remembered from the first codebook made
+        )
+        self.config = config
+        # State of training only: kept in the run's state/, not in the model's file.
+        self.register_buffer("num_updates", torch.zeros((), dtype=torch.long), persistent=False)
+        self.register_buffer("recent", torch.zeros(0, config.latent_dim), persistent=False)
+
+    @property
+    def started(self) -> bool:
+        return bool(self._codebook.initted)
+
+    def quantise(
+        self, latents: Float[Tensor, "M L"], progress: float
+    ) -> tuple[Float[Tensor, "M L"], Int[Tensor, "M"] | None, Float[Tensor, ""]]:
+        """Quantised latents (straight-through), codes (None before the start) and the commitment loss.
+
+        `progress` of the training, 0 .. 1.
+        """
+        c, started = self.config, self.started
+        if not started and self.training:
+            self.recent = torch.cat([self.recent, latents.detach()])[-c.num_remembered :]
+            self.num_updates += 1
+            if int(self.num_updates) > c.start_after or progress >= c.start_share:
+                self.start(self.recent, len(latents) * num_processes())
+                self.recent = self.recent[:0]
+                started = True
+        if not started:
+            return latents, None, latents.new_zeros(())
+        if self.training:
+            self.num_updates += 1
+            fair = len(latents) * num_processes() / c.num_codes
+            self._codebook.threshold_ema_dead_code = c.revive_below * fair
+            self._codebook.reset_cluster_size = fair
+        quantised, codes, loss = self(latents.unsqueeze(0))
+        return quantised.squeeze(0), codes.squeeze(0), loss.sum()
+
+    @torch.no_grad()
+    def start(self, latents: Float[Tensor, "M L"], batch: int) -> None:
+        """Puts the codes at the k-means centres of `latents`: of rank 0's, on every rank.
+
+        Args:
+            batch: latents of a step, over all ranks.
+        """
+        seed = int(torch.randint(2**31, ()))  # from the step's seed, so that a resumed run starts the same codebook
+        book = self._codebook
+        if num_processes() == 1 or dist.get_rank() == 0:
+            centres, share = k_means(latents.float().cpu().numpy(), self.config.num_codes, seed)
+            book.embed.copy_(torch.from_numpy(centres))
+            book.cluster_size.copy_(torch.from_numpy(share) * batch)
+        if num_processes() > 1:
+            dist.broadcast(book.embed, src=0)
+            dist.broadcast(book.cluster_size, src=0)
+        book.embed_avg.copy_(book.embed * book.cluster_size.unsqueeze(-1))
+        book.initted.fill_(True)
+
+    def nearest(self, latents: Float[Tensor, "M L"]) -> Int[Tensor, "M"]:
+        return torch.cdist(latents, self.vectors.to(latents.dtype)).argmin(-1)
+
+    def lookup(self, codes: Int[Tensor, "*S"]) -> Float[Tensor, "*S L"]:
+        return F.embedding(codes, self.vectors)
+
+    @property
+    def vectors(self) -> Float[Tensor, "K L"]:
+        return self.codebook
+
+
+def k_means(points: np.ndarray, num_codes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Centres (K, L) of points (M, L), and the share (K,) of the points that each has.
+
+    k-means++ with restarts for small codebooks: from random starts k-means merges clusters that lie far apart, and
+    nothing parts them afterwards. On one thread: with more, sums depend on which finishes first, and a resumed run
+    would differ in the last bits.
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    points = points[np.isfinite(points).all(-1)]  # the trainer stops at a loss that is not finite, and says so
+    if len(points) < num_codes:  # a very small run: the rest of the codes are revived as training goes on
+        points = np.concatenate([points, np.random.default_rng(seed).normal(size=(num_codes, points.shape[1]))])
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than codes: still video
+        means = KMeans(num_codes, n_init=10 if num_codes <= 64 else 1, max_iter=50, random_state=seed).fit(points)
+    return means.cluster_centers_, np.bincount(means.labels_, minlength=num_codes) / len(points)
