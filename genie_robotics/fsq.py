@@ -53,7 +53,7 @@ def chosen_levels(num_codes: int, levels: tuple[int, ...] = ()) -> tuple[int, ..
         product = int(torch.tensor(levels).prod())
         if min(levels) < 2 or product != num_codes:
             given = ",".join(map(str, levels))
-            raise ValueError(f"levels {given} make {product} codes, not num_codes {num_codes}; every level is at least 2")
+            raise ValueError(f"levels {given} make {product} codes, not num_codes {num_codes} (and each is at least 2)")
         return tuple(levels)
     found = levels_of(num_codes)
     if not found:

@@ -5,8 +5,6 @@ to know of the batch. All that changes from step to step is in buffers: of the l
 `embed_avg` and `embed`; the attributes set on it below are set anew at every step.
 """
 
-from __future__ import annotations
-
 import warnings
 from typing import TYPE_CHECKING
 
@@ -41,7 +39,7 @@ class VectorCodes(VectorQuantize):
     num_updates: Tensor
     recent: Tensor
 
-    def __init__(self, config: CodebookConfig):
+    def __init__(self, config: "CodebookConfig"):
         super().__init__(
             dim=config.latent_dim,
             codebook_size=config.num_codes,
