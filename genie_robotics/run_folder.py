@@ -1,18 +1,23 @@
 """What a run folder holds (DESIGN section 6): config.json and {component}/{config.json, model.safetensors}."""
 
 import dataclasses
+import hashlib
 import json
 import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from genie_datasets.errors import UserError
 from genie_robotics.config import GenieConfig, from_dict, read_json, to_dict
 from genie_robotics.genie import COMPONENTS, Genie
+
+DIGEST = "genie_robotics.sha256"
+"""Entry of a safetensors file's metadata; the only one, because safetensors writes several in any order."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -25,11 +30,21 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+        sync_folder(path.parent)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise UserError(
             f"cannot write {path}: {error.strerror}; the last good file is kept, free space or move"
         ) from None
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes what was made, renamed or removed in a folder survive a power failure."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def package_versions() -> dict[str, str]:
@@ -57,9 +72,10 @@ def load_config(run: Path) -> GenieConfig:
 
 
 def save_component(genie: Genie, name: str, run: Path) -> None:
+    """Writes one component's weights, with their digest, and its configuration."""
     folder = run / name
     tensors = {k: v.detach().cpu().contiguous() for k, v in getattr(genie, name).state_dict().items()}
-    write_atomically(folder / "model.safetensors", save(tensors))
+    write_atomically(folder / "model.safetensors", save(tensors, {DIGEST: digest(tensors)}))
     config = to_dict(getattr(genie.config, name))
     write_atomically(folder / "config.json", json.dumps(config, indent=1).encode())
 
@@ -83,12 +99,47 @@ def load_component(genie: Genie, name: str, run: Path) -> None:
         )
     path = folder / "model.safetensors"
     try:
-        part.load_state_dict(load_file(path))
+        part.load_state_dict(read_tensors(path))
     except FileNotFoundError:
         raise UserError(f"{path} is missing; train that stage: genie-robotics train {run} --stage {name} ...") from None
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} does not fit its configuration or is damaged ({reason}); restore it") from None
+
+
+def digest(tensors: dict[str, torch.Tensor]) -> str:
+    """SHA-256 (hex) of names, dtypes, shapes and bytes, in the order of the names. On the CPU, contiguous."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode() + b"\n")
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file; where it holds its own digest, only if they are the ones that were written.
+
+    Raises:
+        UserError: they are not.
+        SafetensorError, OSError: the file cannot be read.
+    """
+    tensors = load_file(path)
+    with open(path, "rb") as file:
+        header = file.read(int.from_bytes(file.read(8), "little"))
+    metadata: dict[str, str] = json.loads(header).get("__metadata__") or {}
+    if not metadata:
+        return tensors  # of others, or of before there were digests
+    found = digest(tensors)
+    if DIGEST in metadata:  # which sees all but the spaces after the header
+        whole = metadata[DIGEST] == found and header.rstrip(b" ").endswith(b"}")
+    else:
+        whole = found not in metadata.values()  # else the entry was there, and damage renamed it
+    if not whole:
+        raise UserError(
+            f"{path} is damaged (its tensors are not those that were written: SHA-256); "
+            "restore it from a copy, or train that stage anew"
+        )
+    return tensors
 
 
 def load_genie(run: Path) -> Genie:
