@@ -32,6 +32,10 @@ class TrainOptions(SourceOptions):
     seed: int = 0
     save_every: int = 500
     """Steps between checkpoints."""
+    keep: int = 2
+    """Checkpoints kept of each stage: the newest so many,"""
+    keep_every: int = 0
+    """and every one whose step is a multiple of this; 0: no others."""
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""
     workers: int = 0
@@ -81,6 +85,8 @@ def train(argv: list[str]) -> int:
     loop = LoopConfig(
         seed=options.seed,
         save_every=options.save_every,
+        keep=options.keep,
+        keep_every=options.keep_every,
         log_every=options.log_every,
         workers=options.workers,
         checkpoint_activations=options.checkpoint_activations,

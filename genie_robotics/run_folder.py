@@ -88,8 +88,9 @@ def load_component(genie: Genie, name: str, run: Path) -> None:
     """
     folder = run / name
     part = getattr(genie, name)
-    stored = read_json(folder / "config.json")
-    expected = json.loads(json.dumps(to_dict(part.config)))
+    path = folder / "config.json"
+    stored = to_plain(from_dict(type(part.config), read_json(path), str(path)))  # entries younger than it: defaults
+    expected = to_plain(part.config)
     differing = sorted(k for k in {*stored, *expected} if stored.get(k) != expected.get(k))
     if differing:
         k = differing[0]
@@ -105,6 +106,11 @@ def load_component(genie: Genie, name: str, run: Path) -> None:
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} does not fit its configuration or is damaged ({reason}); restore it") from None
+
+
+def to_plain(config: Any) -> dict[str, Any]:
+    """As it is after a round trip through JSON."""
+    return json.loads(json.dumps(to_dict(config)))
 
 
 def digest(tensors: dict[str, torch.Tensor]) -> str:

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from genie_datasets.errors import UserError
-from genie_robotics.run_folder import sync_folder, write_atomically
+from genie_robotics.run_folder import sync_folder
 
 STATE, SUMS = "state.pt", "SHA256SUMS"
 NAME = re.compile(r"step_(\d{8,})(\.replaced)?")
@@ -285,27 +285,3 @@ def misfit(own: dict[str, torch.Tensor], stored: dict[str, torch.Tensor], may_gr
             x, y = (f"{tuple(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in (other, value))
             return f"{name} is {x}, in the model {y}"
     return None
-
-
-def save_state(path: Path, module: nn.Module, optimizers: list[dict], **more: Any) -> None:
-    content = {"model": module.state_dict(), "buffers": training_buffers(module), "optimizers": optimizers, **more}
-    box = io.BytesIO()
-    torch.save(content, box)
-    write_atomically(path, box.getvalue())
-
-
-def load_state(path: Path, module: nn.Module) -> dict[str, Any] | None:
-    """Loads the module in place and returns the rest of the state; None where there is no checkpoint."""
-    if not path.exists():
-        return None
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        module.load_state_dict(content["model"])
-        buffers = dict(training_buffers(module))
-        for name, value in content["buffers"].items():
-            owner = module.get_submodule(name.rpartition(".")[0])
-            setattr(owner, name.rpartition(".")[2], value.to(buffers[name].device))
-    except Exception as error:  # torch.load raises many kinds for a damaged file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} cannot be resumed from ({reason}); delete it to train this stage anew") from None
-    return content

@@ -75,7 +75,7 @@ def train_run(run: Path, source: Source, split: str, plan: RunPlan) -> None:
         trainer = Trainer(genie, stage, clips, stage_config, run, setup, plan.loop, seconds, mode)
         if not trainer.train():
             done = f"{trainer.step} steps, {duration(trainer.elapsed)}"
-            say(f"{stage}: already trained ({done}); delete {trainer.state_path} to train it anew")
+            say(f"{stage}: already trained ({done}); delete {trainer.checkpoints.folder} to train it anew")
         trained |= set(trainer.trained)
 
 

@@ -18,11 +18,13 @@ from genie_datasets import ClipDataset, EpochSampler
 from genie_datasets.errors import UserError
 from genie_robotics.codebook import Codebook
 from genie_robotics.genie import Genie
-from genie_robotics.run_folder import save_component
+from genie_robotics.run_folder import save_component, write_atomically
 from genie_robotics.st_transformer import STBlock, STTransformer
-from genie_robotics.training.checkpoint import load_state, save_state
+from genie_robotics.training.averaging import Average
+from genie_robotics.training.checkpoint import Checkpoints, load_module_state, module_state
 from genie_robotics.training.config import StageConfig, check
 from genie_robotics.training.distributed import Setup
+from genie_robotics.training.metrics_file import truncate_metrics
 from genie_robotics.training.monitor import Monitor
 from genie_robotics.training.optimizer import Optimizers, rate_at
 from genie_robotics.training.stages import TRAINED, build_stage
@@ -35,6 +37,10 @@ class LoopConfig:
     seed: int = 0
     save_every: int = 500
     """Steps between checkpoints."""
+    keep: int = 2
+    """Checkpoints kept of each stage: the newest so many,"""
+    keep_every: int = 0
+    """and every one whose step is a multiple of this; 0: no others."""
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""
     workers: int = 0
@@ -78,7 +84,8 @@ class Trainer:
         self.optimizers = Optimizers(self.module, config)
         self.step = 0
         self.elapsed = 0.0
-        self.state_path = run / "state" / f"{stage}.pt"
+        self.average = Average(self.module, config.ema)
+        self.checkpoints = Checkpoints(run / "state" / stage, loop.keep, loop.keep_every)
 
     @property
     def progress(self) -> float:
@@ -90,9 +97,11 @@ class Trainer:
         """Trains to the end; returns False when an earlier call already had."""
         self.resume()
         if self.progress >= 1:
+            self.finish()
             return False
         if self.setup.is_main:
             self.run.mkdir(parents=True, exist_ok=True)
+            truncate_metrics(self.run / "metrics.jsonl", self.stage, self.step)
         monitor = Monitor(
             self.run / "metrics.jsonl", self.stage, self.loop.log_every, self.loop.quiet or not self.setup.is_main
         )
@@ -111,13 +120,21 @@ class Trainer:
                 monitor.step(self.step, self.progress, left, num_frames, rate, values)
             if self.step % self.loop.save_every == 0:
                 self.save()
-        self.save()
-        if self.setup.is_main:
+        if self.step % self.loop.save_every:
+            self.save()
+        self.finish()
+        return True
+
+    def finish(self) -> None:
+        """Leaves the result in `genie`, and in the run folder unless it is there: a kill may have come in between."""
+        self.average.copy_to(self.module)
+        self.module.eval()
+        mark = self.checkpoints.folder / "published"
+        if self.setup.is_main and not (mark.exists() and mark.read_text() == str(self.step)):
             for name in self.trained:
                 save_component(self.genie, name, self.run)
+            write_atomically(mark, str(self.step).encode())
         self.setup.barrier()
-        self.module.eval()
-        return True
 
     def progress_at(self, elapsed: float) -> float:
         """Progress when this call began, for the time left."""
@@ -143,6 +160,7 @@ class Trainer:
             nn.utils.clip_grad_norm_(part.parameters(), self.config.clip_gradient) for part in self.trained.values()
         ]
         self.optimizers.step(rate)
+        self.average.update(self.step)
         return {"loss": loss.detach(), **logs, "grad_norm": torch.stack(norms).max()}, rate
 
     def loader(self) -> DataLoader:
@@ -155,21 +173,31 @@ class Trainer:
         )
 
     def resume(self) -> None:
-        state = load_state(self.state_path, self.module)
-        if state is not None:
-            self.step, self.elapsed = state["step"], state["elapsed"]
-            self.optimizers.load_state_dict(state["optimizers"])
+        found = self.checkpoints.newest()
+        if found is not None:
+            self.step, content = found
+            self.elapsed = content["elapsed"]
+            for name, part in self.trained.items():
+                load_module_state(part, content["components"][name], self.checkpoints.folder)
+            try:
+                self.optimizers.load_state_dict(content["optimizers"])
+                self.average.load_state_dict(content["average"])
+            except ValueError as error:
+                raise UserError(
+                    f"{self.checkpoints.folder} was trained with other options ({error}); "
+                    "give the same ones, or delete it to train this stage anew"
+                ) from None
         self.began_at_step = self.step
 
     def save(self) -> None:
         if self.setup.is_main:
-            save_state(
-                self.state_path,
-                self.module,
-                self.optimizers.state_dict(),
-                step=self.step,
-                elapsed=self.elapsed,
-            )
+            content = {
+                "components": {name: module_state(part) for name, part in self.trained.items()},
+                "optimizers": self.optimizers.state_dict(),
+                "average": self.average.state_dict(),
+                "elapsed": self.elapsed,
+            }
+            self.checkpoints.save(self.step, content)
 
 
 def prepare(module: nn.Module, loop: LoopConfig) -> nn.Module:

@@ -12,17 +12,21 @@ from genie_robotics.run_folder import save_config
 from genie_robotics.training.config import StageConfig
 from genie_robotics.training.distributed import set_up
 from genie_robotics.training.optimizer import Optimizers, rate_at
+from genie_robotics.training.stages import MODES
 from genie_robotics.training.trainer import LoopConfig, Trainer
 
 STAGE = StageConfig(steps=12, batch_size=2, learning_rate=1e-3, matrix_rate=0.01, warmup=2, schedule="wsd", decay=0.4)
 
 
-def trainer(run, config, clips, stage, save_every=1000, seed=0, **changes) -> Trainer:
+JOINT = [mode for mode, stages in MODES.items() if "joint" in stages]
+
+
+def trainer(run, config, clips, stage, save_every=1000, seed=0, mode="cotrain", **changes) -> Trainer:
     torch.manual_seed(0)
     genie = Genie(config)
     stage_config = StageConfig(**{**vars(STAGE), **changes})
     loop = LoopConfig(seed=seed, save_every=save_every, log_every=1, quiet=True)
-    return Trainer(genie, stage, clips, stage_config, run, set_up("cpu", "float32"), loop)
+    return Trainer(genie, stage, clips, stage_config, run, set_up("cpu", "float32"), loop, mode=mode)
 
 
 class Killed(Exception):
@@ -43,16 +47,25 @@ def kill_after(trainer: Trainer, num_steps: int) -> None:
         trainer.train()
 
 
-@pytest.mark.parametrize("stage", COMPONENTS)
+@pytest.mark.parametrize(("stage", "mode"), [*((c, "frozen") for c in COMPONENTS), *(("joint", m) for m in JOINT)])
 @pytest.mark.parametrize("killed_at", [2, 7])  # while latents are remembered for the codebook's start, and after it
-def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(tmp_path, config, clips, stage, killed_at):
-    trainer(tmp_path / "whole", config, clips, stage).train()
-    kill_after(trainer(tmp_path / "cut", config, clips, stage, save_every=1), killed_at)
-    assert trainer(tmp_path / "cut", config, clips, stage).train()
-    whole, cut = (load_file(tmp_path / run / stage / "model.safetensors") for run in ("whole", "cut"))
-    assert whole.keys() == cut.keys()
-    for name in whole:
-        assert torch.equal(whole[name], cut[name]), name
+def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(tmp_path, config, clips, stage, mode, killed_at):
+    trainer(tmp_path / "whole", config, clips, stage, mode=mode, ema=0.9).train()
+    kill_after(trainer(tmp_path / "cut", config, clips, stage, save_every=1, mode=mode, ema=0.9), killed_at)
+    job = trainer(tmp_path / "cut", config, clips, stage, mode=mode, ema=0.9)
+    assert job.train()
+    assert job.began_at_step == killed_at
+    for part in job.trained:
+        whole, cut = (load_file(tmp_path / run / part / "model.safetensors") for run in ("whole", "cut"))
+        assert whole.keys() == cut.keys()
+        for name in whole:
+            assert torch.equal(whole[name], cut[name]), name
+    lines = [[steady(line) for line in (tmp_path / run / "metrics.jsonl").open()] for run in ("whole", "cut")]
+    assert lines[0] == lines[1], "a line for every step, once"
+
+
+def steady(line: str) -> dict:
+    return {name: value for name, value in json.loads(line).items() if name != "frames_per_s"}
 
 
 def test_the_seed_matters(tmp_path, config, clips):
@@ -70,12 +83,67 @@ def test_the_same_call_does_not_train_twice(tmp_path, config, clips):
     assert all(torch.equal(before[k], after[k]) for k in before)
 
 
-def test_a_damaged_checkpoint_is_named_and_not_trained_on(tmp_path, config, clips):
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_flipped_byte_is_named_and_training_goes_on_from_the_checkpoint_before(tmp_path, config, clips, capsys):
+    trainer(tmp_path / "whole", config, clips, "tokenizer").train()
+    kill_after(trainer(tmp_path / "cut", config, clips, "tokenizer", save_every=2), 9)
+    flip(tmp_path / "cut" / "state" / "tokenizer" / "step_00000008" / "state.pt")
+    job = trainer(tmp_path / "cut", config, clips, "tokenizer", save_every=2)
+    assert job.train()
+    assert job.began_at_step == 6
+    assert "step_00000008 is damaged" in capsys.readouterr().out
+    whole, cut = (load_file(tmp_path / run / "tokenizer" / "model.safetensors") for run in ("whole", "cut"))
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_with_every_checkpoint_damaged_nothing_is_trained(tmp_path, config, clips):
     trainer(tmp_path, config, clips, "tokenizer").train()
-    path = tmp_path / "state" / "tokenizer.pt"
-    path.write_bytes(path.read_bytes()[:-5000])
-    with pytest.raises(UserError, match=r"tokenizer\.pt cannot be resumed from"):
+    flip(tmp_path / "state" / "tokenizer" / "step_00000012" / "state.pt")
+    with pytest.raises(UserError, match=r"state\.pt is damaged .*delete .*state/tokenizer to train this stage anew"):
         trainer(tmp_path, config, clips, "tokenizer").train()
+
+
+@pytest.mark.parametrize("stage", ["tokenizer", "joint"])
+def test_a_kill_between_the_last_checkpoint_and_the_result_loses_nothing(tmp_path, config, clips, stage, monkeypatch):
+    import genie_robotics.training.trainer as module
+
+    whole = trainer(tmp_path / "whole", config, clips, stage, ema=0.9)
+    whole.train()
+
+    def killed(*_):
+        raise Killed
+
+    monkeypatch.setattr(module, "save_component", killed)
+    with pytest.raises(Killed):
+        trainer(tmp_path / "cut", config, clips, stage, ema=0.9).train()
+    monkeypatch.undo()
+    assert not trainer(tmp_path / "cut", config, clips, stage, ema=0.9).train(), "all steps are done"
+    for name in whole.trained:
+        a, b = (load_file(tmp_path / run / name / "model.safetensors") for run in ("whole", "cut"))
+        assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_the_average_is_the_result_and_the_live_weights_go_on(tmp_path, config, clips):
+    job = trainer(tmp_path, config, clips, "latent_action", ema=0.9)
+    job.train()
+    content = job.checkpoints.newest()[1]
+    stored = load_file(tmp_path / "latent_action" / "model.safetensors")
+    assert torch.equal(stored["pool.query"], content["average"]["pool.query"])
+    assert not torch.equal(stored["pool.query"], content["components"]["latent_action"]["model"]["pool.query"])
+    with pytest.raises(UserError, match="trained with other options .*use the same ema as before"):
+        trainer(tmp_path, config, clips, "latent_action", steps=20).train()
+
+
+def test_old_checkpoints_are_removed_but_for_milestones(tmp_path, config, clips):
+    job = trainer(tmp_path, config, clips, "latent_action", save_every=1)
+    job.checkpoints.keep_every = 5
+    job.train()
+    assert sorted(job.checkpoints.found()) == [5, 10, 11, 12]
 
 
 def test_a_stage_moves_its_own_component_only(tmp_path, config, clips):
