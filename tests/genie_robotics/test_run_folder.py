@@ -2,12 +2,17 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from genie_datasets.errors import UserError
 from genie_robotics import Genie
 from genie_robotics.presets import PRESETS, preset
+from genie_robotics.run_folder import DIGEST, digest, load_component, read_tensors, save_component
+from tests.genie_robotics.conftest import random_genie, tiny_config
 
 
 def test_save_and_load(tmp_path, genie, frames):
@@ -44,6 +49,104 @@ def test_a_damaged_run_is_named_in_one_line(tmp_path, genie, damage, message):
     with pytest.raises(UserError, match=message) as caught:
         Genie.from_pretrained(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_any_changed_byte_of_the_weights_is_named(tmp_path, seed):
+    """200 places at random, half of them in the header, each changed to another byte at random."""
+    genie, other = (random_genie(tiny_config(), seed) for seed in (0, 1))
+    save_component(genie, "dynamics", tmp_path)
+    path = tmp_path / "dynamics" / "model.safetensors"
+    whole = path.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    rng = np.random.default_rng(seed)
+    before = {name: value.clone() for name, value in other.state_dict().items()}
+    for place in [*rng.integers(len(whole), size=100), *rng.integers(header, size=100)]:
+        damaged = bytearray(whole)
+        damaged[place] ^= int(rng.integers(1, 256))
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="damaged") as caught:
+            load_component(other, "dynamics", tmp_path)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert all(torch.equal(before[name], value) for name, value in other.state_dict().items()), "loaded in part"
+    path.write_bytes(whole)
+    load_component(other, "dynamics", tmp_path)
+    assert torch.equal(other.dynamics.head.weight, genie.dynamics.head.weight)
+
+
+@pytest.mark.slow
+def test_every_other_byte_at_every_place_of_the_header_is_seen(tmp_path):
+    path = tmp_path / "model.safetensors"
+    tensors = {"a": torch.arange(3.0), "é": torch.zeros((), dtype=torch.bool), "n": torch.zeros(0, 2)}
+    save_file(tensors, path, {DIGEST: digest(tensors)})
+    whole = path.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    assert whole[header - 1 : header] == b" ", "the spaces after the header are among the places"
+    missed = []
+    for place in range(header):
+        # All bytes where a JSON parser may be lenient, a few elsewhere.
+        lenient = place < 9 or whole[place : place + 1] in b'\t\n\r "\\{}[]:,-+.0123456789'
+        for value in range(256) if lenient else (whole[place] ^ 1, whole[place] ^ 32, 0x22, 0x5C, 0xFF):
+            if value == whole[place]:
+                continue
+            path.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
+            try:
+                read_tensors(path)
+            except (UserError, SafetensorError, RuntimeError):  # what load_component names
+                continue
+            missed.append((place, whole[place], value))
+    assert not missed
+
+
+def test_a_file_cut_anywhere_is_named(tmp_path):
+    genie = random_genie(tiny_config())
+    save_component(genie, "dynamics", tmp_path)
+    path = tmp_path / "dynamics" / "model.safetensors"
+    whole = path.read_bytes()
+    for length in (0, 1, 7, 8, 9, 500, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(UserError, match="damaged"):
+            load_component(genie, "dynamics", tmp_path)
+    path.write_bytes(whole + b"x")
+    with pytest.raises(UserError, match="damaged"):
+        load_component(genie, "dynamics", tmp_path)
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt", "made_by": "someone"}])
+def test_weights_without_a_digest_load(tmp_path, metadata):
+    """Made by others, or before there were digests."""
+    genie, other = (random_genie(tiny_config(), seed) for seed in (0, 1))
+    save_component(genie, "tokenizer", tmp_path)
+    path = tmp_path / "tokenizer" / "model.safetensors"
+    save_file(load_file(path), path, metadata)
+    load_component(other, "tokenizer", tmp_path)
+    assert torch.equal(other.tokenizer.patch_in.weight, genie.tokenizer.patch_in.weight)
+
+
+def test_the_digest_sees_names_kinds_shapes_and_bytes_and_no_order():
+    x = torch.arange(6.0)
+    known = digest({"a": x, "b": x.bfloat16()})
+    assert known == digest({"b": x.bfloat16(), "a": x})
+    for other in (
+        {"b": x, "a": x.bfloat16()},
+        {"a": x.view(2, 3), "b": x.bfloat16()},
+        {"a": x.view(torch.int32), "b": x.bfloat16()},
+        {"a": x.nextafter(torch.tensor(9.0)), "b": x.bfloat16()},
+        {"a": x},
+    ):
+        assert digest(other) != known
+
+
+def test_the_same_weights_are_the_same_file(tmp_path):
+    """Kill tests compare runs byte for byte."""
+    genie = random_genie(tiny_config())
+    for run in ("a", "b"):
+        for name in ("tokenizer", "dynamics"):
+            save_component(genie, name, tmp_path / run)
+    for name in ("tokenizer", "dynamics"):
+        a, b = ((tmp_path / run / name / "model.safetensors").read_bytes() for run in ("a", "b"))
+        assert a == b
 
 
 def test_no_run_folder(tmp_path):
