@@ -10,6 +10,7 @@ HELP = {
     "demo": "the main job: make or read data, train the three components, evaluate, write the report",
     "data": "tabletop | inspect | cache: make, look at and prepare robot video",
     "train": "train tokenizer, latent action model and dynamics on action-free video",
+    "doctor": "what is wrong with a run (collapsed codes, ignored actions, tokenizer, data), and the remedy",
     "evaluate": "measure how consistent the latent actions of a run are",
     "score": "the same measure on anyone's latent actions: npz, parquet, LARYBench",
     "playback": "decoded latent actions in MuJoCo beside the dream",

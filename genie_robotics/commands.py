@@ -38,6 +38,10 @@ class TrainOptions(SourceOptions):
     """and every one whose step is a multiple of this; 0: no others."""
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""
+    watch_every: int = 100
+    """Steps between looks of the sentinel (docs/training.md); 0: it does not look."""
+    loggers: tuple[str, ...] = ()
+    """Where the metrics go beside metrics.jsonl and the console: tensorboard, wandb."""
     workers: int = 0
     """Loader processes."""
     checkpoint_activations: bool = False
@@ -88,6 +92,8 @@ def train(argv: list[str]) -> int:
         keep=options.keep,
         keep_every=options.keep_every,
         log_every=options.log_every,
+        watch_every=options.watch_every,
+        loggers=options.loggers,
         workers=options.workers,
         checkpoint_activations=options.checkpoint_activations,
         compile=options.compile,

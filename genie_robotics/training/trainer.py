@@ -5,6 +5,7 @@ a function of (seed, stage, step): the clips, the masks, the revived codes. So t
 where it was cut.
 """
 
+import math
 import time
 import zlib
 from dataclasses import dataclass
@@ -18,15 +19,16 @@ from genie_datasets import ClipDataset, EpochSampler
 from genie_datasets.errors import UserError
 from genie_robotics.codebook import Codebook
 from genie_robotics.genie import Genie
+from genie_robotics.health.findings import Finding
 from genie_robotics.run_folder import save_component, write_atomically
 from genie_robotics.st_transformer import STBlock, STTransformer
 from genie_robotics.training.averaging import Average
 from genie_robotics.training.checkpoint import Checkpoints, load_module_state, module_state
 from genie_robotics.training.config import StageConfig, check
 from genie_robotics.training.distributed import Setup
-from genie_robotics.training.metrics_file import truncate_metrics
 from genie_robotics.training.monitor import Monitor
 from genie_robotics.training.optimizer import Optimizers, rate_at
+from genie_robotics.training.sentinel import Sentinel
 from genie_robotics.training.stages import TRAINED, build_stage
 
 
@@ -43,6 +45,10 @@ class LoopConfig:
     """and every one whose step is a multiple of this; 0: no others."""
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""
+    watch_every: int = 100
+    """Steps between looks of the sentinel; 0: it does not look."""
+    loggers: tuple[str, ...] = ()
+    """Where the metrics go beside metrics.jsonl and the console: tensorboard, wandb."""
     workers: int = 0
     """Loader processes; the frame cache is a memory map and needs none."""
     checkpoint_activations: bool = False
@@ -85,6 +91,8 @@ class Trainer:
         self.step = 0
         self.elapsed = 0.0
         self.average = Average(self.module, config.ema)
+        steps_per_epoch = math.ceil(len(clips) / config.batch_size)
+        self.sentinel = Sentinel(genie, stage, TRAINED[stage], steps_per_epoch=steps_per_epoch)
         self.checkpoints = Checkpoints(run / "state" / stage, loop.keep, loop.keep_every)
 
     @property
@@ -101,29 +109,48 @@ class Trainer:
             return False
         if self.setup.is_main:
             self.run.mkdir(parents=True, exist_ok=True)
-            truncate_metrics(self.run / "metrics.jsonl", self.stage, self.step)
         monitor = Monitor(
-            self.run / "metrics.jsonl", self.stage, self.loop.log_every, self.loop.quiet or not self.setup.is_main
+            self.run, self.stage, self.loop.log_every, self.loop.loggers, self.loop.quiet or not self.setup.is_main
         )
         module = self.setup.wrap(prepare(self.module, self.loop))
         loader = iter(self.loader())
         began, before = time.monotonic(), self.elapsed
-        while self.progress < 1:
-            values, rate = self.train_step(module, next(loader))
-            self.step += 1
-            self.elapsed = self.setup.broadcast(before + time.monotonic() - began)
-            left = (
-                (time.monotonic() - began) * (1 - self.progress) / max(1e-9, self.progress - self.progress_at(before))
-            )
-            if self.setup.is_main:
-                num_frames = self.config.batch_size * self.genie.config.clip_length
-                monitor.step(self.step, self.progress, left, num_frames, rate, values)
-            if self.step % self.loop.save_every == 0:
-                self.save()
+        try:
+            while self.progress < 1:
+                frames = next(loader)
+                values, rate = self.train_step(module, frames)
+                self.step += 1
+                self.elapsed = self.setup.broadcast(before + time.monotonic() - began)
+                self.sentinel.observe(self.step, values)
+                finite = is_finite(values["loss"], values["grad_norm"])
+                if self.setup.is_main:
+                    done = max(1e-9, self.progress - self.progress_at(before))
+                    left = (time.monotonic() - began) * (1 - self.progress) / done
+                    num_frames = self.config.batch_size * self.genie.config.clip_length
+                    figures, findings = self.look(frames, finite)
+                    monitor.step(self.step, self.progress, left, num_frames, rate, {**values, **figures}, findings)
+                if not finite:
+                    raise UserError(
+                        f"{self.stage}: loss {float(values['loss'])}, gradient {float(values['grad_norm'])} at step "
+                        f"{self.step}; the last checkpoint is kept. Lower --training.{self.stage.replace('_', '-')}"
+                        ".learning-rate and run the same command again"
+                    )
+                if self.step % self.loop.save_every == 0:
+                    self.save()
+        finally:
+            monitor.close()
         if self.step % self.loop.save_every:
             self.save()
         self.finish()
         return True
+
+    def look(self, frames: Tensor, finite: bool) -> tuple[dict[str, float], list[Finding]]:
+        """What the sentinel sees: now and then, at the end, and where training is about to stop."""
+        due = self.loop.watch_every and (self.step % self.loop.watch_every == 0 or self.progress >= 1)
+        if finite and not due:
+            return {}, []
+        with torch.compiler.set_stance("force_eager"):  # other shapes than training's are not worth compiling
+            return self.sentinel.look(self.step, frames, self.progress)
 
     def finish(self) -> None:
         """Leaves the result in `genie`, and in the run folder unless it is there: a kill may have come in between."""
@@ -149,19 +176,16 @@ class Trainer:
             book.progress = self.progress
         with self.setup.autocast():
             loss, logs = module(frames)
-        if not torch.isfinite(loss):
-            raise UserError(
-                f"{self.stage}: the loss is {float(loss.detach())} at step {self.step}; the last checkpoint is kept. "
-                f"Lower --training.{self.stage.replace('_', '-')}.learning-rate and run the same command again"
-            )
         loss.backward()
         # Each component by itself: what one learns must not depend on how large the other's gradient is.
         norms = [
             nn.utils.clip_grad_norm_(part.parameters(), self.config.clip_gradient) for part in self.trained.values()
         ]
-        self.optimizers.step(rate)
-        self.average.update(self.step)
-        return {"loss": loss.detach(), **logs, "grad_norm": torch.stack(norms).max()}, rate
+        norm = torch.stack(norms).max()
+        if is_finite(loss, norm):  # else the weights stay what they are, and training stops
+            self.optimizers.step(rate)
+            self.average.update(self.step)
+        return {"loss": loss.detach(), **logs, "grad_norm": norm}, rate
 
     def loader(self) -> DataLoader:
         sampler = EpochSampler.of(self.clips, self.loop.seed, self.setup.rank, self.setup.world_size)
@@ -182,6 +206,7 @@ class Trainer:
             try:
                 self.optimizers.load_state_dict(content["optimizers"])
                 self.average.load_state_dict(content["average"])
+                self.sentinel.load_state_dict(content["sentinel"])
             except ValueError as error:
                 raise UserError(
                     f"{self.checkpoints.folder} was trained with other options ({error}); "
@@ -195,9 +220,15 @@ class Trainer:
                 "components": {name: module_state(part) for name, part in self.trained.items()},
                 "optimizers": self.optimizers.state_dict(),
                 "average": self.average.state_dict(),
+                "sentinel": self.sentinel.state_dict(),
                 "elapsed": self.elapsed,
             }
             self.checkpoints.save(self.step, content)
+
+
+def is_finite(loss: Tensor, norm: Tensor) -> bool:
+    """Whether a step may be taken. The same on all ranks: a bad loss on one makes bad gradients on every one."""
+    return bool(torch.isfinite(loss.detach() + norm))
 
 
 def prepare(module: nn.Module, loop: LoopConfig) -> nn.Module:

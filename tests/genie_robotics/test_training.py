@@ -173,8 +173,26 @@ def test_metrics_are_one_json_object_a_log_step(tmp_path, config, clips):
 def test_a_loss_that_is_not_finite_stops_training(tmp_path, config, clips):
     job = trainer(tmp_path, config, clips, "tokenizer")
     job.genie.tokenizer.patch_in.weight.data.fill_(float("nan"))
-    with pytest.raises(UserError, match="loss is nan at step 0.*learning-rate"):
+    before = {name: value.clone() for name, value in job.genie.tokenizer.state_dict().items()}
+    with pytest.raises(UserError, match="loss nan, gradient nan at step 1; .*learning-rate"):
         job.train()
+    after = job.genie.tokenizer.state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before if k != "patch_in.weight"), "no step was taken"
+    line = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert line["loss"] is None
+    assert [f["name"] for f in line["findings"]] == ["not_finite"]
+
+
+def test_the_sentinel_speaks_in_metrics_and_the_seldom_look_changes_no_weight(tmp_path, config, clips):
+    for run, every in (("never", 0), ("often", 2)):
+        job = trainer(tmp_path / run, config, clips, "joint")
+        job.loop.watch_every = every
+        job.train()
+    for part in ("latent_action", "dynamics"):
+        a, b = (load_file(tmp_path / run / part / "model.safetensors") for run in ("never", "often"))
+        assert all(torch.equal(a[k], b[k]) for k in a)
+    lines = [json.loads(line) for line in (tmp_path / "often" / "metrics.jsonl").open()]
+    assert [line["step"] for line in lines if "not_finite" in line] == [2, 4, 6, 8, 10, 12]
 
 
 def test_wsd_warms_up_stays_and_falls():
