@@ -122,6 +122,35 @@ def test_the_straight_through_gradient_of_vq_is_that_of_the_quantised_latents():
     torch.testing.assert_close(normal.grad, weights)
 
 
+@pytest.mark.parametrize("revive_below", [0.15, 0.0])
+def test_vq_does_what_the_library_does_without_its_one_hot_matrix(revive_below):
+    """Step by step, through deaths and revivals: codes, gradients, losses, averages and vectors."""
+    book = make(start_after=0, decay=0.9, revive_below=revive_below)
+    feed(book, range(1), list(range(8)))
+    library = restore(make(start_after=0, decay=0.9, revive_below=revive_below), state(book)).vq
+    revived = 0
+    for step in range(1, 120):
+        latents = book.normalise(clusters(step, list(range(8)) if step < 40 else [0, 1], num=96, noise=0.3))
+        library._codebook.threshold_ema_dead_code = revive_below * 12
+        library._codebook.reset_cluster_size = 12
+        results = []
+        for quantise in (lambda x: book.vq.quantise(x, 1.0), lambda x: library(x.unsqueeze(0))):
+            torch.manual_seed(step)
+            x = latents.clone().requires_grad_()
+            quantised, codes, loss = quantise(x)
+            ((quantised * torch.arange(DIM)).sum() + loss.sum()).backward()
+            results.append((quantised.reshape(-1, DIM), codes.flatten(), loss.sum(), x.grad))
+        ours, theirs = results
+        assert torch.equal(ours[1], theirs[1]), step
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+        for name in ("embed", "embed_avg", "cluster_size"):
+            a, b = getattr(book.vq._codebook, name), getattr(library._codebook, name)
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+        revived += int((book.vectors[:, None] == latents).all(-1).any())
+    assert (revived > 3) == (revive_below > 0)
+
+
 def test_autocast_changes_nothing(book):
     """Under bfloat16 the library would measure distances and keep averages in bfloat16 on a CPU."""
     other = restore(make(**KINDS[book.config.kind]), state(book))
