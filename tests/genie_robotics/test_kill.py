@@ -1,0 +1,316 @@
+"""kill -9 of the real command, wherever it comes: the same command again ends with the same bytes.
+
+Starting Python and torch takes seconds, so a driver (this file, run as a program) imports everything once and forks a
+process for every run of the command; one test starts it cold.
+"""
+
+import importlib
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+# Every stage, in every mode in which it is trained in another way. A new one is one line.
+CASES = [
+    ("frozen", "tokenizer"),
+    ("frozen", "latent_action"),
+    ("frozen", "dynamics"),
+    ("cotrain", "joint"),
+    ("end_to_end", "joint"),
+    ("warmup", "joint"),
+]
+FULL_DISKS = [("frozen", "tokenizer"), ("warmup", "joint")]
+STEPS = 12  # quantisation starts at the 4th; the last third of the rate is its decay
+OPTIONS = [
+    "--preset=nano", f"--steps={STEPS}", "--save-every=1", "--log-every=1", "--device=cpu", "--precision=float32",
+    "--image-size=16x16", "--clip-length=6", "--tokenizer.patch=4", "--tokenizer.encoder-width=16",
+    "--tokenizer.encoder-blocks=1", "--tokenizer.encoder-heads=2", "--tokenizer.decoder-width=16",
+    "--tokenizer.decoder-blocks=1", "--tokenizer.decoder-heads=2", "--tokenizer.codebook.num-codes=16",
+    "--tokenizer.codebook.latent-dim=8", "--tokenizer.codebook.start-after=3", "--latent-action.patch=8",
+    "--latent-action.width=16", "--latent-action.encoder-blocks=1", "--latent-action.decoder-blocks=1",
+    "--latent-action.heads=2", "--latent-action.codebook.num-codes=4", "--latent-action.codebook.start-after=3",
+    "--dynamics.width=16", "--dynamics.num-blocks=1", "--dynamics.heads=2",
+]  # fmt: skip
+TIMING = {"frames_per_s"}  # entries of metrics.jsonl that no two runs share
+WARM = (  # what the command imports, so that a forked process need not
+    "sklearn.cluster",
+    "tqdm",
+    "genie_datasets.mixture",
+    "genie_robotics.commands",
+    "genie_robotics.presets",
+    "genie_robotics.training.run",
+)
+PLACES = ("before the first save", "between saves", "in a save", "after the last save")
+
+
+def command(run: Path, data: Path, mode: str, stage: str) -> list[str]:
+    return ["train", str(run), "--data", str(data), "--mode", mode, "--stage", stage, *OPTIONS]
+
+
+# The driver
+
+
+class Driver:
+    """Runs the command in forked processes, below `root`; `data` is a frame cache."""
+
+    def __init__(self, root: Path, data: Path, seed: int):
+        for name in WARM:
+            importlib.import_module(name)
+        self.root, self.data = root, data
+        self.rng = np.random.default_rng(seed)
+
+    def start(self, run: Path, mode: str, stage: str) -> int:
+        """The process that runs the command; what it prints goes to RUN.log."""
+        pid = os.fork()
+        if pid:
+            return pid
+        try:
+            log = os.open(run.with_suffix(".log"), os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            from genie_robotics.cli import main
+
+            status = main(command(run, self.data, mode, stage))
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            status = 70
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+    def complete(self, run: Path, mode: str, stage: str, expected: int = 0) -> float:
+        """Runs the command to its end; returns the seconds it took."""
+        began = time.monotonic()
+        status = os.waitstatus_to_exitcode(os.waitpid(self.start(run, mode, stage), 0)[1])
+        told = run.with_suffix(".log").read_text()
+        if status != expected:
+            raise SystemExit(f"{mode} {stage}: exit status {status}\n{told}")
+        return time.monotonic() - began
+
+    def copy(self, source: Path, name: str) -> Path:
+        target = self.root / name
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target)
+        return target
+
+    def case(self, mode: str, stage: str, kills: int) -> dict:
+        """An uninterrupted run, and as many cut ones as take `kills` kills. Returns folders and where kills landed."""
+        from genie_robotics.training.stages import MODES
+
+        name = f"{mode}-{stage}"
+        base = self.root / mode / "base"
+        base.mkdir(parents=True, exist_ok=True)
+        for before in MODES[mode][: MODES[mode].index(stage)]:
+            self.complete(base, mode, before)
+        whole = self.copy(base, f"{name}-whole")
+        seconds = self.complete(whole, mode, stage)
+        starting = min(seconds, self.complete(whole, mode, stage))  # the second time it finds that all is done
+        places: Counter[str] = Counter()
+        cut: list[Path] = []
+        while places.total() < kills:
+            cut.append(self.copy(base, f"{name}-cut{len(cut)}"))
+            self.run_with_kills(cut[-1], mode, stage, starting, seconds, kills, places)
+        if (mode, stage) in FULL_DISKS:
+            self.fill_disk(self.copy(base, f"{name}-full"), mode, stage)
+        return {"whole": str(whole), "cut": [*map(str, cut)], "places": dict(places)}
+
+    def run_with_kills(self, run, mode, stage, starting, seconds, kills, places) -> None:
+        """Starts the command again and again, killed each time after a random while, until it has run to its end."""
+        state = run / "state" / stage
+        reach = starting + 0.35 * (seconds - starting)  # the latest kill; most runs take several
+        for _ in range(50):
+            before = checkpoints(state)
+            pid = self.start(run, mode, stage)
+            if places.total() < kills:  # else it runs to its end
+                time.sleep(self.rng.uniform(0.6 * starting, reach))
+                if places.total() % 3 == 2:  # one of three is aimed at a save
+                    until = time.monotonic() + 0.5
+                    while time.monotonic() < until and not list(state.glob("*.tmp")):
+                        pass
+                    time.sleep(self.rng.uniform(0, 0.01))
+                os.kill(pid, signal.SIGKILL)
+            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            if status == 0:
+                return
+            if status != -signal.SIGKILL:
+                raise SystemExit(f"{run}: exit status {status}\n{run.with_suffix('.log').read_text()}")
+            places[place(state)] += 1
+            if checkpoints(state) == before:
+                reach *= 1.1  # the machine is busy
+        raise SystemExit(f"{run} does not come to an end")
+
+    def fill_disk(self, run, mode, stage) -> None:
+        """From some moment on the kernel refuses to write more than 20 kB to a file; later there is room again."""
+        pid = self.start(run, mode, stage)
+        while not checkpoints(run / "state" / stage):
+            time.sleep(0.001)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (20_000, 20_000))
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        errors = [line for line in run.with_suffix(".log").read_text().splitlines() if line.startswith("error: ")]
+        (run / "full.json").write_text(json.dumps({"status": status, "errors": errors, "left": listing(run)}))
+        self.complete(run, mode, stage)
+
+
+def checkpoints(state: Path) -> list[str]:
+    return sorted(path.name for path in state.glob("step_*[0-9]"))
+
+
+def listing(run: Path) -> list[str]:
+    return sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
+
+
+def place(state: Path) -> str:
+    """Where a kill landed, by what it left."""
+    if list(state.glob("*.tmp")) or list(state.glob("*.replaced")):
+        return "in a save"
+    saved = checkpoints(state)
+    if not saved:
+        return "before the first save"
+    return "after the last save" if saved[-1] == f"step_{STEPS:08d}" else "between saves"
+
+
+# The tests
+
+
+def run_driver(root: Path, kills: int, seed: int, cases: list) -> dict:
+    """{"mode-stage": what Driver.case returns}"""
+    from genie_datasets import build_frame_cache
+    from tests.genie_robotics.conftest import Squares
+
+    build_frame_cache(Squares(), root / "data", (16, 16), progress=False)
+    job = {"root": str(root), "data": str(root / "data"), "kills": kills, "seed": seed, "cases": cases}
+    done = subprocess.run(
+        [sys.executable, __file__, json.dumps(job)], env=environment(root), capture_output=True, text=True, timeout=550
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    found = json.loads((root / "found.json").read_text())
+    total: Counter[str] = Counter()
+    for entry in found.values():
+        total.update(entry["places"])
+    print("kills:", ", ".join(f"{total[where]} {where}" for where in PLACES))
+    return found
+
+
+def environment(root: Path) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "GENIE_ROBOTICS_CACHE": str(root / "cache")}
+
+
+def metrics(run: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in TIMING} for line in lines]
+
+
+def assert_same_values(a, b, where: str) -> None:
+    import torch
+
+    assert type(a) is type(b), where
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a.keys() - {"elapsed"}:
+            assert_same_values(a[key], b[key], f"{where}/{key}")
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same_values(x, y, f"{where}/{i}")
+    elif isinstance(a, torch.Tensor):
+        assert a.dtype == b.dtype, where
+        assert torch.equal(a, b), where
+    else:
+        assert a == b, where
+
+
+def assert_same_run(whole: Path, cut: Path, stage: str) -> None:
+    """Weights byte for byte, metrics line by line, the last checkpoint value by value, and nothing left over."""
+    from genie_robotics.training.checkpoint import Checkpoints
+
+    weights = sorted(path.relative_to(whole) for path in whole.glob("*/model.safetensors"))
+    assert weights
+    for path in weights:
+        assert (whole / path).read_bytes() == (cut / path).read_bytes(), path
+    assert metrics(whole) == metrics(cut)
+    assert [line["step"] for line in metrics(cut) if line["stage"] == stage] == list(range(1, STEPS + 1))
+    a, b = (Checkpoints(run / "state" / stage).newest() for run in (whole, cut))
+    assert a is not None
+    assert b is not None
+    assert a[0] == b[0] == STEPS
+    assert_same_values(a[1], b[1], "checkpoint")
+    assert [path for path in listing(cut) if path != "full.json"] == listing(whole)
+
+
+@pytest.fixture(scope="module")
+def killed_once(tmp_path_factory) -> dict:
+    return run_driver(tmp_path_factory.mktemp("kill"), kills=1, seed=0, cases=CASES)
+
+
+@pytest.mark.parametrize(("mode", "stage"), CASES)
+def test_a_killed_command_ends_as_if_it_had_not_been(killed_once, mode, stage):
+    found = killed_once[f"{mode}-{stage}"]
+    assert sum(found["places"].values()) == 1
+    for run in found["cut"]:
+        assert_same_run(Path(found["whole"]), Path(run), stage)
+
+
+@pytest.mark.parametrize(("mode", "stage"), FULL_DISKS)
+def test_a_disk_that_fills_up_is_one_line_and_the_same_command_goes_on(killed_once, mode, stage):
+    whole = Path(killed_once[f"{mode}-{stage}"]["whole"])
+    run = whole.with_name(f"{mode}-{stage}-full")
+    left = json.loads((run / "full.json").read_text())
+    assert left["status"] == 2
+    assert len(left["errors"]) == 1
+    assert "cannot write" in left["errors"][0]
+    assert "File too large" in left["errors"][0]
+    assert not [path for path in left["left"] if ".tmp" in path]
+    assert_same_run(whole, run, stage)
+
+
+def test_every_stage_is_killed():
+    from genie_robotics.training.stages import MODES
+
+    assert {stage for stages in MODES.values() for stage in stages} == {stage for _, stage in CASES}
+    assert {mode for mode, _ in CASES} == set(MODES)
+
+
+def test_a_kill_of_the_cold_command(killed_once, tmp_path):
+    """As a user starts it: python -m genie_robotics train ... The result is that of the forked ones."""
+    whole = Path(killed_once["frozen-tokenizer"]["whole"])
+    root, run = whole.parent, tmp_path / "cold"
+    argv = [sys.executable, "-m", "genie_robotics", *command(run, root / "data", "frozen", "tokenizer")]
+    first = subprocess.Popen(argv, env=environment(root), stdout=subprocess.DEVNULL)
+    state = run / "state" / "tokenizer"
+    while first.poll() is None and len(checkpoints(state)) < 2:
+        time.sleep(0.005)
+    first.kill()
+    assert first.wait() == -signal.SIGKILL, "it was done before it was killed"
+    assert not (run / "tokenizer").exists()
+    subprocess.run(argv, env=environment(root), check=True, stdout=subprocess.DEVNULL, timeout=120)
+    assert_same_run(whole, run, "tokenizer")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_twenty_kills_of_every_stage(tmp_path, case):
+    mode, stage = case
+    found = run_driver(tmp_path, kills=20, seed=1 + CASES.index(case), cases=[case])[f"{mode}-{stage}"]
+    assert sum(found["places"].values()) >= 20
+    assert found["places"].get("in a save", 0) >= 3
+    assert found["places"].get("between saves", 0) >= 3
+    for run in found["cut"]:
+        assert_same_run(Path(found["whole"]), Path(run), stage)
+
+
+if __name__ == "__main__":
+    job = json.loads(sys.argv[1])
+    driver = Driver(Path(job["root"]), Path(job["data"]), job["seed"])
+    found = {f"{mode}-{stage}": driver.case(mode, stage, job["kills"]) for mode, stage in job["cases"]}
+    (driver.root / "found.json").write_text(json.dumps(found))
