@@ -1,9 +1,9 @@
 """Vector quantisation by moving averages, with a data-driven start and revival that never stops.
 
 vector-quantize-pytorch holds the codebook, smooths its averages and revives its codes. The start is ours, and so is the
-quantisation itself: the library makes a one-hot matrix (latents, codes), of int64 and again of float32, which at the
-tokenizer's 16384 latents and 1024 codes took 10 times as long as what is below (docs/LOG.md). The tests hold the two
-against each other.
+quantisation itself: the library makes a one-hot matrix (latents, codes), of int64 and again of float32, which for the
+tokenizer's 16384 latents and 1024 codes takes 8 times as long as what is below and 340 MB (docs/LOG.md). The tests hold
+the two against each other.
 
 All that changes from step to step is in buffers: of the library's, `initted`, `cluster_size`, `embed_avg` and `embed`;
 the attributes set on it below are set anew at every step.
