@@ -14,6 +14,7 @@ from genie_robotics.genie import Genie
 from genie_robotics.run_folder import load_component, load_config, same_model, save_config
 from genie_robotics.training.config import TrainingConfig
 from genie_robotics.training.distributed import set_up
+from genie_robotics.training.loggers import check_loggers
 from genie_robotics.training.monitor import duration
 from genie_robotics.training.stages import needs, stages_of
 from genie_robotics.training.trainer import LoopConfig, Trainer
@@ -43,6 +44,7 @@ def train_run(run: Path, source: Source, split: str, plan: RunPlan) -> None:
     stages = stages_of(mode, plan.stage)
     config = plan.model.resolved()
     start_or_resume(run, config, mode)
+    check_loggers(plan.loop.loggers)
     setup = set_up(plan.device, plan.precision)
     torch.manual_seed(plan.loop.seed)
     genie = Genie(config).to(setup.device)
