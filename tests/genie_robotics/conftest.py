@@ -15,7 +15,7 @@ from genie_robotics.st_transformer import ACTION_INPUTS
 from genie_robotics.video_tokenizer import TokenizerConfig
 
 
-def tiny_config(action_input: str = "modulate") -> GenieConfig:
+def tiny_config(action_input: str = "modulate", kind: str = "vq") -> GenieConfig:
     return GenieConfig(
         preset="tiny",
         image_size=(16, 16),
@@ -28,7 +28,7 @@ def tiny_config(action_input: str = "modulate") -> GenieConfig:
             decoder_width=16,
             decoder_blocks=2,
             decoder_heads=2,
-            codebook=CodebookConfig(num_codes=16, latent_dim=8, start_after=3, num_remembered=256),
+            codebook=CodebookConfig(kind=kind, num_codes=16, latent_dim=8, start_after=3, num_remembered=256),
         ),
         latent_action=LatentActionConfig(
             patch=8,
@@ -37,7 +37,7 @@ def tiny_config(action_input: str = "modulate") -> GenieConfig:
             decoder_blocks=1,
             heads=2,
             action_input=action_input,
-            codebook=CodebookConfig(num_codes=4, latent_dim=8, start_after=3, num_remembered=64),
+            codebook=CodebookConfig(kind=kind, num_codes=4, latent_dim=8, start_after=3, num_remembered=64),
         ),
         dynamics=DynamicsConfig(
             width=16, num_blocks=2, heads=2, action_input=action_input, maskgit_steps=4, temperature=1.0
@@ -52,6 +52,8 @@ def random_genie(config: GenieConfig, seed: int = 0) -> Genie:
     for parameter in genie.parameters():
         parameter.data = 0.2 * torch.randn(parameter.shape, generator=generator)
     for part in (genie.tokenizer, genie.latent_action):
+        if part.config.codebook.kind == "fsq":
+            continue
         book = part.codebook.vq._codebook
         book.embed.copy_(torch.randn(book.embed.shape, generator=generator))
         book.initted.fill_(True)

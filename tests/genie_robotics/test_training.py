@@ -12,8 +12,8 @@ from genie_robotics.run_folder import save_config
 from genie_robotics.training.config import StageConfig
 from genie_robotics.training.distributed import set_up
 from genie_robotics.training.optimizer import Optimizers, rate_at
-from genie_robotics.training.stages import MODES
-from genie_robotics.training.trainer import LoopConfig, Trainer
+from genie_robotics.training.stages import MODES, build_stage
+from genie_robotics.training.trainer import LoopConfig, Trainer, prepare
 
 STAGE = StageConfig(steps=12, batch_size=2, learning_rate=1e-3, matrix_rate=0.01, warmup=2, schedule="wsd", decay=0.4)
 
@@ -137,6 +137,30 @@ def test_the_average_is_the_result_and_the_live_weights_go_on(tmp_path, config, 
     assert not torch.equal(stored["pool.query"], content["components"]["latent_action"]["model"]["pool.query"])
     with pytest.raises(UserError, match="trained with other options .*use the same ema as before"):
         trainer(tmp_path, config, clips, "latent_action", steps=20).train()
+
+
+def test_recomputed_activations_give_the_same_gradients(config, frames):
+    """Every stage's blocks; dropout there is none, so recomputation is exact."""
+    found = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        module = prepare(build_stage(Genie(config), "joint", "warmup"), LoopConfig(checkpoint_activations=recompute))
+        torch.manual_seed(1)
+        loss, _ = module(frames[:, :6])
+        loss.backward()
+        found.append({name: p.grad for name, p in module.named_parameters()})
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+@pytest.mark.slow
+def test_compiled_training_learns_the_same(tmp_path, config, clips):
+    losses = []
+    for compiled in (False, True):
+        job = trainer(tmp_path / str(compiled), config, clips, "tokenizer")
+        job.loop.compile = compiled
+        job.train()
+        losses.append([json.loads(x)["loss"] for x in (tmp_path / str(compiled) / "metrics.jsonl").open()])
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
 
 
 def test_old_checkpoints_are_removed_but_for_milestones(tmp_path, config, clips):

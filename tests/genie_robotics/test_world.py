@@ -5,6 +5,7 @@ import torch
 
 from genie_datasets.errors import UserError
 from genie_robotics.maskgit import gumbel, num_masked
+from tests.genie_robotics.conftest import random_genie, tiny_config
 
 CODES = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 3], [3, 3, 3, 3, 3, 3, 3, 3, 3], [1, 2, 1, 2, 1, 2, 1, 2, 1]])
 
@@ -17,6 +18,12 @@ def test_cached_sampling_equals_recomputing_the_padded_window(genie, frames, num
         genie.generate(frames[:, :num_prompt], CODES, seed=3, temperature=temperature, use_cache=use_cache)
         for use_cache in (True, False)
     ]
+    assert torch.equal(*dreams)
+
+
+def test_the_cache_is_exact_with_another_kind_of_codebook(frames):
+    genie = random_genie(tiny_config("prepend", kind="fsq")).double()
+    dreams = [genie.generate(frames[:, :3], CODES, use_cache=use_cache) for use_cache in (True, False)]
     assert torch.equal(*dreams)
 
 
