@@ -38,7 +38,9 @@ OPTIONS = [
     "--tokenizer.codebook.latent-dim=8", "--tokenizer.codebook.start-after=3", "--latent-action.patch=8",
     "--latent-action.width=16", "--latent-action.encoder-blocks=1", "--latent-action.decoder-blocks=1",
     "--latent-action.heads=2", "--latent-action.codebook.num-codes=4", "--latent-action.codebook.start-after=3",
-    "--dynamics.width=16", "--dynamics.num-blocks=1", "--dynamics.heads=2",
+    "--dynamics.width=16", "--dynamics.num-blocks=1", "--dynamics.heads=2", "--watch-every=4",
+    "--training.tokenizer.ema=.8", "--training.latent-action.ema=.8", "--training.dynamics.ema=.8",
+    "--training.joint.ema=.8",
 ]  # fmt: skip
 TIMING = {"frames_per_s"}  # entries of metrics.jsonl that no two runs share
 WARM = (  # what the command imports, so that a forked process need not
@@ -279,6 +281,15 @@ def test_every_stage_is_killed():
 
     assert {stage for stages in MODES.values() for stage in stages} == {stage for _, stage in CASES}
     assert {mode for mode, _ in CASES} == set(MODES)
+
+
+@pytest.mark.xfail(strict=True, reason="training.run.start_or_resume counts config.json.tmp as someone's file")
+def test_a_kill_while_the_first_file_is_written(tmp_path):
+    from genie_robotics.training.run import start_or_resume
+    from tests.genie_robotics.conftest import tiny_config
+
+    (tmp_path / "config.json.tmp").write_text("{")
+    start_or_resume(tmp_path, tiny_config())
 
 
 def test_a_kill_of_the_cold_command(killed_once, tmp_path):
