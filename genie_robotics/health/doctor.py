@@ -32,7 +32,7 @@ from genie_robotics.health.measures import (
 from genie_robotics.health.rules import RULES, gain, gap_share, judge
 from genie_robotics.run_folder import load_component, load_config
 from genie_robotics.training.checkpoint import Checkpoints, load_module_state
-from genie_robotics.training.stages import MODES, TRAINED
+from genie_robotics.training.stages import MODES, TRAINED, last_stage
 
 TRAINED_WELL = "trained"
 
@@ -143,10 +143,6 @@ def stored_mode(run: Path) -> str:
     if mode not in MODES:
         raise UserError(f"{run / 'config.json'}: unknown mode {mode}; was it written by another version?")
     return mode
-
-
-def last_stage(component: str, mode: str) -> str:
-    return [stage for stage in MODES[mode] if component in TRAINED[stage]][-1]
 
 
 def take_stock(found: Diagnosis, genie: Genie, stage: str, has_metrics: bool) -> set[str]:

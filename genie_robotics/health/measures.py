@@ -217,16 +217,15 @@ def decibels(error: float) -> float:
 
 
 def still_transitions(frames: UInt8[Tensor, "B T H W 3"]) -> Bool[Tensor, "B T-1"]:
-    """Nothing visible moves: no 64th of the picture changes by 4 grey levels on average.
+    """Nothing visible moves: no 8x8 block changes by 4 grey levels on average.
 
-    As `data inspect` counts them (genie_datasets.overview), so that noise of sensor and codec is no motion, and at the
-    size that the model sees.
+    As `data inspect` counts them (genie_datasets.overview: at 64x64), so that noise of sensor and codec is no motion.
     """
-    cells = (LOOK_SIZE[0] // LOOK_BLOCK, LOOK_SIZE[1] // LOOK_BLOCK)
     grey = frames.float().mean(-1)
     if grey.shape[2] > LOOK_SIZE[0] or grey.shape[3] > LOOK_SIZE[1]:
         grey = F.adaptive_avg_pool2d(grey, LOOK_SIZE)
-    change = F.adaptive_avg_pool2d((grey[:, 1:] - grey[:, :-1]).abs(), cells)
+    change = (grey[:, 1:] - grey[:, :-1]).abs()
+    change = F.adaptive_avg_pool2d(change, [max(1, side // LOOK_BLOCK) for side in change.shape[2:]])
     return change.amax((2, 3)) < STATIC_LEVELS
 
 

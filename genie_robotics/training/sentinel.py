@@ -44,6 +44,8 @@ from genie_robotics.health.rules import gain, gap_share, judge
 WATCHED = ("grad_norm", "error_share")
 NAMES = {"tokenizer": ("token", "dead_tokens"), "latent_action": ("code", "dead_codes")}
 """What the figures of each component's codebook are called."""
+OF_CODES = ("_bits", "_spread", "dead_tokens", "dead_codes")
+"""Not judged at the first look after the codes have started: they sort themselves out in those steps."""
 
 
 @dataclass(frozen=True)
@@ -119,15 +121,18 @@ class Sentinel:
             progress: of the stage, 0 .. 1.
         """
         self.looks += 1
+        steady = self.quantised  # at the last look codes were given out already
         frames = frames.to(self.genie.device)
         figures = self.numbers() | self.data(frames)
         frames = frames[: self.config.clips]
-        for name in self.books:
-            figures |= self.use_of_codes(name)
-        if self.all_started:
-            figures |= self.behaviour(step, frames)
+        if not figures["not_finite"]:  # else nothing that the models say means anything
+            for name in self.books:
+                figures |= self.use_of_codes(name)
+            if self.all_started:
+                figures |= self.behaviour(step, frames)
         figures = {name: value for name, value in figures.items() if not math.isnan(value)}
-        found = judge(figures, self.stage, self.genie.config, learnt=progress >= self.config.patience)
+        judged = {name: value for name, value in figures.items() if steady or not name.endswith(OF_CODES)}
+        found = judge(judged, self.stage, self.genie.config, learnt=progress >= self.config.patience)
         return figures, self.news(found)
 
     def numbers(self) -> dict[str, float]:
@@ -157,15 +162,18 @@ class Sentinel:
         return {"static_share": self.num_static / self.num_clips} if self.num_clips >= 8 else {}
 
     def use_of_codes(self, name: str) -> dict[str, float]:
-        """Of a codebook in training: now (a moving average), and over the last epoch, or this one as far as it got."""
+        """Of a codebook in training: now (a moving average), and over the last whole epoch, or the first so far.
+
+        Dead is what was used neither then nor since: codes that were revived meanwhile are not.
+        """
         book, (short, dead) = self.books[name], NAMES[name]
         if not book.started or not book.share.any():
             return {}
         figures = codebook_figures(book.vectors, book.share, short)
-        counts = self.epoch.get(name, book.usage)
+        counts = self.epoch[name] + book.usage if name in self.epoch else book.usage
         if counts.sum() >= 20 * len(counts):  # with fewer, a rare code may just not have come up
             figures[dead] = num_dead(counts) / len(counts)
-            figures[f"{short}_perplexity_epoch"] = perplexity(counts)
+            figures[f"{short}_perplexity_epoch"] = perplexity(self.epoch.get(name, book.usage))
         return figures
 
     def behaviour(self, step: int, frames: UInt8[Tensor, "B T H W 3"]) -> dict[str, float]:
