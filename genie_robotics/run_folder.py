@@ -143,7 +143,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     if not whole:
         raise UserError(
             f"{path} is damaged (its tensors are not those that were written: SHA-256); "
-            "restore it from a copy, or train that stage anew"
+            "delete it and run the same train command again, which writes it anew from its checkpoint"
         )
     return tensors
 

@@ -85,7 +85,7 @@ def start_or_resume(run: Path, config: GenieConfig, mode: str = "frozen") -> Non
     """Refuses to mix two configurations in one folder."""
     path = run / "config.json"
     if not path.exists():
-        if run.exists() and any(run.iterdir()):
+        if run.exists() and any(entry.suffix != ".tmp" for entry in run.iterdir()):  # .tmp: of a first write, cut off
             raise UserError(f"{run} is not empty and is not a run (no config.json); choose another folder")
         return
     stored_mode = read_json(path).get("training", {}).get("mode", mode)

@@ -108,3 +108,8 @@ def needs(stage: str, mode: str) -> tuple[str, ...]:
     if stage == "dynamics" or (stage == "joint" and mode == "warmup"):
         return ("tokenizer", "latent_action")
     return ("tokenizer",) if stage == "joint" else ()
+
+
+def last_stage(component: str, mode: str) -> str:
+    """The stage whose result the run folder's `component` is in the end."""
+    return [stage for stage in MODES[mode] if component in TRAINED[stage]][-1]

@@ -29,7 +29,7 @@ from genie_robotics.training.distributed import Setup
 from genie_robotics.training.monitor import Monitor
 from genie_robotics.training.optimizer import Optimizers, rate_at
 from genie_robotics.training.sentinel import Sentinel
-from genie_robotics.training.stages import TRAINED, build_stage
+from genie_robotics.training.stages import TRAINED, build_stage, last_stage
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Trainer:
         if config.batch_size % setup.world_size:
             raise UserError(f"{stage}: batch size {config.batch_size} does not divide by {setup.world_size} processes")
         self.genie, self.stage, self.clips, self.config = genie, stage, clips, config
-        self.run, self.setup, self.loop, self.seconds = run, setup, loop, seconds
+        self.run, self.setup, self.loop, self.seconds, self.mode = run, setup, loop, seconds, mode
         self.module = build_stage(genie, stage, mode)
         self.trained = {name: getattr(genie, name) for name in TRAINED[stage]}
         self.codebooks = [m for part in self.trained.values() for m in part.modules() if isinstance(m, Codebook)]
@@ -156,11 +156,15 @@ class Trainer:
         """Leaves the result in `genie`, and in the run folder unless it is there: a kill may have come in between."""
         self.average.copy_to(self.module)
         self.module.eval()
-        mark = self.checkpoints.folder / "published"
-        if self.setup.is_main and not (mark.exists() and mark.read_text() == str(self.step)):
-            for name in self.trained:
-                save_component(self.genie, name, self.run)
-            write_atomically(mark, str(self.step).encode())
+        if self.setup.is_main:
+            self.checkpoints.retire(self.step)
+            mark = self.checkpoints.folder / "published"
+            mine = [name for name in self.trained if last_stage(name, self.mode) == self.stage]
+            whole = all((self.run / name / "model.safetensors").exists() for name in mine)
+            if not (whole and mark.exists() and mark.read_text() == str(self.step)):
+                for name in self.trained:
+                    save_component(self.genie, name, self.run)
+                write_atomically(mark, str(self.step).encode())
         self.setup.barrier()
 
     def progress_at(self, elapsed: float) -> float:
@@ -197,7 +201,7 @@ class Trainer:
         )
 
     def resume(self) -> None:
-        found = self.checkpoints.newest()
+        found = self.checkpoints.newest(print if self.setup.is_main else lambda _: None)
         if found is not None:
             self.step, content = found
             self.elapsed = content["elapsed"]

@@ -122,3 +122,12 @@ def test_what_a_mode_has_and_needs():
 def test_a_stage_without_what_it_needs_says_so(tmp_path, config, cached_clips):
     with pytest.raises(UserError, match=r"tokenizer/config.json is missing"):
         train(tmp_path, config, "cotrain", "joint")
+
+
+def test_a_damaged_result_that_was_deleted_is_written_anew(tmp_path, config, cached_clips):
+    train(tmp_path, config, "warmup")
+    path = tmp_path / "latent_action" / "model.safetensors"
+    whole = path.read_bytes()
+    path.unlink()
+    train(tmp_path, config, "warmup")
+    assert path.read_bytes() == whole, "of the joint stage, though latent_action trained it first"
