@@ -225,7 +225,9 @@ def still_transitions(frames: UInt8[Tensor, "B T H W 3"]) -> Bool[Tensor, "B T-1
     if grey.shape[2] > LOOK_SIZE[0] or grey.shape[3] > LOOK_SIZE[1]:
         grey = F.adaptive_avg_pool2d(grey, LOOK_SIZE)
     change = (grey[:, 1:] - grey[:, :-1]).abs()
-    change = F.adaptive_avg_pool2d(change, [max(1, side // LOOK_BLOCK) for side in change.shape[2:]])
+    change = F.adaptive_avg_pool2d(
+        change, (max(1, change.shape[2] // LOOK_BLOCK), max(1, change.shape[3] // LOOK_BLOCK))
+    )
     return change.amax((2, 3)) < STATIC_LEVELS
 
 

@@ -190,6 +190,7 @@ RULES: tuple[Rule, ...] = (
         reason=("Half of the codebook is for nothing, which costs the dynamics' head and no quality. Demo: 0.0"),
         message="{value} of the tokens are never used",
         remedy=("a higher --tokenizer.codebook.revive-below, or a smaller --tokenizer.codebook.num-codes (new RUN)"),
+        learnt=True,
         scale=".0%",
     ),
     Rule(
@@ -256,6 +257,7 @@ RULES: tuple[Rule, ...] = (
         remedy=(
             "a higher --latent-action.codebook.revive-below, or a smaller --latent-action.codebook.num-codes (new RUN)"
         ),
+        learnt=True,
         scale=".0%",
     ),
     Rule(
@@ -323,7 +325,8 @@ def judge(figures: Mapping[str, float], stage: str, config: GenieConfig, *, lear
     Args:
         figures: those of `RULES` that were measured; nan: could not be.
         stage: the stage being trained, or that the figures are about.
-        learnt: this stage has trained long enough that something must have been learnt.
+        learnt: this stage has trained long enough that something must have been learnt. Where its loss exploded,
+            nothing has, and that is said alone.
     """
     findings: dict[tuple[str, str], Finding] = {}
     for rule in RULES:
@@ -341,8 +344,8 @@ def judge(figures: Mapping[str, float], stage: str, config: GenieConfig, *, lear
         before = findings.get((rule.name, where))
         if before is None or (before.severity, severity) == ("warning", "fault"):
             findings[rule.name, where] = finding
-    exploded = {where for name, where in findings if name in ("exploding_loss", "not_finite")}
-    return [f for f in findings.values() if not (f.name == "not_learning" and f.stage in exploded)]
+        learnt = learnt and not (rule.name in ("not_finite", "exploding_loss") and severity == "fault")
+    return list(findings.values())
 
 
 def trained_in(component: str, stage: str) -> str:

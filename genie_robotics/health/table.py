@@ -46,7 +46,7 @@ def verdict_on(figure: str, value: float, stage: str, found: Diagnosis) -> tuple
     """In words, and the finding that it led to."""
     if figure not in LABELS:
         return "", None
-    early = False
+    unjudged = False
     for rule in RULES:
         severity = rule.severity(value) if rule.figure == figure else None
         if severity is None:
@@ -55,5 +55,5 @@ def verdict_on(figure: str, value: float, stage: str, found: Diagnosis) -> tuple
         for finding in found.findings:
             if (finding.name, finding.stage) == (rule.name, where):
                 return f"{severity} {rule.name}", finding
-        early = rule.learnt
-    return ("too early to say" if early else "ok"), None
+        unjudged = rule.learnt
+    return ("not judged" if unjudged else "ok"), None
