@@ -95,8 +95,8 @@ RULES: tuple[Rule, ...] = (
         fault=2.5,
         bad="above",
         reason=(
-            "Medians of 20 steps vary by a third between batches of 4; two and a half times the lowest is lost "
-            "learning. Demo: at most 1.4"
+            "A loss falls or stands; in the demo medians of five logged steps are never above 1.1 times the lowest "
+            "before. Two and a half times is lost learning"
         ),
         message="the loss is {value} times its lowest",
         remedy=(
@@ -141,8 +141,8 @@ RULES: tuple[Rule, ...] = (
         fault=None,
         bad="above",
         reason=(
-            "Clipping keeps the step small, but the direction is one bad batch's. Demo: at most 3 between medians of "
-            "20 steps; ten is no accident"
+            "Clipping keeps the step small, but its direction is that of bad batches. In the demo medians of five "
+            "logged gradients are never above 1.2 times those before: ten is no accident"
         ),
         message="the gradient is {value} times what it was",
         remedy=(
