@@ -49,6 +49,10 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         return 1
+    except OSError as error:  # a folder that is a file, or cannot be written; a disk that is full
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}; mend that and run the same command again", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("\ninterrupted; what is finished is kept, and the same command goes on from there", file=sys.stderr)
         return 130

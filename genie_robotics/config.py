@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -45,6 +46,15 @@ class GenieConfig:
         """
         if self.clip_length < 2:
             raise UserError(f"a clip needs at least 2 frames, --clip-length is {self.clip_length}")
+        if self.gap is not None and not 0 < self.gap < math.inf:
+            raise UserError(f"--gap must be above 0 seconds, not {self.gap:g}")
+        if min(self.image_size) < 1:
+            raise UserError(f"--image-size must be at least 1 by 1, not {tuple(self.image_size)}")
+        for name, part in (("tokenizer", self.tokenizer), ("latent-action", self.latent_action)):
+            if part.patch < 1:
+                raise UserError(f"--{name}.patch must be at least 1, not {part.patch}")
+            if part.codebook.num_codes < 2 or part.codebook.latent_dim < 1:
+                raise UserError(f"--{name}.codebook needs at least 2 codes of at least 1 number")
         if self.fit not in ("crop", "letterbox"):
             raise UserError(f"--fit must be crop or letterbox, not {self.fit}")
         shared: dict[str, Any] = {"image_size": tuple(self.image_size), "clip_length": self.clip_length}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -77,6 +78,9 @@ class Genie(nn.Module):
     @torch.no_grad()
     def detokenize(self, tokens: Int[Tensor, "B T N"]) -> UInt8[Tensor, "B T H W 3"]:
         tokens = torch.as_tensor(tokens, device=self.device)
+        most = self.config.dynamics.num_tokens
+        if tokens.ndim != 3 or tokens.is_floating_point() or tokens.min() < 0 or tokens.max() >= most:
+            raise UserError(f"tokens must be (B, T, N) integers of 0 .. {most - 1}")
         return torch.cat([self.tokenizer.decode(clip) for clip in self.windows(tokens)], dim=1)
 
     @torch.no_grad()
@@ -94,7 +98,7 @@ class Genie(nn.Module):
         With several prompt frames the actions between them are inferred. Of a prompt longer than the window the last
         frames are used. `use_cache=False` recomputes the full window at every MaskGIT step: the slow reference.
         """
-        codes = torch.as_tensor(codes, dtype=torch.long, device=self.device)
+        codes = self.check_codes(codes)
         frames = self.check(frames)
         if codes.ndim != 2 or len(codes) != len(frames):
             raise UserError(f"codes must be (B, n) with B={len(frames)} as in frames, not {tuple(codes.shape)}")
@@ -119,6 +123,13 @@ class Genie(nn.Module):
         use_cache: bool = True,
     ) -> World:
         """A world to play from a frame (H, W, 3), a clip (T0, H, W, 3), or a batch of clips (B, T0, H, W, 3)."""
+        defaults = self.config.dynamics
+        maskgit_steps = defaults.maskgit_steps if maskgit_steps is None else maskgit_steps
+        temperature = defaults.temperature if temperature is None else temperature
+        if maskgit_steps < 1 or not 0 <= temperature < math.inf:
+            raise UserError(
+                f"maskgit_steps must be at least 1 and temperature 0 or more, not {maskgit_steps}, {temperature}"
+            )
         frames = torch.as_tensor(frames)
         while frames.ndim < 5:
             frames = frames.unsqueeze(0)
@@ -128,14 +139,13 @@ class Genie(nn.Module):
             actions[:, 1:] = self.latent_action.codebook.lookup(self.latent_action.encode(frames))
         tokens = self.tokenizer.encode(frames)
         actions = actions.to(self.dynamics.head.weight.dtype)
-        defaults = self.config.dynamics
         return World(
             self,
             prime(self, tokens, actions, use_cache=use_cache),
             seed=seed,
             samples=list(range(len(frames))),
-            maskgit_steps=defaults.maskgit_steps if maskgit_steps is None else maskgit_steps,
-            temperature=defaults.temperature if temperature is None else temperature,
+            maskgit_steps=maskgit_steps,
+            temperature=temperature,
             use_cache=use_cache,
         )
 
@@ -153,9 +163,21 @@ class Genie(nn.Module):
                 f"frames must be (B, T, {height}, {width}, 3) uint8, not {tuple(frames.shape)} "
                 f"{str(frames.dtype).removeprefix('torch.')}; genie_datasets.fit_frames resizes any image"
             )
+        if not len(frames):
+            raise UserError("there is no clip in this batch")
         if frames.shape[1] < at_least:
             raise UserError(f"this needs clips of at least {at_least} frames, not {frames.shape[1]}")
         return frames.to(self.device)
+
+    def check_codes(self, codes: Tensor | np.ndarray | Sequence | int) -> Int[Tensor, "*S"]:
+        """Latent actions as a tensor on this model's device; raises UserError where they are none of this model."""
+        codes = torch.as_tensor(codes, device=self.device)
+        whole = not (codes.is_floating_point() or codes.is_complex()) or not codes.numel()
+        if not whole or (codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.config.num_actions):
+            raise UserError(
+                f"latent actions are 0 .. {self.config.num_actions - 1}, not {codes.flatten()[:8].tolist()}"
+            )
+        return codes.long()
 
     def windows(self, x: Tensor, overlap: int = 0) -> Iterator[Tensor]:
         """Pieces of at most `clip_length` along axis 1; neighbours share `overlap` entries."""

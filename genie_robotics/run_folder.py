@@ -74,7 +74,7 @@ def load_config(run: Path) -> GenieConfig:
 def save_component(genie: Genie, name: str, run: Path) -> None:
     """Writes one component's weights, with their digest, and its configuration."""
     folder = run / name
-    tensors = {k: v.detach().cpu().contiguous() for k, v in getattr(genie, name).state_dict().items()}
+    tensors = on_cpu(getattr(genie, name))
     write_atomically(folder / "model.safetensors", save(tensors, {DIGEST: digest(tensors)}))
     config = to_dict(getattr(genie.config, name))
     write_atomically(folder / "config.json", json.dumps(config, indent=1).encode())
@@ -102,10 +102,14 @@ def load_component(genie: Genie, name: str, run: Path) -> None:
     try:
         part.load_state_dict(read_tensors(path))
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; train that stage: genie-robotics train {run} --stage {name} ...") from None
+        raise UserError(f"{path} is missing; run the same train command again, which writes it") from None
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} does not fit its configuration or is damaged ({reason}); restore it") from None
+
+
+def on_cpu(part: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {k: v.detach().cpu().contiguous() for k, v in part.state_dict().items()}
 
 
 def to_plain(config: Any) -> dict[str, Any]:

@@ -75,9 +75,12 @@ class World:
 
     def step(self, code: int | list[int] | Int[Tensor, B]) -> Tensor:
         """Plays one latent action (one for all dreams, or one each) and returns the new frame, uint8."""
-        codes = torch.as_tensor(code, dtype=torch.long, device=self.genie.device).expand(len(self.samples))
-        if codes.min() < 0 or codes.max() >= self.genie.config.num_actions:
-            raise UserError(f"latent actions are 0 .. {self.genie.config.num_actions - 1}, not {code}")
+        codes = self.genie.check_codes(code)
+        if codes.numel() not in (1, len(self.samples)) or codes.ndim > 1:
+            raise UserError(
+                f"give one latent action for all {len(self.samples)} dreams, or one each, not {codes.numel()}"
+            )
+        codes = codes.expand(len(self.samples))
         self.states.append(self.advance(self.state, codes))
         return self.frame
 

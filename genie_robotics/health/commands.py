@@ -76,7 +76,7 @@ def read_clips(options: DoctorOptions, notes: list[str]) -> "Tensor | None":
             split = training_split(source.splits, None)
         clips = some_clips(source.split(split), config, options.clips)
     except UserError as error:
-        if options.data is not None:
+        if options.data is not None or options.split is not None:
             raise
         notes.append(
             f"no clips looked at ({error}); --data SRC names the video, and its options (--hz, ...) go with it"

@@ -113,7 +113,7 @@ def diagnose(
         )
         for name in TRAINED[stage]:
             figures |= behaviour.pop(name, {}) if stage == last_stage(name, mode) else {}
-        if len(figures) > 1 or loaded & set(TRAINED[stage]):
+        if lines or len(figures) > 1 or loaded & set(TRAINED[stage]):
             found.figures[stage] = figures
     if clips is not None:
         found.figures = {"data": {"static_share": static_share(clips)}} | found.figures

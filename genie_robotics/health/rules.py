@@ -207,7 +207,7 @@ RULES: tuple[Rule, ...] = (
         ),
         message="on pixels that move, the tokens' error is {value} of that of showing the frame before",
         remedy=(
-            "--tokenizer.motion-weight 1, a smaller --tokenizer.patch (new RUN); or more steps "
+            "a higher --tokenizer.motion-weight, a smaller --tokenizer.patch (new RUN); or more steps "
             "(--training.tokenizer.steps)"
         ),
         learnt=True,
@@ -239,8 +239,8 @@ RULES: tuple[Rule, ...] = (
         reason="Codes on one spot are one code, however evenly they are used. Demo: 0.75, moving squares 0.06",
         message="all latent actions are nearly the same vector (spread {value})",
         remedy=(
-            "--latent-action.see-change, --latent-action.motion-weight 1, or --latent-action.codebook.kind fsq (new "
-            "RUN)"
+            "--latent-action.see-change, a higher --latent-action.motion-weight, or --latent-action.codebook.kind fsq "
+            "(new RUN)"
         ),
         scale=".3f",
     ),
@@ -273,8 +273,8 @@ RULES: tuple[Rule, ...] = (
             "with the right action, the next frame is predicted no better than by the last one ({value} of its error)"
         ),
         remedy=(
-            "--latent-action.action-input {latent_inputs}, --latent-action.motion-weight 1 (new RUN), or more steps "
-            "(--training.{option}.steps); is there motion? `genie-robotics data inspect SRC`"
+            "--latent-action.action-input {latent_inputs}, a higher --latent-action.motion-weight (new RUN), or more "
+            "steps (--training.{option}.steps); is there motion? `genie-robotics data inspect SRC`"
         ),
         learnt=True,
     ),
@@ -291,7 +291,7 @@ RULES: tuple[Rule, ...] = (
         ),
         message="the right latent action saves its own decoder {value} of the error",
         remedy=(
-            "--latent-action.no-decoder-history, so that the action must carry the motion, or "
+            "--latent-action.no-decoder-history if it has one, so that the action must carry the motion, or "
             "--latent-action.action-input {latent_inputs} (new RUN)"
         ),
         learnt=True,

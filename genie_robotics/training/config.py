@@ -1,5 +1,6 @@
 """How the three stages are trained: one small configuration each, with the presets' choices."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -95,9 +96,20 @@ def training_preset(name: str) -> TrainingConfig:
 
 
 def check(config: StageConfig, name: str) -> None:
-    if config.batch_size < 1 or config.steps < 1:
-        raise UserError(f"{name}: steps and batch_size must be at least 1, not {config.steps} and {config.batch_size}")
+    """Raises UserError that names the first option that cannot be."""
+    option = f"--training.{name.replace('_', '-')}"
+    whole = {"batch_size": 1, "steps": 1, "warmup": 0}
+    for field_name, least in whole.items():
+        if getattr(config, field_name) < least:
+            raise UserError(f"{name}: {field_name} must be at least {least}, not {getattr(config, field_name)}")
+    positive = ("share", "learning_rate", "clip_gradient")
+    for field_name in (*positive, "matrix_rate", "weight_decay", "final_rate", "decay"):
+        value = getattr(config, field_name)
+        if not (value > 0 if field_name in positive else value >= 0) or not math.isfinite(value):
+            bound = "above 0" if field_name in positive else "at least 0"
+            raise UserError(f"{option}.{field_name.replace('_', '-')} must be {bound}, not {value:g}")
     if config.schedule not in ("cosine", "wsd"):
         raise UserError(f"{name}: schedule must be cosine or wsd, not {config.schedule}")
-    if not 0 <= config.ema < 1:
-        raise UserError(f"{name}: ema must be at least 0 and below 1, not {config.ema}")
+    for field_name in ("ema", "beta1", "beta2"):
+        if not 0 <= getattr(config, field_name) < 1:
+            raise UserError(f"{name}: {field_name} must be at least 0 and below 1, not {getattr(config, field_name)}")

@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from genie_datasets.errors import UserError
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -42,11 +44,22 @@ class Setup:
 
 
 def set_up(device: str = "auto", precision: str = "auto") -> Setup:
-    """Joins the process group that `torchrun` describes, if there is one."""
+    """Joins the process group that `torchrun` describes, if there is one.
+
+    Raises:
+        UserError: there is no such device or precision.
+    """
+    if precision not in ("auto", "bfloat16", "float32"):
+        raise UserError(f"--precision must be auto, bfloat16 or float32, not {precision}")
     world_size, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
     if device == "auto":
         device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
-    chosen = torch.device(device)
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise UserError(f"--device must be auto, cpu or cuda, not {device}") from None
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch sees no GPU here; --device cpu, or another build of torch (README)")
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     if world_size > 1 and not dist.is_initialized():

@@ -43,8 +43,12 @@ class Optimizers:
         return [part.state_dict() for part in self.parts]
 
     def load_state_dict(self, state: list[dict]) -> None:
+        """Takes the moments; rates, betas and weight decay stay those of this run's options."""
         for part, values in zip(self.parts, state, strict=True):
+            options = [{k: v for k, v in group.items() if k != "params"} for group in part.param_groups]
             part.load_state_dict(values)
+            for group, mine in zip(part.param_groups, options, strict=True):
+                group.update(mine)
 
 
 def rate_at(progress: float, step: int, config: StageConfig) -> float:

@@ -1,7 +1,10 @@
-"""Training a whole run: data in, three stages in turn, a run folder out. The same call resumes."""
+"""Training a whole run: data in, the stages of a mode in turn, a run folder out. The same call resumes."""
 
+import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -10,14 +13,16 @@ from genie_datasets.cache_dir import cache_dir
 from genie_datasets.errors import UserError
 from genie_datasets.split import Source
 from genie_robotics.config import GenieConfig, read_json, to_dict
-from genie_robotics.genie import Genie
+from genie_robotics.genie import COMPONENTS, Genie
+from genie_robotics.health.measures import num_not_finite
 from genie_robotics.run_folder import load_component, load_config, same_model, save_config
-from genie_robotics.training.config import TrainingConfig
-from genie_robotics.training.distributed import set_up
+from genie_robotics.training.config import TrainingConfig, check
+from genie_robotics.training.distributed import Setup, set_up
+from genie_robotics.training.lock import locked
 from genie_robotics.training.loggers import check_loggers
 from genie_robotics.training.monitor import duration
-from genie_robotics.training.stages import needs, stages_of
-from genie_robotics.training.trainer import LoopConfig, Trainer
+from genie_robotics.training.stages import MODES, TRAINED, needs, stages_of
+from genie_robotics.training.trainer import LoopConfig, Trainer, check_loop
 
 
 @dataclass
@@ -40,14 +45,17 @@ def train_run(run: Path, source: Source, split: str, plan: RunPlan) -> None:
         UserError: the folder holds a run of another configuration; no episode is as long as a clip; the loss is not
             finite; the disk is full.
     """
-    mode = plan.training.mode
-    stages = stages_of(mode, plan.stage)
+    stages = stages_of(plan.training.mode, plan.stage)
+    check_plan(plan, stages)
     config = plan.model.resolved()
-    start_or_resume(run, config, mode)
-    check_loggers(plan.loop.loggers)
     setup = set_up(plan.device, plan.precision)
+    provenance = {"source": str(source.path), "split": split, "fingerprint": source.fingerprint}
+    start_or_resume(run, config, plan.training.mode, plan.loop.seed, provenance)
     torch.manual_seed(plan.loop.seed)
-    genie = Genie(config).to(setup.device)
+    try:
+        genie = Genie(config).to(setup.device)
+    except ValueError as error:
+        raise UserError(f"such a model cannot be built: {error}") from None
     say = print if setup.is_main and not plan.loop.quiet else lambda *_: None
     say(
         f"{config.preset}: "
@@ -61,42 +69,94 @@ def train_run(run: Path, source: Source, split: str, plan: RunPlan) -> None:
     setup.barrier()
     clips = open_clips(source, split, config)
     say(f"data: {source.name} [{split}], {len(clips):,} clips of {config.clip_length} frames" + left_out(clips))
-    if setup.is_main:
-        provenance = {"source": str(source.path), "split": split, "fingerprint": source.fingerprint}
-        save_config(config, run, training=to_dict(plan.training), loop=to_dict(plan.loop), data=provenance)
-    setup.barrier()
+    with locked(run) if setup.is_main else nullcontext():
+        train_stages(run, genie, clips, plan, stages, setup, provenance)
 
+
+def check_plan(plan: RunPlan, stages: tuple[str, ...]) -> None:
+    """All that can be wrong with the options, before anything is made or read."""
+    if plan.minutes is not None and not 0 < plan.minutes < math.inf:
+        raise UserError(f"--minutes must be above 0, not {plan.minutes:g}")
+    check_loop(plan.loop)
+    for stage in stages:
+        check(plan.training.stage(stage), stage)
+    check_loggers(plan.loop.loggers)
+
+
+def train_stages(
+    run: Path,
+    genie: Genie,
+    clips: ClipDataset,
+    plan: RunPlan,
+    stages: tuple[str, ...],
+    setup: Setup,
+    provenance: dict[str, str],
+) -> None:
+    """All stages in turn; each says where it is done already."""
+    mode = plan.training.mode
+    say = print if setup.is_main and not plan.loop.quiet else lambda *_: None
     shares = sum(plan.training.stage(s).share for s in stages)
     trained: set[str] = set()
     for stage in stages:
         stage_config = plan.training.stage(stage)
         seconds = 60 * plan.minutes * stage_config.share / shares if plan.minutes else None
-        for name in needs(stage, mode):
-            if name not in trained:
-                load_component(genie, name, run)
+        loaded = [name for name in needs(stage, mode) if name not in trained]
+        for name in loaded:
+            load_needed(genie, name, run, stage, mode)
         trainer = Trainer(genie, stage, clips, stage_config, run, setup, plan.loop, seconds, mode)
+        trainer.resume(loaded)  # refuses before anything is written
+        if setup.is_main and not trained:
+            save_config(genie.config, run, training=to_dict(plan.training), loop=to_dict(plan.loop), data=provenance)
+        setup.barrier()
         if not trainer.train():
             done = f"{trainer.step} steps, {duration(trainer.elapsed)}"
             say(f"{stage}: already trained ({done}); delete {trainer.checkpoints.folder} to train it anew")
         trained |= set(trainer.trained)
 
 
-def start_or_resume(run: Path, config: GenieConfig, mode: str = "frozen") -> None:
-    """Refuses to mix two configurations in one folder."""
+def load_needed(genie: Genie, name: str, run: Path, stage: str, mode: str) -> None:
+    """A component that another call trained."""
+    if not (run / name / "model.safetensors").exists():
+        first = next(s for s in MODES[mode] if name in TRAINED[s])
+        raise UserError(
+            f"{stage} needs a trained {name}, and {run / name} has none: train it (--stage {first}) or copy it there"
+        )
+    load_component(genie, name, run)
+    if num_not_finite(getattr(genie, name)):
+        raise UserError(f"{run / name}: some of its weights are not finite; train that component anew or restore it")
+
+
+def start_or_resume(
+    run: Path, config: GenieConfig, mode: str = "frozen", seed: int = 0, data: dict[str, str] | None = None
+) -> None:
+    """Refuses to mix two configurations, modes, seeds or data sets in one folder."""
     path = run / "config.json"
     if not path.exists():
-        if run.exists() and any(entry.suffix != ".tmp" for entry in run.iterdir()):  # .tmp: of a first write, cut off
+        known = {*COMPONENTS, "state"}  # components copied from another run; a .tmp is of a first write, cut off
+        strange = [e for e in run.iterdir() if e.suffix != ".tmp" and e.name not in known] if run.exists() else []
+        if strange:
             raise UserError(f"{run} is not empty and is not a run (no config.json); choose another folder")
         return
-    stored_mode = read_json(path).get("training", {}).get("mode", mode)
+    stored = read_json(path)
     differing = same_model(load_config(run), config)
-    if not differing and stored_mode != mode:
-        differing = f"mode: {stored_mode} / {mode}"
+    for name, old, new in (
+        ("mode", entry(stored, "training", "mode"), mode),
+        ("seed", entry(stored, "loop", "seed"), seed),
+        ("data", entry(stored, "data", "fingerprint"), (data or {}).get("fingerprint")),
+        ("split", entry(stored, "data", "split"), (data or {}).get("split")),
+    ):
+        if not differing and None not in (old, new) and old != new:
+            differing = f"{name}: {old} / {new}"
     if differing:
         raise UserError(
             f"{run} was trained with another configuration ({differing}); "
             "use its options to resume, or choose another folder"
         )
+
+
+def entry(stored: dict[str, Any], part: str, name: str) -> Any:
+    values = stored.get(part)
+    return values.get(name) if isinstance(values, dict) else None
 
 
 def open_clips(source: Source, split: str, config: GenieConfig) -> ClipDataset:

@@ -8,10 +8,12 @@ where it was cut.
 import math
 import time
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -20,7 +22,7 @@ from genie_datasets.errors import UserError
 from genie_robotics.codebook import Codebook
 from genie_robotics.genie import Genie
 from genie_robotics.health.findings import Finding
-from genie_robotics.run_folder import save_component, write_atomically
+from genie_robotics.run_folder import digest, on_cpu, read_tensors, save_component, write_atomically
 from genie_robotics.st_transformer import STBlock, STTransformer
 from genie_robotics.training.averaging import Average
 from genie_robotics.training.checkpoint import Checkpoints, load_module_state, module_state
@@ -29,7 +31,7 @@ from genie_robotics.training.distributed import Setup
 from genie_robotics.training.monitor import Monitor
 from genie_robotics.training.optimizer import Optimizers, rate_at
 from genie_robotics.training.sentinel import Sentinel
-from genie_robotics.training.stages import TRAINED, build_stage, last_stage
+from genie_robotics.training.stages import TRAINED, build_stage, last_stage, needs
 
 
 @dataclass
@@ -89,6 +91,7 @@ class Trainer:
         self.codebooks = [m for part in self.trained.values() for m in part.modules() if isinstance(m, Codebook)]
         self.optimizers = Optimizers(self.module, config)
         self.step = 0
+        self.began_at_step: int | None = None  # of this call; None until it looked for a checkpoint
         self.elapsed = 0.0
         self.average = Average(self.module, config.ema)
         steps_per_epoch = math.ceil(len(clips) / config.batch_size)
@@ -103,7 +106,8 @@ class Trainer:
 
     def train(self) -> bool:
         """Trains to the end; returns False when an earlier call already had."""
-        self.resume()
+        if self.began_at_step is None:
+            self.resume()
         if self.progress >= 1:
             self.finish()
             return False
@@ -130,10 +134,11 @@ class Trainer:
                     figures, findings = self.look(frames, finite)
                     monitor.step(self.step, self.progress, left, num_frames, rate, {**values, **figures}, findings)
                 if not finite:
+                    kept = "the last checkpoint is kept" if self.checkpoints.found() else "there is no checkpoint yet"
                     raise UserError(
                         f"{self.stage}: loss {float(values['loss'])}, gradient {float(values['grad_norm'])} at step "
-                        f"{self.step}; the last checkpoint is kept. Lower --training.{self.stage.replace('_', '-')}"
-                        ".learning-rate and run the same command again"
+                        f"{self.step}; {kept}. Lower --training.{self.stage.replace('_', '-')}.learning-rate (and "
+                        ".matrix-rate) and run the same command again"
                     )
                 if self.step % self.loop.save_every == 0:
                     self.save()
@@ -158,18 +163,19 @@ class Trainer:
         self.module.eval()
         if self.setup.is_main:
             self.checkpoints.retire(self.step)
+            # What a later stage of this mode has trained on and published is no longer this one's.
+            later = {n: self.run / "state" / last_stage(n, self.mode) / "published" for n in self.trained}
+            mine = [n for n, mark in later.items() if mark.parent == self.checkpoints.folder or not mark.exists()]
             mark = self.checkpoints.folder / "published"
-            mine = [name for name in self.trained if last_stage(name, self.mode) == self.stage]
-            whole = all((self.run / name / "model.safetensors").exists() for name in mine)
-            if not (whole and mark.exists() and mark.read_text() == str(self.step)):
-                for name in self.trained:
+            if not (is_published(mark, self.step) and all(is_whole(self.run, name) for name in mine)):
+                for name in mine:
                     save_component(self.genie, name, self.run)
                 write_atomically(mark, str(self.step).encode())
         self.setup.barrier()
 
     def progress_at(self, elapsed: float) -> float:
         """Progress when this call began, for the time left."""
-        return min(1.0, elapsed / self.seconds) if self.seconds else self.began_at_step / self.config.steps
+        return min(1.0, elapsed / self.seconds) if self.seconds else (self.began_at_step or 0) / self.config.steps
 
     def train_step(self, module: nn.Module, frames: Tensor) -> tuple[dict[str, Tensor], float]:
         """One optimizer step; returns what to log and the share of the peak learning rate."""
@@ -200,23 +206,43 @@ class Trainer:
             pin_memory=self.setup.device.type == "cuda",
         )
 
-    def resume(self) -> None:
+    def resume(self, loaded: Sequence[str] = ()) -> None:
+        """Takes up the newest checkpoint, if there is one.
+
+        Args:
+            loaded: components that come from the run folder, not from an earlier stage of this call. What this stage
+                has already put there itself is not what it began with, and is not compared.
+
+        Raises:
+            UserError: it is damaged, or of other options, or the components that this stage builds on have changed.
+        """
+        self.began_at_step = 0
         found = self.checkpoints.newest(print if self.setup.is_main else lambda _: None)
-        if found is not None:
-            self.step, content = found
-            self.elapsed = content["elapsed"]
-            for name, part in self.trained.items():
-                load_module_state(part, content["components"][name], self.checkpoints.folder)
-            try:
-                self.optimizers.load_state_dict(content["optimizers"])
-                self.average.load_state_dict(content["average"])
-                self.sentinel.load_state_dict(content["sentinel"])
-            except ValueError as error:
-                raise UserError(
-                    f"{self.checkpoints.folder} was trained with other options ({error}); "
-                    "give the same ones, or delete it to train this stage anew"
-                ) from None
-        self.began_at_step = self.step
+        # As they are before this stage moves them: a stage that is done must not go with a tokenizer of later.
+        self.inputs = {name: digest(on_cpu(getattr(self.genie, name))) for name in needs(self.stage, self.mode)}
+        if found is None:
+            return
+        self.step, content = found
+        self.began_at_step, self.elapsed = self.step, content["elapsed"]
+        if (self.checkpoints.folder / "published").exists():
+            self.inputs |= {name: content["inputs"][name] for name in loaded if name in self.trained}
+        changed = [name for name, value in self.inputs.items() if content["inputs"].get(name) != value]
+        if changed:
+            raise UserError(
+                f"{self.checkpoints.folder} was trained on another {changed[0]} than {self.run} now has; "
+                f"delete that folder to train {self.stage} anew, or bring the {changed[0]} back"
+            )
+        for name, part in self.trained.items():
+            load_module_state(part, content["components"][name], self.checkpoints.folder)
+        try:
+            self.optimizers.load_state_dict(content["optimizers"])
+            self.average.load_state_dict(content["average"])
+        except ValueError as error:
+            raise UserError(
+                f"{self.checkpoints.folder} was trained with other options ({error}); "
+                "give the same ones, or delete it to train this stage anew"
+            ) from None
+        self.sentinel.load_state_dict(content["sentinel"])
 
     def save(self) -> None:
         if self.setup.is_main:
@@ -226,6 +252,7 @@ class Trainer:
                 "average": self.average.state_dict(),
                 "sentinel": self.sentinel.state_dict(),
                 "elapsed": self.elapsed,
+                "inputs": self.inputs,
             }
             self.checkpoints.save(self.step, content)
 
@@ -243,6 +270,27 @@ def prepare(module: nn.Module, loop: LoopConfig) -> nn.Module:
         if isinstance(part, STBlock) and loop.compile:
             part.compile()
     return module
+
+
+def check_loop(loop: LoopConfig) -> None:
+    """Raises UserError that names the first option that cannot be."""
+    least = {"save_every": 1, "log_every": 1, "keep": 1, "keep_every": 0, "watch_every": 0, "workers": 0, "seed": 0}
+    for name, value in least.items():
+        if getattr(loop, name) < value:
+            raise UserError(f"--{name.replace('_', '-')} must be at least {value}, not {getattr(loop, name)}")
+
+
+def is_published(mark: Path, step: int) -> bool:
+    return mark.exists() and mark.read_bytes() == str(step).encode()
+
+
+def is_whole(run: Path, name: str) -> bool:
+    """The run folder holds this component, undamaged."""
+    try:
+        read_tensors(run / name / "model.safetensors")
+    except (UserError, SafetensorError, OSError):
+        return False
+    return (run / name / "config.json").exists()
 
 
 def step_seed(seed: int, stage: str, step: int, rank: int) -> int:

@@ -1,14 +1,19 @@
 """The four training modes: who learns from whose loss, what a run folder holds, and what is refused."""
 
+import dataclasses
+import shutil
+
 import pytest
 import torch
 from torch import nn
 
 from genie_datasets.errors import UserError
 from genie_robotics.genie import COMPONENTS, Genie
+from genie_robotics.run_folder import save_component
 from genie_robotics.training.config import StageConfig, TrainingConfig
+from genie_robotics.training.lock import locked
 from genie_robotics.training.run import RunPlan, train_run
-from genie_robotics.training.stages import MODES, build_stage, needs, stages_of
+from genie_robotics.training.stages import MODES, TRAINED, build_stage, needs, stages_of
 from genie_robotics.training.trainer import LoopConfig
 from tests.genie_robotics.conftest import Squares, random_genie, tiny_config
 
@@ -61,9 +66,12 @@ def test_frozen_components_get_no_gradient(mode):
         assert all(g is None for g in gradients(last, mode, part).values())
 
 
-def training(mode: str) -> TrainingConfig:
-    stage = StageConfig(steps=8, batch_size=2, learning_rate=1e-3, warmup=2)
-    return TrainingConfig(mode, *(StageConfig(**vars(stage)) for _ in range(4)))
+def training(mode: str, **changes: dict) -> TrainingConfig:
+    """`changes`: {stage: {field: value}}."""
+    stages = {name: StageConfig(steps=8, batch_size=2, learning_rate=1e-3, warmup=2) for name in TRAINED}
+    for name, values in changes.items():
+        stages[name] = dataclasses.replace(stages[name], **values)
+    return TrainingConfig(mode, **stages)
 
 
 class Source:
@@ -80,9 +88,14 @@ def cached_clips(monkeypatch, clips):
     monkeypatch.setattr(run, "open_clips", lambda *_: clips)
 
 
-def train(folder, config, mode, stage="all"):
-    loop = LoopConfig(save_every=3, log_every=1, quiet=True)
-    train_run(folder, Source(), "train", RunPlan(config, training(mode), loop, stage, device="cpu"))
+def train(folder, config, mode, stage="all", **changes):
+    """`changes`: of a stage (a dict), of the loop, or of the plan."""
+    stages = {name: values for name, values in changes.items() if name in TRAINED}
+    plan_fields = {name: changes[name] for name in ("minutes", "device", "precision") if name in changes}
+    rest = {name: value for name, value in changes.items() if name not in {*stages, *plan_fields}}
+    loop = LoopConfig(**{"save_every": 3, "log_every": 1, "quiet": True, **rest})
+    plan = RunPlan(config, training(mode, **stages), loop, stage, **{"device": "cpu", **plan_fields})
+    train_run(folder, Source(), "train", plan)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -120,7 +133,7 @@ def test_what_a_mode_has_and_needs():
 
 
 def test_a_stage_without_what_it_needs_says_so(tmp_path, config, cached_clips):
-    with pytest.raises(UserError, match=r"tokenizer/config.json is missing"):
+    with pytest.raises(UserError, match="joint needs a trained tokenizer, and .* has none: train it"):
         train(tmp_path, config, "cotrain", "joint")
 
 
@@ -131,3 +144,102 @@ def test_a_damaged_result_that_was_deleted_is_written_anew(tmp_path, config, cac
     path.unlink()
     train(tmp_path, config, "warmup")
     assert path.read_bytes() == whole, "of the joint stage, though latent_action trained it first"
+
+
+def test_a_stage_that_was_trained_on_another_tokenizer_is_not_taken_as_done(tmp_path, config, cached_clips):
+    train(tmp_path, config, "frozen")
+    before = (tmp_path / "dynamics" / "model.safetensors").read_bytes()
+    with pytest.raises(UserError, match=r"state/dynamics was trained on another tokenizer .*delete that folder"):
+        train(tmp_path, config, "frozen", tokenizer={"steps": 10})
+    assert (tmp_path / "dynamics" / "model.safetensors").read_bytes() == before
+    shutil.rmtree(tmp_path / "state" / "dynamics")
+    train(tmp_path, config, "frozen", tokenizer={"steps": 10})
+    assert (tmp_path / "dynamics" / "model.safetensors").read_bytes() != before
+
+
+def test_an_earlier_stage_does_not_write_over_what_a_later_one_made_of_its_component(tmp_path, config, cached_clips):
+    train(tmp_path, config, "warmup")
+    path = tmp_path / "latent_action" / "model.safetensors"
+    joint = path.read_bytes()
+    with pytest.raises(UserError, match="state/joint was trained on another latent_action"):
+        train(tmp_path, config, "warmup", latent_action={"steps": 10})
+    assert path.read_bytes() == joint
+    (tmp_path / "state" / "latent_action" / "published").unlink()
+    with pytest.raises(UserError):
+        train(tmp_path, config, "warmup", latent_action={"steps": 10})
+    assert path.read_bytes() == joint
+    train(tmp_path, config, "warmup", "joint")  # alone, from the run folder: it is done, and says so
+    assert path.read_bytes() == joint
+
+
+def test_a_damaged_result_is_mended_from_its_checkpoint(tmp_path, config, cached_clips):
+    train(tmp_path, config, "frozen", "tokenizer")
+    path = tmp_path / "tokenizer" / "model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-8] + b"damaged!")
+    (tmp_path / "tokenizer" / "config.json").unlink()
+    train(tmp_path, config, "frozen", "tokenizer")
+    assert path.read_bytes() == whole
+    assert (tmp_path / "tokenizer" / "config.json").exists()
+
+
+def test_a_refused_resume_changes_nothing(tmp_path, config, cached_clips):
+    train(tmp_path, config, "frozen", "tokenizer")
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(UserError, match="use the same ema as before"):
+        train(tmp_path, config, "frozen", "tokenizer", tokenizer={"ema": 0.9})
+    with pytest.raises(UserError, match=r"another configuration \(seed: 0 / 7\)"):
+        train(tmp_path, config, "frozen", "tokenizer", seed=7)
+    with pytest.raises(UserError, match="--keep must be at least 1"):
+        train(tmp_path, config, "frozen", "tokenizer", keep=0)
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_weights_that_are_not_finite_are_not_built_upon(tmp_path, config, cached_clips):
+    train(tmp_path, config, "frozen", "tokenizer")
+    genie = Genie(config)
+    genie.tokenizer.patch_in.weight.data[0, 0] = float("nan")
+    save_component(genie, "tokenizer", tmp_path)
+    train(tmp_path, config, "frozen", "latent_action")
+    with pytest.raises(UserError, match=r"tokenizer: some of its weights are not finite"):
+        train(tmp_path, config, "frozen", "dynamics")
+
+
+def test_components_copied_from_another_run_are_built_upon(tmp_path, config, cached_clips):
+    train(tmp_path / "one", config, "frozen", "tokenizer")
+    shutil.copytree(tmp_path / "one" / "tokenizer", tmp_path / "two" / "tokenizer")
+    train(tmp_path / "two", config, "cotrain", "joint")
+    a, b = (tmp_path / run / "tokenizer" / "model.safetensors" for run in ("one", "two"))
+    assert a.read_bytes() == b.read_bytes()
+    Genie.from_pretrained(tmp_path / "two")
+
+
+def test_two_processes_do_not_train_one_run(tmp_path, config, cached_clips):
+    with locked(tmp_path), pytest.raises(UserError, match="another process is training"):
+        train(tmp_path, config, "frozen", "tokenizer")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tokenizer": {"learning_rate": -1.0}}, "--training.tokenizer.learning-rate must be above 0"),
+        ({"dynamics": {"clip_gradient": 0.0}}, "--training.dynamics.clip-gradient must be above 0"),
+        ({"latent_action": {"beta1": 2.0}}, "latent_action: beta1 must be at least 0 and below 1"),
+        ({"save_every": 0}, "--save-every must be at least 1"),
+        ({"workers": -1}, "--workers must be at least 0"),
+        ({"minutes": -1.0}, "--minutes must be above 0"),
+        ({"minutes": float("nan")}, "--minutes must be above 0"),
+        ({"precision": "int8"}, "--precision must be auto, bfloat16 or float32"),
+        ({"device": "nonsense"}, "--device must be auto, cpu or cuda"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_before_anything_is_made(tmp_path, config, cached_clips, changes, message):
+    with pytest.raises(UserError, match=message):
+        train(tmp_path / "run", config, "frozen", **changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_that_cannot_be_built_is_refused(tmp_path, config, cached_clips):
+    config.dynamics.heads = 3
+    with pytest.raises(UserError, match="such a model cannot be built: width 16 is not a multiple of num_heads 3"):
+        train(tmp_path, config, "frozen")

@@ -39,7 +39,10 @@ def test_a_component_of_another_preset_is_named(tmp_path, genie):
         (lambda run: (run / "config.json").unlink(), "config.json is missing"),
         (lambda run: (run / "config.json").write_text("{"), "not readable JSON"),
         (lambda run: (run / "config.json").write_text('{"model": {"depth": 3}}'), "unknown entry depth"),
-        (lambda run: (run / "dynamics" / "model.safetensors").unlink(), "model.safetensors is missing; train that"),
+        (
+            lambda run: (run / "dynamics" / "model.safetensors").unlink(),
+            "model.safetensors is missing; run the same train command",
+        ),
         (lambda run: (run / "dynamics" / "model.safetensors").write_bytes(b"x" * 99), "damaged"),
     ],
 )
