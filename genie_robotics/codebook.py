@@ -41,6 +41,8 @@ class CodebookConfig:
     def __post_init__(self) -> None:
         if self.kind not in ("vq", "fsq"):
             raise ValueError(f"kind must be vq or fsq, not {self.kind!r}")
+        if not (0 <= self.decay < 1 and self.commitment >= 0 and self.revive_below >= 0 and self.start_after >= 0):
+            raise ValueError("decay must be in [0, 1), commitment, revive_below and start_after 0 or more")
         if self.kind == "fsq":
             chosen_levels(self.num_codes, self.levels)
         elif self.levels:

@@ -143,6 +143,8 @@ class BenchOptions:
 
 def bench(argv: list[str]) -> int:
     options = parse(BenchOptions, argv, prog="genie-robotics bench")
+    if options.batch_size is not None and options.batch_size < 1:
+        raise UserError(f"--batch-size must be at least 1, not {options.batch_size}")
     if options.what == "loader":
         from genie_datasets import bench_loader
 
