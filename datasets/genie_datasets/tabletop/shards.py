@@ -37,9 +37,13 @@ def os_errors() -> Iterator[None]:
 
 
 def count_records(path: Path) -> int:
-    """The number of records in a file, by their lengths alone: quick, without TensorFlow."""
+    """The number of records in a file, by their lengths alone: quick, without TensorFlow.
+
+    None in a file that has gone: another process, which may be writing here, renamed it.
+    """
     count = 0
-    with path.open("rb") as file, contextlib.suppress(DamagedRecord, ValueError):  # ValueError: an empty file
+    # ValueError: an empty file
+    with contextlib.suppress(DamagedRecord, ValueError, FileNotFoundError), path.open("rb") as file:
         for _ in record_spans(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)):
             count += 1
     return count
