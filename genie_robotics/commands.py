@@ -10,7 +10,7 @@ import tyro
 from genie_datasets.errors import UserError
 from genie_datasets.options import SourceOptions, parse
 from genie_robotics.config import GenieConfig
-from genie_robotics.training.config import TrainingConfig, training_preset
+from genie_robotics.training.config import LoopConfig, TrainingConfig, training_preset
 
 
 @dataclass
@@ -29,25 +29,7 @@ class TrainOptions(SourceOptions):
     """Training time of all stages together, instead of steps."""
     split: str | None = None
     """Split to train on: 'train' if there is one, else the only one."""
-    seed: int = 0
-    save_every: int = 500
-    """Steps between checkpoints."""
-    keep: int = 2
-    """Checkpoints kept of each stage: the newest so many,"""
-    keep_every: int = 0
-    """and every one whose step is a multiple of this; 0: no others."""
-    log_every: int = 20
-    """Steps between lines of metrics.jsonl."""
-    watch_every: int = 100
-    """Steps between looks of the sentinel (docs/training.md); 0: it does not look."""
-    loggers: tuple[str, ...] = ()
-    """Where the metrics go beside metrics.jsonl and the console: tensorboard, wandb."""
-    workers: int = 0
-    """Loader processes."""
-    checkpoint_activations: bool = False
-    """Compute activations again in the backward pass: less memory, about a third slower."""
-    compile: bool = False
-    """torch.compile of the transformers: half a minute or more a stage before it starts, then faster."""
+    loop: Annotated[LoopConfig, tyro.conf.arg(name="")] = field(default_factory=LoopConfig)
     device: str = "auto"
     """auto, cpu or cuda."""
     precision: str = "auto"
@@ -80,28 +62,15 @@ def train(argv: list[str]) -> int:
 
     from genie_robotics.training.run import RunPlan, train_run
     from genie_robotics.training.stages import TRAINED as STAGES
-    from genie_robotics.training.trainer import LoopConfig
 
     source = options.open(options.data)
     if options.steps is not None:
         for stage in STAGES:
             options.training.stage(stage).steps = options.steps
-    loop = LoopConfig(
-        seed=options.seed,
-        save_every=options.save_every,
-        keep=options.keep,
-        keep_every=options.keep_every,
-        log_every=options.log_every,
-        watch_every=options.watch_every,
-        loggers=options.loggers,
-        workers=options.workers,
-        checkpoint_activations=options.checkpoint_activations,
-        compile=options.compile,
-    )
     plan = RunPlan(
         options.model,
         options.training,
-        loop,
+        options.loop,
         stage=options.stage,
         minutes=options.minutes,
         device=options.device,
@@ -157,7 +126,6 @@ def bench(argv: list[str]) -> int:
         return 0
     if options.what == "train":
         from genie_robotics.benchmarks.training import bench_train
-        from genie_robotics.training.trainer import LoopConfig
 
         loop = LoopConfig(checkpoint_activations=options.checkpoint_activations, compile=options.compile)
         result = bench_train(options.preset, options.batch_size or 4, loop)

@@ -83,9 +83,8 @@ def tabletop(folder: Path, seed: int) -> Path:
 def train(options: DemoOptions, source, run: Path) -> None:
     from genie_robotics.commands import training_split
     from genie_robotics.presets import preset
-    from genie_robotics.training.config import training_preset
+    from genie_robotics.training.config import LoopConfig, training_preset
     from genie_robotics.training.run import RunPlan, train_run
-    from genie_robotics.training.trainer import LoopConfig
 
     model = preset(options.preset)
     if options.clip_length is not None:

@@ -12,10 +12,10 @@ from genie_robotics.config import GenieConfig
 from genie_robotics.dynamics import DynamicsBatch
 from genie_robotics.genie import COMPONENTS, Genie
 from genie_robotics.presets import preset
-from genie_robotics.training.config import training_preset
+from genie_robotics.training.config import LoopConfig, training_preset
 from genie_robotics.training.distributed import Setup, set_up
 from genie_robotics.training.optimizer import Optimizers
-from genie_robotics.training.trainer import LoopConfig, prepare
+from genie_robotics.training.trainer import prepare
 
 
 def bench_train(name: str, batch_size: int = 4, loop: LoopConfig | None = None, repeats: int = 5) -> dict[str, float]:

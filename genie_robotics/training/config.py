@@ -1,4 +1,4 @@
-"""How the three stages are trained: one small configuration each, with the presets' choices."""
+"""How stages are trained: one small configuration each, one for what all share, and the presets' choices."""
 
 import math
 from dataclasses import dataclass, field
@@ -59,6 +59,33 @@ class TrainingConfig:
         return getattr(self, name)
 
 
+@dataclass
+class LoopConfig:
+    """What all stages share."""
+
+    seed: int = 0
+    """Of the weights, the clips' order, masks: of everything."""
+    save_every: int = 500
+    """Steps between checkpoints."""
+    keep: int = 2
+    """How many of the newest checkpoints of each stage are kept."""
+    keep_every: int = 0
+    """Checkpoints whose step is a multiple of this are kept too; 0: none."""
+    log_every: int = 20
+    """Steps between lines of metrics.jsonl."""
+    watch_every: int = 100
+    """Steps between looks of the sentinel; 0: it does not look."""
+    loggers: tuple[str, ...] = ()
+    """Where the metrics go beside metrics.jsonl and the console: tensorboard, wandb."""
+    workers: int = 0
+    """Loader processes; the frame cache is a memory map and needs none."""
+    checkpoint_activations: bool = False
+    """Computes activations again in the backward pass instead of keeping them: less memory, about a third slower."""
+    compile: bool = False
+    """torch.compile of the transformers' blocks: half a minute a stage before it starts."""
+    quiet: tyro.conf.Suppress[bool] = False
+
+
 def nano_stage(steps: int, share: float, batch_size: int, decay: float = 0.3) -> StageConfig:
     return StageConfig(
         steps=steps,
@@ -113,3 +140,11 @@ def check(config: StageConfig, name: str) -> None:
     for field_name in ("ema", "beta1", "beta2"):
         if not 0 <= getattr(config, field_name) < 1:
             raise UserError(f"{name}: {field_name} must be at least 0 and below 1, not {getattr(config, field_name)}")
+
+
+def check_loop(loop: LoopConfig) -> None:
+    """Raises UserError that names the first option that cannot be."""
+    least = {"save_every": 1, "log_every": 1, "keep": 1, "keep_every": 0, "watch_every": 0, "workers": 0, "seed": 0}
+    for name, value in least.items():
+        if getattr(loop, name) < value:
+            raise UserError(f"--{name.replace('_', '-')} must be at least {value}, not {getattr(loop, name)}")

@@ -16,13 +16,13 @@ from genie_robotics.config import GenieConfig, read_json, to_dict
 from genie_robotics.genie import COMPONENTS, Genie
 from genie_robotics.health.measures import num_not_finite
 from genie_robotics.run_folder import load_component, load_config, same_model, save_config
-from genie_robotics.training.config import TrainingConfig, check
+from genie_robotics.training.config import LoopConfig, TrainingConfig, check, check_loop
 from genie_robotics.training.distributed import Setup, set_up
 from genie_robotics.training.lock import locked
 from genie_robotics.training.loggers import check_loggers
 from genie_robotics.training.monitor import duration
 from genie_robotics.training.stages import MODES, TRAINED, needs, stages_of
-from genie_robotics.training.trainer import LoopConfig, Trainer, check_loop
+from genie_robotics.training.trainer import Trainer
 
 
 @dataclass
@@ -95,6 +95,10 @@ def train_stages(
     """All stages in turn; each says where it is done already."""
     mode = plan.training.mode
     say = print if setup.is_main and not plan.loop.quiet else lambda *_: None
+    for change in changed_options(run, plan.training):
+        say(
+            f"note: not as this run was begun: {change} now, so it will not end where it would have"
+        )
     shares = sum(plan.training.stage(s).share for s in stages)
     trained: set[str] = set()
     for stage in stages:
@@ -142,16 +146,34 @@ def start_or_resume(
     for name, old, new in (
         ("mode", entry(stored, "training", "mode"), mode),
         ("seed", entry(stored, "loop", "seed"), seed),
-        ("data", entry(stored, "data", "fingerprint"), (data or {}).get("fingerprint")),
         ("split", entry(stored, "data", "split"), (data or {}).get("split")),
     ):
         if not differing and None not in (old, new) and old != new:
             differing = f"{name}: {old} / {new}"
+    old, new = (part.get("fingerprint") for part in (stored.get("data") or {}, data or {}))
+    if not differing and None not in (old, new) and old != new:
+        differing = f"other video, or another --reader: {entry(stored, 'data', 'source')}"
     if differing:
         raise UserError(
             f"{run} was trained with another configuration ({differing}); "
             "use its options to resume, or choose another folder"
         )
+
+
+def changed_options(run: Path, training: TrainingConfig) -> list[str]:
+    """The training's options that are not those in config.json, as 'training.tokenizer.batch_size 4, 8'; not steps."""
+    path = run / "config.json"
+    stored = read_json(path).get("training") if path.exists() else None
+    if not isinstance(stored, dict):
+        return []
+    changes = []
+    for stage, values in to_dict(training).items():
+        before = stored.get(stage)
+        if isinstance(values, dict) and isinstance(before, dict):
+            for name, value in values.items():
+                if name not in ("steps", "share") and name in before and before[name] != value:
+                    changes.append(f"training.{stage}.{name} was {before[name]}, is {value}")
+    return changes
 
 
 def entry(stored: dict[str, Any], part: str, name: str) -> Any:

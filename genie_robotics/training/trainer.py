@@ -9,7 +9,6 @@ import math
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -26,38 +25,12 @@ from genie_robotics.run_folder import digest, on_cpu, read_tensors, save_compone
 from genie_robotics.st_transformer import STBlock, STTransformer
 from genie_robotics.training.averaging import Average
 from genie_robotics.training.checkpoint import Checkpoints, load_module_state, module_state
-from genie_robotics.training.config import StageConfig, check
+from genie_robotics.training.config import LoopConfig, StageConfig, check
 from genie_robotics.training.distributed import Setup
 from genie_robotics.training.monitor import Monitor
 from genie_robotics.training.optimizer import Optimizers, rate_at
 from genie_robotics.training.sentinel import Sentinel
 from genie_robotics.training.stages import TRAINED, build_stage, last_stage, needs
-
-
-@dataclass
-class LoopConfig:
-    """What all stages share."""
-
-    seed: int = 0
-    save_every: int = 500
-    """Steps between checkpoints."""
-    keep: int = 2
-    """Checkpoints kept of each stage: the newest so many,"""
-    keep_every: int = 0
-    """and every one whose step is a multiple of this; 0: no others."""
-    log_every: int = 20
-    """Steps between lines of metrics.jsonl."""
-    watch_every: int = 100
-    """Steps between looks of the sentinel; 0: it does not look."""
-    loggers: tuple[str, ...] = ()
-    """Where the metrics go beside metrics.jsonl and the console: tensorboard, wandb."""
-    workers: int = 0
-    """Loader processes; the frame cache is a memory map and needs none."""
-    checkpoint_activations: bool = False
-    """Computes activations again in the backward pass instead of keeping them: less memory, about a third slower."""
-    compile: bool = False
-    """torch.compile of the transformers' blocks: half a minute a stage before it starts."""
-    quiet: bool = False
 
 
 class Trainer:
@@ -270,14 +243,6 @@ def prepare(module: nn.Module, loop: LoopConfig) -> nn.Module:
         if isinstance(part, STBlock) and loop.compile:
             part.compile()
     return module
-
-
-def check_loop(loop: LoopConfig) -> None:
-    """Raises UserError that names the first option that cannot be."""
-    least = {"save_every": 1, "log_every": 1, "keep": 1, "keep_every": 0, "watch_every": 0, "workers": 0, "seed": 0}
-    for name, value in least.items():
-        if getattr(loop, name) < value:
-            raise UserError(f"--{name.replace('_', '-')} must be at least {value}, not {getattr(loop, name)}")
 
 
 def is_published(mark: Path, step: int) -> bool:

@@ -10,11 +10,10 @@ from torch import nn
 from genie_datasets.errors import UserError
 from genie_robotics.genie import COMPONENTS, Genie
 from genie_robotics.run_folder import save_component
-from genie_robotics.training.config import StageConfig, TrainingConfig
+from genie_robotics.training.config import LoopConfig, StageConfig, TrainingConfig
 from genie_robotics.training.lock import locked
 from genie_robotics.training.run import RunPlan, train_run
 from genie_robotics.training.stages import MODES, TRAINED, build_stage, needs, stages_of
-from genie_robotics.training.trainer import LoopConfig
 from tests.genie_robotics.conftest import Squares, random_genie, tiny_config
 
 
@@ -193,6 +192,14 @@ def test_a_refused_resume_changes_nothing(tmp_path, config, cached_clips):
     with pytest.raises(UserError, match="--keep must be at least 1"):
         train(tmp_path, config, "frozen", "tokenizer", keep=0)
     assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_options_that_changed_since_are_said(tmp_path, config, cached_clips, capsys):
+    train(tmp_path, config, "frozen", "tokenizer")
+    train(tmp_path, config, "frozen", "tokenizer", quiet=False, tokenizer={"steps": 9})
+    assert "not as this run was begun" not in capsys.readouterr().out
+    train(tmp_path, config, "frozen", "tokenizer", quiet=False, tokenizer={"steps": 10, "batch_size": 3})
+    assert "training.tokenizer.batch_size was 2, is 3 now" in capsys.readouterr().out
 
 
 def test_weights_that_are_not_finite_are_not_built_upon(tmp_path, config, cached_clips):

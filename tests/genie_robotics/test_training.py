@@ -9,11 +9,12 @@ from safetensors.torch import load_file
 from genie_datasets.errors import UserError
 from genie_robotics.genie import COMPONENTS, Genie
 from genie_robotics.run_folder import save_config
-from genie_robotics.training.config import StageConfig
+from genie_robotics.st_transformer import STBlock
+from genie_robotics.training.config import LoopConfig, StageConfig
 from genie_robotics.training.distributed import set_up
 from genie_robotics.training.optimizer import Optimizers, rate_at
 from genie_robotics.training.stages import MODES, build_stage
-from genie_robotics.training.trainer import LoopConfig, Trainer, prepare
+from genie_robotics.training.trainer import Trainer, prepare
 
 STAGE = StageConfig(steps=12, batch_size=2, learning_rate=1e-3, matrix_rate=0.01, warmup=2, schedule="wsd", decay=0.4)
 
@@ -141,14 +142,18 @@ def test_the_average_is_the_result_and_the_live_weights_go_on(tmp_path, config, 
 
 def test_recomputed_activations_give_the_same_gradients(config, frames):
     """Every stage's blocks; dropout there is none, so recomputation is exact."""
-    found = []
+    found, calls = [], []
     for recompute in (False, True):
         torch.manual_seed(0)
         module = prepare(build_stage(Genie(config), "joint", "warmup"), LoopConfig(checkpoint_activations=recompute))
+        calls.append(0)
+        for block in (part for part in module.modules() if isinstance(part, STBlock)):
+            block.register_forward_pre_hook(lambda *_: calls.append(calls.pop() + 1))
         torch.manual_seed(1)
         loss, _ = module(frames[:, :6])
         loss.backward()
         found.append({name: p.grad for name, p in module.named_parameters()})
+    assert calls[1] == 2 * calls[0] > 0, "every block is computed once more in the backward pass"
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
 
