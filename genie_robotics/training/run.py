@@ -96,9 +96,7 @@ def train_stages(
     mode = plan.training.mode
     say = print if setup.is_main and not plan.loop.quiet else lambda *_: None
     for change in changed_options(run, plan.training):
-        say(
-            f"note: not as this run was begun: {change} now, so it will not end where it would have"
-        )
+        say(f"note: not as this run was begun: {change} now, so it will not end where it would have")
     shares = sum(plan.training.stage(s).share for s in stages)
     trained: set[str] = set()
     for stage in stages:
