@@ -21,7 +21,7 @@ class Monitor:
 
     Args:
         run: the run folder.
-        log_every: steps between what the loggers get; the last step and those with findings are logged too.
+        log_every: steps between what the loggers get; the last step and those with findings or figures are logged too.
         loggers: extras, by name (training.loggers.EXTRAS).
         quiet: no status line.
 
@@ -46,8 +46,12 @@ class Monitor:
         rate: float,
         values: Mapping[str, Tensor | float],
         findings: Sequence[Finding] = (),
+        figures: Mapping[str, float] | None = None,
     ) -> None:
         """Called after every optimizer step; `values` become numbers only when they are shown or stored.
+
+        Args:
+            figures: the sentinel's, for the loggers alone: the status line must fit a terminal.
 
         Raises:
             UserError: metrics.jsonl cannot be written.
@@ -58,13 +62,13 @@ class Monitor:
         for finding in findings:
             self.console.say(line_of(finding, self.stage, step))
         done = progress >= 1
-        store = step % self.log_every == 0 or done or bool(findings)
+        store = step % self.log_every == 0 or done or bool(findings) or bool(figures)
         show = self.console.due(last=done)
         if not (store or show):
             return
         numbers = {name: float(value) for name, value in values.items()}
         if store:
-            logged = numbers | {"rate": rate, "frames_per_s": round(self.speed, 1)}
+            logged = numbers | dict(figures or {}) | {"rate": rate, "frames_per_s": round(self.speed, 1)}
             for logger in self.loggers:
                 logger.log(step, self.stage, logged, findings)
         if show:

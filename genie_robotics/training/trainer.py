@@ -105,7 +105,7 @@ class Trainer:
                     left = (time.monotonic() - began) * (1 - self.progress) / done
                     num_frames = self.config.batch_size * self.genie.config.clip_length
                     figures, findings = self.look(frames, finite)
-                    monitor.step(self.step, self.progress, left, num_frames, rate, {**values, **figures}, findings)
+                    monitor.step(self.step, self.progress, left, num_frames, rate, values, findings, figures)
                 if not finite:
                     kept = "the last checkpoint is kept" if self.checkpoints.found() else "there is no checkpoint yet"
                     raise UserError(

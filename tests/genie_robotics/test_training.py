@@ -212,6 +212,19 @@ def test_a_loss_that_is_not_finite_stops_training(tmp_path, config, clips):
     assert [f["name"] for f in line["findings"]] == ["not_finite"]
 
 
+def test_the_sentinels_figures_are_logged_whenever_it_looks_and_kept_off_the_status_line(
+    tmp_path, config, clips, capsys
+):
+    job = trainer(tmp_path, config, clips, "tokenizer")
+    job.loop.watch_every, job.loop.log_every, job.loop.quiet = 5, 7, False
+    job.train()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    assert [(line["step"], "not_finite" in line) for line in lines] == [(5, True), (7, False), (10, True), (12, True)]
+    shown = [line for line in capsys.readouterr().out.splitlines() if "frames/s" in line]
+    assert shown
+    assert not any("not_finite" in line for line in shown)
+
+
 def test_the_sentinel_speaks_in_metrics_and_the_seldom_look_changes_no_weight(tmp_path, config, clips):
     for run, every in (("never", 0), ("often", 2)):
         job = trainer(tmp_path / run, config, clips, "joint")
