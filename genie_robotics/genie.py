@@ -33,7 +33,7 @@ class Genie(nn.Module):
         super().__init__()
         self.config = config = config.resolved()
         self.tokenizer = VideoTokenizer(config.tokenizer)
-        self.latent_action = LatentActionModel(config.latent_action)
+        self.latent_action = LatentActionModel(config.latent_action, self.tokenizer)
         self.dynamics = Dynamics(config.dynamics)
 
     @staticmethod

@@ -4,6 +4,7 @@ ALIGNMENT, defined here and nowhere else: the latent action a_t, t = 0 .. T-2, i
 frame t+1. It is read from frames 0 .. t+1. Whatever generates frame t+1 receives a_t.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 from genie_robotics.codebook import Codebook, CodebookConfig
 from genie_robotics.patches import num_patches, patchify, to_unit, unpatchify
 from genie_robotics.st_transformer import ACTION_INPUTS, STTransformer
-from genie_robotics.video_tokenizer import Logs, motion_weights
+from genie_robotics.token_input import TokenInput
+from genie_robotics.video_tokenizer import Logs, VideoTokenizer, motion_weights
 
 
 @dataclass
@@ -42,8 +44,25 @@ class LatentActionConfig:
     """The decoder predicts x_{t+1} - x_t instead of x_{t+1} through a sigmoid (paper)."""
     motion_weight: float = 0.0
     """See genie_robotics.video_tokenizer.motion_weights."""
+    input: Literal["pixels", "tokens"] = "pixels"
+    """'pixels' (paper), or 'tokens' of the tokenizer, read and predicted (the paper's ablation, table 2; see
+    genie_robotics.token_input). With tokens `patch` is the tokenizer's, `see_change` is a change of code vectors,
+    `predict_change` starts the prediction at the token before, and there is no motion_weight."""
+    pool: Literal["attention", "mean"] = "attention"
+    """How the encoder's patches become one vector a frame: read by a learned query, or their mean."""
+    debias: bool = False
+    """Subtracts the latent of the unchanged pair (x_t, x_t), so that what a scene looks like says nothing; only
+    where the encoder sees pairs (encoder_history False). Costs a second pass of the encoder."""
 
     def __post_init__(self) -> None:
+        if self.input not in ("pixels", "tokens"):
+            raise ValueError(f"input must be pixels or tokens, not {self.input!r}")
+        if self.pool not in ("attention", "mean"):
+            raise ValueError(f"pool must be attention or mean, not {self.pool!r}")
+        if self.input == "tokens" and self.motion_weight:
+            raise ValueError("motion_weight is for pixels; leave it 0 where input is tokens")
+        if self.debias and self.encoder_history:
+            raise ValueError("debias needs encoder_history False: with a history no pair of frames is an unchanged one")
         if self.action_input not in ACTION_INPUTS:
             raise ValueError(f"action_input must be one of {', '.join(ACTION_INPUTS)}, not {self.action_input!r}")
 
@@ -65,21 +84,40 @@ class AttentionPool(nn.Module):
         return self.out(rearrange((weights * v).sum(-2), "b t h d -> b t (h d)"))
 
 
+class MeanPool(nn.Module):
+    def forward(self, x: Float[Tensor, "B T N D"]) -> Float[Tensor, "B T D"]:
+        return x.mean(2)
+
+
 class LatentActionModel(nn.Module):
-    def __init__(self, config: LatentActionConfig):
+    """P numbers a patch are read (pixels, or a token's vector) and Q predicted (pixels, or a logit for each code).
+
+    Args:
+        tokenizer: read by a model of input 'tokens'; it stays its owner's, and is neither trained nor stored here.
+    """
+
+    def __init__(self, config: LatentActionConfig, tokenizer: VideoTokenizer | None = None):
         super().__init__()
         self.config = c = config
-        self.num_patches = num_patches(c.image_size, c.patch)
-        pixels = 3 * c.patch**2
-        self.encoder_in = nn.Linear(pixels * (2 if c.see_change or not c.encoder_history else 1), c.width)
+        self.tokens: TokenInput | None = None
+        if c.input == "tokens":
+            if tokenizer is None:
+                raise ValueError("a latent action model that reads tokens needs the tokenizer")
+            self.tokens = TokenInput(tokenizer)
+            self.num_patches = self.tokens.num_patches
+            num_in, num_out = self.tokens.width, self.tokens.num_codes
+        else:
+            self.num_patches = num_patches(c.image_size, c.patch)
+            num_in = num_out = 3 * c.patch**2
+        self.encoder_in = nn.Linear(num_in * (2 if c.see_change or not c.encoder_history else 1), c.width)
         self.encoder = STTransformer(
             c.width, c.encoder_blocks, c.heads, self.num_patches, c.clip_length, temporal=c.encoder_history
         )
-        self.pool = AttentionPool(c.width, c.heads)
+        self.pool = AttentionPool(c.width, c.heads) if c.pool == "attention" else MeanPool()
         self.to_latent = nn.Linear(c.width, c.codebook.latent_dim)
         self.codebook = Codebook(c.codebook)
         self.from_latent = nn.Linear(c.codebook.latent_dim, c.width)
-        self.decoder_in = nn.Linear(pixels, c.width)
+        self.decoder_in = nn.Linear(num_in, c.width)
         self.decoder = STTransformer(
             c.width,
             c.decoder_blocks,
@@ -89,7 +127,7 @@ class LatentActionModel(nn.Module):
             temporal=c.decoder_history,
             action_input=c.action_input,
         )
-        self.patch_out = nn.Linear(c.width, pixels)
+        self.patch_out = nn.Linear(c.width, num_out)
         if c.predict_change:
             nn.init.zeros_(self.patch_out.weight)  # starts at "nothing moves"
             nn.init.zeros_(self.patch_out.bias)
@@ -104,15 +142,20 @@ class LatentActionModel(nn.Module):
     ) -> tuple[Float[Tensor, "B T-1 L"], Float[Tensor, ""], Logs]:
         """Quantised latent actions (straight-through), the loss, and the logs.
 
-        `error_share` in the logs is the squared error over that of repeating the last frame: 1 means that the
-        action explains nothing yet. With `predict=False` the loss is the codebook's alone: something else must then
-        teach the actions.
+        `error_share` in the logs is the squared error (of tokens: the number of wrong ones) over that of repeating
+        the last frame: 1 means that the action explains nothing yet. With `predict=False` the loss is the codebook's
+        alone: something else must then teach the actions.
         """
         frames = to_unit(batch)
-        actions, _, loss = self.codebook(self.latents(frames))
+        tokens = self.tokens.read(frames) if self.tokens is not None else None
+        seen = self.look(frames) if tokens is None else self.vectors(tokens)
+        actions, _, loss = self.codebook(self.latents_of(seen))
         logs = self.codebook.logs()
         if not predict:
             return actions, loss, logs
+        if tokens is not None:
+            token_loss, share = self.token_error(tokens, actions)
+            return actions, token_loss + loss, {"error_share": share} | logs
         prediction = self.predict(frames[:, :-1], actions)
         error = (prediction - frames[:, 1:]).square()
         weights = motion_weights(frames, self.config.motion_weight)
@@ -126,21 +169,68 @@ class LatentActionModel(nn.Module):
         """What serves prediction alone, and is thrown away after training (Genie section 2.1)."""
         return nn.ModuleList([self.from_latent, self.decoder_in, self.decoder, self.patch_out])
 
+    def look(self, frames: Float[Tensor, "B T H W 3"]) -> Float[Tensor, "B T N P"]:
+        """What encoder and decoder read of frames in [0, 1]."""
+        if self.tokens is not None:
+            return self.vectors(self.tokens.read(frames))
+        return patchify(frames - 0.5, self.config.patch)
+
+    def vectors(self, tokens: Int[Tensor, "B T N"]) -> Float[Tensor, "B T N P"]:
+        assert self.tokens is not None
+        return self.tokens.vectors(tokens)
+
     def latents(self, frames: Float[Tensor, "B T H W 3"]) -> Float[Tensor, "B T-1 L"]:
         """Latent actions before quantisation; entry t is read from frames 0 .. t+1."""
-        patches = patchify(frames - 0.5, self.config.patch)
-        before = torch.cat([patches[:, :1], patches[:, :-1]], dim=1)
+        return self.latents_of(self.look(frames))
+
+    def latents_of(self, seen: Float[Tensor, "B T N P"]) -> Float[Tensor, "B T-1 L"]:
+        before = torch.cat([seen[:, :1], seen[:, :-1]], dim=1)
+        steps = self.beside(seen, before)
+        if self.config.debias:  # both passes as one batch
+            steps = torch.cat([steps, self.beside(before, before)])
+        latents = self.to_latent(self.pool(self.encoder(self.encoder_in(steps))))[:, 1:]
+        if not self.config.debias:
+            return latents
+        moved, unchanged = latents.chunk(2)
+        return moved - unchanged
+
+    def beside(self, seen: Float[Tensor, "B T N P"], before: Float[Tensor, "B T N P"]) -> Float[Tensor, "B T N M"]:
+        """Each frame with what the encoder sees beside it: its change since `before`, or `before` itself."""
         if self.config.see_change:
-            patches = torch.cat([patches, 2 * (patches - before)], dim=-1)
-        elif not self.config.encoder_history:
-            patches = torch.cat([patches, before], dim=-1)
-        x = self.encoder(self.encoder_in(patches))
-        return self.to_latent(self.pool(x))[:, 1:]
+            return torch.cat([seen, 2 * (seen - before)], dim=-1)
+        return seen if self.config.encoder_history else torch.cat([seen, before], dim=-1)
+
+    def token_logits(self, tokens: Int[Tensor, "B T N"], actions: Float[Tensor, "B T L"]) -> Float[Tensor, "B T N V"]:
+        """Entry t: logits of frame t+1's tokens, from those of frames 0 .. t (or t alone) and a_t."""
+        x = self.decoder_in(self.vectors(tokens))
+        logits = self.patch_out(self.decoder(x, self.from_latent(actions))).float()
+        if not self.config.predict_change:
+            return logits
+        # Starts at "nothing moves": even odds of the token before against all others together.
+        stay = torch.full_like(tokens[..., None], math.log(logits.shape[-1]), dtype=logits.dtype)
+        return logits.scatter_add(-1, tokens[..., None], stay)
+
+    def token_error(
+        self, tokens: Int[Tensor, "B T N"], actions: Float[Tensor, "B T-1 L"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Cross-entropy of the next tokens in nats, and how many are wrong over how many change."""
+        logits, following = self.token_logits(tokens[:, :-1], actions), tokens[:, 1:]
+        wrong = (logits.detach().argmax(-1) != following).float().mean()
+        changed = (tokens[:, :-1] != following).float().mean().clamp_min(1e-3)
+        return F.cross_entropy(logits.flatten(0, -2), following.flatten()), wrong / changed
 
     def predict(
         self, frames: Float[Tensor, "B T H W 3"], actions: Float[Tensor, "B T L"]
     ) -> Float[Tensor, "B T H W 3"]:
-        """Entry t predicts frame t+1 from frames 0 .. t (or t alone) and a_t."""
+        """Entry t predicts frame t+1 from frames 0 .. t (or t alone) and a_t.
+
+        From tokens: their best guesses, shown by the tokenizer as one clip; its floor is in every error then.
+        """
+        if self.tokens is not None:
+            tokens = self.tokens.read(frames)
+            following = self.token_logits(tokens, actions).argmax(-1)
+            shown = self.tokens.show(torch.cat([tokens[:, :1], following], dim=1)[:, -self.config.clip_length :])
+            return shown[:, -following.shape[1] :]
         x = self.decoder_in(patchify(frames - 0.5, self.config.patch))
         patches = self.patch_out(self.decoder(x, self.from_latent(actions))).float()
         out = unpatchify(patches, self.config.patch, self.config.image_size)
