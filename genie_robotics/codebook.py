@@ -37,12 +37,22 @@ class CodebookConfig:
     """Share of the fair share under which a code is revived; 0 never revives."""
     num_remembered: int = 4096
     """Latents kept for the k-means start."""
+    whiten: float = 0.0
+    """Distances are measured with the latents' directions made alike in spread (genie_robotics.whitening), those under
+    this share of the widest excepted; 0 measures latents as they come (paper)."""
+    hold: bool = False
+    """Once quantisation has started the codes stand still and nothing passes through them to the encoder: it has
+    learnt without the bottleneck, and the decoder learns to read the codes. Otherwise straight-through (paper)."""
 
     def __post_init__(self) -> None:
         if self.kind not in ("vq", "fsq"):
             raise ValueError(f"kind must be vq or fsq, not {self.kind!r}")
         if not (0 <= self.decay < 1 and self.commitment >= 0 and self.revive_below >= 0 and self.start_after >= 0):
             raise ValueError("decay must be in [0, 1), commitment, revive_below and start_after 0 or more")
+        if not 0 <= self.whiten < float("inf"):
+            raise ValueError(f"whiten must be 0 or more, not {self.whiten}")
+        if self.kind == "fsq" and (self.whiten or self.hold):
+            raise ValueError("whiten and hold are for kind vq: FSQ's grid is fixed, and learnt through")
         if self.kind == "fsq":
             chosen_levels(self.num_codes, self.levels)
         elif self.levels:

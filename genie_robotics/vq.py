@@ -21,6 +21,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from vector_quantize_pytorch import VectorQuantize
 
+from genie_robotics.whitening import Whitening
+
 if TYPE_CHECKING:
     from genie_robotics.codebook import CodebookConfig
 
@@ -36,7 +38,8 @@ class VectorCodes(VectorQuantize):
 
     The first `start_after` training steps pass latents through unquantised and remember the recent ones; k-means on
     those starts the codebook. From then on it follows the latents by moving averages, and a code used less than
-    `revive_below` of its fair share is moved onto a latent of the current batch, for as long as training lasts.
+    `revive_below` of its fair share is moved onto a latent of the current batch, for as long as training lasts. With
+    `hold` it stays at the k-means centres instead.
 
     Several processes (there must be a process group before this is constructed) keep one codebook: averages are over
     the batches of all, rank 0 starts it.
@@ -57,6 +60,7 @@ class VectorCodes(VectorQuantize):
             sync_codebook=num_processes() > 1,  # the library's own answer is remembered from the first codebook made
         )
         self.config = config
+        self.whitening = Whitening(config.latent_dim, config.whiten) if config.whiten else None
         # State of training only: kept in the run's state/, not in the model's file.
         self.register_buffer("num_updates", torch.zeros((), dtype=torch.long), persistent=False)
         self.register_buffer("recent", torch.zeros(0, config.latent_dim), persistent=False)
@@ -84,16 +88,16 @@ class VectorCodes(VectorQuantize):
             return latents, None, latents.new_zeros(())
         codes = self.nearest(latents.detach())
         vectors = self.lookup(codes).to(latents.dtype)
-        if not self.training:
+        if not self.training or c.hold:
             return vectors, codes, latents.new_zeros(())
         self.num_updates += 1
-        self.follow(latents.detach(), codes)
+        self.follow(self.white(latents.detach()), codes)
         loss = c.commitment * F.mse_loss(latents, vectors)
         return latents + (vectors - latents).detach(), codes, loss
 
     @torch.no_grad()
     def follow(self, latents: Float[Tensor, "M L"], codes: Int[Tensor, "M"]) -> None:
-        """Takes a batch into the averages, and moves codes that are hardly used onto latents of this batch."""
+        """Takes a batch of (whitened) latents into the averages, and moves codes hardly used onto latents of it."""
         book, c = self._codebook, self.config
         latents = latents.to(book.embed.dtype)
         used = latents.new_zeros(c.num_codes, 1).index_add_(0, codes, latents.new_ones(len(latents), 1))
@@ -120,10 +124,15 @@ class VectorCodes(VectorQuantize):
         seed = int(torch.randint(2**31, ()))  # from the step's seed, so that a resumed run starts the same codebook
         book = self._codebook
         if num_processes() == 1 or dist.get_rank() == 0:
+            if self.whitening is not None:
+                self.whitening.fit(latents)
+            latents = self.white(latents)
             centres, share = k_means(latents.float().cpu().numpy(), self.config.num_codes, seed)
             book.embed.copy_(torch.from_numpy(centres))
             book.cluster_size.copy_(torch.from_numpy(share) * batch)
         if num_processes() > 1:
+            if self.whitening is not None:
+                self.whitening.share()
             dist.broadcast(book.embed, src=0)
             dist.broadcast(book.cluster_size, src=0)
         book.embed_avg.copy_(book.embed * book.cluster_size.unsqueeze(-1))
@@ -131,7 +140,7 @@ class VectorCodes(VectorQuantize):
 
     def nearest(self, latents: Float[Tensor, "M L"]) -> Int[Tensor, "M"]:
         """The largest x.e - |e|^2/2, in pieces that stay in a processor's cache."""
-        vectors = self.vectors.to(latents.dtype)
+        latents, vectors = self.white(latents), self.codebook.to(latents.dtype)
         half = vectors.square().sum(-1) / 2
         pieces = latents.split(max(1, PIECE // len(vectors)))
         return torch.cat([torch.addmm(half, piece, vectors.T, beta=-1).argmax(-1) for piece in pieces])
@@ -141,7 +150,11 @@ class VectorCodes(VectorQuantize):
 
     @property
     def vectors(self) -> Float[Tensor, "K L"]:
-        return self.codebook
+        return self.codebook if self.whitening is None else self.whitening.undo(self.codebook)
+
+    def white(self, latents: Float[Tensor, "M L"]) -> Float[Tensor, "M L"]:
+        """Latents in the space in which distances are measured and the codes are kept."""
+        return latents if self.whitening is None else self.whitening(latents)
 
 
 def k_means(points: np.ndarray, num_codes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import nn
 
 from genie_datasets.errors import UserError
+from genie_robotics.codebook import Codebook
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,10 @@ class Setup:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == torch.bfloat16)
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        return nn.parallel.DistributedDataParallel(module) if self.world_size > 1 else module
+        if self.world_size == 1:
+            return module
+        idle = any(isinstance(part, Codebook) and part.config.hold for part in module.modules())
+        return nn.parallel.DistributedDataParallel(module, find_unused_parameters=idle)
 
     def broadcast(self, value: float) -> float:
         """Rank 0's value, on every rank: decisions that depend on the clock must be the same everywhere."""
