@@ -39,12 +39,12 @@ class TrainOptions(SourceOptions):
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
-def named_preset(argv: list[str], default: str = "nano") -> str:
-    """The value of --preset, which decides the defaults of all other options."""
+def named(option: str, argv: list[str], default: str) -> str:
+    """The value of --preset or --mode, which decide the defaults of other options."""
     for i, word in enumerate(argv):
-        if word == "--preset" and i + 1 < len(argv):
+        if word == option and i + 1 < len(argv):
             return argv[i + 1]
-        if word.startswith("--preset="):
+        if word.startswith(f"{option}="):
             return word.partition("=")[2]
     return default
 
@@ -52,12 +52,13 @@ def named_preset(argv: list[str], default: str = "nano") -> str:
 def train(argv: list[str]) -> int:
     from genie_robotics.presets import preset
 
-    name = named_preset(argv)
+    name = named("--preset", argv, "nano")
+    training = training_preset(name)
     options = parse(
         TrainOptions,
         argv,
         prog="genie-robotics train",
-        default=TrainOptions(model=preset(name), training=training_preset(name)),
+        default=TrainOptions(model=preset(name, named("--mode", argv, training.mode)), training=training),
     )
 
     from genie_robotics.training.run import RunPlan, train_run

@@ -14,6 +14,14 @@ from genie_robotics.latent_action import LatentActionConfig
 from genie_robotics.video_tokenizer import TokenizerConfig
 
 
+def eight_codes() -> CodebookConfig:
+    """Learnt without a bottleneck, quantised at the end where distances are whitened: depth then has its own codes.
+
+    Of all that was tried this mattered most (docs/ablations.md).
+    """
+    return CodebookConfig(num_codes=8, start_after=10**9, start_share=0.9, num_remembered=16384, whiten=0.01, hold=True)
+
+
 def nano() -> GenieConfig:
     """Under 5M parameters; trains in minutes on two CPU cores. Departs from the paper where a small model must."""
     return GenieConfig(
@@ -37,7 +45,7 @@ def nano() -> GenieConfig:
             encoder_history=False,
             decoder_history=False,
             action_input="modulate",
-            codebook=CodebookConfig(num_codes=8, start_after=500),
+            codebook=eight_codes(),
         ),
         dynamics=DynamicsConfig(
             width=128, num_blocks=4, heads=4, action_input="modulate", maskgit_steps=8, temperature=0.25
@@ -67,6 +75,7 @@ def small() -> GenieConfig:
             heads=8,
             decoder_history=False,
             action_input="modulate",
+            codebook=eight_codes(),
         ),
         dynamics=DynamicsConfig(
             width=256, num_blocks=8, heads=8, action_input="modulate", maskgit_steps=12, temperature=0.25
@@ -132,10 +141,17 @@ PRESETS: dict[str, Callable[[], GenieConfig]] = {
 }
 
 
-def preset(name: str) -> GenieConfig:
-    """The configuration called `name`; raises UserError that lists the names."""
+def preset(name: str, mode: str = "frozen") -> GenieConfig:
+    """The configuration called `name`, as `mode` of training needs it; raises UserError that lists the names.
+
+    A dynamics that learns beside the latent actions needs codes from early on: where the preset would hold them back
+    to the end, they start at 30 % of the training instead and go on learning, straight through.
+    """
     if name not in PRESETS:
         raise UserError(f"no preset '{name}'; there are: {', '.join(PRESETS)}")
     config = PRESETS[name]()
     config.preset = name
+    codebook = config.latent_action.codebook
+    if codebook.hold and mode in ("cotrain", "end_to_end"):
+        codebook.hold, codebook.start_share = False, 0.3
     return config.resolved()
