@@ -5,7 +5,7 @@ softmax(QK)V. On CPU in bfloat16 the fused backward is the slowest part of a tra
 measurement), so plain is chosen there whenever a gradient is needed.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,26 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 KeyValue = tuple[Tensor, Tensor]  # each (M, heads, L, head_dim)
+
+
+class EarlierFrames(NamedTuple):
+    """A past that differs from query to query: that of frame t sees frames 0 .. t-1 of these T, and beside them itself.
+
+    Training then shows each frame what a dream shows it, all frames at once: the past of these keys, which come from
+    whole frames, while the queries are of frames that are being filled.
+    """
+
+    keys: Tensor
+    values: Tensor
+
+
+def attend_to_earlier(q: Tensor, k: Tensor, v: Tensor, past: EarlierFrames) -> Tensor:
+    length = q.shape[-2]
+    not_earlier = torch.ones(length, length, dtype=torch.bool, device=q.device).triu()
+    scores = (q @ past.keys.transpose(-1, -2)).masked_fill(not_earlier, float("-inf"))
+    own = (q * k).sum(-1, keepdim=True)
+    seen, itself = torch.cat([scores, own], dim=-1).softmax(dim=-1).to(v.dtype).split([length, 1], dim=-1)
+    return seen @ past.values + itself * v
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool, past: KeyValue | None = None) -> Tensor:
@@ -40,6 +60,8 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool, past: KeyValue | None = None) -> Tensor:
     """Chooses the implementation that is faster on this device."""
+    if isinstance(past, EarlierFrames):
+        return attend_to_earlier(q, k, v, past)
     if past is not None or (q.device.type == "cpu" and torch.is_grad_enabled()):
         return plain_attention(q, k, v, causal, past)
     return fused_attention(q, k, v, causal)

@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from genie_robotics.attention import KeyValue
+from genie_datasets.errors import UserError
+from genie_robotics.attention import EarlierFrames, KeyValue
+from genie_robotics.dream_context import corrupted, sampled, untold
 from genie_robotics.latent_action import shift_to_next_frame
 from genie_robotics.st_transformer import ACTION_INPUTS, Past, STTransformer
 from genie_robotics.video_tokenizer import Logs
@@ -37,8 +39,24 @@ class DynamicsConfig:
     maskgit_steps: int = 25
     temperature: float = 2.0
     """Sampling defaults of the paper; smaller presets override both."""
+    context_noise: float = 0.0
+    """In training, the largest share of a clip's tokens that are shown wrong (genie_robotics.dream_context); what is
+    to be predicted stays true. 0 (paper): none."""
+    self_context: float = 0.0
+    """In training, the share of clips that are shown the model's own guesses for true tokens, at the cost of a forward
+    pass over those clips. 0 (paper): none."""
+    action_dropout: float = 0.0
+    """In training, the share of frames whose action is not told; guidance needs it. 0 (paper): none."""
+    past: Literal["masked", "whole"] = "masked"
+    """What training shows of the frames before one that is being filled: 'masked' like it (paper), or 'whole', as in
+    a dream, at the cost of a second pass through the transformer."""
 
     def __post_init__(self) -> None:
+        for name in ("context_noise", "self_context", "action_dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be within 0 .. 1, not {getattr(self, name)}")
+        if self.past not in ("masked", "whole"):
+            raise ValueError(f"past must be masked or whole, not {self.past!r}")
         if self.action_input not in ACTION_INPUTS:
             raise ValueError(f"action_input must be one of {', '.join(ACTION_INPUTS)}, not {self.action_input!r}")
 
@@ -71,11 +89,35 @@ class Dynamics(nn.Module):
         tokens = batch.tokens
         actions = batch.actions if batch.into_actions else batch.actions.detach()
         mask = self.draw_mask(tokens)
-        x, _ = self.hidden(tokens.masked_fill(mask, self.mask_token), shift_to_next_frame(actions), None)
+        shown = self.draw_context(tokens, actions) if self.training else tokens
+        if self.training and self.config.action_dropout:
+            actions = untold(actions, self.config.action_dropout)
+        x = self.filled(shown, mask, shift_to_next_frame(actions))
         logits = self.head(x[mask]).float()  # the head is a large part of a small model: only where it is asked
         loss = F.cross_entropy(logits, tokens[mask])
         accuracy = (logits.detach().argmax(-1) == tokens[mask]).float().mean()
         return loss, {"token_accuracy": accuracy}
+
+    def draw_context(self, tokens: Int[Tensor, "B T N"], actions: Float[Tensor, "B T-1 L"]) -> Int[Tensor, "B T N"]:
+        """What is shown of `tokens` where they are not masked: with mistakes, if the configuration asks for them.
+
+        The mistakes are not predicted: sampling never revises a token, and the loss stays comparable.
+        """
+        c = self.config
+        if c.self_context:
+            own = torch.rand(len(tokens), device=tokens.device) < c.self_context
+            if own.any():
+                tokens = tokens.clone()
+                tokens[own] = self.guessed(tokens[own], actions[own])
+        return corrupted(tokens, c.context_noise, self.head.weight) if c.context_noise else tokens
+
+    @torch.no_grad()
+    def guessed(self, tokens: Int[Tensor, "B T N"], actions: Float[Tensor, "B T-1 L"]) -> Int[Tensor, "B T N"]:
+        """`tokens` with those of a new mask drawn by the model itself, all at once."""
+        mask = self.draw_mask(tokens)
+        logits = self.head(self.filled(tokens, mask, shift_to_next_frame(actions))[mask]).float()
+        # One draw without MaskGIT's choice of the confident: above 1 it would be noise.
+        return tokens.masked_scatter(mask, sampled(logits, min(1.0, self.config.temperature)))
 
     def draw_mask(self, tokens: Int[Tensor, "B T N"]) -> Bool[Tensor, "B T N"]:
         low = self.config.min_mask_rate
@@ -83,6 +125,20 @@ class Dynamics(nn.Module):
         mask = torch.rand(tokens.shape, device=tokens.device) < rate
         mask[:, 0] = False
         return mask
+
+    def filled(
+        self, tokens: Int[Tensor, "B T N"], mask: Bool[Tensor, "B T N"], actions: Float[Tensor, "B T L"]
+    ) -> Float[Tensor, "B T N D"]:
+        """What the head reads where `mask` hides tokens, in training: all frames at once, with `config.past`."""
+        masked = tokens.masked_fill(mask, self.mask_token)
+        if self.config.past == "masked":
+            return self.hidden(masked, actions, None)[0]
+        if self.transformer.checkpoint_activations and torch.is_grad_enabled():
+            raise UserError(
+                "--dynamics.past whole cannot be trained with --checkpoint-activations; leave one of them out"
+            )
+        _, keys_values = self.hidden(tokens, actions, None)
+        return self.hidden(masked, actions, Past(0, [EarlierFrames(*block) for block in keys_values]))[0]
 
     def logits(self, tokens: Int[Tensor, "B T N"], actions: Float[Tensor, "B T L"]) -> Float[Tensor, "B T N V"]:
         """Entry t of `actions` is the action that led to frame t (zeros for the first frame of the window)."""
