@@ -1,4 +1,9 @@
-"""What a run folder holds (DESIGN section 6): config.json and {component}/{config.json, model.safetensors}."""
+"""What a run folder holds (DESIGN section 6): config.json and {component}/{config.json, model.safetensors}.
+
+Exported worlds (genie_robotics.pretrained) have the same form, with less in it. config.json has an entry `exported`,
+and `components` where not all three are there; a component's config.json says `parts: encoder` where its decoder is
+left out.
+"""
 
 import dataclasses
 import hashlib
@@ -15,6 +20,8 @@ from safetensors.torch import load_file, save
 from genie_datasets.errors import UserError
 from genie_robotics.config import GenieConfig, from_dict, read_json, to_dict
 from genie_robotics.genie import COMPONENTS, Genie
+from genie_robotics.parts import ActionReader, drop_decoder, has_decoder
+from genie_robotics.pretrained import WORLDS, locate
 
 DIGEST = "genie_robotics.sha256"
 """Entry of a safetensors file's metadata; the only one, because safetensors writes several in any order."""
@@ -71,12 +78,18 @@ def load_config(run: Path) -> GenieConfig:
     return from_dict(GenieConfig, values["model"], str(path)).resolved()
 
 
-def save_component(genie: Genie, name: str, run: Path) -> None:
-    """Writes one component's weights, with their digest, and its configuration."""
-    folder = run / name
-    tensors = on_cpu(getattr(genie, name))
+def save_component(genie: Genie, name: str, run: Path, dtype: torch.dtype | None = None) -> None:
+    """Writes one component's weights, with their digest, and its configuration.
+
+    dtype: what fractional numbers are stored as; a tensor that leaves its range stays as it is. Loading turns them
+    back into the model's own.
+    """
+    folder, part = run / name, getattr(genie, name)
+    tensors = {key: in_range(value, dtype) for key, value in on_cpu(part).items()}
     write_atomically(folder / "model.safetensors", save(tensors, {DIGEST: digest(tensors)}))
     config = to_dict(getattr(genie.config, name))
+    if not has_decoder(part):
+        config["parts"] = "encoder"
     write_atomically(folder / "config.json", json.dumps(config, indent=1).encode())
 
 
@@ -89,7 +102,11 @@ def load_component(genie: Genie, name: str, run: Path) -> None:
     folder = run / name
     part = getattr(genie, name)
     path = folder / "config.json"
-    stored = to_plain(from_dict(type(part.config), read_json(path), str(path)))  # entries younger than it: defaults
+    values = read_json(path)
+    parts = values.pop("parts", "all")
+    if parts not in ("all", "encoder") or (parts == "encoder" and name != "latent_action"):
+        raise UserError(f"{path}: unknown parts {parts!r}; was it written by another version?")
+    stored = to_plain(from_dict(type(part.config), values, str(path)))  # entries younger than it: defaults
     expected = to_plain(part.config)
     differing = sorted(k for k in {*stored, *expected} if stored.get(k) != expected.get(k))
     if differing:
@@ -100,7 +117,10 @@ def load_component(genie: Genie, name: str, run: Path) -> None:
         )
     path = folder / "model.safetensors"
     try:
-        part.load_state_dict(read_tensors(path))
+        tensors = read_tensors(path)
+        if parts == "encoder":
+            drop_decoder(part)
+        part.load_state_dict(tensors)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run the same train command again, which writes it") from None
     except (SafetensorError, RuntimeError) as error:
@@ -110,6 +130,14 @@ def load_component(genie: Genie, name: str, run: Path) -> None:
 
 def on_cpu(part: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {k: v.detach().cpu().contiguous() for k, v in part.state_dict().items()}
+
+
+def in_range(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+    """As `dtype`, if it is a tensor of fractional numbers that all stay finite there."""
+    if dtype is None or not tensor.is_floating_point():
+        return tensor
+    rounded = tensor.to(dtype)
+    return rounded if torch.equal(rounded.isfinite(), tensor.isfinite()) else tensor
 
 
 def to_plain(config: Any) -> dict[str, Any]:
@@ -153,11 +181,29 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def load_genie(run: Path) -> Genie:
-    if not run.is_dir():
-        raise UserError(f"no run folder {run}; train one: genie-robotics train {run} --data SRC --preset nano")
-    genie = Genie(load_config(run))
-    for name in COMPONENTS:
-        load_component(genie, name, run)
+    """The model of a run folder or of a world that comes with the package; of an exported judge, what it has."""
+    folder = locate(run)
+    if not folder.is_dir():
+        raise UserError(
+            f"no run folder {run}; train one: genie-robotics train {run} --data SRC --preset nano, or name a world "
+            f"that comes with the package: {', '.join(WORLDS)}"
+        )
+    config, stored = load_config(folder), read_json(folder / "config.json")
+    components = stored.get("components", list(COMPONENTS))
+    if components not in (list(COMPONENTS), ["latent_action"]):
+        raise UserError(
+            f"{folder / 'config.json'}: unknown components {components}; was it written by another version?"
+        )
+    genie = Genie(config) if len(components) > 1 else ActionReader(config)
+    for name in components:
+        try:
+            load_component(genie, name, folder)
+        except UserError as error:
+            if "exported" not in stored:
+                raise
+            # No training can mend it: there is none here.
+            what = str(error).rpartition("; ")[0] or str(error)
+            raise UserError(f"{what}; copy this world anew, or install genie-robotics again") from None
     return genie
 
 

@@ -20,13 +20,14 @@ class EvaluateOptions(SourceOptions):
     """Measure how consistent the latent actions of a run are; write report.json, report.html and figures."""
 
     run: tyro.conf.Positional[str | None] = None
-    """Run folder."""
+    """Run folder, or the name of a world that comes with the package (nano-tabletop)."""
     data: str | None = None
     """RLDS folder, folder of videos, or frame cache."""
     out: Path | None = None
     """Folder for the report."""
     judge: str | None = None
-    """Another run (other seed, other data) whose latent action model reads commands back from the dreams."""
+    """Another run (other seed, other data) whose latent action model reads commands back from the dreams. A world that
+    was exported with a judge of its own needs none; one that is given goes first."""
     seeds: tuple[str, ...] = ()
     """Runs of the same recipe from other training seeds: measured too, for the spread."""
     compare: tuple[Path, ...] = ()
@@ -69,15 +70,19 @@ def evaluate(argv: list[str]) -> int:
 
     from genie_eval.evaluation import evaluate as run_suite
     from genie_robotics.genie import Genie
+    from genie_robotics.pretrained import judge_of
 
     if options.i3d is not None:  # a wrong file is said now, not after minutes of work
         from genie_eval.dreams.fvd import load_i3d
 
         load_i3d(options.i3d)
     genie = Genie.from_pretrained(options.run)
-    judge = None if options.judge is None else Genie.from_pretrained(options.judge)
+    judge_run = options.judge or judge_of(options.run)
+    judge = None if judge_run is None else Genie.from_pretrained(judge_run)
+    if judge_run is not None:
+        print(f"judge: {judge_run}")
     seeds = [Genie.from_pretrained(run) for run in options.seeds]
-    for name, other in [(options.judge, judge), *zip(options.seeds, seeds, strict=True)]:
+    for name, other in [(judge_run, judge), *zip(options.seeds, seeds, strict=True)]:
         if other is not None and tuple(other.config.image_size) != tuple(genie.config.image_size):
             raise UserError(
                 f"{name} sees frames of {other.config.image_size}, {options.run} of {genie.config.image_size}"
@@ -107,12 +112,14 @@ def _refuse_beside_compare(options: EvaluateOptions) -> None:
 
 def _refuse_same_runs(run: str, judge: str | None, seeds: tuple[str, ...]) -> None:
     """A model agrees with itself, and one seed has no spread."""
-    own = Path(run).resolve()
-    if judge is not None and Path(judge).resolve() == own:
+    from genie_robotics.pretrained import locate
+
+    own = locate(run).resolve()
+    if judge is not None and locate(judge).resolve() == own:
         raise UserError(f"--judge {judge} is the run itself, which agrees with itself: give a run of another seed")
     seen = {own: "the run itself"}
     for other in seeds:
-        place = Path(other).resolve()
+        place = locate(other).resolve()
         if place in seen:
             raise UserError(f"--seeds {other} is {seen[place]}: the spread is over different runs, give each once")
         seen[place] = "given twice"

@@ -1,6 +1,7 @@
 """`genie-robotics demo`: the main job in one command. Data in, three components trained, a consistency report out."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,8 +68,11 @@ def demo(options: DemoOptions) -> Path:
     return path
 
 
-def tabletop(folder: Path, seed: int) -> Path:
-    """The tabletop data set in `folder`, made unless it is there whole; one that was cut is finished."""
+def tabletop(folder: Path, seed: int, episodes: Mapping[str, int] = EPISODES, family: str = "easy") -> Path:
+    """The tabletop data set in `folder`, made unless it is there whole; one that was cut is finished.
+
+    episodes: how many in each split.
+    """
     from genie_datasets.sources import find_rlds
     from genie_datasets.tabletop.generate import generate
 
@@ -76,8 +80,9 @@ def tabletop(folder: Path, seed: int) -> Path:
     if found:
         print(f"  using {found}")
         return found
-    num = sum(EPISODES.values())
-    return generate(folder, episodes=num, seed=seed, splits={name: n / num for name, n in EPISODES.items()})
+    num = sum(episodes.values())
+    splits = {name: n / num for name, n in episodes.items()}
+    return generate(folder, episodes=num, seed=seed, splits=splits, family=family)
 
 
 def train(options: DemoOptions, source, run: Path) -> None:
@@ -94,5 +99,5 @@ def train(options: DemoOptions, source, run: Path) -> None:
     train_run(run, source, training_split(source.splits, None), plan)
 
 
-def say(step: int, what: str, how: str) -> None:
-    print(f"\n[{step}/4] {what}" + (f": {how}" if how else ""), flush=True)
+def say(step: int, what: str, how: str, of: int = 4) -> None:
+    print(f"\n[{step}/{of}] {what}" + (f": {how}" if how else ""), flush=True)

@@ -20,7 +20,7 @@ class DoctorOptions(SourceOptions):
     something is."""
 
     run: tyro.conf.Positional[Path] = tyro.MISSING
-    """Run folder, trained or in training."""
+    """Run folder, trained or in training (a world that comes with the package has no training to examine)."""
     data: str | None = None
     """Video to measure on; without it what the run was trained on."""
     split: str | None = None
@@ -43,7 +43,17 @@ def doctor(argv: list[str]) -> int:
     from genie_robotics.health.doctor import diagnose
     from genie_robotics.health.findings import faults
     from genie_robotics.health.table import table
+    from genie_robotics.pretrained import locate
+    from genie_robotics.pretrained.export import is_exported
 
+    options.run, named = locate(options.run), options.run
+    if is_exported(options.run):
+        answer = (
+            f"{named}: an exported world, weights without their training run (no metrics, no checkpoints), so there is "
+            f"no training to examine; to measure what it does: genie-robotics evaluate {named} --data SRC --out DIR"
+        )
+        print(json.dumps({"answer": answer, "healthy": None}) if options.json else answer)
+        return 0
     notes: list[str] = []
     clips = read_clips(options, notes)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device

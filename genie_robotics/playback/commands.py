@@ -16,7 +16,7 @@ class PlaybackOptions(SourceOptions):
     """Decode latent actions with a few labels, execute them in MuJoCo, and film them beside the dream."""
 
     run: tyro.conf.Positional[str] = tyro.MISSING
-    """Run folder."""
+    """Run folder, or the name of a world that comes with the package (nano-tabletop)."""
     data: str = tyro.MISSING
     """Data set made with `data tabletop`: its records keep the simulator's states."""
     out: Path = tyro.MISSING
