@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -269,3 +270,18 @@ def test_playback_takes_the_name(shipped, capsys, tmp_path):
     """It gets as far as the data, which is missing."""
     assert main(["playback", NAME, "--data", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 2
     assert "none" in capsys.readouterr().err
+
+
+def test_the_wheel_takes_every_file_of_a_world(world):
+    """By the patterns of pyproject.toml, on a stand-in."""
+    root = Path(__file__).resolve().parents[2]
+    patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    package = world.parent / "package"
+    inside = package / "pretrained" / "nano_tabletop"
+    shutil.copytree(world, inside)
+    (inside / "MODEL_CARD.md").write_text("")
+    taken = {path for pattern in patterns["genie_robotics"] for path in package.glob(pattern)}
+    assert taken == {path for path in inside.rglob("*") if path.is_file()}
+    assert (root / "eval" / "genie_eval" / "report" / "model_card.md") in {
+        path for pattern in patterns["genie_eval"] for path in (root / "eval" / "genie_eval").glob(pattern)
+    }
