@@ -29,6 +29,8 @@ class TrainOptions(SourceOptions):
     """Training time of all stages together, instead of steps."""
     split: str | None = None
     """Split to train on: 'train' if there is one, else the only one."""
+    labels: Path | None = None
+    """True actions of some transitions (.npz), drawn with `genie-robotics labels`; without it, training sees none."""
     loop: Annotated[LoopConfig, tyro.conf.arg(name="")] = field(default_factory=LoopConfig)
     device: str = "auto"
     """auto, cpu or cuda."""
@@ -76,6 +78,7 @@ def train(argv: list[str]) -> int:
         minutes=options.minutes,
         device=options.device,
         precision=options.precision,
+        labels=options.labels,
     )
     train_run(options.run, source, training_split(source.splits, options.split), plan)
     return 0

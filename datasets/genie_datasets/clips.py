@@ -37,6 +37,7 @@ class ClipDataset(Dataset):
         self._frames, self._size, self._mode = frames, size, mode
         self.clip_length = clip_length
         self.steps = np.array([frame_step(gap, hz) for hz in frames.hz], np.int64)  # (E,) frames between frames
+        self.num_frames = frames.num_frames  # (E,)
         starts = np.maximum(0, frames.num_frames - (clip_length - 1) * self.steps)
         self._first = np.concatenate([[0], np.cumsum(starts)])  # first clip of each episode
         self.num_short = int((starts == 0).sum())
@@ -65,7 +66,10 @@ class ClipDataset(Dataset):
     def batch(self, clips: Sequence[int]) -> torch.Tensor:
         """Several clips as one uint8 tensor (B, T, H, W, 3)."""
         places = [self.locate(int(clip)) for clip in clips]
-        episodes, ids = np.array([episode for episode, _ in places]), np.stack([ids for _, ids in places])
+        return self.windows(np.array([episode for episode, _ in places]), np.stack([ids for _, ids in places]))
+
+    def windows(self, episodes: np.ndarray, ids: np.ndarray) -> torch.Tensor:
+        """Frames ids[b] (B, n) of episodes[b] (B,), fitted as those of clips are: uint8 (B, n, H, W, 3)."""
         return torch.from_numpy(self._frames.gather(episodes, ids, self._size, self._mode))
 
     def _raise_too_short(self) -> None:

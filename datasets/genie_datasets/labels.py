@@ -1,12 +1,15 @@
 """Action labels, in a file of their own: the one way in which true actions reach anything but the evaluator.
 
 A labels file (.npz) holds, for M transitions: `episode` (M,) int, number in the split; `step` (M,) int, the frame from
-which the action leads to the next; `action` (M,A) float; and `split`, the split's name.
+which the action leads to the next; `action` (M,A) float; `split`, the split's name; and, where it is known,
+`fingerprint`, that of the split: with other files, or another --include, its episodes have other numbers.
 """
 
+import hashlib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -27,13 +30,28 @@ class Labels:
     episode: Int[np.ndarray, " M"]
     step: Int[np.ndarray, " M"]
     action: Float[np.ndarray, "M A"]
+    fingerprint: str | None = None
 
     def __len__(self) -> int:
         return len(self.step)
 
     def save(self, path: Path) -> None:
         """Writes a labels file."""
-        np.savez(path, split=self.split, episode=self.episode, step=self.step, action=self.action)
+        known: dict[str, Any] = {} if self.fingerprint is None else {"fingerprint": self.fingerprint}
+        np.savez(path, split=self.split, episode=self.episode, step=self.step, action=self.action, **known)
+
+    def ordered(self) -> "Labels":
+        """The same labels by episode and step."""
+        order = np.lexsort((self.step, self.episode))
+        return Labels(self.split, self.episode[order], self.step[order], self.action[order], self.fingerprint)
+
+    @property
+    def digest(self) -> str:
+        """Of what is labelled and how, whatever the order of the rows: 16 hexadecimal digits."""
+        found, rows = hashlib.sha256(self.split.encode()), self.ordered()
+        for part, kind in ((rows.episode, "<i8"), (rows.step, "<i8"), (rows.action, "<f8")):
+            found.update(f"\0{part.shape}\0".encode() + part.astype(kind).tobytes())
+        return found.hexdigest()[:16]
 
     @classmethod
     def load(cls, path: Path) -> "Labels":
@@ -42,6 +60,7 @@ class Labels:
             with np.load(path, allow_pickle=False) as data:
                 episode, step, action = (np.asarray(data[name]) for name in ("episode", "step", "action"))
                 split = str(data["split"]) if "split" in data else "train"
+                fingerprint = str(data["fingerprint"]) if "fingerprint" in data else None
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(
                 f"{path} is no labels file ({error}): it must be an .npz with episode (M,), step (M,) and action (M,A)"
@@ -54,7 +73,39 @@ class Labels:
             )
         if not np.issubdtype(action.dtype, np.floating) or not np.isfinite(action).all():
             raise UserError(f"{path}: its actions must be finite floating-point numbers")
-        return cls(split, episode.astype(np.int64), step.astype(np.int64), action.astype(np.float64))
+        return cls(split, episode.astype(np.int64), step.astype(np.int64), action.astype(np.float64), fingerprint)
+
+
+def check_places(labels: Labels, split: Split, where: str) -> None:
+    """Raises UserError, naming the file `where`, if these are not labels of `split`, one for a transition."""
+    if labels.split != split.name:
+        raise UserError(f"{where} labels split '{labels.split}', not '{split.name}': draw labels of '{split.name}'")
+    # A frame cache has the fingerprint of what it was made of, with the size behind a slash.
+    if labels.fingerprint is not None and not f"{split.fingerprint}/".startswith(f"{labels.fingerprint}/"):
+        raise UserError(
+            f"{where} was drawn from other video, or with another --include, --exclude or --reader: its episodes have "
+            "other numbers; draw labels anew, with this source and these options"
+        )
+    wrong = np.flatnonzero((labels.episode < 0) | (labels.episode >= split.num_episodes))
+    if len(wrong):
+        raise UserError(
+            f"{where}: row {wrong[0]} labels episode {labels.episode[wrong[0]]}; split '{split.name}' has episodes "
+            f"0 .. {split.num_episodes - 1}"
+        )
+    last = split.num_frames[labels.episode] - 2
+    wrong = np.flatnonzero((labels.step < 0) | (labels.step > last))
+    if len(wrong):
+        row = wrong[0]
+        raise UserError(
+            f"{where}: row {row} labels step {labels.step[row]} of episode {labels.episode[row]}, which has steps "
+            f"0 .. {last[row]}"
+        )
+    rows = labels.ordered()
+    twice = np.flatnonzero((np.diff(rows.episode) == 0) & (np.diff(rows.step) == 0))
+    if len(twice):
+        raise UserError(
+            f"{where} labels step {rows.step[twice[0]]} of episode {rows.episode[twice[0]]} twice: keep one of them"
+        )
 
 
 def read_actions(split: Split, episode: int) -> Float[np.ndarray, "L A"] | None:
@@ -77,7 +128,7 @@ def read_actions(split: Split, episode: int) -> Float[np.ndarray, "L A"] | None:
 def draw_labels(split: Split, count: int, seed: int) -> Labels:
     """Up to `count` transitions with their recorded actions, drawn at random from all of a split.
 
-    Raises UserError where the source keeps no actions.
+    Raises UserError where the source keeps no actions, or robots of several kinds.
     """
     rng = np.random.default_rng([seed, 31])
     transitions = split.num_frames - 1
@@ -94,4 +145,9 @@ def draw_labels(split: Split, count: int, seed: int) -> Labels:
                 f"{split.episode_name(int(number))} keeps no robot actions: give labelled ones, --labels FILE.npz"
             )
         actions.append(known[step[episode == number]])
-    return Labels(split.name, episode.astype(np.int64), step.astype(np.int64), np.concatenate(actions))
+    widths = sorted({rows.shape[1] for rows in actions})
+    if len(widths) != 1:
+        raise UserError(f"split '{split.name}' has actions of {widths} numbers: draw labels of one robot's video alone")
+    return Labels(
+        split.name, episode.astype(np.int64), step.astype(np.int64), np.concatenate(actions), split.fingerprint
+    )

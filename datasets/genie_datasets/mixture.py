@@ -41,6 +41,10 @@ class MixedSplit(Split):
         part, local = self._find(episode)
         return part.truth(local)
 
+    def record(self, episode: int) -> bytes | None:
+        part, local = self._find(episode)
+        return part.record(local)
+
     @property
     def group(self) -> np.ndarray:
         return np.repeat(np.arange(len(self.parts)), np.diff(self._first))

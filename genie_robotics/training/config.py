@@ -41,6 +41,17 @@ class StageConfig:
 
 
 @dataclass
+class LabelConfig:
+    """Of --labels FILE.npz, where the latent action model learns: alone and in a joint stage."""
+
+    weight: float = 1.0
+    """Of the error of a linear head that reads true actions from latents, 1 where it knows nothing, in the loss, whose
+    part of predicting frames is 1 where nothing is predicted. 0: labels are measured by the head and change nothing."""
+    batch_size: int = 16
+    """Labelled transitions a step, over all ranks, beside the clips."""
+
+
+@dataclass
 class TrainingConfig:
     mode: Annotated[Literal["frozen", "cotrain", "end_to_end", "warmup"], tyro.conf.arg(prefix_name=False)] = "cotrain"
     """frozen: latent actions first, then the dynamics on them. cotrain: both at once, as in the paper. end_to_end: the
@@ -54,6 +65,7 @@ class TrainingConfig:
     dynamics: StageConfig = field(default_factory=StageConfig)
     joint: StageConfig = field(default_factory=StageConfig)
     """Latent action model and dynamics together, in the modes that have this stage."""
+    labels: LabelConfig = field(default_factory=LabelConfig)
 
     def stage(self, name: str) -> StageConfig:
         return getattr(self, name)
@@ -140,6 +152,15 @@ def check(config: StageConfig, name: str) -> None:
     for field_name in ("ema", "beta1", "beta2"):
         if not 0 <= getattr(config, field_name) < 1:
             raise UserError(f"{name}: {field_name} must be at least 0 and below 1, not {getattr(config, field_name)}")
+
+
+def check_labels(config: LabelConfig, world_size: int = 1) -> None:
+    """Raises UserError that names the first option that cannot be."""
+    if not 0 <= config.weight < math.inf:
+        raise UserError(f"--training.labels.weight must be at least 0, not {config.weight:g}")
+    if config.batch_size < 1 or config.batch_size % world_size:
+        several = f" and divide by {world_size} processes" if world_size > 1 else ""
+        raise UserError(f"--training.labels.batch-size must be at least 1{several}, not {config.batch_size}")
 
 
 def check_loop(loop: LoopConfig) -> None:

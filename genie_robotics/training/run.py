@@ -11,13 +11,16 @@ import torch
 from genie_datasets import ClipDataset, build_frame_cache
 from genie_datasets.cache_dir import cache_dir
 from genie_datasets.errors import UserError
+from genie_datasets.labelled_windows import LabelledWindows
+from genie_datasets.labels import Labels, check_places
 from genie_datasets.split import Source
 from genie_robotics.config import GenieConfig, read_json, to_dict
 from genie_robotics.genie import COMPONENTS, Genie
 from genie_robotics.health.measures import num_not_finite
 from genie_robotics.run_folder import load_component, load_config, same_model, save_config
-from genie_robotics.training.config import LoopConfig, TrainingConfig, check, check_loop
+from genie_robotics.training.config import LoopConfig, TrainingConfig, check, check_labels, check_loop
 from genie_robotics.training.distributed import Setup, set_up
+from genie_robotics.training.labels import LabelTeacher
 from genie_robotics.training.lock import locked
 from genie_robotics.training.loggers import check_loggers
 from genie_robotics.training.monitor import duration
@@ -34,22 +37,30 @@ class RunPlan:
     """One stage of the training's mode, or all in turn."""
     minutes: float | None = None
     """Training minutes of all stages together, instead of steps."""
+    labels: Path | None = None
+    """True actions of some transitions, for the stages that train the latent action model."""
     device: str = "auto"
     precision: str = "auto"
 
 
 def train_run(run: Path, source: Source, split: str, plan: RunPlan) -> None:
-    """Trains into the folder `run` from the action-free frames of one split.
+    """Trains into the folder `run` from the action-free frames of one split, and from the plan's labels, if any.
 
     Raises:
-        UserError: the folder holds a run of another configuration; no episode is as long as a clip; the loss is not
-            finite; the disk is full.
+        UserError: the folder holds a run of another configuration; no episode is as long as a clip; the labels are not
+            of this video; the loss is not finite; the disk is full.
     """
     stages = stages_of(plan.training.mode, plan.stage)
     check_plan(plan, stages)
     config = plan.model.resolved()
     setup = set_up(plan.device, plan.precision)
     provenance = {"source": str(source.path), "split": split, "fingerprint": source.fingerprint}
+    labels = None
+    if plan.labels is not None:
+        check_labels(plan.training.labels, setup.world_size)
+        labels = Labels.load(plan.labels)
+        check_places(labels, source.split(split), str(plan.labels))
+        provenance |= {"labels": labels.digest, "labels_file": str(plan.labels)}
     start_or_resume(run, config, plan.training.mode, plan.loop.seed, provenance)
     torch.manual_seed(plan.loop.seed)
     try:
@@ -69,8 +80,12 @@ def train_run(run: Path, source: Source, split: str, plan: RunPlan) -> None:
     setup.barrier()
     clips = open_clips(source, split, config)
     say(f"data: {source.name} [{split}], {len(clips):,} clips of {config.clip_length} frames" + left_out(clips))
+    windows = None
+    if labels is not None:
+        windows = LabelledWindows(clips, labels, plan.loop.seed, history=config.latent_action.encoder_history)
+        say(f"labels: {len(windows):,} transitions of {plan.labels}, {labels.digest}" + labels_left_out(windows))
     with locked(run) if setup.is_main else nullcontext():
-        train_stages(run, genie, clips, plan, stages, setup, provenance)
+        train_stages(run, genie, clips, plan, stages, setup, provenance, windows)
 
 
 def check_plan(plan: RunPlan, stages: tuple[str, ...]) -> None:
@@ -91,6 +106,7 @@ def train_stages(
     stages: tuple[str, ...],
     setup: Setup,
     provenance: dict[str, str],
+    windows: LabelledWindows | None = None,
 ) -> None:
     """All stages in turn; each says where it is done already."""
     mode = plan.training.mode
@@ -105,7 +121,10 @@ def train_stages(
         loaded = [name for name in needs(stage, mode) if name not in trained]
         for name in loaded:
             load_needed(genie, name, run, stage, mode)
-        trainer = Trainer(genie, stage, clips, stage_config, run, setup, plan.loop, seconds, mode)
+        teacher = None
+        if windows is not None and "latent_action" in TRAINED[stage]:
+            teacher = LabelTeacher(windows, provenance["labels"], plan.training.labels, genie.latent_action)
+        trainer = Trainer(genie, stage, clips, stage_config, run, setup, plan.loop, seconds, mode, teacher)
         trainer.resume(loaded)  # refuses before anything is written
         if setup.is_main and not trained:
             save_config(genie.config, run, training=to_dict(plan.training), loop=to_dict(plan.loop), data=provenance)
@@ -151,11 +170,23 @@ def start_or_resume(
     old, new = (part.get("fingerprint") for part in (stored.get("data") or {}, data or {}))
     if not differing and None not in (old, new) and old != new:
         differing = f"other video, or another --reader: {entry(stored, 'data', 'source')}"
+    if not differing:
+        differing = other_labels(run, stored.get("data") or {}, data or {})
     if differing:
         raise UserError(
             f"{run} was trained with another configuration ({differing}); "
             "use its options to resume, or choose another folder"
         )
+
+
+def other_labels(run: Path, stored: dict[str, Any], data: dict[str, str]) -> str | None:
+    """How the labels differ from those that the run has learnt from; None also where it may still be given some."""
+    old, new = stored.get("labels"), data.get("labels")
+    begun = any((run / "state" / stage).exists() for stage, parts in TRAINED.items() if "latent_action" in parts)
+    if old == new or (old is None and not begun):
+        return None
+    name = f"{old}, of {stored.get('labels_file')}" if old else "none"
+    return f"labels: {name} / {new or 'none'}"
 
 
 def changed_options(run: Path, training: TrainingConfig) -> list[str]:
@@ -185,6 +216,10 @@ def open_clips(source: Source, split: str, config: GenieConfig) -> ClipDataset:
     folder = cache_dir() / "frames" / f"{source.name}-{source.fingerprint}-{split}-{height}x{width}-{config.fit}"
     frames = build_frame_cache(source.split(split), folder, config.image_size, config.fit)
     return ClipDataset(frames, clip_length=config.clip_length, gap=config.gap)
+
+
+def labels_left_out(windows: LabelledWindows) -> str:
+    return f" ({windows.num_left_out} in shorter episodes left out)" if windows.num_left_out else ""
 
 
 def left_out(clips: ClipDataset) -> str:

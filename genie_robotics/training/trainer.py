@@ -27,6 +27,7 @@ from genie_robotics.training.averaging import Average
 from genie_robotics.training.checkpoint import Checkpoints, load_module_state, module_state
 from genie_robotics.training.config import LoopConfig, StageConfig, check
 from genie_robotics.training.distributed import Setup
+from genie_robotics.training.labels import LabelTeacher
 from genie_robotics.training.monitor import Monitor
 from genie_robotics.training.optimizer import Optimizers, rate_at
 from genie_robotics.training.sentinel import Sentinel
@@ -40,6 +41,7 @@ class Trainer:
         seconds: ends the stage after this training time instead of after `config.steps`; the learning rate follows
             the clock.
         mode: which losses a joint stage has.
+        labels: true actions that teach the latent action model beside the clips, in a stage that trains it.
     """
 
     def __init__(
@@ -53,13 +55,17 @@ class Trainer:
         loop: LoopConfig,
         seconds: float | None = None,
         mode: str = "frozen",
+        labels: LabelTeacher | None = None,
     ):
         check(config, stage)
         if config.batch_size % setup.world_size:
             raise UserError(f"{stage}: batch size {config.batch_size} does not divide by {setup.world_size} processes")
         self.genie, self.stage, self.clips, self.config = genie, stage, clips, config
         self.run, self.setup, self.loop, self.seconds, self.mode = run, setup, loop, seconds, mode
+        self.labels = labels
         self.module = build_stage(genie, stage, mode)
+        if labels is not None:
+            self.module = labels.beside(self.module)
         self.trained = {name: getattr(genie, name) for name in TRAINED[stage]}
         self.codebooks = [m for part in self.trained.values() for m in part.modules() if isinstance(m, Codebook)]
         self.optimizers = Optimizers(self.module, config)
@@ -155,15 +161,16 @@ class Trainer:
         rate = rate_at(self.progress, self.step, self.config)
         torch.manual_seed(step_seed(self.loop.seed, self.stage, self.step, self.setup.rank))
         frames = frames.to(self.setup.device, non_blocking=True)
+        setup, labels = self.setup, self.labels
+        labelled = labels.batch(self.step, setup.rank, setup.world_size) if labels is not None else None
         for book in self.codebooks:
             book.progress = self.progress
         with self.setup.autocast():
-            loss, logs = module(frames)
+            loss, logs = module(frames) if labelled is None else module(frames, labelled)
         loss.backward()
         # Each component by itself: what one learns must not depend on how large the other's gradient is.
-        norms = [
-            nn.utils.clip_grad_norm_(part.parameters(), self.config.clip_gradient) for part in self.trained.values()
-        ]
+        parts = [*self.trained.values(), *([labels.head] if labels is not None else [])]
+        norms = [nn.utils.clip_grad_norm_(part.parameters(), self.config.clip_gradient) for part in parts]
         norm = torch.stack(norms).max()
         if is_finite(loss, norm):  # else the weights stay what they are, and training stops
             self.optimizers.step(rate)
@@ -205,6 +212,13 @@ class Trainer:
                 f"{self.checkpoints.folder} was trained on another {changed[0]} than {self.run} now has; "
                 f"delete that folder to train {self.stage} anew, or bring the {changed[0]} back"
             )
+        stored, own = (content.get("labels") or {}).get("digest"), self.labels.digest if self.labels else None
+        if stored != own:
+            raise UserError(
+                f"{self.checkpoints.folder} was trained with {f'labels {stored}' if stored else 'no labels'}, not "
+                f"{f'with labels {own}' if own else 'without any'}: give the same --labels, or delete that folder to "
+                "train this stage anew"
+            )
         for name, part in self.trained.items():
             load_module_state(part, content["components"][name], self.checkpoints.folder)
         try:
@@ -215,6 +229,8 @@ class Trainer:
                 f"{self.checkpoints.folder} was trained with other options ({error}); "
                 "give the same ones, or delete it to train this stage anew"
             ) from None
+        if self.labels is not None:
+            self.labels.load_state_dict(content["labels"])
         self.sentinel.load_state_dict(content["sentinel"])
 
     def save(self) -> None:
@@ -227,6 +243,8 @@ class Trainer:
                 "elapsed": self.elapsed,
                 "inputs": self.inputs,
             }
+            if self.labels is not None:
+                content["labels"] = self.labels.state_dict()
             self.checkpoints.save(self.step, content)
 
 

@@ -1,0 +1,87 @@
+"""Few labels in the loss: a linear head reads true actions from the latent, beside what a stage learns anyway.
+
+As in LAOM (arXiv 2502.00379): every step has a small batch of labelled transitions next to its clips. The head reads
+the latent before quantisation, normalised as the codebook sees it, so the latents differ where the actions do before
+k-means puts the codes, and go on to. The head is of the training alone: it is in the checkpoints, not in the model's
+file.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from genie_datasets.labelled_windows import LabelledBatch, LabelledWindows
+from genie_robotics.codebook import exactly
+from genie_robotics.latent_action import LatentActionModel
+from genie_robotics.training.config import LabelConfig
+from genie_robotics.video_tokenizer import Logs
+
+
+class ActionHead(nn.Module):
+    """Latents to actions, in units of the labels' own spread: mean 0 and variance 1 of every number that varies."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, latent_dim: int, actions: Float[Tensor, "M A"]):
+        super().__init__()
+        self.linear = nn.Linear(latent_dim, actions.shape[1])
+        nn.init.zeros_(self.linear.weight)  # starts at "the mean of the labels", and draws no random number
+        nn.init.zeros_(self.linear.bias)
+        spread = actions.double().std(0, correction=0)
+        varies = spread > 1e-6 * actions.double().abs().amax(0)
+        self.register_buffer("mean", actions.double().mean(0).float())
+        self.register_buffer("scale", torch.where(varies, 1 / spread.clamp_min(1e-30), 0.0).float())
+
+    def forward(self, latents: Float[Tensor, "B L"], actions: Float[Tensor, "B A"]) -> Float[Tensor, ""]:
+        """Squared error over the labels' variance: 1 knows nothing but the mean, 0 everything."""
+        with exactly(latents):
+            target = (actions - self.mean) * self.scale
+            error = (self.linear(latents.float()) - target).square() * (self.scale > 0)
+            return error.mean(0).sum() / (self.scale > 0).sum().clamp_min(1)
+
+
+class WithLabels(nn.Module):
+    """A stage that trains the latent action model, and the head beside it.
+
+    `loss` in the logs stays the stage's own, to compare with runs without labels; `label_error` is the head's.
+    """
+
+    def __init__(self, stage: nn.Module, model: LatentActionModel, head: ActionHead, weight: float):
+        super().__init__()
+        self.stage, self.head, self.weight = stage, head, weight
+        self.model = (model,)  # in a tuple: it is registered in `stage` already
+
+    def forward(self, frames: UInt8[Tensor, "B T H W 3"], labelled: LabelledBatch) -> tuple[Float[Tensor, ""], Logs]:
+        loss, logs = self.stage(frames)
+        book = self.model[0].codebook
+        rests = book.config.hold and book.started  # the encoder has learnt, and its codes stand still
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not rests):
+            latents = self.model[0].embed(labelled.frames)  # (B, n-1, L); entry t is the step from frame t to t+1
+        rows = torch.arange(len(latents), device=latents.device)
+        error = self.head(latents[rows, labelled.position], labelled.action)
+        return loss + self.weight * error, {"loss": loss.detach()} | logs | {"label_error": error.detach()}
+
+
+class LabelTeacher:
+    """What a trainer needs of the labels in one stage: batches, the module around the stage, a state to resume from."""
+
+    def __init__(self, windows: LabelledWindows, digest: str, config: LabelConfig, model: LatentActionModel):
+        self.windows, self.digest, self.config, self.model = windows, digest, config, model
+        actions = torch.from_numpy(windows.action)
+        self.head = ActionHead(model.config.codebook.latent_dim, actions).to(model.encoder_in.weight.device)
+
+    def beside(self, stage: nn.Module) -> WithLabels:
+        return WithLabels(stage, self.model, self.head, self.config.weight)
+
+    def batch(self, step: int, rank: int, world_size: int) -> LabelledBatch:
+        batch = self.windows.batch(step, self.config.batch_size // world_size, rank, world_size)
+        return batch.to(self.head.mean.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"digest": self.digest, "head": self.head.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.head.load_state_dict(state["head"])
