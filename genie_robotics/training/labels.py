@@ -9,6 +9,7 @@ file.
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
@@ -18,18 +19,28 @@ from genie_robotics.latent_action import LatentActionModel
 from genie_robotics.training.config import LabelConfig
 from genie_robotics.video_tokenizer import Logs
 
+SHARE = 0.7
+"""Of the variance of latents, what a perfectly read action takes."""
+
 
 class ActionHead(nn.Module):
-    """Latents to actions, in units of the labels' own spread: mean 0 and variance 1 of every number that varies."""
+    """Latents to actions, in units of the labels' own spread: mean 0 and variance 1 of every number that varies.
+
+    Each number is read along a direction of fixed length. A free linear layer may read an action from a direction in
+    which latents hardly differ, and k-means does not follow it there: on a toy of two motions, one a tenth as visible,
+    latents told both (R2 1.00), .78 and .22 of their variance went to them, and four codes told the faint one in 77 %;
+    with fixed lengths .47 and .53, and 100 %. What cannot be read takes no variance.
+    """
 
     mean: Tensor
     scale: Tensor
 
     def __init__(self, latent_dim: int, actions: Float[Tensor, "M A"]):
         super().__init__()
-        self.linear = nn.Linear(latent_dim, actions.shape[1])
-        nn.init.zeros_(self.linear.weight)  # starts at "the mean of the labels", and draws no random number
-        nn.init.zeros_(self.linear.bias)
+        width = actions.shape[1]
+        start = torch.empty(width, latent_dim)
+        nn.init.orthogonal_(start, generator=torch.Generator().manual_seed(0))  # the training's stream stays untouched
+        self.directions, self.bias = nn.Parameter(start), nn.Parameter(torch.zeros(width))
         spread = actions.double().std(0, correction=0)
         varies = spread > 1e-6 * actions.double().abs().amax(0)
         self.register_buffer("mean", actions.double().mean(0).float())
@@ -39,8 +50,12 @@ class ActionHead(nn.Module):
         """Squared error over the labels' variance: 1 knows nothing but the mean, 0 everything."""
         with exactly(latents):
             target = (actions - self.mean) * self.scale
-            error = (self.linear(latents.float()) - target).square() * (self.scale > 0)
-            return error.mean(0).sum() / (self.scale > 0).sum().clamp_min(1)
+            varies = self.scale > 0
+            # Normalised latents have a variance of L in all: each of A actions takes SHARE * L / A of it, at most.
+            length = (varies.sum().clamp_min(1) / (SHARE * latents.shape[-1])).sqrt()
+            read = F.linear(latents.float(), length * F.normalize(self.directions, dim=-1), self.bias)
+            error = (read - target).square() * varies
+            return error.mean(0).sum() / varies.sum().clamp_min(1)
 
 
 class WithLabels(nn.Module):
