@@ -12,10 +12,17 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from genie_robotics.attention import KeyValue, SelfAttention
+from genie_robotics.full_attention import SpaceTimeAttention
 
 ACTION_INPUTS = ("add", "prepend", "modulate")
 """How a frame's latent action enters: added to every patch (Genie section 2.1), as a token before the frame's patches
 (what the Jasmine reproduction found necessary), or by scaling and shifting what every layer reads (adaLN)."""
+
+ATTENTIONS = ("st", "spatial", "full")
+"""What a block attends to: space, then time (ST-transformer); each frame's patches alone (ViT); or, in one layer, all
+patches of all frames so far (Genie's reading of C-ViViT). The last two have one attention layer where 'st' has two, and
+a wider feed-forward for it (factor + 2): a block has as many parameters in each of the three, but for the norm of one
+layer's queries and keys (2 head_dim). 'spatial' has no positions in time."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +63,26 @@ class STBlock(nn.Module):
     """Spatial attention, causal temporal attention, feed-forward; each pre-normalised with a residual.
 
     `temporal=False` leaves the temporal layer out: frames are then independent (a decoder without history).
+    `full=True` leaves it out too, and attends to all patches of all frames so far where `spatial` does to a frame's.
     `modulated=True` lets a condition (one vector a frame) scale and shift what each layer reads (adaLN); it starts
     as the identity.
     """
 
     def __init__(
-        self, width: int, num_heads: int, *, ffw_factor: int = 4, temporal: bool = True, modulated: bool = False
+        self,
+        width: int,
+        num_heads: int,
+        *,
+        ffw_factor: int = 4,
+        temporal: bool = True,
+        full: bool = False,
+        modulated: bool = False,
     ):
         super().__init__()
+        temporal = temporal and not full
+        self.full = full
         self.spatial_norm = nn.LayerNorm(width)
-        self.spatial = SelfAttention(width, num_heads, "space")
+        self.spatial = SpaceTimeAttention(width, num_heads) if full else SelfAttention(width, num_heads, "space")
         self.temporal = SelfAttention(width, num_heads, "time") if temporal else None
         self.temporal_norm = nn.LayerNorm(width) if temporal else None
         self.ffw_norm = nn.LayerNorm(width)
@@ -81,13 +98,16 @@ class STBlock(nn.Module):
         condition: Float[Tensor, "B T D"] | None = None,
         past: KeyValue | None = None,
     ) -> tuple[Float[Tensor, "B T N D"], KeyValue | None]:
-        """Returns the output and the temporal keys and values of `x`."""
+        """Returns the output and the keys and values of `x` that later frames attend to."""
         if self.modulation is not None and condition is not None:
             scales = self.modulation(condition).unsqueeze(2).chunk(6, dim=-1)
         else:
             scales = (None,) * 6
-        x = x + self.spatial(modulate(low(self.spatial_norm(x)), scales[0], scales[1]))[0]
-        keys_values = None
+        y, keys_values = self.spatial(
+            modulate(low(self.spatial_norm(x)), scales[0], scales[1]), past if self.full else None
+        )
+        x = x + y
+        keys_values = keys_values if self.full else None
         if self.temporal is not None and self.temporal_norm is not None:
             y, keys_values = self.temporal(modulate(low(self.temporal_norm(x)), scales[2], scales[3]), past)
             x = x + y
@@ -109,6 +129,8 @@ class STTransformer(nn.Module):
 
     Args:
         num_patches, max_frames: the largest N and T; fewer frames use the first positions.
+        temporal: False: frames are independent, of their place in the clip too.
+        attention: one of ATTENTIONS.
         action_input: how the condition of `forward` enters, one of ACTION_INPUTS; None: there is none.
     """
 
@@ -122,9 +144,16 @@ class STTransformer(nn.Module):
         *,
         ffw_factor: int = 4,
         temporal: bool = True,
+        attention: str = "st",
         action_input: str | None = None,
     ):
         super().__init__()
+        if attention not in ATTENTIONS:
+            raise ValueError(f"attention must be one of {', '.join(ATTENTIONS)}, not {attention!r}")
+        if attention != "st":
+            ffw_factor += 2
+        temporal = temporal and attention != "spatial"
+        full = temporal and attention == "full"
         self.max_frames = max_frames
         self.action_input = action_input
         self.num_extra = 1 if action_input == "prepend" else 0  # tokens a frame beside its patches
@@ -132,7 +161,7 @@ class STTransformer(nn.Module):
         self.time = nn.Parameter(0.02 * torch.randn(max_frames, width)) if temporal else None
         modulated = action_input == "modulate"
         self.blocks = nn.ModuleList(
-            STBlock(width, num_heads, ffw_factor=ffw_factor, temporal=temporal, modulated=modulated)
+            STBlock(width, num_heads, ffw_factor=ffw_factor, temporal=temporal, full=full, modulated=modulated)
             for _ in range(num_blocks)
         )
         self.norm = nn.LayerNorm(width)
@@ -164,7 +193,7 @@ class STTransformer(nn.Module):
             if self.checkpoint_activations and self.training and torch.is_grad_enabled():
                 x, keys_values = checkpoint(block, x, condition, use_reentrant=False)
             else:
-                x, keys_values = block(x, condition, past.blocks[i] if past else None)
+                x, keys_values = block(x, condition, past.blocks[i] if past and past.blocks else None)
             if keys_values is not None:
                 new.append(keys_values)
         return self.norm(x[:, :, self.num_extra :]), new

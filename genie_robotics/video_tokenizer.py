@@ -4,6 +4,7 @@ Both are causal in time, so the tokens of frame t carry information of frames 1.
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from genie_robotics.attention import KeyValue
 from genie_robotics.codebook import Codebook, CodebookConfig
 from genie_robotics.patches import num_patches, patchify, to_uint8, to_unit, unpatchify
-from genie_robotics.st_transformer import Past, STTransformer
+from genie_robotics.st_transformer import ATTENTIONS, Past, STTransformer
 
 Logs = dict[str, Tensor]
 """Named scalars for the log, detached; turned into numbers only when they are printed."""
@@ -35,6 +36,13 @@ class TokenizerConfig:
     codebook: CodebookConfig = field(default_factory=lambda: CodebookConfig(num_codes=1024))
     motion_weight: float = 0.0
     """Extra weight of pixels that change between frames: loss weight 1 + motion_weight * |change| / mean |change|."""
+    attention: Literal["st", "spatial", "full"] = "st"
+    """What the blocks of encoder and decoder attend to: 'st' (paper), or its ablations (table 3) 'spatial', each frame
+    on its own (ViT), and 'full', all patches of all frames so far (C-ViViT). As many parameters: see ATTENTIONS."""
+
+    def __post_init__(self) -> None:
+        if self.attention not in ATTENTIONS:
+            raise ValueError(f"attention must be one of {', '.join(ATTENTIONS)}, not {self.attention!r}")
 
 
 class VideoTokenizer(nn.Module):
@@ -45,13 +53,23 @@ class VideoTokenizer(nn.Module):
         pixels = 3 * c.patch**2
         self.patch_in = nn.Linear(pixels, c.encoder_width)
         self.encoder = STTransformer(
-            c.encoder_width, c.encoder_blocks, c.encoder_heads, self.num_patches, c.clip_length
+            c.encoder_width,
+            c.encoder_blocks,
+            c.encoder_heads,
+            self.num_patches,
+            c.clip_length,
+            attention=c.attention,
         )
         self.to_latent = nn.Linear(c.encoder_width, c.codebook.latent_dim)
         self.codebook = Codebook(c.codebook)
         self.from_latent = nn.Linear(c.codebook.latent_dim, c.decoder_width)
         self.decoder = STTransformer(
-            c.decoder_width, c.decoder_blocks, c.decoder_heads, self.num_patches, c.clip_length
+            c.decoder_width,
+            c.decoder_blocks,
+            c.decoder_heads,
+            self.num_patches,
+            c.clip_length,
+            attention=c.attention,
         )
         self.patch_out = nn.Linear(c.decoder_width, pixels)
 

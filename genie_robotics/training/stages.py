@@ -76,6 +76,10 @@ class JointStage(nn.Module):
 def build_stage(genie: Genie, stage: str, mode: str) -> nn.Module:
     """The module that trains `stage`; everything else of `genie` is frozen and in evaluation mode."""
     genie.eval().requires_grad_(False)
+    if stage == "latent_action" and genie.latent_action.tokens is not None and not genie.tokenizer.codebook.started:
+        raise UserError(
+            "latent_action reads tokens, and the tokenizer is not trained: train it first (--stage tokenizer, or all)"
+        )
     if stage == "dynamics":
         module: nn.Module = DynamicsStage(genie)
     elif stage == "joint":
@@ -103,11 +107,16 @@ def stages_of(mode: str, asked: str = "all") -> tuple[str, ...]:
     return (asked,)
 
 
-def needs(stage: str, mode: str) -> tuple[str, ...]:
-    """The components that must have been trained before `stage`."""
+def needs(stage: str, mode: str, latent_input: str = "pixels") -> tuple[str, ...]:
+    """The components that must have been trained before `stage`.
+
+    Args:
+        latent_input: what the latent action model reads; of tokens it needs the tokenizer.
+    """
     if stage == "dynamics" or (stage == "joint" and mode == "warmup"):
         return ("tokenizer", "latent_action")
-    return ("tokenizer",) if stage == "joint" else ()
+    reads_tokens = stage == "latent_action" and latent_input == "tokens"
+    return ("tokenizer",) if stage == "joint" or reads_tokens else ()
 
 
 def last_stage(component: str, mode: str) -> str:
