@@ -19,7 +19,7 @@ def eight_codes() -> CodebookConfig:
 
     Of all that was tried this mattered most (docs/ablations.md).
     """
-    return CodebookConfig(num_codes=8, start_after=10**9, start_share=0.9, num_remembered=16384, whiten=0.01, hold=True)
+    return CodebookConfig(num_codes=8, start_after=10**9, start_share=0.95, num_remembered=8192, whiten=0.01, hold=True)
 
 
 def nano() -> GenieConfig:

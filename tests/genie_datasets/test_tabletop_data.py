@@ -271,6 +271,20 @@ def test_shares_add_up():
         assert min(counts) >= 1
 
 
+@pytest.mark.parametrize(("scenes", "compiled"), [(20, 20), (60, 60)])
+def test_no_scene_is_compiled_more_often_than_a_worker_that_keeps_the_last_ones_must(scenes, compiled):
+    kept: dict[int, None] = {}
+    times = 0
+    for job in plan(240, 5, (64, 64), {"train": 1.0}, "easy", scenes=scenes):
+        if job.scene not in kept:
+            times += 1
+        kept.pop(job.scene, None)
+        kept[job.scene] = None
+        while len(kept) > 20:
+            del kept[next(iter(kept))]
+    assert times == compiled
+
+
 @pytest.mark.parametrize("family", ["easy", "rt1"])
 @pytest.mark.parametrize("episodes", [2, 7, 120])
 def test_plans(family, episodes):

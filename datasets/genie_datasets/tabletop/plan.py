@@ -55,9 +55,10 @@ def plan(
     first_scene = 0
     for name, count, num_scenes in zip(splits, counts, scene_counts, strict=True):
         for k in range(count):
-            # The few scenes of `easy` take turns, so that every part of a file shows them all; the many of `rt1` come
-            # one after another, because a worker keeps only the last ones compiled.
-            scene = first_scene + (k % num_scenes if family == "easy" else k * num_scenes // count)
+            # Few scenes take turns, so that every part of a file shows them all; many come one after another, because a
+            # worker keeps only the last ones compiled.
+            few = family == "easy" and num_scenes <= SCENES_KEPT["easy"]
+            scene = first_scene + (k % num_scenes if few else k * num_scenes // count)
             number = len(jobs)
             base = seed * SEED_STRIDE
             jobs.append(Job(number, name, family, base + scene, base + number, size, factors))
