@@ -49,6 +49,9 @@ class LabelConfig:
     part of predicting frames is 1 where nothing is predicted. 0: labels are measured by the head and change nothing."""
     batch_size: int = 16
     """Labelled transitions a step, over all ranks, beside the clips."""
+    columns: tuple[int, ...] = ()
+    """Which numbers of an action count, such as 0 1 2 for RT-1's translation without rotation and gripper: each that
+    varies weighs alike, a gripper that seldom closes too. None given: all."""
 
 
 @dataclass

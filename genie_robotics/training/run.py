@@ -1,5 +1,6 @@
 """Training a whole run: data in, the stages of a mode in turn, a run folder out. The same call resumes."""
 
+import dataclasses
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -60,6 +61,7 @@ def train_run(run: Path, source: Source, split: str, plan: RunPlan) -> None:
         check_labels(plan.training.labels, setup.world_size)
         labels = Labels.load(plan.labels)
         check_places(labels, source.split(split), str(plan.labels))
+        labels = only_columns(labels, plan.training.labels.columns, str(plan.labels))
         provenance |= {"labels": labels.digest, "labels_file": str(plan.labels)}
     start_or_resume(run, config, plan.training.mode, plan.loop.seed, provenance)
     torch.manual_seed(plan.loop.seed)
@@ -200,6 +202,7 @@ def changed_options(run: Path, training: TrainingConfig) -> list[str]:
         before = stored.get(stage)
         if isinstance(values, dict) and isinstance(before, dict):
             for name, value in values.items():
+                value = list(value) if isinstance(value, tuple) else value  # as JSON keeps it
                 if name not in ("steps", "share") and name in before and before[name] != value:
                     changes.append(f"training.{stage}.{name} was {before[name]}, is {value}")
     return changes
@@ -216,6 +219,19 @@ def open_clips(source: Source, split: str, config: GenieConfig) -> ClipDataset:
     folder = cache_dir() / "frames" / f"{source.name}-{source.fingerprint}-{split}-{height}x{width}-{config.fit}"
     frames = build_frame_cache(source.split(split), folder, config.image_size, config.fit)
     return ClipDataset(frames, clip_length=config.clip_length, gap=config.gap)
+
+
+def only_columns(labels: Labels, columns: tuple[int, ...], where: str) -> Labels:
+    """The labels with some of the actions' numbers; all without `columns`. Another choice makes other labels."""
+    if not columns:
+        return labels
+    width = labels.action.shape[1]
+    if not all(0 <= column < width for column in columns) or len(set(columns)) < len(columns):
+        raise UserError(
+            f"--training.labels.columns {' '.join(map(str, columns))}: {where} has actions of {width} numbers, 0 .. "
+            f"{width - 1}, of which each can be taken once"
+        )
+    return dataclasses.replace(labels, action=labels.action[:, list(columns)])
 
 
 def labels_left_out(windows: LabelledWindows) -> str:

@@ -479,6 +479,7 @@ def test_the_command_line_with_labels(tmp_path, capsys):
         assert f"{name}.npz" in refused("--labels", str(tmp_path / f"{name}.npz"))
     assert "--training.labels.weight" in refused("--labels", str(labels), "--training.labels.weight=-1")
     assert "--training.labels.batch-size" in refused("--labels", str(labels), "--training.labels.batch-size=0")
+    assert "has actions of 3 numbers" in refused("--labels", str(labels), "--training.labels.columns", "0", "3")
     assert not (tmp_path / "run").exists()
 
     given = [*command, "--labels", str(labels)]
@@ -489,7 +490,10 @@ def test_the_command_line_with_labels(tmp_path, capsys):
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
     assert {line["stage"] for line in lines if "label_error" in line} == {"latent_action"}
     assert main(given) == 0
-    assert capsys.readouterr().out.count("already trained") == 3
+    said = capsys.readouterr().out
+    assert said.count("already trained") == 3
+    assert "note: not as this run was begun" not in said
+    assert "(labels: " in refused("--labels", str(labels), "--training.labels.columns", "0", "1")
     assert "(labels: " in refused()
     some(shift=1.0).save(tmp_path / "more.npz")
     assert "(labels: " in refused("--labels", str(tmp_path / "more.npz"))
