@@ -1,0 +1,340 @@
+"""results.json and table.md of a study, from the cells that are there."""
+
+import json
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genie_datasets.cache_dir import AtomicFile
+from genie_datasets.errors import UserError
+from genie_eval.ablation.cell import MEASURED
+from genie_eval.ablation.compare import LEAST_SEEDS, Difference, difference, verdict
+from genie_eval.ablation.held_out import BASELINES, HeldOut
+from genie_eval.ablation.measure import Reading, grounding_readings
+from genie_eval.ablation.study import Study
+from genie_eval.metric import plain
+from genie_eval.report.cells import number
+from genie_eval.resampling import holm
+from genie_robotics.config import read_json
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric as the table shows it. claimed: variants are said to be better or worse by it."""
+
+    name: str
+    title: str
+    digits: int = 2
+    less_is_better: bool = False
+    claimed: bool = True
+
+
+COLUMNS: dict[str, tuple[Column, ...]] = {
+    "codes": (
+        Column("grounding_skill", "skill"),
+        Column("linear_r2_x", "linear x", claimed=False),
+        Column("linear_r2_y", "linear y", claimed=False),
+        Column("linear_r2_z", "linear z", claimed=False),
+        Column("ctc", "ctc"),
+        Column("worst_code", "worst code", claimed=False),
+        Column("codebook_perplexity", "perplexity", 1, claimed=False),
+        Column("state_leak", "leak", less_is_better=True),
+        Column("nuisance_flip_rate", "flips", less_is_better=True),
+    ),
+    "dreams": (
+        Column("delta_psnr_t4", "delta-PSNR dB"),
+        Column("action_attributable_fraction", "AAF"),
+        Column("dream_psnr", "dream dB"),
+        Column("dream_psnr_t15", "dream t=15 dB", claimed=False),
+        Column("tokenizer_psnr", "tokenizer dB"),
+    ),
+    "commands": (Column("command_bits", "bits"),),
+}
+LEGEND = {
+    "skill": "`grounding_r2` between codes swapped among trajectories (0) and k-means of the true motion (1)",
+    "linear x": "R2 of the motion along x (y, z) from the latent before quantisation, by ridge, in other trajectories",
+    "ctc": "of what a code means in one trajectory, the share it means in all",
+    "leak": "`state_leak`, less is better",
+    "flips": "`nuisance_flip_rate`, less is better",
+    "delta-PSNR dB": "what inferred codes gain over random ones at the fourth frame",
+    "AAF": "`action_attributable_fraction`: the same above the tokenizer's own error",
+    "dream dB": "one prompt frame, inferred codes, mean of t = 1..8",
+    "bits": "`command_bits`: commanded codes read back by the model itself; log2 K at most",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    variant: str
+    seed: int
+    readings: dict[str, Reading]
+    content: dict[str, Any]
+
+
+def read_cells(study: Study, out: Path) -> list[Cell]:
+    """All measured cells of the study's variants. What was measured in another way than the newest is left out."""
+    cells = []
+    for variant in study.variants:
+        for path in sorted((out / "cells" / variant.name).glob(f"seed*/{MEASURED}")):
+            content = read_json(path)
+            try:
+                with np.load(path.parent / "draws.npz", allow_pickle=False) as stored:
+                    draws = dict(stored)
+            except (OSError, ValueError, EOFError):
+                continue  # was killed between the two files: measured again by the next call
+            readings = {
+                name: Reading(m["value"], m["ci95"], draws.get(name), m["units"], m["reason"])
+                for name, m in content["metrics"].items()
+            }
+            cells.append(Cell(variant.name, int(content["seed"]), readings, content))
+    kinds = {json.dumps(c.content["measured"], sort_keys=True) for c in cells}
+    if len(kinds) > 1:
+        newest = max(cells, key=lambda c: (out / "cells" / c.variant / f"seed{c.seed}" / MEASURED).stat().st_mtime)
+        cells = [c for c in cells if c.content["measured"] == newest.content["measured"]]
+    return cells
+
+
+def results(study: Study, cells: list[Cell]) -> dict[str, Any]:
+    """What results.json holds of the variants: mean, SD and values over seeds, the difference to the reference, its
+    interval and p, Holm's p over the variants, and the verdict."""
+    columns = [column for group in study.measure for column in COLUMNS[group]]
+    by_variant = {v.name: {c.seed: c for c in cells if c.variant == v.name} for v in study.variants}
+    reference = by_variant[study.reference]
+    names = sorted({name for cell in cells for name in cell.readings})
+    found: dict[str, dict[str, Difference | None]] = {}
+    for label, own in by_variant.items():
+        seeds = sorted(set(own) & set(reference)) if label != study.reference else []
+        missing = Reading(None)
+        found[label] = {
+            name: difference(
+                [own[s].readings.get(name, missing) for s in seeds],
+                [reference[s].readings.get(name, missing) for s in seeds],
+            )
+            for name in names
+        }
+    adjusted = {name: _holm({v: found[v][name] for v in found}) for name in names}
+    lower = {column.name for column in columns if column.less_is_better}
+    rows = []
+    for variant in study.variants:
+        own = by_variant[variant.name]
+        row: dict[str, Any] = {
+            **asdict(variant),
+            "seeds": sorted(own),
+            "metrics": {},
+            "cost": _cost(list(own.values())),
+        }
+        for name in names:
+            read = {s: c.readings[name] for s, c in sorted(own.items()) if name in c.readings}
+            known = [r.value for r in read.values() if r.value is not None]
+            gap = found[variant.name][name]
+            entry: dict[str, Any] = {
+                "values": {str(s): r.value for s, r in read.items()},
+                "mean": float(np.mean(known)) if known else None,
+                "sd": float(np.std(known, ddof=1)) if len(known) > 1 else None,
+                "ci95": next(iter(read.values())).ci95 if len(read) == 1 else None,
+                "reasons": sorted({r.reason for r in read.values() if r.value is None and r.reason}),
+                "difference": None,
+            }
+            if gap is not None:
+                p = adjusted[name].get(variant.name)
+                entry["difference"] = {**asdict(gap), "p_holm": p, "verdict": verdict(gap, p, name in lower)}
+            row["metrics"][name] = entry
+        rows.append(row)
+    return plain({"study": study.name, "question": study.question, "reference": study.reference, "variants": rows})
+
+
+def _holm(differences: dict[str, Difference | None]) -> dict[str, float]:
+    """Adjusted p over the variants of which something could be claimed."""
+    p = {v: d.p for v, d in differences.items() if d is not None and d.p is not None and d.seeds >= LEAST_SEEDS}
+    return dict(zip(p, holm(np.array(list(p.values()))).tolist(), strict=True)) if p else {}
+
+
+def _cost(cells: list[Cell]) -> dict[str, Any]:
+    """By stage: what is the same for all seeds, and the median of the times."""
+    costs: dict[str, Any] = {}
+    for stage in cells[0].content["cost"] if cells else {}:
+        each = [cell.content["cost"][stage] for cell in cells if stage in cell.content["cost"]]
+        times = [c["ms_a_step"] for c in each if c["ms_a_step"] is not None]
+        costs[stage] = {**each[0], "ms_a_step": float(np.median(times)) if times else None}
+    return costs
+
+
+def baselines(sample: HeldOut, num_codes: int) -> dict[str, dict[str, float | None]]:
+    """Skill of codes that need no learning, on the same trajectories."""
+    found = {}
+    for name in BASELINES:
+        codes = sample.codes_of(name, num_codes)
+        read = grounding_readings(sample, codes, num_codes)
+        found[name] = {
+            "grounding_skill": read["grounding_skill"].value, "grounding_r2": read["grounding_r2"].value,
+            "ctc": sample.assay(num_codes).ctc_value(codes),
+        }  # fmt: skip
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------------ markdown
+def write_table(study: Study, out: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """Writes results.json and table.md, and returns what results.json holds; `about`: how it was made.
+
+    Raises:
+        UserError: no cell has been measured yet.
+    """
+    cells = read_cells(study, out)
+    if not cells:
+        raise UserError(f"{out} holds no measured cell of study {study.name} yet: run it without --only-table")
+    found = results(study, cells) | plain({"about": about | _made_of(cells)})
+    for name, text in (
+        ("results.json", json.dumps(found, indent=1, allow_nan=False)), ("table.md", as_markdown(study, found)),
+    ):  # fmt: skip
+        with AtomicFile(out / name) as stream:  # whose name for what is not whole yet no other process has
+            stream.write(text.encode())
+    return found
+
+
+def _made_of(cells: list[Cell]) -> dict[str, Any]:
+    commits = sorted({(c.content.get("git") or {}).get("commit", "unknown") for c in cells})
+    changed = any((c.content.get("git") or {}).get("changed") for c in cells)
+    return {
+        "commits": commits, "changed": changed, "measured": cells[0].content["measured"],
+        "machine": f"{platform.machine()} {platform.system()}",
+    }  # fmt: skip
+
+
+def as_markdown(study: Study, found: dict[str, Any]) -> str:
+    """Two tables (values; differences to the reference), the claims, and how they were made."""
+    columns = [c for group in study.measure for c in COLUMNS[group]]
+    columns = [c for c in columns if any(_has(row, c.name) for row in found["variants"])]
+    rows = [row for row in found["variants"] if row["seeds"]]
+    about, measured = found["about"], found["about"]["measured"]
+    lines = [f"### {study.name}: {study.question}".rstrip(": "), ""]
+    seeds = sorted({seed for row in rows for seed in row["seeds"]})
+    lines += [f"`{about['command']} --seeds {','.join(map(str, seeds))}`", ""]
+    lines += [_setting(study, found, rows), ""]
+    stages = list(rows[0]["cost"])
+    head = ["variant", "seeds", *(c.title for c in columns), "parameters", *(_titles(stages))]
+    body = [
+        [
+            _name(row, study), str(len(row["seeds"])), *(_value(row["metrics"].get(c.name), c) for c in columns),
+            _parameters(row), *_times(row, stages),
+        ]
+        for row in rows
+    ]  # fmt: skip
+    for name, reading in (about.get("baselines") or {}).items():
+        cells = [number(reading[c.name], c.digits) if c.name in reading else "" for c in columns]
+        body.append([f"*{name}*", "", *cells, "", *("" for _ in _titles(stages))])
+    lines += _markdown(head, body)
+    lines += ["", "Mean over seeds ± SD between seeds; one seed: value and its interval over trajectories."]
+    claimed = [c for c in columns if c.claimed]
+    others = [row for row in rows if row["name"] != study.reference]
+    if others:
+        lines += ["", f"Difference to **{study.reference}**, 95 % interval (p; after Holm over the variants):", ""]
+        lines += _markdown(
+            ["variant", *(c.title for c in claimed)],
+            [[row["name"], *(_difference(row["metrics"].get(c.name), c) for c in claimed)] for row in others],
+        )
+        lines += ["", *claims(study, found, claimed)]
+    legend = [f"{title}: {LEGEND[title]}" for title in (c.title for c in columns) if title in LEGEND]
+    lines += ["", "; ".join(legend) + ".", ""]
+    changed = " with changes" if about["changed"] else ""
+    commits = ", ".join(commit[:10] for commit in about["commits"])
+    lines += [
+        f"Made at {commits}{changed}, {measured['trajectories']} held-out trajectories at most, "
+        f"{measured['draws']} bootstrap draws."
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _setting(study: Study, found: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    about = found["about"]
+    budget = {
+        f"{stage} {cost['steps']} steps of {cost['batch_size']} clips"
+        for row in rows
+        if row["name"] == study.reference or not any(r["name"] == study.reference for r in rows)
+        for stage, cost in row["cost"].items()
+    }
+    text = f"Preset {study.preset}; equal budget: {', '.join(sorted(budget))}"
+    text += f"; trained on {about['data']}, measured on {about['held_out']}."
+    return text + (" MEASURED ON THE TRAINING VIDEO: the source has one split." if about.get("fitted_on_it") else "")
+
+
+def claims(study: Study, found: dict[str, Any], columns: list[Column]) -> list[str]:
+    """One line a variant: what it is better and worse in. Nothing is claimed from fewer than three seeds."""
+    lines = []
+    for row in found["variants"]:
+        if row["name"] == study.reference or not row["seeds"]:
+            continue
+        said: dict[str, list[str]] = {}
+        for column in columns:
+            gap = (row["metrics"].get(column.name) or {}).get("difference")
+            if gap is None:
+                continue
+            by = f" by {number(abs(gap['value']), column.digits)}" if gap["verdict"] in ("better", "worse") else ""
+            said.setdefault(gap["verdict"], []).append(f"{column.title}{by}")
+        words = "; ".join(f"{how}: {', '.join(what)}" for how, what in sorted(said.items()))
+        lines.append(f"- **{row['name']}** against {study.reference}: {words or 'nothing to compare yet'}")
+    return lines
+
+
+def _has(row: dict[str, Any], name: str) -> bool:
+    return bool(row["metrics"].get(name)) and bool(row["metrics"][name]["values"])
+
+
+def _name(row: dict[str, Any], study: Study) -> str:
+    name = f"**{row['name']}**" if row["name"] == study.reference else row["name"]
+    return f"{name}: {row['what']}" if row["what"] else name
+
+
+def _value(entry: dict[str, Any] | None, column: Column) -> str:
+    if entry is None or entry["mean"] is None:
+        return "–"
+    text = number(entry["mean"], column.digits)
+    if entry["sd"] is not None:
+        return f"{text} ± {number(entry['sd'], column.digits)}"
+    low_high = entry["ci95"]
+    if low_high is None or None in low_high:
+        return text
+    return f"{text} [{number(low_high[0], column.digits)}, {number(low_high[1], column.digits)}]"
+
+
+def _difference(entry: dict[str, Any] | None, column: Column) -> str:
+    gap = (entry or {}).get("difference")
+    if gap is None:
+        return "–"
+    text = _signed(gap["value"], column.digits)
+    if gap["ci95"] is not None:
+        text += f" [{_signed(gap['ci95'][0], column.digits)}, {_signed(gap['ci95'][1], column.digits)}]"
+    p = [f"{value:.2g}" for value in (gap["p"], gap["p_holm"]) if value is not None]
+    text += f" ({'; '.join(p)})" if p else ""
+    return text if gap["seeds"] >= LEAST_SEEDS else f"{text}, {gap['seeds']} seed{'s' if gap['seeds'] > 1 else ''}"
+
+
+def _signed(value: float, digits: int) -> str:
+    text = number(value, digits)
+    return text if text.startswith("-") or float(text) == 0 else f"+{text}"
+
+
+def _parameters(row: dict[str, Any]) -> str:
+    return f"{sum(cost['parameters'] for cost in row['cost'].values()) / 1e6:.2f}M"
+
+
+def _titles(stages: list[str]) -> list[str]:
+    short = [stage.replace("latent_action", "LAM") for stage in stages]
+    return [title for stage in short for title in (f"{stage} ms a step", f"{stage} MB a clip")]
+
+
+def _times(row: dict[str, Any], stages: list[str]) -> list[str]:
+    cells = []
+    for stage in stages:
+        cost = row["cost"].get(stage) or {}
+        cells += [number(cost.get("ms_a_step"), 0), number(cost.get("saved_mb_a_clip"), 0)]
+    return cells
+
+
+def _markdown(head: list[str], body: list[list[str]]) -> list[str]:
+    def line(cells: list[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
+
+    return [line(head), line(["---"] * len(head)), *(line(cells) for cells in body)]

@@ -1,0 +1,285 @@
+"""`genie-robotics ablate` from end to end: two tiny variants on the moving square, cut in the middle and run again."""
+
+import json
+
+import numpy as np
+import pytest
+
+from genie_datasets.errors import UserError
+from genie_eval.ablation import cell as cells
+from genie_eval.ablation.commands import AblateOptions, ablate, main, numbers, whole
+from genie_eval.ablation.plan import resolve, shared_plan
+from genie_eval.ablation.studies import LATENT_ACTION, PIXELS_OR_TOKENS, STUDIES, find_study
+from genie_eval.ablation.study import Study, Variant, read_study
+from genie_robotics.config import GenieConfig
+from genie_robotics.training.trainer import Trainer
+
+TINY = {
+    "image_size": [32, 32],
+    "clip_length": 8,
+    "latent_action.width": 16,
+    "latent_action.heads": 2,
+    "latent_action.encoder_blocks": 1,
+    "latent_action.decoder_blocks": 1,
+    "latent_action.codebook.num_codes": 5,
+    "latent_action.codebook.latent_dim": 8,
+    "tokenizer.encoder_width": 16,
+    "tokenizer.encoder_heads": 2,
+    "tokenizer.decoder_width": 16,
+    "tokenizer.decoder_heads": 2,
+    "tokenizer.codebook.num_codes": 32,
+    "tokenizer.codebook.start_after": 2,
+    "dynamics.width": 16,
+    "dynamics.num_blocks": 1,
+    "dynamics.heads": 2,
+    "dynamics.maskgit_steps": 2,
+}
+VARIANTS = (
+    Variant("ours", "as it is"),
+    Variant("pool-mean", "patches are averaged", {"latent_action.pool": "mean"}),
+)
+STUDY = Study("tiny", VARIANTS, "Does it run?", set=TINY, steps=8)
+
+
+@pytest.fixture
+def run(make_video, tmp_path, monkeypatch):
+    """Runs a study on the moving square into a folder below tmp_path; returns that folder."""
+    source = make_video(episodes=12, length=16)
+
+    def go(study=STUDY, out="out", seeds=(0,), **options):
+        folder = tmp_path / out
+        asked = AblateOptions(study="tiny", out=folder, trajectories=12, clips=4, save_every=3, **options)
+        ablate(study, source, source, asked, list(seeds), "genie-robotics ablate tiny")
+        return folder
+
+    return go
+
+
+def results(folder):
+    """Without what depends on the clock."""
+    found = json.loads((folder / "results.json").read_text())
+    for row in found["variants"]:
+        for cost in row["cost"].values():
+            del cost["ms_a_step"]
+    return found
+
+
+def test_a_study_that_is_cut_and_run_again_gives_the_same_table(run, monkeypatch):
+    uncut = results(run(out="uncut"))
+    step, calls = Trainer.train_step, []
+
+    def cut(trainer, *args):
+        calls.append(trainer.step)
+        if len(calls) == 13:  # in the second variant, behind a checkpoint
+            raise KeyboardInterrupt
+        return step(trainer, *args)
+
+    monkeypatch.setattr(Trainer, "train_step", cut)
+    with pytest.raises(KeyboardInterrupt):
+        run(out="cut")
+    folder = run(out="cut")
+    assert results(folder) == uncut
+    assert calls == [*range(8), *range(5), *range(3, 8)]  # it went on from the checkpoint at step 3
+    text = (folder / "table.md").read_text()
+    assert "no claim: 1 seed" in text
+    assert "| **ours**: as it is | 1 |" in text
+    assert "*flow_kmeans*" in text
+
+
+def test_what_is_done_is_not_done_again(run, monkeypatch):
+    folder = run(only="ours")
+    assert results(folder)["variants"][1]["seeds"] == []
+    monkeypatch.setattr(cells, "measure", lambda *_: pytest.fail("a measured cell was measured again"))
+    monkeypatch.setattr(Trainer, "train_step", lambda *_: pytest.fail("a trained cell was trained again"))
+    before = results(folder)
+    assert results(run(only="ours")) == before
+    assert results(run(only_table=True)) == before
+
+
+def test_a_cell_that_another_process_makes_is_left_to_it(run, capsys):
+    from genie_robotics.training.lock import locked
+
+    with locked(run(only="ours") / "cells/pool-mean/seed0"):
+        folder = run()
+    assert "pool-mean, seed 0: another process is at it" in capsys.readouterr().out
+    assert results(folder)["variants"][1]["seeds"] == []
+
+
+def test_other_options_in_the_same_folder_are_refused(run):
+    run(only="ours")
+    with pytest.raises(UserError, match=r"training.latent_action.steps: 8 / 9\): give those, or another --out"):
+        run(only="ours", steps=9)
+
+
+def test_dreams_share_one_tokenizer_and_one_latent_action_model(run):
+    variants = (Variant("ours"), Variant("add", "added", {"dynamics.action_input": "add"}))
+    study = Study("dreams", variants, stages=("dynamics",), measure=("dreams", "commands"), set=TINY, steps=4)
+    folder = run(study, seeds=(0, 1))
+    assert len(list((folder / "shared").iterdir())) == 2
+    weights = {(p.parent.name, p.read_bytes()) for p in folder.glob("cells/*/seed*/run/*/model.safetensors")}
+    assert sorted(name for name, _ in weights) == ["dynamics"] * 4 + ["latent_action", "tokenizer"]
+    row = results(folder)["variants"][1]
+    for name in ("delta_psnr_t4", "dream_psnr", "dream_psnr_t15", "tokenizer_psnr", "command_bits"):
+        assert len(row["metrics"][name]["values"]) == 2, name
+    # one tokenizer: its figures do not differ at all
+    assert row["metrics"]["tokenizer_psnr"]["difference"]["value"] == 0
+    assert row["metrics"]["dream_psnr"]["difference"]["paired"]
+
+
+def test_components_of_a_trained_run_stand_for_shared_ones(run):
+    study = Study("dreams", (Variant("ours"),), stages=("dynamics",), measure=("dreams",), set=TINY, steps=4)
+    first = run(study, out="first")
+    given = first / "cells/ours/seed0/run"
+    second = run(study, out="second", shared=given)
+    assert not (second / "shared").exists()
+    assert results(first)["variants"] == results(second)["variants"]
+
+
+def test_labels_are_drawn_for_every_seed(make_video, tmp_path, monkeypatch):
+    from genie_datasets import labels as drawing
+
+    source = make_video(episodes=4, length=9)
+    bench = cells.Bench(STUDY, tmp_path, source, "train", 4)
+    monkeypatch.setattr(drawing, "read_actions", lambda split, e: np.diff(split.corners[e], axis=0, append=0.0))
+    paths = [cells.labels_file(bench, 0.25, seed) for seed in (0, 1)]
+    drawn = [drawing.Labels.load(path) for path in paths]
+    assert [len(d) for d in drawn] == [8, 8]  # a quarter of 4 x 8 transitions
+    assert drawn[0].digest != drawn[1].digest
+    assert cells.labels_file(bench, 0.25, 0) == paths[0]
+
+
+# ------------------------------------------------------------------------------------------------------- what is asked
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_studies_of_the_package_can_be_built(name):
+    study = STUDIES[name]
+    resolved = {}
+    for variant in study.variants:
+        if "guidance" in variant.name and not hasattr(GenieConfig().dynamics, "guidance"):
+            continue  # a field that is on its way: the variant is listed, and refused when it is asked for
+        resolved[variant.name] = resolve(study, variant, 100)
+    assert study.reference in resolved
+    changed = {str((plan.model, plan.training, variant)) for variant, plan in resolved.items()}
+    assert len(changed) == len(resolved)
+
+
+def test_paper_and_ours_differ_as_they_say():
+    paper = resolve(LATENT_ACTION, LATENT_ACTION.variant("paper"), 100).model.latent_action
+    assert (paper.patch, paper.see_change, paper.predict_change) == (16, False, False)
+    assert (paper.encoder_history, paper.decoder_history, paper.action_input) == (True, True, "add")
+    assert (paper.codebook.start_after, paper.codebook.hold, paper.codebook.whiten) == (0, False, 0)
+    ours = resolve(LATENT_ACTION, LATENT_ACTION.variant("ours"), 100).model.latent_action
+    assert ours.codebook.hold
+
+
+def test_tokens_need_a_tokenizer_that_all_share():
+    pixels, tokens = (resolve(PIXELS_OR_TOKENS, variant, 100) for variant in PIXELS_OR_TOKENS.variants)
+    assert pixels.shared == tokens.shared == ("tokenizer",)
+    assert resolve(LATENT_ACTION, LATENT_ACTION.variant("ours"), 100).shared == ()
+    assert resolve(LATENT_ACTION, LATENT_ACTION.variant("input-tokens"), 100).shared == ("tokenizer",)
+    of_both = [shared_plan(PIXELS_OR_TOKENS, v, "tokenizer", 100) for v in PIXELS_OR_TOKENS.variants]
+    assert of_both[0].model.tokenizer == of_both[1].model.tokenizer
+    assert of_both[0].model == of_both[1].model  # the random stream too: whichever is asked for first
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"latent_action.colour": 1}, "latent_action.colour: there is no such field"),
+        ({"latent_action": {}}, "latent_action: there is no such field"),
+        ({"latent_action.pool": 3}, "latent_action.pool cannot be 3: it is 'attention' now"),
+        ({"latent_action.pool": "max"}, "pool must be attention or mean"),
+        ({"latent_action.see_change": 1}, "latent_action.see_change cannot be 1"),
+        ({"training.latent_action.batch_size": 0}, "batch_size must be at least 1"),
+        ({"training.colour.steps": 1}, "training.colour.steps: there is no such field"),
+        ({"latent_action.patch": 7}, "not a multiple of the latent action model's patch size 7"),
+    ],
+)
+def test_a_field_that_cannot_be_is_one_line(change, expected):
+    with pytest.raises(UserError, match=expected) as caught:
+        resolve(STUDY, Variant("odd", set=change), 4)
+    assert "\n" not in str(caught.value)
+
+
+def test_dreams_without_a_dynamics_are_refused():
+    study = Study("odd", VARIANTS, stages=("latent_action",), measure=("dreams",))
+    with pytest.raises(UserError, match="its stages must hold dynamics or joint"):
+        resolve(study, VARIANTS[0], 4)
+
+
+def test_a_study_of_ones_own_in_json_and_toml(tmp_path):
+    content = {
+        "steps": 7,
+        "variants": [{"name": "a"}, {"name": "b", "set": {"latent_action.patch": 16}, "labels": 0.5}],
+    }
+    (tmp_path / "mine.json").write_text(json.dumps(content))
+    (tmp_path / "mine.toml").write_text(
+        'steps = 7\n[[variants]]\nname = "a"\n[[variants]]\nname = "b"\nlabels = 0.5\n'
+        'set = { "latent_action.patch" = 16 }\n'
+    )
+    of_json, of_toml = (find_study(str(tmp_path / f"mine.{kind}")) for kind in ("json", "toml"))
+    assert of_json == of_toml
+    assert (of_json.name, of_json.reference, of_json.stages) == ("mine", "a", ("latent_action",))
+    assert resolve(of_json, of_json.variants[1], 7).model.latent_action.patch == 16
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{", "neither JSON nor TOML"),
+        ("[]", "holds no study"),
+        ('{"variants": []}', "it has no variants"),
+        ('{"variants": [{"name": "a"}], "colour": 1}', "unknown field 'colour'; a study has name"),
+        ('{"variants": [{"name": "a", "colour": 1}]}', "unknown field 'colour'; a variant has name"),
+        ('{"variants": [{"what": "a"}]}', "a variant has no name"),
+        ('{"variants": [{"name": "a"}, {"name": "a"}]}', "two variants are called 'a'"),
+        ('{"variants": [{"name": "../a"}]}', "cannot be a folder's name"),
+        ('{"variants": [{"name": "a"}], "reference": "b"}', "its reference 'b' is none of its variants"),
+        ('{"variants": [{"name": "a"}], "measure": ["beauty"]}', "no group of metrics 'beauty'"),
+        ('{"variants": [{"name": "a"}], "steps": "many"}', "steps cannot be 'many'"),
+        ('{"variants": [{"name": "a", "labels": 5}]}', "labels is a share"),
+    ],
+)
+def test_a_file_that_is_no_study_is_one_line(text, expected, tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=expected) as caught:
+        read_study(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["colours"], "no study 'colours'; there are: latent-action, codes"),
+        (["codes", "--data", "x"], "needs --out DIR"),
+        (["codes", "--data", "x", "--out", "o", "--seeds", "0,a"], "--seeds 0,a"),
+        (["codes", "--data", "x", "--out", "o", "--seeds", "1,1"], "each once"),
+        (["codes", "--data", "x", "--out", "o", "--steps", "0"], "--steps must be at least 1"),
+        (["codes", "--data", "nowhere", "--out", "o"], "nowhere"),
+        (["codes", "--data", "nowhere", "--out", "o", "--shared", "absent"], "is no run folder"),
+        (["none.json", "--data", "x", "--out", "o"], "none.json cannot be read"),
+    ],
+)
+def test_wrong_options_are_one_line(argv, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=expected) as caught:
+        main(argv)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_variant_that_is_not_there(run):
+    with pytest.raises(UserError, match="no variant 'theirs': ours, pool-mean"):
+        run(only="ours,theirs")
+
+
+def test_studies_are_listed(capsys):
+    assert main([]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in STUDIES)
+
+
+def test_the_command_in_the_table_is_for_all_cells():
+    argv = ["codes", "--only", "K8", "--data", "d", "--seeds=0", "--out", "o", "--only-table", "--steps", "5"]
+    assert whole(argv) == ["codes", "--data", "d", "--out", "o", "--steps", "5"]
+    assert numbers("2,0") == [2, 0]
