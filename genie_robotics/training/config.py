@@ -48,7 +48,8 @@ class LabelConfig:
     """Of the error of a linear head that reads true actions from latents, 1 where it knows nothing, in the loss, whose
     part of predicting frames is 1 where nothing is predicted. 0: labels are measured by the head and change nothing."""
     batch_size: int = 16
-    """Labelled transitions a step, over all ranks, beside the clips."""
+    """Labelled transitions a step, over all ranks, beside the clips. With as few as clips hold by chance (1, 4) the toy
+    of tests/genie_robotics/test_labels_training.py learnt nothing from 120 labels; with 16, on three seeds, all."""
     columns: tuple[int, ...] = ()
     """Which numbers of an action count, such as 0 1 2 for RT-1's translation without rotation and gripper: each that
     varies weighs alike, a gripper that seldom closes too. None given: all."""
