@@ -1,6 +1,7 @@
 """A cell of a study: one variant, one seed; trained, measured, and never done twice.
 
-DIR/cells/VARIANT/seedN/   plan.json (what it is), run/ (a run folder), cell.json and draws.npz (what was measured)
+DIR/cells/VARIANT/seedN/   plan.json (what it is), run/ (a run folder, without what only training
+                           needs once that is done), cell.json and draws.npz (what was measured)
 DIR/shared/NAME/           a run folder with a component that several variants take over
 """
 
@@ -32,7 +33,8 @@ from genie_robotics.training.config import LabelConfig, LoopConfig, StageConfig
 from genie_robotics.training.lock import locked
 from genie_robotics.training.run import RunPlan, train_run
 
-MEASURED = "cell.json"
+MEASURED, TRAINED = "cell.json", "trained"
+VERSION = 1  # of what is measured: cells of another are measured again
 WAIT = 5.0  # seconds between looks at a shared component that another process trains
 
 
@@ -78,7 +80,11 @@ def run_cell(bench: Bench, variant: Variant, seed: int, sample: Callable[[Plan],
         asked = describe(bench, plan, seed)
         same_or_refuse(folder, asked)
         shown = sample(plan)
-        wanted = asdict(shown.sampling) | {"fingerprint": shown.fingerprint, "groups": list(bench.study.measure)}
+        wanted = asdict(shown.sampling) | {
+            "version": VERSION,
+            "fingerprint": shown.fingerprint,
+            "groups": list(bench.study.measure),
+        }
         if is_measured(folder, wanted):
             return True
         write_atomically(folder / "plan.json", json.dumps(asked, indent=1).encode())
@@ -86,13 +92,16 @@ def run_cell(bench: Bench, variant: Variant, seed: int, sample: Callable[[Plan],
         for component in plan.shared:
             take(shared_component(bench, variant, component), component, run)
         began = time.monotonic()
-        train_stages_of(bench, plan, seed, run)
+        if not (folder / TRAINED).exists():
+            train_stages_of(bench, plan, seed, run)
+            write_atomically(folder / TRAINED, b"")
         bench.say(f"{variant.name}, seed {seed}: trained ({time.monotonic() - began:.0f} s); measuring")
         began = time.monotonic()
         genie = load(plan, run, bench.device)
         readings, details = measure(genie, shown, bench.study.measure)
         costs = step_cost(genie, plan, run, bench.source.split(bench.split))
         save_cell(folder, plan, seed, readings, details, costs, wanted)
+        shutil.rmtree(run / "state", ignore_errors=True)  # larger than the model, and nothing goes on from it
         bench.say(f"{variant.name}, seed {seed}: measured ({time.monotonic() - began:.0f} s)")
     return True
 

@@ -130,6 +130,8 @@ def ctc_readings(sample: HeldOut, codes: Int[np.ndarray, " M"], num_codes: int) 
 def flip_reading(genie: Genie, sample: HeldOut, codes: Int[np.ndarray, " M"]) -> Reading:
     """Share of codes that change with the light, the colours, the camera: mean over the consistent nuisances."""
     setting = sample.sampling
+    if codes.min() == codes.max():
+        return Reading(None, reason=f"one code for everything: {codes[0]}, which nothing can change")
     some = choose_sample(genie, sample.frames, sample.trajectories, sample.table, codes, setting.altered, setting.seed)
     altered = altered_codes(some)
     flips = np.stack([new != some.codes for new in altered.values()]).mean(axis=0)

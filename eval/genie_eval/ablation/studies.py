@@ -41,9 +41,10 @@ PAPER_DYNAMICS: dict[str, Any] = {
 }
 
 
-def of(part: str, name: str, what: str, **values: Any) -> Variant:
+def of(part: str, name: str, what: str, *, labelled: float = 0.0, **values: Any) -> Variant:
     """A variant that sets fields of one part; a double underscore stands for a dot."""
-    return Variant(name, what, {f"{part}.{key.replace('__', '.')}": value for key, value in values.items()})
+    fields = {f"{part}.{key.replace('__', '.')}": value for key, value in values.items()}
+    return Variant(name, what, fields, labels=labelled)
 
 
 def lam(name: str, what: str, **values: Any) -> Variant:
@@ -144,9 +145,19 @@ LABELS = Study(
     name="labels",
     question="What are a few true actions worth?",
     reference="0%",
-    variants=tuple(
-        Variant(f"{percent}%", "no labels" if not percent else f"{percent} % of the actions told", labels=percent / 100)
-        for percent in (0, 1, 2, 5, 100)
+    variants=(
+        Variant("0%", "no labels"),
+        Variant("1%", "1 % of the actions told", labels=0.01),
+        Variant("2%", "2 % of the actions told", labels=0.02),
+        Variant("5%", "5 % of the actions told", labels=0.05),
+        Variant("100%", "all actions told", labels=1.0),
+        of(
+            "training.labels",
+            "5%-translation",
+            "5 %, and only where the gripper goes",
+            labelled=0.05,
+            columns=(0, 1, 2),
+        ),
     ),
 )
 PAPER_VS_OURS = Study(

@@ -12,6 +12,7 @@ from genie_datasets.cache_dir import AtomicFile
 from genie_datasets.errors import UserError
 from genie_eval.ablation.cell import MEASURED
 from genie_eval.ablation.compare import LEAST_SEEDS, Difference, difference, verdict
+from genie_eval.ablation.figures import draw
 from genie_eval.ablation.held_out import BASELINES, HeldOut
 from genie_eval.ablation.measure import Reading, grounding_readings
 from genie_eval.ablation.study import Study
@@ -186,6 +187,8 @@ def write_table(study: Study, out: Path, about: dict[str, Any]) -> dict[str, Any
     if not cells:
         raise UserError(f"{out} holds no measured cell of study {study.name} yet: run it without --only-table")
     found = results(study, cells) | plain({"about": about | _made_of(cells)})
+    claimed = [c for group in study.measure for c in COLUMNS[group] if c.claimed]
+    found["figures"] = draw(study, found, claimed, out)
     for name, text in (
         ("results.json", json.dumps(found, indent=1, allow_nan=False)), ("table.md", as_markdown(study, found)),
     ):  # fmt: skip
@@ -213,7 +216,7 @@ def as_markdown(study: Study, found: dict[str, Any]) -> str:
     seeds = sorted({seed for row in rows for seed in row["seeds"]})
     lines += [f"`{about['command']} --seeds {','.join(map(str, seeds))}`", ""]
     lines += [_setting(study, found, rows), ""]
-    stages = list(rows[0]["cost"])
+    stages = list(dict.fromkeys(stage for row in rows for stage in row["cost"]))
     head = ["variant", "seeds", *(c.title for c in columns), "parameters", *(_titles(stages))]
     body = [
         [
@@ -236,6 +239,8 @@ def as_markdown(study: Study, found: dict[str, Any]) -> str:
             [[row["name"], *(_difference(row["metrics"].get(c.name), c) for c in claimed)] for row in others],
         )
         lines += ["", *claims(study, found, claimed)]
+    for name in found["figures"]:
+        lines += ["", f"![{name.partition('.')[0]} of {study.name}]({name})"]
     legend = [f"{title}: {LEGEND[title]}" for title in (c.title for c in columns) if title in LEGEND]
     lines += ["", "; ".join(legend) + ".", ""]
     changed = " with changes" if about["changed"] else ""
@@ -249,13 +254,15 @@ def as_markdown(study: Study, found: dict[str, Any]) -> str:
 
 def _setting(study: Study, found: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     about = found["about"]
-    budget = {
-        f"{stage} {cost['steps']} steps of {cost['batch_size']} clips"
-        for row in rows
-        if row["name"] == study.reference or not any(r["name"] == study.reference for r in rows)
-        for stage, cost in row["cost"].items()
-    }
-    text = f"Preset {study.preset}; equal budget: {', '.join(sorted(budget))}"
+    budgets: dict[str, list[str]] = {}
+    for row in rows:
+        each = [f"{s} {c['steps']} steps of {c['batch_size']} clips" for s, c in row["cost"].items()]
+        budgets.setdefault(", ".join(each), []).append(row["name"])
+    if len(budgets) == 1:
+        text = f"Preset {study.preset}; equal budget: {next(iter(budgets))}"
+    else:
+        each = [f"{', '.join(names)}: {budget}" for budget, names in budgets.items()]
+        text = f"Preset {study.preset}; budgets: {'; '.join(each)}"
     text += f"; trained on {about['data']}, measured on {about['held_out']}."
     return text + (" MEASURED ON THE TRAINING VIDEO: the source has one split." if about.get("fitted_on_it") else "")
 
