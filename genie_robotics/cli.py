@@ -13,6 +13,9 @@ HELP = {
     "doctor": "what is wrong with a run (collapsed codes, ignored actions, tokenizer, data), and the remedy",
     "evaluate": "measure how consistent the latent actions of a run are",
     "score": "the same measure on anyone's latent actions: npz, parquet, LARYBench",
+    "labels": "true actions of a few transitions, for train --labels",
+    "ablate": "train variants with equal budget, measure them alike, write the table of what mattered",
+    "pretrain": "make a world that comes with the package anew: data, training, judge, report, card",
     "playback": "decoded latent actions in MuJoCo beside the dream",
     "bench": "loader | tabletop | train | generate: speed as ratios in one run",
 }

@@ -47,6 +47,9 @@ class DynamicsConfig:
     pass over those clips. 0 (paper): none."""
     action_dropout: float = 0.0
     """In training, the share of frames whose action is not told; guidance needs it. 0 (paper): none."""
+    guidance: float = 1.0
+    """In dreams, where the logits are on the line from those without the action (0) to those with it (1, paper) and
+    beyond: classifier-free guidance, at the cost of a second pass. Other than 1 it needs action_dropout."""
     past: Literal["masked", "whole"] = "masked"
     """What training shows of the frames before one that is being filled: 'masked' like it (paper), or 'whole', as in
     a dream, at the cost of a second pass through the transformer."""

@@ -91,6 +91,7 @@ class Genie(nn.Module):
         seed: int = 0,
         maskgit_steps: int | None = None,
         temperature: float | None = None,
+        guidance: float | None = None,
         use_cache: bool = True,
     ) -> UInt8[Tensor, "B n H W 3"]:
         """Dreams n frames after the prompt `frames` (B, T0, H, W, 3), one for each of `codes` (B, n).
@@ -102,7 +103,14 @@ class Genie(nn.Module):
         frames = self.check(frames)
         if codes.ndim != 2 or len(codes) != len(frames):
             raise UserError(f"codes must be (B, n) with B={len(frames)} as in frames, not {tuple(codes.shape)}")
-        world = self.start(frames, seed=seed, maskgit_steps=maskgit_steps, temperature=temperature, use_cache=use_cache)
+        world = self.start(
+            frames,
+            seed=seed,
+            maskgit_steps=maskgit_steps,
+            temperature=temperature,
+            guidance=guidance,
+            use_cache=use_cache,
+        )
         dream = []
         for t in range(codes.shape[1]):
             world.step(codes[:, t])
@@ -120,12 +128,19 @@ class Genie(nn.Module):
         seed: int = 0,
         maskgit_steps: int | None = None,
         temperature: float | None = None,
+        guidance: float | None = None,
         use_cache: bool = True,
     ) -> World:
         """A world to play from a frame (H, W, 3), a clip (T0, H, W, 3), or a batch of clips (B, T0, H, W, 3)."""
         defaults = self.config.dynamics
         maskgit_steps = defaults.maskgit_steps if maskgit_steps is None else maskgit_steps
         temperature = defaults.temperature if temperature is None else temperature
+        guidance = defaults.guidance if guidance is None else guidance
+        if guidance != 1 and not defaults.action_dropout:
+            raise UserError(
+                f"guidance {guidance:g} compares with dreams that are not told the action, and this model always was; "
+                "leave it at 1, or train with --dynamics.action-dropout .1"
+            )
         if maskgit_steps < 1 or not 0 <= temperature < math.inf:
             raise UserError(
                 f"maskgit_steps must be at least 1 and temperature 0 or more, not {maskgit_steps}, {temperature}"
@@ -146,6 +161,7 @@ class Genie(nn.Module):
             samples=list(range(len(frames))),
             maskgit_steps=maskgit_steps,
             temperature=temperature,
+            guidance=guidance,
             use_cache=use_cache,
         )
 

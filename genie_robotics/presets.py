@@ -48,7 +48,13 @@ def nano() -> GenieConfig:
             codebook=eight_codes(),
         ),
         dynamics=DynamicsConfig(
-            width=128, num_blocks=4, heads=4, action_input="modulate", maskgit_steps=8, temperature=0.25
+            width=128,
+            num_blocks=4,
+            heads=4,
+            action_input="modulate",
+            maskgit_steps=8,
+            temperature=0.25,
+            past="whole",
         ),
     )
 
@@ -78,7 +84,13 @@ def small() -> GenieConfig:
             codebook=eight_codes(),
         ),
         dynamics=DynamicsConfig(
-            width=256, num_blocks=8, heads=8, action_input="modulate", maskgit_steps=12, temperature=0.25
+            width=256,
+            num_blocks=8,
+            heads=8,
+            action_input="modulate",
+            maskgit_steps=12,
+            temperature=0.25,
+            past="whole",
         ),
     )
 

@@ -53,6 +53,7 @@ class World:
         samples: list[int],
         maskgit_steps: int,
         temperature: float,
+        guidance: float = 1.0,
         use_cache: bool,
     ):
         self.genie = genie
@@ -60,6 +61,7 @@ class World:
         self.samples = samples
         self.maskgit_steps = maskgit_steps
         self.temperature = temperature
+        self.guidance = guidance
         self.use_cache = use_cache
         self.states = [state]
 
@@ -98,6 +100,7 @@ class World:
             samples=self.samples,
             maskgit_steps=self.maskgit_steps,
             temperature=self.temperature,
+            guidance=self.guidance,
             use_cache=self.use_cache,
         )
         other.states = list(self.states)
@@ -140,10 +143,18 @@ class World:
         )
 
     def frame_logits(self, state: WorldState, action: Float[Tensor, "B 1 L"], past: Past | None = None):
-        """A function from the new frame's tokens (B, N) to its logits (B, N, V).
+        """A function from the new frame's tokens (B, N) to its logits (B, N, V), guided.
 
         `past` is what the state's cache gathers to, where the caller has it already.
         """
+        told = self.told_logits(state, action, past)
+        if self.guidance == 1:
+            return told
+        untold = self.told_logits(state, torch.zeros_like(action), past)
+        return lambda tokens: torch.lerp(untold(tokens), told(tokens), self.guidance)
+
+    def told_logits(self, state: WorldState, action: Float[Tensor, "B 1 L"], past: Past | None):
+        """The same where this action is told and no more made of it."""
         dynamics = self.genie.dynamics
         if past is None and state.dynamics_cache is not None:
             past = state.dynamics_cache.gather()

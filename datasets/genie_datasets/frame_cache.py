@@ -112,11 +112,11 @@ def build_frame_cache(
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out_dir.name}.", suffix=".tmp", dir=out_dir.parent) as partial:
         _write(split, Path(partial) / "cache", size, mode, mark, progress)
-        if existing:
-            os.rename(out_dir, Path(partial) / "old")
-        elif out_dir.exists():
-            out_dir.rmdir()  # it is empty
         try:
+            if existing:
+                os.rename(out_dir, Path(partial) / "old")
+            elif out_dir.exists():
+                out_dir.rmdir()  # it was empty
             os.rename(Path(partial) / "cache", out_dir)
         except OSError:  # another process made it meanwhile
             if not (existing := _existing(out_dir)) or existing.fingerprint != mark:

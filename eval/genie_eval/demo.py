@@ -68,10 +68,16 @@ def demo(options: DemoOptions) -> Path:
     return path
 
 
-def tabletop(folder: Path, seed: int, episodes: Mapping[str, int] = EPISODES, family: str = "easy") -> Path:
+def tabletop(
+    folder: Path,
+    seed: int,
+    episodes: Mapping[str, int] = EPISODES,
+    family: str = "easy",
+    scenes: int | None = None,
+) -> Path:
     """The tabletop data set in `folder`, made unless it is there whole; one that was cut is finished.
 
-    episodes: how many in each split.
+    episodes: how many in each split; scenes: in all, as many as the family has by itself unless given.
     """
     from genie_datasets.sources import find_rlds
     from genie_datasets.tabletop.generate import generate
@@ -82,7 +88,7 @@ def tabletop(folder: Path, seed: int, episodes: Mapping[str, int] = EPISODES, fa
         return found
     num = sum(episodes.values())
     splits = {name: n / num for name, n in episodes.items()}
-    return generate(folder, episodes=num, seed=seed, splits=splits, family=family)
+    return generate(folder, episodes=num, seed=seed, splits=splits, family=family, scenes=scenes)
 
 
 def train(options: DemoOptions, source, run: Path) -> None:

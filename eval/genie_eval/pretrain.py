@@ -104,7 +104,7 @@ def made(data: TabletopSet, folder: Path) -> Source:
     """
     from genie_datasets import open_source
 
-    source = open_source(str(tabletop(folder, data.seed, data.episodes, data.family)))
+    source = open_source(str(tabletop(folder, data.seed, data.episodes, data.family, data.scenes)))
     found = {name: split.num_episodes for name, split in source.splits.items()}
     if found != dict(data.episodes):
         raise UserError(

@@ -31,7 +31,8 @@ def transformer_flops(transformer: STTransformer, num_frames: int) -> float:
         if block.modulation is not None:
             weights -= block.modulation.weight.numel()
             total += 2 * block.modulation.weight.numel() * num_frames
-        total += 2 * weights * tokens + 4 * tokens * num_patches * width
+        seen = num_patches * (num_frames + 1) / 2 if block.full else num_patches  # full: causal over all frames
+        total += 2 * weights * tokens + 4 * tokens * seen * width
         if block.temporal is not None:
             total += 4 * tokens * num_frames * width
     return total

@@ -120,7 +120,7 @@ def train_stages(
     for stage in stages:
         stage_config = plan.training.stage(stage)
         seconds = 60 * plan.minutes * stage_config.share / shares if plan.minutes else None
-        loaded = [name for name in needs(stage, mode) if name not in trained]
+        loaded = [name for name in needs(stage, mode, genie.config.latent_action.input) if name not in trained]
         for name in loaded:
             load_needed(genie, name, run, stage, mode)
         teacher = None

@@ -199,7 +199,8 @@ class Trainer:
         self.began_at_step = 0
         found = self.checkpoints.newest(print if self.setup.is_main else lambda _: None)
         # As they are before this stage moves them: a stage that is done must not go with a tokenizer of later.
-        self.inputs = {name: digest(on_cpu(getattr(self.genie, name))) for name in needs(self.stage, self.mode)}
+        needed = needs(self.stage, self.mode, self.genie.config.latent_action.input)
+        self.inputs = {name: digest(on_cpu(getattr(self.genie, name))) for name in needed}
         if found is None:
             return
         self.step, content = found

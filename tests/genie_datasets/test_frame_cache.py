@@ -58,6 +58,23 @@ def test_a_cache_that_fits_is_used_again_and_another_is_replaced(rlds_dir, tmp_p
     assert [p.name for p in tmp_path.iterdir() if p.name != "rlds"] == ["cache"]
 
 
+def test_two_builds_at_once_end_with_one_cache(rlds_dir, tmp_path, monkeypatch):
+    split = open_source(rlds_dir).split("train")
+    original = frame_cache._write
+
+    def other_is_faster(*args):
+        original(*args)
+        monkeypatch.setattr(frame_cache, "_write", original)
+        build(split, tmp_path / "cache")
+
+    for _ in range(2):  # where nothing was there, and where both replace another
+        monkeypatch.setattr(frame_cache, "_write", other_is_faster)
+        cache = build(split, tmp_path / "cache")
+        np.testing.assert_array_equal(cache.frames(0), split.frames(0, None, SIZE, "crop"))
+        assert [p.name for p in tmp_path.iterdir() if p.name != "rlds"] == ["cache"]
+        build(split, tmp_path / "cache", size=(8, 8))
+
+
 def test_a_build_that_fails_leaves_the_old_cache_and_nothing_else(rlds_dir, tmp_path):
     split = open_source(rlds_dir).split("train")
     old = build(split, tmp_path / "cache").frames(0)

@@ -9,8 +9,7 @@ from genie_eval import demo
 
 def test_the_demo_goes_on_where_its_data_was_cut(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MUJOCO_GL", "disable")
-    monkeypatch.setattr(demo, "EPISODES", {"train": 2, "test": 2})
-    folder = tmp_path / "data"
+    folder, episodes = tmp_path / "data", {"train": 2, "test": 2}
 
     def cut(self):
         raise KeyboardInterrupt
@@ -18,14 +17,14 @@ def test_the_demo_goes_on_where_its_data_was_cut(tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(Unfinished, "finish", cut)  # when all is written but the folder has no name yet
         with pytest.raises(KeyboardInterrupt):
-            demo.tabletop(folder, seed=0)
+            demo.tabletop(folder, seed=0, episodes=episodes)
     assert count_finished(folder) == 4
 
     def again(*_):
         raise AssertionError("an episode was made twice")
 
     monkeypatch.setattr(generate.WorkerPool, "_run", again)
-    whole = demo.tabletop(folder, seed=0)
+    whole = demo.tabletop(folder, seed=0, episodes=episodes)
     assert whole == folder / "tabletop" / "1.0.0"
-    assert demo.tabletop(folder, seed=0) == whole
+    assert demo.tabletop(folder, seed=0, episodes=episodes) == whole
     assert f"using {whole}" in capsys.readouterr().out

@@ -10,9 +10,12 @@ from genie_robotics.genie import COMPONENTS, Genie
 from genie_robotics.presets import preset
 
 
-@pytest.mark.parametrize("stage", COMPONENTS)
-def test_counted_flops_agree_with_torch(stage):
+@pytest.mark.parametrize(
+    ("stage", "attention"), [*((stage, "st") for stage in COMPONENTS), ("tokenizer", "spatial"), ("tokenizer", "full")]
+)
+def test_counted_flops_agree_with_torch(stage, attention):
     config = preset("nano")
+    config.tokenizer.attention = attention
     config.clip_length = 8
     genie = Genie(config)
     component = getattr(genie, stage).eval()

@@ -29,7 +29,7 @@ def test_every_command_is_listed_and_loads(capsys):
 
 def test_an_unknown_command(capsys):
     assert main(["dream"]) == 2
-    assert "no command 'dream'; there are: bench" in one_line(capsys)
+    assert "no command 'dream'; there are: ablate, bench, data" in one_line(capsys)
 
 
 def test_the_command_line_starts_without_torch():

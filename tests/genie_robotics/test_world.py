@@ -57,6 +57,44 @@ def test_in_float32_cached_and_uncached_choose_the_same_tokens_but_for_ties(geni
         assert ((best[..., 0] - best[..., 1])[differing] < 1e-4).all()
 
 
+def guidable():
+    config = tiny_config("modulate")
+    config.dynamics.action_dropout = 0.1
+    return random_genie(config).double()
+
+
+def test_guided_sampling_is_the_same_with_and_without_cache_and_1_is_none(frames):
+    genie = guidable()
+    guided = [
+        genie.generate(frames[:, :3], CODES, temperature=1.0, guidance=3.0, use_cache=use_cache)
+        for use_cache in (True, False)
+    ]
+    assert torch.equal(*guided)
+    plain = genie.generate(frames[:, :3], CODES, temperature=1.0)
+    assert torch.equal(plain, genie.generate(frames[:, :3], CODES, temperature=1.0, guidance=1.0))
+    assert not torch.equal(plain, guided[0])
+
+
+def test_guidance_moves_logits_along_what_the_action_changes(frames):
+    genie = guidable()
+    action = genie.latent_action.codebook.lookup(torch.tensor([2])).unsqueeze(1).double()
+    tokens = torch.full((1, genie.dynamics.config.num_patches), genie.dynamics.mask_token)
+    logits = {}
+    for guidance in (0.0, 1.0, 2.5):
+        world = genie.start(frames[:1, :2], guidance=guidance)
+        logits[guidance] = world.fork().frame_logits(world.state, action)(tokens)
+    untold = genie.start(frames[:1, :2])
+    without = untold.frame_logits(untold.state, torch.zeros_like(action))(tokens)
+    torch.testing.assert_close(logits[0.0], without)
+    torch.testing.assert_close(logits[2.5], without + 2.5 * (logits[1.0] - without))
+    assert (logits[2.5] - logits[1.0]).abs().max() > 1e-3
+
+
+def test_guidance_of_a_model_that_was_always_told_is_refused(genie, frames):
+    with pytest.raises(UserError, match=r"guidance 2 .* leave it at 1, or train with --dynamics.action-dropout"):
+        genie.start(frames[:1, :1], guidance=2.0)
+
+
 def test_every_code_changes_the_dream(genie, frames):
     start = frames[:1, :1].expand(4, -1, -1, -1, -1)
     logits = []

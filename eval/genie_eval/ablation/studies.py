@@ -120,6 +120,7 @@ DYNAMICS = Study(
         dyn("noise-.1", "up to 10 % of the context wrong", context_noise=0.1),
         dyn("noise-.3", "up to 30 % of the context wrong", context_noise=0.3),
         dyn("self-context", "half of the clips see the model's own guesses", self_context=0.5),
+        dyn("past-masked", "earlier frames are masked like the one to be filled (paper)", past="masked"),
         dyn("past-whole", "earlier frames are shown whole, as in a dream", past="whole"),
         dyn("guidance-2", "a tenth of the actions is not told; guided twice as far", action_dropout=0.1, guidance=2.0),
     ),
