@@ -114,6 +114,11 @@ class Codebook(nn.Module):
         now = counts / counts.sum()
         self.share.copy_(torch.where(self.share.any(), self.share.lerp(now.to(self.share), 1 - self.config.decay), now))
 
+    def forget(self) -> None:
+        """Back to before the start: codes will be found anew, in the latents of the training to come."""
+        self.quantiser.forget()
+        self.share.zero_()
+
     def reset_usage(self) -> None:
         """Counts the use of the codes anew."""
         self.usage.zero_()

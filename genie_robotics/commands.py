@@ -31,6 +31,9 @@ class TrainOptions(SourceOptions):
     """Split to train on: 'train' if there is one, else the only one."""
     labels: Path | None = None
     """True actions of some transitions (.npz), drawn with `genie-robotics labels`; without it, training sees none."""
+    init: Path | None = None
+    """A run whose weights training begins with instead of random ones (simulation first, then real video); codes of
+    latent actions are found anew."""
     loop: Annotated[LoopConfig, tyro.conf.arg(name="")] = field(default_factory=LoopConfig)
     device: str = "auto"
     """auto, cpu or cuda."""
@@ -79,6 +82,7 @@ def train(argv: list[str]) -> int:
         device=options.device,
         precision=options.precision,
         labels=options.labels,
+        init=options.init,
     )
     train_run(options.run, source, training_split(source.splits, options.split), plan)
     return 0

@@ -88,6 +88,9 @@ class FiniteScalars(nn.Module):
         values, codes = self.grid(linear(self.project_in, latents).unsqueeze(0))
         return linear(self.project_out, values.squeeze(0)), codes.squeeze(0).long(), latents.new_zeros(())
 
+    def forget(self) -> None:
+        """The grid stays: it was not found in latents."""
+
     def nearest(self, latents: Float[Tensor, "M L"]) -> Int[Tensor, "M"]:
         """The cell that a latent falls into: near by the levels, not by the distance of `vectors`."""
         return self.grid(linear(self.project_in, latents).unsqueeze(0))[1].squeeze(0).long()

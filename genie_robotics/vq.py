@@ -138,6 +138,12 @@ class VectorCodes(VectorQuantize):
         book.embed_avg.copy_(book.embed * book.cluster_size.unsqueeze(-1))
         book.initted.fill_(True)
 
+    def forget(self) -> None:
+        """Back to before the start."""
+        self._codebook.initted.fill_(False)
+        self.num_updates.zero_()
+        self.recent = self.recent[:0]
+
     def nearest(self, latents: Float[Tensor, "M L"]) -> Int[Tensor, "M"]:
         """The largest x.e - |e|^2/2, in pieces that stay in a processor's cache."""
         latents, vectors = self.white(latents), self.codebook.to(latents.dtype)

@@ -21,6 +21,7 @@ from genie_robotics.health.measures import num_not_finite
 from genie_robotics.run_folder import load_component, load_config, same_model, save_config
 from genie_robotics.training.config import LoopConfig, TrainingConfig, check, check_labels, check_loop
 from genie_robotics.training.distributed import Setup, set_up
+from genie_robotics.training.initial import begin_with, other_beginning
 from genie_robotics.training.labels import LabelTeacher
 from genie_robotics.training.lock import locked
 from genie_robotics.training.loggers import check_loggers
@@ -40,6 +41,8 @@ class RunPlan:
     """Training minutes of all stages together, instead of steps."""
     labels: Path | None = None
     """True actions of some transitions, for the stages that train the latent action model."""
+    init: Path | None = None
+    """A run whose weights training begins with."""
     device: str = "auto"
     precision: str = "auto"
 
@@ -55,7 +58,7 @@ def train_run(run: Path, source: Source, split: str, plan: RunPlan) -> None:
     check_plan(plan, stages)
     config = plan.model.resolved()
     setup = set_up(plan.device, plan.precision)
-    provenance = {"source": str(source.path), "split": split, "fingerprint": source.fingerprint}
+    provenance: dict[str, Any] = {"source": str(source.path), "split": split, "fingerprint": source.fingerprint}
     labels = None
     if plan.labels is not None:
         check_labels(plan.training.labels, setup.world_size)
@@ -63,12 +66,15 @@ def train_run(run: Path, source: Source, split: str, plan: RunPlan) -> None:
         check_places(labels, source.split(split), str(plan.labels))
         labels = only_columns(labels, plan.training.labels.columns, str(plan.labels))
         provenance |= {"labels": labels.digest, "labels_file": str(plan.labels)}
-    start_or_resume(run, config, plan.training.mode, plan.loop.seed, provenance)
     torch.manual_seed(plan.loop.seed)
     try:
-        genie = Genie(config).to(setup.device)
+        genie = Genie(config)
     except ValueError as error:
         raise UserError(f"such a model cannot be built: {error}") from None
+    if plan.init is not None:
+        provenance["init"] = begin_with(genie, plan.init, stages)
+    start_or_resume(run, config, plan.training.mode, plan.loop.seed, provenance, stages)
+    genie.to(setup.device)
     say = print if setup.is_main and not plan.loop.quiet else lambda *_: None
     say(
         f"{config.preset}: "
@@ -107,7 +113,7 @@ def train_stages(
     plan: RunPlan,
     stages: tuple[str, ...],
     setup: Setup,
-    provenance: dict[str, str],
+    provenance: dict[str, Any],
     windows: LabelledWindows | None = None,
 ) -> None:
     """All stages in turn; each says where it is done already."""
@@ -150,9 +156,17 @@ def load_needed(genie: Genie, name: str, run: Path, stage: str, mode: str) -> No
 
 
 def start_or_resume(
-    run: Path, config: GenieConfig, mode: str = "frozen", seed: int = 0, data: dict[str, str] | None = None
+    run: Path,
+    config: GenieConfig,
+    mode: str = "frozen",
+    seed: int = 0,
+    data: dict[str, Any] | None = None,
+    stages: tuple[str, ...] = (),
 ) -> None:
-    """Refuses to mix two configurations, modes, seeds or data sets in one folder."""
+    """Refuses to mix two configurations, modes, seeds, data sets or beginnings of `stages` in one folder.
+
+    What was written of other stages' beginnings is taken over into `data`.
+    """
     path = run / "config.json"
     if not path.exists():
         known = {*COMPONENTS, "state"}  # components copied from another run; a .tmp is of a first write, cut off
@@ -174,6 +188,11 @@ def start_or_resume(
         differing = f"other video, or another --reader: {entry(stored, 'data', 'source')}"
     if not differing:
         differing = other_labels(run, stored.get("data") or {}, data or {})
+    if not differing:
+        begun = (stored.get("data") or {}).get("init") or {}
+        differing = other_beginning(run, stages, begun, (data or {}).get("init") or {})
+        if data is not None and begun:
+            data["init"] = {**begun, **data.get("init", {})}
     if differing:
         raise UserError(
             f"{run} was trained with another configuration ({differing}); "
@@ -181,7 +200,7 @@ def start_or_resume(
         )
 
 
-def other_labels(run: Path, stored: dict[str, Any], data: dict[str, str]) -> str | None:
+def other_labels(run: Path, stored: dict[str, Any], data: dict[str, Any]) -> str | None:
     """How the labels differ from those that the run has learnt from; None also where it may still be given some."""
     old, new = stored.get("labels"), data.get("labels")
     begun = any((run / "state" / stage).exists() for stage, parts in TRAINED.items() if "latent_action" in parts)

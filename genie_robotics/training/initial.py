@@ -1,0 +1,56 @@
+"""Weights that training begins with instead of random ones: simulation first, then real video."""
+
+from pathlib import Path
+from typing import Any
+
+from genie_datasets.errors import UserError
+from genie_robotics.genie import Genie
+from genie_robotics.parts import has_decoder
+from genie_robotics.pretrained import locate
+from genie_robotics.run_folder import digest, load_component, on_cpu
+from genie_robotics.training.stages import TRAINED
+
+
+def begin_with(genie: Genie, run: Path, stages: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """Gives what `stages` train the weights that it has in the folder `run`; returns where from and digests, by name.
+
+    Latent actions start without codes: those of the other video need not be where this one's latents are, and codes
+    that are held would never move there.
+
+    Raises:
+        UserError: one of the components is missing there, of another configuration, or lacks what training needs.
+    """
+    folder = locate(run)
+    if not folder.is_dir():
+        raise UserError(f"--init {run}: there is no such run folder; give one that genie-robotics train made")
+    found: dict[str, dict[str, str]] = {}
+    for name in components(stages):
+        if not (folder / name / "model.safetensors").is_file():
+            raise UserError(f"--init {folder} has no trained {name}; choose another, or what to train with --stage")
+        load_component(genie, name, folder)
+        if name == "latent_action" and not has_decoder(genie.latent_action):
+            raise UserError(
+                f"--init {folder}: its latent action model was exported without the decoder that training needs; "
+                "give the run that it was trained in"
+            )
+        found[name] = {"from": str(run), "digest": digest(on_cpu(getattr(genie, name)))}
+    if "latent_action" in found:
+        genie.latent_action.codebook.forget()
+    return found
+
+
+def components(stages: tuple[str, ...]) -> tuple[str, ...]:
+    """What these stages train."""
+    return tuple(dict.fromkeys(name for stage in stages for name in TRAINED[stage]))
+
+
+def other_beginning(
+    run: Path, stages: tuple[str, ...], stored: dict[str, Any], now: dict[str, dict[str, str]]
+) -> str | None:
+    """How the weights to begin with differ from those that training of the same components has begun with in `run`."""
+    for stage in stages:
+        for name in TRAINED[stage] if (run / "state" / stage).exists() else ():
+            old, new = stored.get(name, {}), now.get(name, {})
+            if old.get("digest") != new.get("digest"):
+                return f"--init: {old.get('from', 'none')} / {new.get('from', 'none')}"
+    return None

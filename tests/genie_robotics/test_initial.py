@@ -1,0 +1,93 @@
+"""--init: training begins with another run's weights, finds its codes anew, and goes on only as it began."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from genie_datasets.errors import UserError
+from genie_robotics.cli import main
+from genie_robotics.genie import Genie
+from genie_robotics.presets import preset
+from genie_robotics.pretrained.export import export_world
+from genie_robotics.run_folder import on_cpu
+from genie_robotics.training.initial import begin_with
+from tests.genie_robotics.conftest import random_genie, tiny_config
+
+ALL = ("tokenizer", "latent_action", "dynamics")
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    random_genie(tiny_config(), seed=3).save_pretrained(tmp_path / "earlier")
+    return tmp_path / "earlier"
+
+
+def test_what_is_trained_begins_there_and_nothing_else(earlier):
+    genie, before = Genie(tiny_config()), random_genie(tiny_config(), seed=3)
+    dynamics = on_cpu(genie.dynamics)
+    found = begin_with(genie, earlier, ALL[:2])
+    assert set(found) == {"tokenizer", "latent_action"}
+    for name in found:
+        for key, value in on_cpu(getattr(before, name)).items():
+            if not key.endswith("initted"):
+                assert torch.equal(on_cpu(getattr(genie, name))[key], value), key
+    assert all(torch.equal(value, dynamics[key]) for key, value in on_cpu(genie.dynamics).items())
+    assert genie.tokenizer.codebook.started
+    assert not genie.latent_action.codebook.started
+
+
+def test_codes_of_latent_actions_are_found_in_the_new_latents(earlier):
+    genie = Genie(tiny_config())
+    begin_with(genie, earlier, ("latent_action",))
+    book = genie.latent_action.codebook.train()
+    old = book.vectors.clone()
+    for _ in range(6):
+        _, codes, _ = book(torch.randn(64, 8) + 5 * torch.eye(8)[torch.randint(4, (64,))])
+    assert codes is not None
+    assert (book.vectors - old).abs().max() > 0.1
+
+
+def test_what_cannot_be_begun_with(earlier, tmp_path):
+    genie = Genie(tiny_config())
+    with pytest.raises(UserError, match=r"--init .*none: there is no such run folder"):
+        begin_with(genie, tmp_path / "none", ALL)
+    with pytest.raises(UserError, match=r"trained with .*action_input=modulate"):
+        begin_with(Genie(tiny_config("add")), earlier, ALL)
+    (earlier / "dynamics" / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"has no trained dynamics; choose another, or what to train with --stage"):
+        begin_with(genie, earlier, ALL)
+
+
+def test_an_exported_world_lacks_what_training_needs(tmp_path):
+    for seed, name in enumerate(("run", "judge")):
+        random_genie(tiny_config(), seed).save_pretrained(tmp_path / name)
+    export_world(tmp_path / "run", tmp_path / "judge", tmp_path / "world")
+    with pytest.raises(UserError, match="exported without the decoder that training needs"):
+        begin_with(Genie(tiny_config()), tmp_path / "world", ("latent_action",))
+
+
+def test_a_run_goes_on_only_as_it_began(tmp_path, tabletop_rlds, capsys):
+    def call(*more, steps=2, stage="latent_action"):
+        argv = ["train", str(tmp_path / "run"), "--data", str(tabletop_rlds), "--stage", stage, "--steps", str(steps)]
+        return main([*argv, "--training.latent-action.batch-size", "1", "--watch-every", "0", *more])
+
+    earlier = ["--init", str(tmp_path / "earlier")]
+    Genie(preset("nano")).save_pretrained(tmp_path / "earlier")
+    assert call(*earlier) == 0
+    assert call(*earlier, steps=3) == 0
+    begun = json.loads((tmp_path / "run" / "config.json").read_text())["data"]["init"]
+    assert set(begun) == {"latent_action"}
+    capsys.readouterr()
+    assert call(steps=4) == 2
+    assert f"(--init: {tmp_path / 'earlier'} / none)" in capsys.readouterr().err
+    torch.manual_seed(5)
+    Genie(preset("nano")).save_pretrained(tmp_path / "earlier")  # another model under the same name
+    assert call(*earlier, steps=4) == 2
+    assert "use its options to resume" in capsys.readouterr().err
+    weights = load_file(tmp_path / "run" / "latent_action" / "model.safetensors")
+    assert call(stage="tokenizer") == 0  # which has begun with nothing
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["init"] == begun
+    after = load_file(tmp_path / "run" / "latent_action" / "model.safetensors")
+    assert all(torch.equal(after[key], value) for key, value in weights.items())
