@@ -134,6 +134,32 @@ def test_components_of_a_trained_run_stand_for_shared_ones(run):
     assert results(first)["variants"] == results(second)["variants"]
 
 
+def test_a_variant_begins_with_another_run_of_its_seed(run, tmp_path, monkeypatch):
+    study = Study("first", (Variant("ours"),), set=TINY, steps=4)
+    for seed in (0, 1):
+        (tmp_path / f"sim{seed}").symlink_to(run(study, out="first", seeds=(seed,)) / f"cells/ours/seed{seed}/run")
+    begun = []
+    whole = cells.train_run
+    monkeypatch.setattr(cells, "train_run", lambda *a: begun.append(a[-1].init) or whole(*a))
+    after = Variant("after", init=str(tmp_path / "sim{seed}"))
+    folder = run(Study("then", (Variant("alone"), after), set=TINY, steps=4), out="then", seeds=(0, 1))
+    assert begun == [None, tmp_path / "sim0", None, tmp_path / "sim1"]
+    stored = json.loads((folder / "cells/after/seed1/run/config.json").read_text())
+    assert stored["data"]["init"]["latent_action"]["from"] == str(tmp_path / "sim1")
+
+
+def test_without_true_motion_optical_flow_is_asked_and_that_is_said(make_video, tmp_path):
+    unknown = make_video(episodes=11, length=16, known=False)
+    asked = AblateOptions(study="tiny", out=tmp_path / "out", trajectories=11, clips=4)
+    found = ablate(STUDY, make_video(episodes=12, length=16), unknown, asked, [0], "genie-robotics ablate tiny")
+    assert found["about"]["motion"] == "flow"
+    assert found["about"]["baselines"]["oracle"]["grounding_skill"] == pytest.approx(1)
+    metrics = found["variants"][0]["metrics"]
+    assert metrics["grounding_skill"]["mean"] is not None
+    assert "linear_r2" not in metrics or metrics["linear_r2"]["mean"] is None
+    assert "judged on OPTICAL FLOW, a hint" in (tmp_path / "out" / "table.md").read_text()
+
+
 # codes must be given out before the dynamics learn from them
 EARLY = {**TINY, "latent_action.codebook.start_after": 2, "latent_action.codebook.hold": False}
 

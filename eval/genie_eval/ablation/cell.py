@@ -125,8 +125,10 @@ def unless_busy(folder: Path) -> Iterator[bool]:
 
 def describe(bench: Bench, plan: Plan, seed: int) -> dict[str, Any]:
     """What a cell's weights depend on."""
-    given = {} if bench.given is None else {"given": str(bench.given)}
+    given = {"given": str(bench.given)} if bench.given is not None and plan.shared else {}
     training = {stage: to_plain(plan.training.stage(stage)) for stage in (*plan.shared, *plan.stages)}
+    if plan.variant.init:
+        given["init"] = plan.variant.init
     if plan.variant.labels:
         training["labels"] = to_plain(plan.training.labels)
     return plain(
@@ -134,7 +136,7 @@ def describe(bench: Bench, plan: Plan, seed: int) -> dict[str, Any]:
             "study": bench.study.name, "variant": plan.variant.name, "seed": seed, "model": to_plain(plan.model),
             "training": training, "mode": plan.training.mode, "stages": plan.stages, "shared": plan.shared,
             "shared_seed": bench.shared_seed if plan.shared else None, "labels": plan.variant.labels,
-            "data": {"fingerprint": bench.source.fingerprint, "split": bench.split}, **(given if plan.shared else {}),
+            "data": {"fingerprint": bench.source.fingerprint, "split": bench.split}, **given,
         }
     )  # fmt: skip
 
@@ -169,14 +171,15 @@ def difference(old: Any, new: Any, name: str = "") -> str | None:
 def train_stages_of(bench: Bench, plan: Plan, seed: int, run: Path) -> None:
     """The plan's own stages, in order; those that are done are left as they are."""
     labels = labels_file(bench, plan.variant.labels, seed) if plan.variant.labels else None
+    init = Path(plan.variant.init.replace("{seed}", str(seed))) if plan.variant.init else None
     for stage in plan.stages:
         train_run(
             run,
             bench.source,
             bench.split,
             RunPlan(
-                plan.model, plan.training, bench.loop(seed), stage=stage, labels=labels, device=bench.device,
-                precision=bench.precision,
+                plan.model, plan.training, bench.loop(seed), stage=stage, labels=labels, init=init,
+                device=bench.device, precision=bench.precision,
             ),
         )  # fmt: skip
 

@@ -153,6 +153,7 @@ def ablate(
         "fingerprint": source.fingerprint,
         "held_out": f"{elsewhere.name} [{shown.frames.name}]",
         "fitted_on_it": shown.fitted_on_it,
+        "motion": shown.motion,
         "steps": steps,
     }
     if "codes" in study.measure:

@@ -54,6 +54,8 @@ class HeldOut:
     fingerprint: str
     fitted_on_it: bool
     """It is what was trained on: the source has but one split."""
+    motion: str = "base"
+    """What codes are measured against: the true motion of the robot, or, where the source has none, optical flow."""
     assays: dict[int, MotionAssay] = field(default_factory=dict)
     labels: dict[tuple[str, int], Any] = field(default_factory=dict)
 
@@ -66,17 +68,18 @@ class HeldOut:
         return self.evidence.trajectories
 
     def assay(self, num_codes: int) -> MotionAssay:
-        """Of base motion; made once for each number of codes."""
+        """Of that motion; made once for each number of codes."""
         if num_codes not in self.assays:
-            self.assays[num_codes] = MotionAssay(self.table, "base", num_codes, self.sampling.draws, self.sampling.seed)
+            of, seed = self.sampling, self.sampling.seed
+            self.assays[num_codes] = MotionAssay(self.table, self.motion, num_codes, of.draws, seed)
         return self.assays[num_codes]
 
     def codes_of(self, baseline: str, num_codes: int) -> Int[np.ndarray, " M"]:
-        """k-means of the true motion (oracle), of optical flow or of frame differences, cross-fitted."""
+        """k-means of the motion itself (oracle), of optical flow or of frame differences, cross-fitted."""
         if (baseline, num_codes) not in self.labels:
             features = self.evidence.features
             values, components = {
-                "oracle": (self.table.motions.get("base"), None),
+                "oracle": (self.table.motions.get(self.motion), None),
                 "flow_kmeans": (features.flow, None),
                 "pca_kmeans": (features.difference, COMPONENTS),
             }[baseline]
@@ -95,8 +98,10 @@ def held_out(
     train: the split of the same source that is trained on, None where it is another source. What no model changes
     (truth, optical flow, frame differences) is kept in the user's cache.
 
+    Without true motion codes are measured against optical flow, which also sees what is not the arm.
+
     Raises:
-        UserError: no such split, no episode of three frames, or no true motion.
+        UserError: no such split, no episode of three frames, or nothing that moves.
     """
     split = choose_splits(source, name)[0]
     height, width = config.image_size
@@ -111,15 +116,17 @@ def held_out(
         seen = _Seen(frames, split.truth)
         evidence = collect(describe, seen, config.gap, sampling.trajectories, sampling.seed, describe, progress)  # type: ignore[arg-type]
         _save(kept, evidence)
-    problem = evidence.table.why_unusable("base")
+    motion = "flow" if evidence.table.why_unusable("base") else "base"
+    problem = evidence.table.why_unusable(motion)
     if problem:
-        raise UserError(f"{source.path}, split '{split.name}': {problem}; an ablation is measured against true motion")
+        raise UserError(f"{source.path}, split '{split.name}': {problem}; give --held-out something that moves")
     return HeldOut(
         frames,
         evidence,
         sampling,
         f"{split.fingerprint}/{mark}",
         train is not None and split.name in (train, "+".join(source.splits)),
+        motion,
     )
 
 

@@ -25,6 +25,8 @@ class Variant:
     """Dotted fields of GenieConfig, and of TrainingConfig behind `training.`, with their values."""
     labels: float = 0.0
     """Share of the training transitions whose true action is told (`train --labels`)."""
+    init: str = ""
+    """A run whose weights training begins with (`train --init`); {seed} in it stands for the seed."""
     mode: str | None = None
     """Of training; the study's, where none is given."""
     steps: dict[str, float] = field(default_factory=dict)
@@ -116,7 +118,7 @@ def _made(cls: Any, values: Any, where: str) -> Any:
     if "name" not in values:
         raise UserError(f"{where}: a variant has no name")
     kinds: dict[str, Any] = {
-        "name": str, "what": str, "set": dict, "labels": int | float, "mode": str, "question": str, "reference": str,
+        "name": str, "what": str, "set": dict, "labels": int | float, "mode": str, "init": str, "question": str, "reference": str,
         "preset": str, "stages": list, "measure": list, "variants": tuple, "steps": int if cls is Study else dict,
     }  # fmt: skip
     for name, value in values.items():

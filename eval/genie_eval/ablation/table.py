@@ -264,6 +264,8 @@ def _setting(study: Study, found: dict[str, Any], rows: list[dict[str, Any]]) ->
         each = [f"{', '.join(names)}: {budget}" for budget, names in budgets.items()]
         text = f"Preset {study.preset}; budgets: {'; '.join(each)}"
     text += f"; trained on {about['data']}, measured on {about['held_out']}."
+    if about.get("motion") == "flow":
+        text += " It has no true motion: codes are judged on OPTICAL FLOW, a hint and not an answer."
     return text + (" MEASURED ON THE TRAINING VIDEO: the source has one split." if about.get("fitted_on_it") else "")
 
 
