@@ -50,6 +50,9 @@ class DynamicsConfig:
     guidance: float = 1.0
     """In dreams, where the logits are on the line from those without the action (0) to those with it (1, paper) and
     beyond: classifier-free guidance, at the cost of a second pass. Other than 1 it needs action_dropout."""
+    see_before: bool = False
+    """Beside each token the model reads the one that stood at its patch a frame earlier, so that the first layer of
+    space already sees what may move where. Without (paper) that arrives with the first layer of time."""
     past: Literal["masked", "whole"] = "masked"
     """What training shows of the frames before one that is being filled: 'masked' like it (paper), or 'whole', as in
     a dream, at the cost of a second pass through the transformer."""
@@ -81,6 +84,7 @@ class Dynamics(nn.Module):
         self.mask_token = c.num_tokens
         self.embed = nn.Embedding(c.num_tokens + 1, c.width)
         nn.init.normal_(self.embed.weight, std=0.02)
+        self.before_in = nn.Linear(c.width, c.width, bias=False) if c.see_before else None
         self.action_in = nn.Linear(c.action_dim, c.width)
         self.transformer = STTransformer(
             c.width, c.num_blocks, c.heads, c.num_patches, c.clip_length, action_input=c.action_input
@@ -133,22 +137,36 @@ class Dynamics(nn.Module):
         self, tokens: Int[Tensor, "B T N"], mask: Bool[Tensor, "B T N"], actions: Float[Tensor, "B T L"]
     ) -> Float[Tensor, "B T N D"]:
         """What the head reads where `mask` hides tokens, in training: all frames at once, with `config.past`."""
-        masked = tokens.masked_fill(mask, self.mask_token)
+        masked, before = tokens.masked_fill(mask, self.mask_token), self.a_frame_earlier(tokens)
         if self.config.past == "masked":
-            return self.hidden(masked, actions, None)[0]
+            return self.hidden(masked, actions, None, before)[0]
         if self.transformer.checkpoint_activations and torch.is_grad_enabled():
             raise UserError(
                 "--dynamics.past whole cannot be trained with --checkpoint-activations; leave one of them out"
             )
         _, keys_values = self.hidden(tokens, actions, None)
-        return self.hidden(masked, actions, Past(0, [EarlierFrames(*block) for block in keys_values]))[0]
+        return self.hidden(masked, actions, Past(0, [EarlierFrames(*block) for block in keys_values]), before)[0]
+
+    def a_frame_earlier(self, tokens: Int[Tensor, "B T N"]) -> Int[Tensor, "B T N"]:
+        """What stood where each token stands, a frame before; of the first frame nobody knows."""
+        return torch.cat([torch.full_like(tokens[:, :1], self.mask_token), tokens[:, :-1]], dim=1)
 
     def logits(self, tokens: Int[Tensor, "B T N"], actions: Float[Tensor, "B T L"]) -> Float[Tensor, "B T N V"]:
         """Entry t of `actions` is the action that led to frame t (zeros for the first frame of the window)."""
         return self.head(self.hidden(tokens, actions, None)[0])
 
     def hidden(
-        self, tokens: Int[Tensor, "B T N"], actions: Float[Tensor, "B T L"], past: Past | None
+        self,
+        tokens: Int[Tensor, "B T N"],
+        actions: Float[Tensor, "B T L"],
+        past: Past | None,
+        before: Int[Tensor, "B T N"] | None = None,
     ) -> tuple[Float[Tensor, "B T N D"], list[KeyValue]]:
-        """What the head reads, for frames that follow those in `past`, and these frames' keys and values."""
-        return self.transformer.forward_after(self.embed(tokens), self.action_in(actions), past)
+        """What the head reads, for frames that follow those in `past`, and these frames' keys and values.
+
+        before: the frames before each of these; without it they are taken from `tokens`, whose first has none.
+        """
+        x = self.embed(tokens)
+        if self.before_in is not None:
+            x = x + self.before_in(self.embed(self.a_frame_earlier(tokens) if before is None else before))
+        return self.transformer.forward_after(x, self.action_in(actions), past)

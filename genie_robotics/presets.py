@@ -54,6 +54,7 @@ def nano() -> GenieConfig:
             action_input="modulate",
             maskgit_steps=8,
             temperature=0.25,
+            see_before=True,
             past="whole",
         ),
     )
@@ -90,6 +91,7 @@ def small() -> GenieConfig:
             action_input="modulate",
             maskgit_steps=12,
             temperature=0.25,
+            see_before=True,
             past="whole",
         ),
     )

@@ -133,7 +133,7 @@ class World:
         if state.dynamics_cache is None or state.decoder_cache is None:
             return replace(new, frame=genie.tokenizer.decode(new.tokens)[:, -1])
         # One more pass over the finished frame: its keys and values now come from its tokens, not from masks.
-        _, keys_values = genie.dynamics.hidden(tokens, action, past)
+        _, keys_values = genie.dynamics.hidden(tokens, action, past, before=state.tokens[:, -1:])
         frames, decoder_new = genie.tokenizer.decode_after(tokens, state.decoder_cache.gather())
         return replace(
             new,
@@ -159,7 +159,8 @@ class World:
         if past is None and state.dynamics_cache is not None:
             past = state.dynamics_cache.gather()
         if past is not None:
-            return lambda tokens: dynamics.head(dynamics.hidden(tokens.unsqueeze(1), action, past)[0])[:, 0]
+            before = state.tokens[:, -1:]
+            return lambda tokens: dynamics.head(dynamics.hidden(tokens.unsqueeze(1), action, past, before)[0])[:, 0]
         # The reference: the full window of T frames, later ones masked, recomputed at every step.
         batch, now, num_patches = state.tokens.shape
         length = self.genie.config.clip_length

@@ -54,7 +54,7 @@ RECIPES = {
             preset="nano",
             data=TabletopSet(seed=5000, episodes={"train": 3000}, scenes=500),
             test=TabletopSet(seed=3000, episodes={"test": 240}, scenes=60),  # 2000: what we looked at on the way
-            steps={"tokenizer": 8000, "latent_action": 3000, "dynamics": 10_000},
+            steps={"tokenizer": 5000, "latent_action": 3000, "dynamics": 10_000},
             judge_steps=3000,
         ),
     )

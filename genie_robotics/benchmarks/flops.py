@@ -14,7 +14,8 @@ def forward_flops(genie: Genie, stage: str) -> float:
     for name, module in component.named_modules():
         if isinstance(module, STTransformer):
             num_frames = length - 1 if (stage, name) == ("latent_action", "decoder") else length
-            total += transformer_flops(module, num_frames)
+            passes = 2 if stage == "dynamics" and genie.config.dynamics.past == "whole" else 1
+            total += passes * transformer_flops(module, num_frames)
     num_patches = component.config.num_patches if stage == "dynamics" else component.num_patches
     outside = [m for n, m in component.named_modules() if isinstance(m, torch.nn.Linear) and ".blocks." not in f".{n}"]
     per_patch = [m for m in outside if m.in_features * m.out_features > 32 * 32]

@@ -121,8 +121,7 @@ def action_use(genie: Genie, tokens: Int[Tensor, "B T N"], codes: Int[Tensor, "B
     dynamics, book = genie.dynamics, genie.latent_action.codebook
 
     def errors(tokens: Tensor, mask: Tensor, actions: Tensor) -> Tensor:
-        masked = tokens.masked_fill(mask, dynamics.mask_token)
-        hidden, _ = dynamics.hidden(masked, shift_to_next_frame(actions), None)
+        hidden = dynamics.filled(tokens, mask, shift_to_next_frame(actions))
         return F.cross_entropy(dynamics.head(hidden[mask]).float(), tokens[mask], reduction="none")
 
     with untouched(genie), seeded(seed, tokens.device):

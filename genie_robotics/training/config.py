@@ -123,8 +123,8 @@ def training_preset(name: str) -> TrainingConfig:
         return TrainingConfig(
             mode="frozen",
             tokenizer=nano_stage(1200, 0.30, 4),
-            latent_action=nano_stage(1500, 0.35, 4, decay=0.4),
-            dynamics=nano_stage(1500, 0.35, 4),
+            latent_action=nano_stage(1500, 0.30, 4, decay=0.4),
+            dynamics=nano_stage(1500, 0.40, 4),
             joint=nano_stage(1500, 0.50, 4),
         )
     if name == "small":

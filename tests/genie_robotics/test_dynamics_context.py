@@ -69,7 +69,7 @@ def test_by_default_loss_gradients_and_random_stream_are_those_of_plain_maskgit(
 
 def test_a_configuration_from_before_these_options_loads():
     values = to_dict(GenieConfig())
-    for name in ("context_noise", "self_context", "action_dropout", "past"):
+    for name in ("context_noise", "self_context", "action_dropout", "past", "guidance", "see_before"):
         del values["dynamics"][name]
     assert from_dict(GenieConfig, values, "config.json") == GenieConfig()
 
@@ -211,10 +211,11 @@ def test_the_dynamics_drops_actions_and_no_gradient_goes_through_what_is_not_tol
 # A whole past
 
 
+@pytest.mark.parametrize("see_before", [False, True])
 @pytest.mark.parametrize("action_input", ACTION_INPUTS)
-def test_with_a_whole_past_training_shows_every_frame_what_a_dream_shows_it(batch, action_input):
+def test_with_a_whole_past_training_shows_every_frame_what_a_dream_shows_it(batch, action_input, see_before):
     """All frames at once equal one frame after another behind the cache of whole frames."""
-    model = dynamics(past="whole", action_input=action_input).double()
+    model = dynamics(past="whole", action_input=action_input, see_before=see_before).double()
     mask = torch.rand(B, T, N) < 0.7
     actions = shift_to_next_frame(batch.actions.double())
     together = model.filled(batch.tokens, mask, actions)
@@ -223,9 +224,10 @@ def test_with_a_whole_past_training_shows_every_frame_what_a_dream_shows_it(batc
         now = slice(t, t + 1)
         past = cache.gather() if t else None
         masked = batch.tokens.masked_fill(mask, model.mask_token)[:, now]
-        alone, _ = model.hidden(masked, actions[:, now], past)
+        before = batch.tokens[:, t - 1 : t] if t else None
+        alone, _ = model.hidden(masked, actions[:, now], past, before)
         torch.testing.assert_close(together[:, now], alone)
-        cache = cache.extended(model.hidden(batch.tokens[:, now], actions[:, now], past)[1])
+        cache = cache.extended(model.hidden(batch.tokens[:, now], actions[:, now], past, before)[1])
 
 
 def test_a_query_of_earlier_frames_sees_those_and_itself():
@@ -248,3 +250,34 @@ def test_a_whole_past_is_learnt_from(batch):
     model.filled(batch.tokens, mask, shift_to_next_frame(batch.actions.double()))[:, -1].square().sum().backward()
     assert (embedded.grad[:, :-1].abs().sum((0, 2, 3)) > 0).all()
     assert (embedded.grad[:, -1] == 0).all(), "what is to be filled is not seen"
+
+
+# What stood before
+
+
+@pytest.mark.parametrize("past", ["masked", "whole"])
+def test_what_stood_a_frame_earlier_is_seen_whole_and_what_is_to_be_filled_is_not(batch, past):
+    model = dynamics(past=past, see_before=True).double()
+    mask = torch.zeros(B, T, N, dtype=torch.bool)
+    mask[:, 1:, :5] = True
+    actions = shift_to_next_frame(batch.actions.double())
+    found = model.filled(batch.tokens, mask, actions)
+    for t in range(T):
+        changed = batch.tokens.clone()
+        changed[:, t, 2] = (changed[:, t, 2] + 1) % V  # hidden at its own place, from frame 1 on
+        moved = (model.filled(changed, mask, actions) - found).abs().amax(dim=(0, 2, 3)) > 0
+        assert torch.equal(moved, torch.arange(T) >= t + (t > 0))
+
+
+def test_what_stood_before_reaches_all_patches_in_the_first_layer_of_space():
+    torch.manual_seed(0)
+    model = dynamics(see_before=True, past="whole").double()
+    seen = []
+    model.transformer.blocks[0].spatial.register_forward_hook(lambda _, args, out: seen.append(out[0]))
+    tokens, mask = torch.randint(0, V, (1, T, N)), torch.ones(1, T, N, dtype=torch.bool)
+    changed = tokens.clone()
+    changed[:, 2, 0] = (changed[:, 2, 0] + 1) % V
+    for shown in (tokens, changed):
+        model.filled(shown, mask, torch.zeros(1, T, L, dtype=torch.double))
+    moved = (seen[1] - seen[3]).abs().amax(dim=(0, 3)) > 0  # of the passes over what is being filled
+    assert torch.equal(moved.all(1), torch.arange(T) == 3)

@@ -93,8 +93,6 @@ def test_the_floor_is_unknown_where_nothing_moves():
 class Obedient(torch.nn.Module):
     """A dynamics that is sure of the token named by the action: token = code. Zeros, no action: all alike."""
 
-    mask_token = 4
-
     def __init__(self, vectors, sure):
         super().__init__()
         self.vectors, self.sure, self.head = vectors, sure, torch.nn.Identity()
@@ -102,10 +100,10 @@ class Obedient(torch.nn.Module):
     def draw_mask(self, tokens):
         return (torch.rand(tokens.shape) < 0.7).index_fill(1, torch.tensor(0), False)
 
-    def hidden(self, tokens, actions, past):
+    def filled(self, tokens, mask, actions):
         logits = self.sure * F.one_hot(torch.cdist(actions, self.vectors[None]).argmin(-1), 4).float()
         known = actions.abs().sum(-1, keepdim=True) > 0
-        return (logits * known).unsqueeze(2).expand(*tokens.shape, 4), []
+        return (logits * known).unsqueeze(2).expand(*tokens.shape, 4)
 
 
 def obedient_world(sure):

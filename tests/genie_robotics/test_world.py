@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from genie_datasets.errors import UserError
+from genie_robotics.genie import Genie
 from genie_robotics.maskgit import gumbel, num_masked
 from tests.genie_robotics.conftest import random_genie, tiny_config
 
@@ -55,6 +56,19 @@ def test_in_float32_cached_and_uncached_choose_the_same_tokens_but_for_ties(geni
         best = b.topk(2, dim=-1).values
         differing = a.argmax(-1) != b.argmax(-1)
         assert ((best[..., 0] - best[..., 1])[differing] < 1e-4).all()
+
+
+@pytest.mark.parametrize("action_input", ["add", "prepend"])
+def test_the_cache_is_exact_where_tokens_see_those_before(frames, action_input):
+    config = tiny_config(action_input)
+    config.dynamics.see_before = True
+    genie = random_genie(config).double()
+    dreams = [genie.generate(frames[:, :3], CODES, use_cache=use_cache) for use_cache in (True, False)]
+    assert torch.equal(*dreams)
+    plain = Genie(genie.config).double().eval()
+    plain.load_state_dict(genie.state_dict())
+    plain.dynamics.before_in.weight.data.zero_()
+    assert not torch.equal(dreams[0], plain.generate(frames[:, :3], CODES)), "what stood before matters"
 
 
 def guidable():

@@ -36,6 +36,7 @@ PAPER_DYNAMICS: dict[str, Any] = {
     "dynamics.self_context": 0.0,
     "dynamics.action_dropout": 0.0,
     "dynamics.past": "masked",
+    "dynamics.see_before": False,
     "dynamics.temperature": 2.0,
     "dynamics.maskgit_steps": 25,
 }
@@ -122,6 +123,12 @@ DYNAMICS = Study(
         dyn("self-context", "half of the clips see the model's own guesses", self_context=0.5),
         dyn("past-masked", "earlier frames are masked like the one to be filled (paper)", past="masked"),
         dyn("past-whole", "earlier frames are shown whole, as in a dream", past="whole"),
+        dyn("see-no-before", "beside a token not the one of a frame earlier (paper)", see_before=False),
+        dyn(
+            "paper",
+            "all of the paper's choices at this size",
+            **{k.removeprefix("dynamics."): v for k, v in PAPER_DYNAMICS.items()},
+        ),
         dyn("guidance-2", "a tenth of the actions is not told; guided twice as far", action_dropout=0.1, guidance=2.0),
     ),
 )

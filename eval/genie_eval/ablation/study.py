@@ -118,7 +118,8 @@ def _made(cls: Any, values: Any, where: str) -> Any:
     if "name" not in values:
         raise UserError(f"{where}: a variant has no name")
     kinds: dict[str, Any] = {
-        "name": str, "what": str, "set": dict, "labels": int | float, "mode": str, "init": str, "question": str, "reference": str,
+        "name": str, "what": str, "set": dict, "labels": int | float, "mode": str, "init": str, "question": str,
+        "reference": str,
         "preset": str, "stages": list, "measure": list, "variants": tuple, "steps": int if cls is Study else dict,
     }  # fmt: skip
     for name, value in values.items():
