@@ -7,6 +7,7 @@ import pytest
 
 from genie_datasets.errors import UserError
 from genie_eval.ablation import cell as cells
+from genie_eval.ablation import commands
 from genie_eval.ablation.commands import AblateOptions, ablate, main, numbers, whole
 from genie_eval.ablation.plan import resolve, shared_plan
 from genie_eval.ablation.studies import LATENT_ACTION, PIXELS_OR_TOKENS, STUDIES, find_study
@@ -314,6 +315,7 @@ def test_a_file_that_is_no_study_is_one_line(text, expected, tmp_path):
         (["codes", "--data", "nowhere", "--out", "o"], "nowhere"),
         (["codes", "--data", "nowhere", "--out", "o", "--shared", "absent"], "is no run folder"),
         (["none.json", "--data", "x", "--out", "o"], "none.json cannot be read"),
+        (["codes", "--data", "x", "--out", "o", "--held-out-include", "*a*"], "give that too"),
     ],
 )
 def test_wrong_options_are_one_line(argv, expected, tmp_path, monkeypatch):
@@ -321,6 +323,17 @@ def test_wrong_options_are_one_line(argv, expected, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=expected) as caught:
         main(argv)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_held_out_is_chosen_by_its_own_glob(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(AblateOptions, "open", lambda self, path: asked.append((path, self.include, self.exclude)))
+    monkeypatch.setattr(commands, "ablate", lambda *_: (tmp_path / "table.md").write_text(""))
+    argv = ["codes", "--data", "d", "--out", str(tmp_path), "--exclude", "*scene3*"]
+    for more in ([], ["--held-out", "e"], ["--held-out", "e", "--held-out-include", "*scene3*"]):
+        main([*argv, *more])
+    all_but = ("d", None, "*scene3*")
+    assert asked == [all_but, all_but, ("e", None, None), all_but, ("e", "*scene3*", None)]
 
 
 def test_a_variant_that_is_not_there(run):

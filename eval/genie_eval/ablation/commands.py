@@ -1,7 +1,7 @@
 """`genie-robotics ablate STUDY`: trains every variant and seed with equal budget, measures each, writes the table."""
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class AblateOptions(SourceOptions):
     """Another source to measure on, instead of --data's own test split."""
     held_out_split: str | None = None
     """Split to measure on: 'test' if there is one, else all."""
+    held_out_include: str | None = None
+    """Only what matches this glob of --held-out, for which --include and --exclude do not count."""
     trajectories: int = 150
     """Held-out episodes to measure on."""
     clips: int = 64
@@ -76,9 +78,13 @@ def main(argv: list[str]) -> int:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
     if options.shared is not None and not (options.shared / "config.json").exists():
         raise UserError(f"--shared {options.shared} is no run folder: give one that genie-robotics train made")
+    if options.held_out_include and not options.held_out:
+        raise UserError("--held-out-include is of --held-out SRC: give that too")
     make_folder(options.out)
     source = options.open(options.data)
-    elsewhere = options.open(options.held_out) if options.held_out else source
+    elsewhere = source
+    if options.held_out:
+        elsewhere = replace(options, include=options.held_out_include, exclude=None).open(options.held_out)
     ablate(study, source, elsewhere, options, seeds, "genie-robotics ablate " + shlex.join(whole(argv)))
     print((options.out / "table.md").read_text())
     print(f"table: {(options.out / 'table.md').resolve()}")
