@@ -55,7 +55,6 @@ def nano() -> GenieConfig:
             maskgit_steps=8,
             temperature=0.25,
             see_before=True,
-            past="whole",
         ),
     )
 
@@ -92,7 +91,6 @@ def small() -> GenieConfig:
             maskgit_steps=12,
             temperature=0.25,
             see_before=True,
-            past="whole",
         ),
     )
 

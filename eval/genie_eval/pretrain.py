@@ -11,7 +11,7 @@ import json
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
@@ -20,6 +20,9 @@ from genie_datasets.errors import UserError
 from genie_datasets.options import parse
 from genie_eval.demo import say, tabletop
 from genie_eval.recipes import Recipe, TabletopSet, recipe, smoke
+
+if TYPE_CHECKING:
+    from genie_robotics.config import GenieConfig
 
 STEPS = 6
 
@@ -115,13 +118,11 @@ def made(data: TabletopSet, folder: Path) -> Source:
 
 def train(plan: Recipe, data: Source, run: Path, minutes: float | None, device: str, judge: bool = False) -> None:
     """Trains the world, or its judge: the latent action model alone, of another seed."""
-    from genie_robotics.presets import preset
     from genie_robotics.training.config import LoopConfig, training_preset
     from genie_robotics.training.run import RunPlan, train_run
     from genie_robotics.training.stages import stages_of
 
-    model, training = preset(plan.preset), training_preset(plan.preset)
-    model.clip_length = plan.clip_length or model.clip_length
+    model, training = model_of(plan), training_preset(plan.preset)
     shares = sum(training.stage(stage).share for stage in stages_of(training.mode))
     of_judge = training.latent_action.share / (shares + training.latent_action.share)
     for stage, steps in plan.steps.items():
@@ -138,6 +139,20 @@ def train(plan: Recipe, data: Source, run: Path, minutes: float | None, device: 
             minutes=None if minutes is None else minutes * share, device=device,
         ),
     )  # fmt: skip
+
+
+def model_of(plan: Recipe) -> "GenieConfig":
+    """The preset with what the recipe sets otherwise."""
+    from genie_eval.ablation.plan import place
+    from genie_robotics.config import GenieConfig, from_dict, to_dict
+    from genie_robotics.presets import preset
+
+    values = to_dict(preset(plan.preset))
+    for path, value in plan.set.items():
+        place(values, path, value, f"recipe {plan.name}: {path}")
+    model = from_dict(GenieConfig, values, f"recipe {plan.name}")
+    model.clip_length = plan.clip_length or model.clip_length
+    return model.resolved()
 
 
 def evaluate_world(plan: Recipe, source: Source, world: Path, out: Path, exported: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from genie_datasets.errors import UserError
 from genie_eval.dreams.control import ControlConfig
@@ -35,6 +36,8 @@ class Recipe:
     """Optimizer steps of each stage; a stage that the preset's mode does not have is not trained."""
     judge_steps: int
     """Of the judge's latent action model."""
+    set: Mapping[str, Any] = field(default_factory=dict)
+    """Dotted fields of the model that differ from the preset's."""
     seed: int = 0
     judge_seed: int = 1
     clip_length: int | None = None
@@ -54,8 +57,9 @@ RECIPES = {
             preset="nano",
             data=TabletopSet(seed=5000, episodes={"train": 3000}, scenes=500),
             test=TabletopSet(seed=3000, episodes={"test": 240}, scenes=60),  # 2000: what we looked at on the way
-            steps={"tokenizer": 5000, "latent_action": 3000, "dynamics": 10_000},
+            steps={"tokenizer": 5000, "latent_action": 3000, "dynamics": 5500},
             judge_steps=3000,
+            set={"dynamics.past": "whole"},
         ),
     )
 }
