@@ -25,7 +25,7 @@ from genie_robotics.training.stages import stages_of
 from tests.genie_robotics.conftest import random_genie, tiny_config
 
 NAME = "nano-tabletop"
-REFERENCE = Path(__file__).resolve().parents[2] / "eval" / "reference" / "nano-demo" / "report.json"
+REFERENCE = Path(__file__).resolve().parents[2] / "eval" / "reference" / "nano-tabletop" / "report.json"
 
 
 @pytest.fixture
