@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from genie_datasets.errors import UserError
-from genie_datasets.labels import Labels, draw_labels
+from genie_datasets.labels import Labels, check_places, draw_labels
 from genie_robotics.playback.action_map import ACTION_DIM
 from genie_robotics.playback.codes import check_gap, transition_codes
 
@@ -71,20 +71,7 @@ def check_labels(labels: Labels, source: "Source", where: str) -> None:
             f"{where}: an action moves by {np.abs(labels.action[:, :3]).max():.3g} and turns by "
             f"{np.abs(labels.action[:, 3:6]).max():.3g}; they must be in m (to {LARGEST_MOVE} a step) and rad"
         )
-    wrong = np.flatnonzero((labels.episode < 0) | (labels.episode >= split.num_episodes))
-    if len(wrong):
-        raise UserError(
-            f"{where}: row {wrong[0]} labels episode {labels.episode[wrong[0]]}; split '{labels.split}' of "
-            f"{source.path} has episodes 0 .. {split.num_episodes - 1}"
-        )
-    last = split.num_frames[labels.episode] - 2
-    wrong = np.flatnonzero((labels.step < 0) | (labels.step > last))
-    if len(wrong):
-        row = wrong[0]
-        raise UserError(
-            f"{where}: row {row} labels step {labels.step[row]} of episode {labels.episode[row]}, which has steps "
-            f"0 .. {last[row]}"
-        )
+    check_places(labels, split, where)
 
 
 def get_labels(
