@@ -11,11 +11,18 @@ from genie_robotics.presets import preset
 
 
 @pytest.mark.parametrize(
-    ("stage", "attention"), [*((stage, "st") for stage in COMPONENTS), ("tokenizer", "spatial"), ("tokenizer", "full")]
+    ("stage", "changed"),
+    [
+        *((stage, {}) for stage in COMPONENTS),
+        ("tokenizer", {"attention": "spatial"}),
+        ("tokenizer", {"attention": "full"}),
+        ("dynamics", {"past": "whole"}),
+    ],
 )
-def test_counted_flops_agree_with_torch(stage, attention):
+def test_counted_flops_agree_with_torch(stage, changed):
     config = preset("nano")
-    config.tokenizer.attention = attention
+    for name, value in changed.items():
+        setattr(getattr(config, stage), name, value)
     config.clip_length = 8
     genie = Genie(config)
     component = getattr(genie, stage).eval()

@@ -38,9 +38,12 @@ def test_what_is_trained_begins_there_and_nothing_else(earlier):
     assert not genie.latent_action.codebook.started
 
 
-def test_codes_of_latent_actions_are_found_in_the_new_latents(earlier):
-    genie = Genie(tiny_config())
-    begin_with(genie, earlier, ("latent_action",))
+def test_codes_that_are_held_are_found_in_the_new_latents_all_the_same(tmp_path):
+    config = tiny_config()
+    config.latent_action.codebook.hold = True
+    random_genie(config, seed=3).save_pretrained(tmp_path / "held")
+    genie = Genie(config)
+    begin_with(genie, tmp_path / "held", ("latent_action",))
     book = genie.latent_action.codebook.train()
     old = book.vectors.clone()
     for _ in range(6):
