@@ -207,13 +207,18 @@ def load_genie(run: Path) -> Genie:
     return genie
 
 
-def same_model(a: GenieConfig, b: GenieConfig) -> str | None:
-    """The first entry in which two configurations differ, as 'name: x / y', or None."""
+def same_model(a: GenieConfig, b: GenieConfig, free: tuple[str, ...] = ()) -> str | None:
+    """The first entry in which two configurations differ, as 'name: x / y', or None.
+
+    Components named in `free` may differ.
+    """
 
     def differ(x: Any, y: Any, name: str) -> str | None:
         for f in dataclasses.fields(x):
             u, v = getattr(x, f.name), getattr(y, f.name)
             where = f"{name}{f.name}"
+            if where in free:
+                continue
             if dataclasses.is_dataclass(u):
                 inner = differ(u, v, where + ".")
                 if inner:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from genie_datasets.errors import UserError
+from genie_robotics.config import read_json
 from genie_robotics.genie import Genie
 from genie_robotics.parts import has_decoder
 from genie_robotics.pretrained import locate
@@ -37,6 +38,21 @@ def begin_with(genie: Genie, run: Path, stages: tuple[str, ...]) -> dict[str, di
     if "latent_action" in found:
         genie.latent_action.codebook.forget()
     return found
+
+
+def begun_with(run: Path, init: Path, stages: tuple[str, ...]) -> dict[str, dict[str, str]] | None:
+    """What `begin_with` said when `stages` were begun in `run`, where `init` is gone since; None where it is needed.
+
+    Checkpoints hold all that a begun stage goes on with.
+    """
+    path = run / "config.json"
+    if locate(init).is_dir() or not path.exists():
+        return None
+    if not all((run / "state" / stage).exists() for stage in stages):
+        return None
+    stored = (read_json(path).get("data") or {}).get("init") or {}
+    found = {name: stored.get(name, {}) for name in components(stages)}
+    return found if all(entry.get("from") == str(init) for entry in found.values()) else None
 
 
 def components(stages: tuple[str, ...]) -> tuple[str, ...]:

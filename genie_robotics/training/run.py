@@ -21,7 +21,7 @@ from genie_robotics.health.measures import num_not_finite
 from genie_robotics.run_folder import load_component, load_config, same_model, save_config
 from genie_robotics.training.config import LoopConfig, TrainingConfig, check, check_labels, check_loop
 from genie_robotics.training.distributed import Setup, set_up
-from genie_robotics.training.initial import begin_with, other_beginning
+from genie_robotics.training.initial import begin_with, begun_with, other_beginning
 from genie_robotics.training.labels import LabelTeacher
 from genie_robotics.training.lock import locked
 from genie_robotics.training.loggers import check_loggers
@@ -72,7 +72,8 @@ def train_run(run: Path, source: Source, split: str, plan: RunPlan) -> None:
     except ValueError as error:
         raise UserError(f"such a model cannot be built: {error}") from None
     if plan.init is not None:
-        provenance["init"] = begin_with(genie, plan.init, stages)
+        begun = begun_with(run, plan.init, stages)
+        provenance["init"] = begun if begun is not None else begin_with(genie, plan.init, stages)
     start_or_resume(run, config, plan.training.mode, plan.loop.seed, provenance, stages)
     genie.to(setup.device)
     say = print if setup.is_main and not plan.loop.quiet else lambda *_: None
@@ -165,7 +166,7 @@ def start_or_resume(
 ) -> None:
     """Refuses to mix two configurations, modes, seeds, data sets or beginnings of `stages` in one folder.
 
-    What was written of other stages' beginnings is taken over into `data`.
+    A component that the folder does not hold and no stage has begun there may still become another. What was written of other stages' beginnings is taken over into `data`.
     """
     path = run / "config.json"
     if not path.exists():
@@ -175,7 +176,7 @@ def start_or_resume(
             raise UserError(f"{run} is not empty and is not a run (no config.json); choose another folder")
         return
     stored = read_json(path)
-    differing = same_model(load_config(run), config)
+    differing = same_model(load_config(run), config, free=untouched(run))
     for name, old, new in (
         ("mode", entry(stored, "training", "mode"), mode),
         ("seed", entry(stored, "loop", "seed"), seed),
@@ -198,6 +199,16 @@ def start_or_resume(
             f"{run} was trained with another configuration ({differing}); "
             "use its options to resume, or choose another folder"
         )
+
+
+def untouched(run: Path) -> tuple[str, ...]:
+    """Components of which the folder holds nothing: neither weights nor a stage that trains them."""
+
+    def touched(name: str) -> bool:
+        begun = (run / "state" / stage for stage, parts in TRAINED.items() if name in parts)
+        return (run / name / "model.safetensors").exists() or any(folder.exists() for folder in begun)
+
+    return tuple(name for name in COMPONENTS if not touched(name))
 
 
 def other_labels(run: Path, stored: dict[str, Any], data: dict[str, Any]) -> str | None:

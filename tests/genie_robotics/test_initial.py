@@ -1,6 +1,7 @@
 """--init: training begins with another run's weights, finds its codes anew, and goes on only as it began."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -89,6 +90,12 @@ def test_a_run_goes_on_only_as_it_began(tmp_path, tabletop_rlds, capsys):
     Genie(preset("nano")).save_pretrained(tmp_path / "earlier")  # another model under the same name
     assert call(*earlier, steps=4) == 2
     assert "use its options to resume" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "earlier")  # its weights are in the checkpoints
+    assert call(*earlier, stage="tokenizer") == 2
+    assert "there is no such run folder" in capsys.readouterr().err
+    assert call("--init", str(tmp_path / "another"), steps=4) == 2
+    assert call(*earlier, steps=4) == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["init"] == begun
     weights = load_file(tmp_path / "run" / "latent_action" / "model.safetensors")
     assert call(stage="tokenizer") == 0  # which has begun with nothing
     assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["init"] == begun

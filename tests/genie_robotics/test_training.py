@@ -289,11 +289,30 @@ def test_masks_are_drawn_per_sample_between_half_and_all_and_spare_the_first_fra
     assert abs(float(rates.mean()) - 0.75) < 0.03
 
 
+def test_a_component_that_was_not_trained_yet_may_become_another(tmp_path, config):
+    from genie_robotics.training.run import start_or_resume
+
+    save_config(config, tmp_path)
+    (tmp_path / "state" / "tokenizer").mkdir(parents=True)
+    config.dynamics.width = 32
+    config.latent_action.width = 32
+    start_or_resume(tmp_path, config)
+    (tmp_path / "dynamics").mkdir()
+    (tmp_path / "dynamics" / "model.safetensors").touch()  # copied from elsewhere
+    with pytest.raises(UserError, match=r"another configuration \(dynamics.width: 16 / 32\)"):
+        start_or_resume(tmp_path, config)
+    config.dynamics.width = 16
+    config.tokenizer.encoder_width = 32
+    with pytest.raises(UserError, match=r"another configuration \(tokenizer.encoder_width: 16 / 32\)"):
+        start_or_resume(tmp_path, config)
+
+
 def test_the_run_folder_refuses_another_configuration(tmp_path, config):
     from genie_robotics.training.run import start_or_resume
 
     save_config(config, tmp_path)
     start_or_resume(tmp_path, config)
+    (tmp_path / "state" / "joint").mkdir(parents=True)  # it trains the dynamics
     config.dynamics.width = 32
     with pytest.raises(UserError, match=r"another configuration \(dynamics.width: 16 / 32\)"):
         start_or_resume(tmp_path, config)

@@ -13,6 +13,7 @@ from genie_datasets.options import SourceOptions, parse
 from genie_eval.ablation.studies import STUDIES, find_study
 from genie_eval.ablation.study import Study
 from genie_eval.checks import make_folder
+from genie_robotics.pretrained import locate
 
 PARTS = ("--only", "--seeds")  # options that choose some of the cells
 
@@ -48,7 +49,7 @@ class AblateOptions(SourceOptions):
     clips: int = 64
     """Clips to dream from."""
     shared: Path | None = None
-    """A trained run: its tokenizer and latent actions stand for those that the study would train once for all, where
+    """A trained run, or a world that comes with the package: its tokenizer and latent actions stand for those that the study would train once for all, where
     they are of the same configuration."""
     save_every: int = 200
     """Steps between checkpoints."""
@@ -76,8 +77,10 @@ def main(argv: list[str]) -> int:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
-    if options.shared is not None and not (options.shared / "config.json").exists():
-        raise UserError(f"--shared {options.shared} is no run folder: give one that genie-robotics train made")
+    if options.shared is not None:
+        options.shared = locate(options.shared)
+        if not (options.shared / "config.json").exists():
+            raise UserError(f"--shared {options.shared} is no run folder: give one that genie-robotics train made")
     if options.held_out_include and not options.held_out:
         raise UserError("--held-out-include is of --held-out SRC: give that too")
     make_folder(options.out)

@@ -113,15 +113,12 @@ DYNAMICS = Study(
     stages=("dynamics",),
     measure=("dreams",),
     variants=(
-        OURS,
+        Variant("ours", "the action scales and shifts every layer; true context, masked like the present"),
         dyn("action-add", "the action is added to every token (paper)", action_input="add"),
         dyn("action-prepend", "the action is a token before the patches", action_input="prepend"),
-        dyn("action-modulate", "the action scales and shifts every layer", action_input="modulate"),
-        dyn("noise-0", "true context in training (paper)", context_noise=0.0),
         dyn("noise-.1", "up to 10 % of the context wrong", context_noise=0.1),
         dyn("noise-.3", "up to 30 % of the context wrong", context_noise=0.3),
         dyn("self-context", "half of the clips see the model's own guesses", self_context=0.5),
-        dyn("past-masked", "earlier frames are masked like the one to be filled (paper)", past="masked"),
         dyn("past-whole", "earlier frames are shown whole, as in a dream", past="whole"),
         dyn("see-no-before", "beside a token not the one of a frame earlier (paper)", see_before=False),
         dyn(
