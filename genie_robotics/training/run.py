@@ -166,7 +166,8 @@ def start_or_resume(
 ) -> None:
     """Refuses to mix two configurations, modes, seeds, data sets or beginnings of `stages` in one folder.
 
-    A component that the folder does not hold and no stage has begun there may still become another. What was written of other stages' beginnings is taken over into `data`.
+    A component that the folder does not hold and no stage has begun there may still become another. What was written of
+    other stages' beginnings is taken over into `data`.
     """
     path = run / "config.json"
     if not path.exists():

@@ -12,6 +12,8 @@ from genie_eval.ablation.commands import AblateOptions, ablate, main, numbers, w
 from genie_eval.ablation.plan import resolve, shared_plan
 from genie_eval.ablation.studies import LATENT_ACTION, PIXELS_OR_TOKENS, STUDIES, find_study
 from genie_eval.ablation.study import Study, Variant, read_study
+from genie_robotics.presets import preset
+from genie_robotics.pretrained import locate
 from genie_robotics.training.trainer import Trainer
 
 TINY = {
@@ -181,6 +183,14 @@ def test_every_mode_has_its_stages_and_budget(run):
     assert budget["warmup"] == {"latent_action": 4, "joint": 6}
     assert budget["cotrain"] == {"joint": 8}
     assert budget["frozen"] == {"latent_action": 8, "dynamics": 8}
+
+
+def test_a_world_that_comes_with_the_package_stands_for_what_has_its_configuration():
+    world, model = locate("nano-tabletop"), preset("nano")
+    assert cells.fits(world, "tokenizer", model)
+    assert cells.fits(world, "latent_action", model), "only its encoder is there, which is all that reading needs"
+    model.latent_action.width = 64
+    assert not cells.fits(world, "latent_action", model)
 
 
 def test_latent_actions_of_tokens_use_the_shared_tokenizer(run):

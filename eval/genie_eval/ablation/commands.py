@@ -49,8 +49,8 @@ class AblateOptions(SourceOptions):
     clips: int = 64
     """Clips to dream from."""
     shared: Path | None = None
-    """A trained run, or a world that comes with the package: its tokenizer and latent actions stand for those that the study would train once for all, where
-    they are of the same configuration."""
+    """A trained run, or a world that comes with the package: its tokenizer and latent actions stand for those that the
+    study would train once for all, where they are of the same configuration."""
     save_every: int = 200
     """Steps between checkpoints."""
     only_table: bool = False
