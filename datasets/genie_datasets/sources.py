@@ -19,7 +19,8 @@ def open_source(
     reader: str = "index",
     image_key: str | None = None,
 ) -> Source:
-    """Open an RLDS/TFDS folder (or one above it), a folder of videos, a frame cache, or a name below TFDS_DATA_DIR.
+    """Open an RLDS/TFDS folder or a LeRobotDataset (or a folder above it), a folder of videos, a frame cache, or a name
+    below TFDS_DATA_DIR.
 
     hz: the robot's control rate, where the source does not state it. include, exclude: globs of shards or videos.
     reader: "index" reads TFRecord shards without TensorFlow, "rlds" through TFDS and `rlds.transformations` (it also
@@ -65,6 +66,10 @@ def _open_path(
         from genie_datasets.rlds_source import open_rlds
 
         return open_rlds(folder, hz, include, exclude, image_key)
+    if root := find_lerobot(path):
+        from genie_datasets.lerobot_source import open_lerobot
+
+        return open_lerobot(root, hz, include, exclude, image_key)
     if any(path.glob("*.tfrecord*")):
         raise UserError(f"{path} has TFRecord shards but no features.json: copy it from the data set, beside them")
     if find_videos(path):
@@ -108,6 +113,20 @@ def find_rlds(path: Path) -> Path | None:
         names = ", ".join(sorted(str(folder.relative_to(path)) for folder in found))
         raise UserError(f"{path} holds several data sets ({names}): give one of these folders")
     return max(found, key=_version, default=None)
+
+
+def find_lerobot(path: Path) -> Path | None:
+    """The folder with meta/info.json at `path` or a few levels below it; raises UserError when there are several."""
+    from genie_datasets.lerobot_meta import INFO
+
+    for depth in range(4):
+        found = sorted(file.parent.parent for file in path.glob("*/" * depth + INFO))
+        if len(found) > 1:
+            names = ", ".join(str(folder.relative_to(path)) for folder in found)
+            raise UserError(f"{path} holds several data sets ({names}): give one of these folders")
+        if found:
+            return found[0]
+    return None
 
 
 def _version(folder: Path) -> tuple:

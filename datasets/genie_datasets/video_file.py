@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,24 +48,39 @@ def probe(path: Path) -> VideoInfo:
         return VideoInfo(count, rate, stream.height, stream.width)
 
 
-def images(path: Path) -> Iterator[np.ndarray]:
-    """Yield the frames in order, (H, W, 3) uint8 RGB; raises DamagedVideo."""
+def decoded(path: Path, start: float = 0.0) -> Iterator[Any]:
+    """Yield the frames (av.VideoFrame) in order from `start` seconds on; raises DamagedVideo.
+
+    A later start is reached through the key frame before it; a frame belongs to it from half a frame earlier on.
+    """
     with _opened(path) as (container, stream):
+        if not start:
+            yield from container.decode(stream)
+            return
+        beginning = (stream.start_time or 0) * stream.time_base
+        container.seek(int((start + float(beginning)) / stream.time_base), stream=stream)
+        slack = 0.5 / float(stream.average_rate or 1)
         for frame in container.decode(stream):
-            yield frame.to_ndarray(format="rgb24")
+            if frame.time is None:
+                raise DamagedVideo("its frames have no times, so that no episode can be found in it")
+            if frame.time - float(beginning) > start - slack:
+                yield frame
 
 
-def read_frames(path: Path, ids: np.ndarray, size: Size | None, mode: str) -> np.ndarray:
-    """Frames `ids` (any order, repeats allowed), fitted to `size`: (n, H, W, 3) uint8; raises DamagedVideo.
+def read_frames(path: Path, ids: np.ndarray, size: Size | None, mode: str, start: float = 0.0) -> np.ndarray:
+    """Frames `ids` (any order, repeats allowed), counted from `start` seconds, fitted to `size`: (n, H, W, 3) uint8.
 
-    Decodes from the beginning up to the last frame asked, and keeps only those asked.
+    Decodes up to the last frame asked, and keeps only those asked. Raises DamagedVideo.
     """
     wanted = set(ids.tolist())
     last = max(wanted)
     kept: dict[int, np.ndarray] = {}
-    for number, image in enumerate(images(path)):
+    seen = 0
+    for number, frame in enumerate(decoded(path, start)):
+        seen = number + 1
         if number in wanted:
+            image = frame.to_ndarray(format="rgb24")
             kept[number] = image if size is None else fit_frames(image, size, mode)
         if number == last:
             return np.stack([kept[n] for n in ids.tolist()])
-    raise DamagedVideo(f"only {number + 1 if kept or last else 0} of its frames can be decoded")
+    raise DamagedVideo(f"only {seen} of its frames can be decoded")

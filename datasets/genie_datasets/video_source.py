@@ -70,9 +70,13 @@ class VideoSplit(Split):
 
     def _decode(self, episode: int, ids: np.ndarray, size: Size | None, mode: str) -> np.ndarray:
         try:
-            return read_frames(self.files[episode], ids, size, mode)
+            return read_frames(self.files[episode], ids, size, mode, self.start(episode))
         except DamagedVideo as error:
             raise bad_videos(self.root, {self.files[episode]: error}) from None
+
+    def start(self, episode: int) -> float:
+        """Seconds into its file at which an episode begins."""
+        return 0.0
 
     def _native(self, episode: int) -> Size:
         return self.infos[episode].height, self.infos[episode].width

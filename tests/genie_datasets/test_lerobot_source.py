@@ -1,0 +1,213 @@
+"""LeRobotDataset folders, v2.1 and v3.0, with video files and with images in the table: written here by hand."""
+
+import json
+import pickle
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+
+from genie_datasets import open_source
+from genie_datasets.errors import UserError
+from genie_datasets.lerobot_meta import fill, find_cameras
+
+LENGTHS = (12, 20, 16)
+FPS = 5
+CAMERA = "observation.images.top"
+
+
+def truth(episode: int, kit) -> np.ndarray:
+    return kit.moving_square(LENGTHS[episode], 32, 48, episode)
+
+
+def write_info(root, version: str, **more) -> None:
+    three = version == "v3.0"
+    file = "chunk-{chunk_index:03d}/file-{file_index:03d}" if three else "chunk-{episode_chunk:03d}/"
+    info = {
+        "codebase_version": version, "fps": FPS, "chunks_size": 2, "total_episodes": len(LENGTHS),
+        "data_path": f"data/{file}.parquet" if three else f"data/{file}episode_{{episode_index:06d}}.parquet",
+        "video_path": f"videos/{{video_key}}/{file}.mp4"
+        if three
+        else f"videos/{file}{{video_key}}/episode_{{episode_index:06d}}.mp4",
+        "splits": {"train": "0:2", "test": "2:3"},
+        "features": {CAMERA: {"dtype": "video", "shape": [32, 48, 3]}, "action": {"dtype": "float32", "shape": [7]}},
+        **more,
+    }  # fmt: skip
+    (root / "meta").mkdir(parents=True, exist_ok=True)
+    (root / "meta/info.json").write_text(json.dumps(info))
+
+
+def write_table(path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(pa.Table.from_pylist(rows), path)
+
+
+@pytest.fixture
+def v2(tmp_path, kit):
+    root = tmp_path / "v2"
+    write_info(root, "v2.1")
+    lines = [{"episode_index": i, "tasks": [f"task {i}"], "length": n} for i, n in enumerate(LENGTHS)]
+    (root / "meta/episodes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for i in range(3):
+        kit.write_video(root / f"videos/chunk-{i // 2:03d}/{CAMERA}/episode_{i:06d}.mp4", truth(i, kit), FPS)
+    return root
+
+
+@pytest.fixture
+def v3(tmp_path, kit):
+    """Episodes 0 and 1 share the first video file, 2 has another."""
+    root = tmp_path / "v3"
+    write_info(root, "v3.0")
+    folder = root / f"videos/{CAMERA}/chunk-000"
+    kit.write_video(folder / "file-000.mp4", np.concatenate([truth(0, kit), truth(1, kit)]), FPS)
+    kit.write_video(folder / "file-001.mp4", truth(2, kit), FPS)
+    write_table(root / "meta/episodes/chunk-000/file-000.parquet", [row(i) for i in range(3)])
+    return root
+
+
+def row(i: int) -> dict:
+    return {
+        "episode_index": i, "length": LENGTHS[i], "tasks": [f"task {i}"], "data/chunk_index": 0, "data/file_index": 0,
+        f"videos/{CAMERA}/chunk_index": 0, f"videos/{CAMERA}/file_index": i // 2,
+        f"videos/{CAMERA}/from_timestamp": LENGTHS[0] / FPS if i == 1 else 0.0,
+        f"videos/{CAMERA}/to_timestamp": 9.0, "stats/action/min": [0.0],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("version", ["v2", "v3"])
+def test_episodes_splits_and_frames(version, request, kit):
+    source = open_source(request.getfixturevalue(version))
+    assert source.kind == "lerobot"
+    assert {name: split.num_frames.tolist() for name, split in source.splits.items()} == {
+        "train": [12, 20],
+        "test": [16],
+    }
+    for split, first in ((source.split("train"), 0), (source.split("test"), 2)):
+        for episode in range(split.num_episodes):
+            frames = split.frames(episode)
+            assert frames.shape == (LENGTHS[first + episode], 32, 48, 3)
+            assert np.abs(frames.astype(int) - truth(first + episode, kit)).mean() < 4, "the codec's loss"
+            assert split.instruction(episode) == f"task {first + episode}"
+            assert split.hz[episode] == FPS
+    train = pickle.loads(pickle.dumps(source.split("train")))
+    some = train.frames(1, np.array([19, 0, 7]))
+    np.testing.assert_array_equal(some, train.frames(1)[[19, 0, 7]])
+    assert train.frames(1, np.array([3]), (16, 16)).shape == (1, 16, 16, 3)
+    assert open_source(request.getfixturevalue(version), hz=2).split("train").hz[0] == 2
+
+
+def test_an_episode_inside_a_file_begins_at_its_own_first_frame(v3, kit):
+    """Where two episodes meet, a frame too early or late is of the other's background."""
+    train = open_source(v3).split("train")
+    for shown, true in ((train.frames(0)[-1], truth(0, kit)[-1]), (train.frames(1)[0], truth(1, kit)[0])):
+        assert np.abs(shown.astype(int) - true).mean() < 4
+        assert np.abs(shown.astype(int) - truth(2, kit)[0]).mean() > 8, "the backgrounds differ by more than the codec"
+
+
+def test_images_in_the_table(tmp_path, kit):
+    root = tmp_path / "images"
+    write_info(
+        root,
+        "v2.1",
+        features={"observation.image": {"dtype": "image", "shape": [32, 48, 3]}},
+        splits={},
+        video_path=None,
+    )
+    lines = [{"episode_index": i, "tasks": [f"task {i}"], "length": n} for i, n in enumerate(LENGTHS)]
+    (root / "meta/episodes.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    for i in range(3):
+        rows = [{"episode_index": i, "observation.image": {"bytes": kit.png(f), "path": None}} for f in truth(i, kit)]
+        write_table(root / f"data/chunk-{i // 2:03d}/episode_{i:06d}.parquet", rows)
+    split = open_source(root).split("train")
+    assert split.image_size == (32, 48)
+    np.testing.assert_array_equal(split.frames(1), truth(1, kit))
+    np.testing.assert_array_equal(split.frames(2, np.array([5, 1])), truth(2, kit)[[5, 1]])
+    write_table(root / "data/chunk-000/episode_000001.parquet", rows[:3])
+    with pytest.raises(
+        UserError, match=r"episode_000001.parquet, episode 1 cannot be read \(0 rows where .* say.* 20\)"
+    ):
+        open_source(root).split("train").frames(1)
+    (root / "data/chunk-000/episode_000000.parquet").write_bytes(b"PAR1 but no more")
+    with pytest.raises(UserError, match=r"episode_000000.parquet, episode 0 cannot be read"):
+        open_source(root).split("train").frames(0)
+
+
+def test_part_of_the_files_will_do(v2, capsys):
+    (v2 / f"videos/chunk-000/{CAMERA}/episode_000000.mp4").unlink()
+    source = open_source(v2)
+    assert source.split("train").num_frames.tolist() == [20]
+    assert "1 of 3 episodes have no file" in capsys.readouterr().err
+    for file in v2.glob("videos/**/*.mp4"):
+        file.unlink()
+    with pytest.raises(UserError, match=r"metadata of 3 episodes and not one file, such as videos/.*: download it"):
+        open_source(v2)
+
+
+def test_include_and_exclude_choose_files(v3):
+    assert set(open_source(v3, exclude="*file-001.mp4").splits) == {"train"}
+    assert set(open_source(v3, include="*file-001.mp4").splits) == {"test"}
+
+
+def test_the_camera(v2, kit):
+    info = json.loads((v2 / "meta/info.json").read_text())
+    wrist = {"dtype": "video", "shape": [32, 48, 3]}
+    depth = {"dtype": "video", "info": {"video.is_depth_map": True}}
+    features = {"observation.images.wrist": wrist, **info["features"], "observation.images.top_depth": depth}
+    ranked = [camera.key for camera in find_cameras(features, None, v2)]
+    assert ranked == [CAMERA, "observation.images.wrist"]
+    write_info(v2, "v2.1", features=features)
+    assert CAMERA in open_source(v2).split("train").episode_name(0)
+    with pytest.raises(UserError, match=r"no camera 'front': its cameras are observation.images.wrist, .*top$"):
+        open_source(v2, image_key="front")
+    with pytest.raises(UserError, match="not one file, such as .*wrist"):
+        open_source(v2, image_key="wrist")
+    # of cameras that would do, one of which there are files
+    features = {CAMERA.replace("top", "image"): wrist, **info["features"]}
+    write_info(v2, "v2.1", features=features)
+    assert CAMERA in open_source(v2).split("train").episode_name(0)
+
+
+def test_what_does_not_fit_together_is_said_in_a_line(v2, v3):
+    def refuses(root, message):
+        with pytest.raises(UserError, match=message) as caught:
+            open_source(root)
+        assert "\n" not in str(caught.value)
+
+    episodes = v2 / "meta/episodes.jsonl"
+    text = episodes.read_text()
+    episodes.write_text(text.replace('"length": 20', '"length": 30'))
+    refuses(v2, "has 20 frames where episode 1 needs 30")
+    episodes.write_text(text + "{")
+    refuses(v2, "episodes.jsonl, line 4 is no episode")
+    episodes.unlink()
+    refuses(v2, "episodes.jsonl cannot be read")
+    for wrong, message in (
+        ({"codebase_version": "v1.6"}, "layout 'v1.6' is not known"),
+        ({"codebase_version": None}, "layout 'None' is not known"),
+        ({"fps": 0}, "do not fit together"),
+        ({"features": {}}, "lists no camera"),
+        ({"features": [1]}, "do not fit together"),
+        ({"video_path": "/etc/{video_key}"}, "leads out of the data set"),
+        ({"video_path": "{video_key}/../../x"}, "leads out of the data set"),
+        ({"video_path": "{nonsense}"}, "do not fit together"),
+    ):
+        write_info(v3, "v3.0")
+        write_info(v3, **{"version": "v3.0", **wrong})
+        refuses(v3, message)
+    write_info(v3, "v3.0")
+    write_table(v3 / "meta/episodes/chunk-000/file-000.parquet", [{"episode_index": 0, "length": 3}])
+    refuses(v3, "do not fit together")
+    (v3 / "meta/episodes/chunk-000/file-000.parquet").write_bytes(b"PAR1")
+    refuses(v3, "is no table of episodes")
+    (v3 / "meta/info.json").write_text("[]")
+    refuses(v3, "holds no object")
+    (v3 / "meta/info.json").write_text("{")
+    refuses(v3, "is not JSON")
+
+
+def test_a_path_template_is_filled_and_nothing_else():
+    assert fill("a/{x:03d}/{key}.mp4", {"x": 7, "key": "k"}) == "a/007/k.mp4"
+    assert fill("{x}-{x:06d}", {"x": 12}) == "12-000012"
+    with pytest.raises(KeyError):
+        fill("{x.__class__}/{y}", {"x": 1})
