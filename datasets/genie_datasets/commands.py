@@ -121,6 +121,7 @@ def inspect(config: InspectConfig) -> int:
             f"  {name}: {row['episodes']} episodes, {row['frames']} frames ({split.num_frames.min()} to "
             f"{split.num_frames.max()} each) of {row['height']}x{row['width']} at {row['hz']:g} Hz; "
             f"{short} shorter than a clip of {config.clip_length}; {static_share(split):.0%} of transitions static"
+            + (f"; {split.num_filtered} episodes left out (--unfiltered)" if split.num_filtered else "")
         )
     print("  contact sheet: " + (", ".join(map(str, sheets)) if sheets else "say --out DIR"))
     return 0

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from genie_datasets.array_records import address, is_array_record, records
 from genie_datasets.cache_dir import AtomicFile, cache_dir
 from genie_datasets.errors import UserError
 from genie_datasets.example import bytes_spans, feature_spans, ints, texts
 from genie_datasets.tfrecord import Buffer, DamagedRecord, record_spans
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 
 
 @dataclass
@@ -29,10 +30,15 @@ class EpisodeIndex:
     frame_length: np.ndarray  # (F,) int32, bytes
     instructions: np.ndarray  # (I,) distinct instructions
     instruction_id: np.ndarray  # (E,) int32
+    num_left_out: np.ndarray  # () int64, episodes that the filter left out
 
     @property
     def num_frames(self) -> np.ndarray:
         return np.diff(self.episode_start)
+
+    @property
+    def num_filtered(self) -> int:
+        return int(self.num_left_out)
 
     def save(self, path: Path) -> None:
         with AtomicFile(path) as stream:
@@ -45,17 +51,23 @@ class EpisodeIndex:
 
 
 def load_or_build(
-    shards: list[Path], image_key: str, instruction_key: str | None, fingerprint: str, lengths: dict[str, int]
+    shards: list[Path],
+    image_key: str,
+    instruction_key: str | None,
+    fingerprint: str,
+    lengths: dict[str, int],
+    keep_if: str = "",
 ) -> EpisodeIndex:
     """The index of a split's shards, from the user's cache directory if it was built before.
 
-    lengths: episodes per shard name as the data set's own metadata states them, where it does.
+    lengths: episodes per shard name as the data set's own metadata states them, where it does. keep_if: a bool of the
+    episode; where it is false, the episode is left out.
     """
     path = cache_dir() / "index" / f"v{INDEX_VERSION}-{fingerprint}.npz"
     try:
         return EpisodeIndex.load(path)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile):  # absent, or not whole: build it
-        index = build(shards, image_key, instruction_key, lengths)
+        index = build(shards, image_key, instruction_key, lengths, keep_if)
     try:
         index.save(path)
     except OSError as error:  # works without; only the next start takes as long again
@@ -67,7 +79,9 @@ def load_or_build(
     return index
 
 
-def build(shards: list[Path], image_key: str, instruction_key: str | None, lengths: dict[str, int]) -> EpisodeIndex:
+def build(
+    shards: list[Path], image_key: str, instruction_key: str | None, lengths: dict[str, int], keep_if: str = ""
+) -> EpisodeIndex:
     """Walk every shard; raises UserError naming the first that is damaged."""
     from tqdm import tqdm
 
@@ -75,18 +89,20 @@ def build(shards: list[Path], image_key: str, instruction_key: str | None, lengt
     spans: list[np.ndarray] = []
     instructions: dict[str, int] = {}
     instruction_id: list[int] = []
+    num_left_out = 0
     num_bytes = sum(shard.stat().st_size for shard in shards)
     bar = tqdm(total=num_bytes, desc="index", unit="B", unit_scale=True, leave=False, disable=num_bytes < 1 << 28)
     for number, shard in enumerate(shards):
         try:
-            found = list(walk(shard, image_key, instruction_key))
+            found = list(walk(shard, image_key, instruction_key, keep_if))
         except DamagedRecord as error:
             raise damaged(shard, str(error)) from None
         expected = lengths.get(shard.name, len(found))
         if len(found) != expected:
             raise damaged(shard, f"holds {len(found)} episodes where dataset_info.json says {expected}")
-        for position, (start, end, images, instruction) in enumerate(found):
-            if not len(images):
+        for position, (start, end, images, instruction, kept) in enumerate(found):
+            num_left_out += not kept
+            if not len(images) or not kept:
                 continue
             records.append((number, start, end, position))
             spans.append(images)
@@ -106,24 +122,39 @@ def build(shards: list[Path], image_key: str, instruction_key: str | None, lengt
         frame_length=(frames[:, 1] - frames[:, 0]).astype(np.int32),
         instructions=np.array(list(instructions) or [""]),
         instruction_id=np.array(instruction_id, np.int32),
+        num_left_out=np.array(num_left_out),
     )
 
 
-def walk(shard: Path, image_key: str, instruction_key: str | None):
-    """Yield (record start, record end, (L,2) spans of its images, instruction) for each episode of a shard."""
+def walk(shard: Path, image_key: str, instruction_key: str | None, keep_if: str = ""):
+    """Yield (record start, record end, (L,2) spans of its images, instruction, is it kept) for each episode."""
     if shard.stat().st_size == 0:
+        return
+    keys = image_key, instruction_key or "", keep_if
+    if is_array_record(shard):
+        for number, data in records(shard):
+            images, instruction, kept = read_episode(data, 0, len(data), *keys)
+            yield address(number), address(number, len(data)), images + address(number), instruction, kept
         return
     with shard.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
         for start, end in record_spans(buffer):
-            try:
-                features = feature_spans(buffer, start, end)
-                if image_key not in features:
-                    raise DamagedRecord(f"has an episode without '{image_key}' at byte {start}")
-                images = np.array(bytes_spans(buffer, features[image_key]), np.int64).reshape(-1, 2)
-                instruction = first_text(buffer, features.get(instruction_key or ""))
-            except (IndexError, UnicodeDecodeError):
-                raise DamagedRecord(f"holds a damaged tf.train.Example at byte {start}") from None
-            yield start, end, images, instruction
+            yield start, end, *read_episode(buffer, start, end, *keys)
+
+
+def read_episode(
+    buffer: Buffer, start: int, end: int, image_key: str, instruction_key: str, keep_if: str
+) -> tuple[np.ndarray, str, bool]:
+    """(L,2) spans of an episode's images, its instruction, and whether it is kept; raises DamagedRecord."""
+    try:
+        features = feature_spans(buffer, start, end)
+        if image_key not in features:
+            raise DamagedRecord(f"has an episode without '{image_key}' at byte {start}")
+        images = np.array(bytes_spans(buffer, features[image_key]), np.int64).reshape(-1, 2)
+        instruction = first_text(buffer, features.get(instruction_key))
+        kept = not keep_if or bool(keep_if in features and ints(buffer, features[keep_if]).any())
+    except (IndexError, UnicodeDecodeError):
+        raise DamagedRecord(f"holds a damaged tf.train.Example at byte {start}") from None
+    return images, instruction, kept
 
 
 def first_text(buffer: Buffer, feature: tuple[int, int] | None) -> str:

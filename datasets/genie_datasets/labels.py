@@ -111,7 +111,8 @@ def check_places(labels: Labels, split: Split, where: str) -> None:
 def read_actions(split: Split, episode: int) -> Float[np.ndarray, "L A"] | None:
     """The recorded actions of one episode, row t from frame t to t+1; None where the source keeps none that is known.
 
-    RT-1's keys give (x y z m, rotation vector rad, gripper); a flat `steps/action` is taken as it is.
+    RT-1's keys give (x y z m, rotation vector rad, gripper); a flat `steps/action` is taken as it is, but for a first
+    row of zeros, which is padding in bridge_dataset and says nothing: it reads as NaN.
     """
     if (buffer := split.record(episode)) is None:
         return None
@@ -121,7 +122,10 @@ def read_actions(split: Split, episode: int) -> Float[np.ndarray, "L A"] | None:
         parts = [floats(buffer, spans[f"{FLAT}/{name}"]).reshape(length, -1) for name in RT1_PARTS]
         return np.concatenate(parts, axis=1).astype(np.float64)
     if FLAT in spans:
-        return floats(buffer, spans[FLAT]).reshape(length, -1).astype(np.float64)
+        actions = floats(buffer, spans[FLAT]).reshape(length, -1).astype(np.float64)
+        if not actions[0].any():
+            actions[0] = np.nan
+        return actions
     return None
 
 
@@ -139,15 +143,19 @@ def draw_labels(split: Split, count: int, seed: int) -> Labels:
     step = chosen - (ends - transitions)[episode]
     actions = []
     for number in np.unique(episode):
-        known = read_actions(split, int(number))
-        if known is None:
+        recorded = read_actions(split, int(number))
+        if recorded is None:
             raise UserError(
                 f"{split.episode_name(int(number))} keeps no robot actions: give labelled ones, --labels FILE.npz"
             )
-        actions.append(known[step[episode == number]])
+        actions.append(recorded[step[episode == number]])
     widths = sorted({rows.shape[1] for rows in actions})
     if len(widths) != 1:
         raise UserError(f"split '{split.name}' has actions of {widths} numbers: draw labels of one robot's video alone")
+    action = np.concatenate(actions)
+    known = np.isfinite(action).all(axis=1)
+    if not known.any():
+        raise UserError(f"split '{split.name}' has no known action among {len(known)} transitions: draw more")
     return Labels(
-        split.name, episode.astype(np.int64), step.astype(np.int64), np.concatenate(actions), split.fingerprint
+        split.name, episode[known].astype(np.int64), step[known].astype(np.int64), action[known], split.fingerprint
     )

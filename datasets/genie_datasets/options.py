@@ -71,7 +71,9 @@ class SourceOptions:
     reader: str = "index"
     """index: TFRecord shards without TensorFlow; rlds: through TFDS and rlds.transformations."""
     image_key: str | None = None
-    """Which image feature of an RLDS data set, where it has several."""
+    """Which camera, where a data set has several."""
+    unfiltered: bool = False
+    """Also episodes that the catalogue leaves out (kuka: those without success)."""
 
     def open(self, path_or_name: str) -> Source:
         from genie_datasets.sources import open_source
@@ -83,4 +85,5 @@ class SourceOptions:
             exclude=self.exclude,
             reader=self.reader,
             image_key=self.image_key,
+            unfiltered=self.unfiltered,
         )

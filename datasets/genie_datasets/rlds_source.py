@@ -1,4 +1,4 @@
-"""RLDS/TFDS directories, read from the unchanged TFRecord shards without TensorFlow."""
+"""RLDS/TFDS directories, read from the unchanged TFRecord or array_record shards without TensorFlow."""
 
 import json
 import re
@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from genie_datasets.array_records import ArrayRecordFiles, is_array_record
 from genie_datasets.cache_dir import fingerprint
 from genie_datasets.decode import DamagedImage, decode_image, image_size
 from genie_datasets.episode_index import EpisodeIndex, load_or_build
 from genie_datasets.errors import UserError
 from genie_datasets.globs import keep_files
-from genie_datasets.registry import DEFAULT_HZ, known_hz, warn
+from genie_datasets.registry import DEFAULT_HZ, known, known_hz, warn
 from genie_datasets.rlds_truth import TruthReader
 from genie_datasets.schema import find_image_key, find_instruction_key, read_schema
 from genie_datasets.shard_files import ShardFiles
@@ -29,8 +30,10 @@ class RldsSplit(Split):
         self.fingerprint = fingerprint
         self.index = index
         self.num_frames = index.num_frames
+        self.num_filtered = index.num_filtered
         self.hz = np.full(len(self.num_frames), hz)
-        self._files = ShardFiles([folder / shard for shard in index.shards])
+        paths = [folder / shard for shard in index.shards]
+        self._files = ArrayRecordFiles(paths) if is_array_record(paths[0]) else ShardFiles(paths)
         self._truth = truth
 
     def frames(
@@ -84,37 +87,45 @@ class RldsSplit(Split):
         )
 
 
-def open_rlds(folder: Path, hz: float | None, include, exclude, image_key: str | None) -> Source:
-    """folder: the one that holds features.json."""
+def open_rlds(
+    folder: Path, hz: float | None, include, exclude, image_key: str | None, unfiltered: bool = False
+) -> Source:
+    """folder: the one that holds features.json; unfiltered: also episodes that the catalogue leaves out."""
     schema = read_schema((folder / "features.json").read_text(), f"{folder}/features.json")
-    key = find_image_key(schema, image_key, str(folder))
     info = read_info(folder)
     name = info.get("name") or folder.parent.name
+    row = known(name)
+    key = find_image_key(schema, image_key, str(folder), row.image_key if row else None)
+    keep_if = row.keep_if if row and row.keep_if in schema and not unfiltered else ""
+    keys = ("rlds", key, f"if {keep_if}") if keep_if else ("rlds", key)
     lengths = shard_lengths(info)
     rate = resolve_hz(folder, name, hz)
     truth = TruthReader.for_schema(schema, name)
     splits: dict[str, Split] = {}
     groups = find_shards(folder, include, exclude)
     for split, shards in groups.items():
-        mark = fingerprint(folder, shards, "rlds", key)
-        index = load_or_build(shards, key, find_instruction_key(schema), mark, lengths)
+        mark = fingerprint(folder, shards, *keys)
+        index = load_or_build(shards, key, find_instruction_key(schema), mark, lengths, keep_if)
         if len(index.record_shard):
             splits[split] = RldsSplit(split, mark, index, folder, rate, truth)
     if not splits:
-        raise UserError(f"{folder} holds no episode: its shards are empty; download the data set again")
+        which = f" with {keep_if}: --unfiltered reads all" if keep_if else ": its shards are empty; download it again"
+        raise UserError(f"{folder} holds no episode{which}")
     shards = [shard for group in groups.values() for shard in group]
-    return Source(name, str(folder), "rlds", splits, fingerprint(folder, shards, "rlds", key))
+    return Source(name, str(folder), "rlds", splits, fingerprint(folder, shards, *keys))
 
 
 def find_shards(folder: Path, include=None, exclude=None) -> dict[str, list[Path]]:
     """Split name -> its TFRecord shards in order, `train` first; raises UserError when there are none."""
     matches = {path: match for path in sorted(folder.iterdir()) if (match := SHARD.match(path.name))}
     formats = {match["format"] for match in matches.values()}
-    if "array_record" in formats:
-        raise UserError(f"{folder} holds array_record shards, which are not read yet: give the data set as tfrecord")
+    if len(formats) > 1:
+        raise UserError(f"{folder} holds shards of two formats, {' and '.join(sorted(formats))}: remove those of one")
     kept = keep_files(list(matches), folder, include, exclude)
     if not kept:
-        raise UserError(f"{folder} has features.json but no shard (NAME-SPLIT.tfrecord-00000-of-00001): download them")
+        raise UserError(
+            f"{folder} has features.json but no shard (such as NAME-SPLIT.tfrecord-00000-of-00001): download them"
+        )
     groups: dict[str, list[Path]] = {}
     for path in kept:
         groups.setdefault(matches[path]["split"], []).append(path)
@@ -141,7 +152,8 @@ def shard_lengths(info: dict) -> dict[str, int]:
     for split in info.get("splits", []):
         counts = split.get("shardLengths", [])
         for number, count in enumerate(counts):
-            shard = f"{info.get('name')}-{split.get('name')}.tfrecord-{number:05d}-of-{len(counts):05d}"
+            kind = info.get("fileFormat", "tfrecord")
+            shard = f"{info.get('name')}-{split.get('name')}.{kind}-{number:05d}-of-{len(counts):05d}"
             lengths[shard] = int(count)
     return lengths
 

@@ -52,15 +52,16 @@ def _leaves(node: dict, path: str):
         yield path, Feature(kind, shape, spec.get("dtype", ""), spec.get("encoding", "none"))
 
 
-def find_image_key(schema: dict[str, Feature], asked: str | None, where: str) -> str:
-    """The feature that holds the camera's frames; `asked` may be its last name or its whole path."""
+def find_image_key(schema: dict[str, Feature], asked: str | None, where: str, likely: str | None = None) -> str:
+    """The feature that holds the camera's frames; `asked` may be its last name or its whole path, `likely` is its last
+    name as far as it is known of this data set."""
     images = [path for path, feature in schema.items() if feature.kind == "image" and path.startswith("steps/")]
     if asked is not None:
         found = [path for path in images if path == asked or path.endswith("/" + asked)]
         if len(found) != 1:
             raise UserError(f"{where} has no image feature '{asked}': its image features are {_listing(images)}")
         return found[0]
-    for name in PREFERRED_IMAGES:
+    for name in (*([likely] if likely else []), *PREFERRED_IMAGES):
         for path in images:
             if path.endswith("/" + name):
                 return path

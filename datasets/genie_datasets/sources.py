@@ -5,6 +5,7 @@ from pathlib import Path
 
 from genie_datasets.errors import UserError
 from genie_datasets.globs import Globs
+from genie_datasets.registry import MIXES, SHORT, known, warn
 from genie_datasets.split import Source
 
 READERS = ("index", "rlds")
@@ -18,13 +19,15 @@ def open_source(
     exclude: Globs = None,
     reader: str = "index",
     image_key: str | None = None,
+    unfiltered: bool = False,
 ) -> Source:
     """Open an RLDS/TFDS folder or a LeRobotDataset (or a folder above it), a folder of videos, a frame cache, or a name
     below TFDS_DATA_DIR.
 
     hz: the robot's control rate, where the source does not state it. include, exclude: globs of shards or videos.
     reader: "index" reads TFRecord shards without TensorFlow, "rlds" through TFDS and `rlds.transformations` (it also
-    opens gs:// addresses). Several sources with weights: "A:0.7,B:0.3". Raises UserError.
+    opens gs:// addresses). unfiltered: also episodes that the catalogue leaves out. Several sources with weights:
+    "A:0.7,B:0.3"; a mixture of the catalogue by its name. Raises UserError.
     """
     from genie_datasets.mixture import open_mixture, parse_mixture
 
@@ -33,19 +36,31 @@ def open_source(
     if hz is not None and not 0 < hz < float("inf"):
         raise UserError(f"--hz {hz:g} is no control rate: give frames a second, such as --hz 3")
     text = str(path_or_name)
-    parts = [] if Path(text).exists() else parse_mixture(text)
-    if parts:
-        opened = [(open_source(part, hz, include, exclude, reader, image_key), weight) for part, weight in parts]
-        return open_mixture(text, opened)
-    if text.startswith("gs://"):
+    if not Path(text).exists():
+        if parts := parse_mixture(text):
+            opened = [
+                (open_source(part, hz, include, exclude, reader, image_key, unfiltered), weight)
+                for part, weight in parts
+            ]
+            return open_mixture(text, opened)
+        if text in MIXES:
+            members = [open_source(name, hz, reader=reader, unfiltered=unfiltered) for name in MIXES[text]]
+            return open_mixture(text, [(member, seconds_of_video(member)) for member in members])
+    place = find_path(text)
+    if isinstance(place, str):
         from genie_datasets.tfds_reader import open_tfds
 
-        return open_tfds(text, hz, image_key)
-    return _open_path(find_path(text), hz, include, exclude, reader, image_key)
+        return open_tfds(place, hz, image_key, unfiltered)
+    return _open_path(place, hz, include, exclude, reader, image_key, unfiltered)
+
+
+def seconds_of_video(source: Source) -> float:
+    """Of all splits together: what the members of a named mixture are weighed by."""
+    return sum(float((split.num_frames / split.hz).sum()) for split in source.splits.values())
 
 
 def _open_path(
-    path: Path, hz: float | None, include: Globs, exclude: Globs, reader: str, image_key: str | None
+    path: Path, hz: float | None, include: Globs, exclude: Globs, reader: str, image_key: str | None, unfiltered: bool
 ) -> Source:
     from genie_datasets.frame_cache import find_caches, open_caches
     from genie_datasets.video_source import SUFFIXES, find_videos, open_videos
@@ -62,10 +77,10 @@ def _open_path(
 
             if include or exclude:
                 raise UserError("--reader rlds reads whole splits: leave out --include and --exclude")
-            return open_tfds(str(folder), hz, image_key)
+            return open_tfds(str(folder), hz, image_key, unfiltered)
         from genie_datasets.rlds_source import open_rlds
 
-        return open_rlds(folder, hz, include, exclude, image_key)
+        return open_rlds(folder, hz, include, exclude, image_key, unfiltered)
     if root := find_lerobot(path):
         from genie_datasets.lerobot_source import open_lerobot
 
@@ -82,8 +97,10 @@ def _open_path(
     )
 
 
-def find_path(text: str) -> Path:
-    """The folder or file that a path or a data set's name means."""
+def find_path(text: str) -> Path | str:
+    """The folder or file that a path or a data set's name means; the address of its bucket, where it is not here."""
+    if text.startswith("gs://"):
+        return text
     path = Path(text).expanduser()
     if path.exists():
         return path
@@ -92,6 +109,10 @@ def find_path(text: str) -> Path:
         for home in homes:
             if (home / text).is_dir():
                 return home / text
+        row = known(text)
+        if row and row.address and text in (row.name, *(short for short, name in SHORT.items() if name == row.name)):
+            warn(f"{text} is in none of {', '.join(map(str, homes))}: reading {row.address}, which is slow")
+            return row.address
     looked = f", and no data set of that name in {' or '.join(map(str, homes))}" if "/" not in text else ""
     raise UserError(f"there is no '{text}'{looked}: give a folder of robot video, or make one with `data tabletop`")
 

@@ -19,6 +19,7 @@ class Split(ABC):
     fingerprint: str  # changes when the files, their frames or their order do
     num_frames: np.ndarray  # (E,) int64
     hz: np.ndarray  # (E,) float64
+    num_filtered: int = 0  # episodes that the catalogue's filter left out
 
     @property
     def num_episodes(self) -> int:

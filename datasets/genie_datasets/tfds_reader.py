@@ -12,7 +12,7 @@ import numpy as np
 from genie_datasets.decode import image_size, jpeg_ratio
 from genie_datasets.errors import UserError
 from genie_datasets.fit import fit_frames
-from genie_datasets.registry import DEFAULT_HZ, known_hz, warn
+from genie_datasets.registry import DEFAULT_HZ, known, warn
 from genie_datasets.reverb_stand_in import import_rlds
 from genie_datasets.schema import find_image_key, find_instruction_key, read_schema
 from genie_datasets.split import Size, Source, Split, frame_ids
@@ -28,14 +28,18 @@ def import_tensorflow():
 
 
 class TfdsSplit(Split):
-    def __init__(self, builder, name: str, image_key: str, instruction_key: str | None, hz: float):
+    def __init__(self, builder, name: str, image_key: str, instruction_key: str | None, hz: float, keep_if: str = ""):
         self._builder, self.name = builder, name
         self._image_key = image_key.split("/")[1:]
         self._instruction_key = instruction_key and instruction_key.split("/")[1:]
+        self._keep_if = keep_if
         info = builder.info.splits[name]
         self.fingerprint = f"tfds-{builder.info.full_name}-{name}-{image_key}-{info.num_bytes}-{info.shard_lengths}"
         self._instructions: list[str] = []
+        if keep_if:
+            self.fingerprint += f"-if-{keep_if}"
         self.num_frames = self._count()
+        self.num_filtered = info.num_examples - len(self.num_frames) if keep_if else 0
         self.hz = np.full(len(self.num_frames), hz)
         self._next = 0
         self._stream: Iterator[dict] = iter(())
@@ -58,7 +62,8 @@ class TfdsSplit(Split):
         import tensorflow_datasets as tfds
 
         in_order = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
-        return self._builder.as_dataset(split=self.name, decoders=decoders, read_config=in_order, shuffle_files=False)
+        found = self._builder.as_dataset(split=self.name, decoders=decoders, read_config=in_order, shuffle_files=False)
+        return found.filter(lambda episode: episode[self._keep_if]) if self._keep_if else found
 
     def image_of(self, step: dict):
         """The camera's image among the features of one step."""
@@ -151,7 +156,7 @@ def decode(image, ratio: int = 1):
     )
 
 
-def open_tfds(folder: str, hz: float | None, image_key: str | None) -> Source:
+def open_tfds(folder: str, hz: float | None, image_key: str | None, unfiltered: bool = False) -> Source:
     """folder: a path or gs:// address of the folder with features.json; raises UserError when TFDS cannot read it."""
     tf = import_tensorflow()
     import tensorflow_datasets as tfds
@@ -163,16 +168,20 @@ def open_tfds(folder: str, hz: float | None, image_key: str | None) -> Source:
     except Exception as error:  # TFDS, protobuf and the file systems each raise their own kinds
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise UserError(f"TFDS cannot open {folder} ({reason}): give the folder that holds features.json") from None
+    if str(builder.info.file_format.value) == "array_record":
+        raise UserError(f"{folder} holds array_record shards, which TFDS cannot stream: leave out --reader rlds")
     schema = read_schema(text, f"{folder}/features.json")
-    key = find_image_key(schema, image_key, folder)
-    rate = hz or known_hz(builder.name)
+    row = known(builder.name)
+    key = find_image_key(schema, image_key, folder, row.image_key if row else None)
+    keep_if = row.keep_if if row and row.keep_if in schema and not unfiltered else ""
+    rate = hz or (row.hz if row else None)
     if rate is None:
         rate = DEFAULT_HZ
         warn(f"the control rate of '{builder.name}' is not known: taking {rate:g} Hz; say --hz if that is wrong")
     names = sorted(builder.info.splits, key=lambda name: (name != "train", name))
     try:
         splits: dict[str, Split] = {
-            name: TfdsSplit(builder, name, key, find_instruction_key(schema), rate) for name in names
+            name: TfdsSplit(builder, name, key, find_instruction_key(schema), rate, keep_if) for name in names
         }
     except tf.errors.OpError as error:
         reason = str(error).splitlines()[0][:120]

@@ -186,6 +186,7 @@ def kit() -> SimpleNamespace:
         png=png,
         leaf=leaf,
         write_video=write_video,
+        RldsFolder=RldsFolder,
         IMAGE=IMAGE,
         INSTRUCTION=INSTRUCTION,
     )

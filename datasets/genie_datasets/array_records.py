@@ -1,0 +1,101 @@
+"""array_record shards: records by number, compressed. Their bytes are addressed as if they lay in one file.
+
+address = number of the record << 40 | byte within it, so that the index of TFRecord shards serves here unchanged.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from genie_datasets.errors import UserError
+from genie_datasets.tfrecord import DamagedRecord
+
+BYTE_BITS = 40
+KEEP = 4  # records that were read last: the frames of a clip are of one
+NO_READAHEAD = "readahead_buffer_size:0"
+
+
+def is_array_record(shard: Path) -> bool:
+    return ".array_record" in shard.name
+
+
+def address(record: int, byte: int = 0) -> int:
+    return record << BYTE_BITS | byte
+
+
+def open_reader(shard: Path) -> Any:
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    reader = ArrayRecordReader(str(shard), NO_READAHEAD)
+    if not reader.ok():
+        raise DamagedRecord("is not a whole array_record file")
+    return reader
+
+
+def read_record(reader: Any, number: int) -> bytes:
+    try:
+        (data,) = reader.read([number])
+    except (RuntimeError, ValueError, IndexError) as error:
+        reason = (str(error).splitlines() or [""])[0][:120]
+        raise DamagedRecord(f"has a damaged record {number} ({reason})") from None
+    if not reader.ok():
+        raise DamagedRecord(f"has a damaged record {number}")
+    return data
+
+
+def records(shard: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield (number, data) of each record in order; raises DamagedRecord."""
+    reader = open_reader(shard)
+    try:
+        for number in range(reader.num_records()):
+            yield number, read_record(reader, number)
+    finally:
+        reader.close()
+
+
+class ArrayRecordFiles:
+    """`ShardFiles.read` for array_record shards. Thread-safe; survives pickling to workers."""
+
+    def __init__(self, paths: list[Path]):
+        self.paths = paths
+        self._start()
+
+    def _start(self) -> None:
+        self._open: OrderedDict[int, Any] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict:
+        return {"paths": self.paths}
+
+    def __setstate__(self, state: dict) -> None:
+        self.paths = state["paths"]
+        self._start()
+
+    def read(self, shard: int, at: int, length: int) -> bytes:
+        number, byte = at >> BYTE_BITS, at & ((1 << BYTE_BITS) - 1)
+        data = self._record(int(shard), number)[byte : byte + length]
+        if len(data) < length:
+            raise UserError(f"shard {self.paths[shard]} has changed while it was read: start again")
+        return data
+
+    def _record(self, shard: int, number: int) -> bytes:
+        with self._lock:
+            if (shard, number) not in self._kept:
+                try:
+                    if shard not in self._open:
+                        self._open[shard] = open_reader(self.paths[shard])
+                    self._kept[shard, number] = read_record(self._open[shard], number)
+                except DamagedRecord as error:
+                    name = self.paths[shard]
+                    raise UserError(
+                        f"shard {name} {error}: download it again, or leave it out with --exclude '{name.name}'"
+                    ) from None
+                while len(self._open) > KEEP:
+                    self._open.popitem(last=False)[1].close()
+            self._kept.move_to_end((shard, number))
+            while len(self._kept) > KEEP:
+                self._kept.popitem(last=False)
+            return self._kept[shard, number]
