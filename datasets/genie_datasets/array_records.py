@@ -3,13 +3,13 @@
 address = number of the record << 40 | byte within it, so that the index of TFRecord shards serves here unchanged.
 """
 
-import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from genie_datasets.errors import UserError
+from genie_datasets.shard_files import ShardFiles
 from genie_datasets.tfrecord import DamagedRecord
 
 BYTE_BITS = 40
@@ -55,27 +55,16 @@ def records(shard: Path) -> Iterator[tuple[int, bytes]]:
         reader.close()
 
 
-class ArrayRecordFiles:
-    """`ShardFiles.read` for array_record shards. Thread-safe; survives pickling to workers."""
-
-    def __init__(self, paths: list[Path]):
-        self.paths = paths
-        self._start()
+class ArrayRecordFiles(ShardFiles):
+    """`ShardFiles` of array_record shards: the same bytes under addresses as above."""
 
     def _start(self) -> None:
-        self._open: OrderedDict[int, Any] = OrderedDict()
+        super()._start()
+        self._readers: OrderedDict[int, Any] = OrderedDict()
         self._kept: OrderedDict[tuple[int, int], bytes] = OrderedDict()
-        self._lock = threading.Lock()
 
-    def __getstate__(self) -> dict:
-        return {"paths": self.paths}
-
-    def __setstate__(self, state: dict) -> None:
-        self.paths = state["paths"]
-        self._start()
-
-    def read(self, shard: int, at: int, length: int) -> bytes:
-        number, byte = at >> BYTE_BITS, at & ((1 << BYTE_BITS) - 1)
+    def read(self, shard: int, offset: int, length: int) -> bytes:
+        number, byte = offset >> BYTE_BITS, offset & ((1 << BYTE_BITS) - 1)
         data = self._record(int(shard), number)[byte : byte + length]
         if len(data) < length:
             raise UserError(f"shard {self.paths[shard]} has changed while it was read: start again")
@@ -85,16 +74,16 @@ class ArrayRecordFiles:
         with self._lock:
             if (shard, number) not in self._kept:
                 try:
-                    if shard not in self._open:
-                        self._open[shard] = open_reader(self.paths[shard])
-                    self._kept[shard, number] = read_record(self._open[shard], number)
+                    if shard not in self._readers:
+                        self._readers[shard] = open_reader(self.paths[shard])
+                    self._kept[shard, number] = read_record(self._readers[shard], number)
                 except DamagedRecord as error:
                     name = self.paths[shard]
                     raise UserError(
                         f"shard {name} {error}: download it again, or leave it out with --exclude '{name.name}'"
                     ) from None
-                while len(self._open) > KEEP:
-                    self._open.popitem(last=False)[1].close()
+                while len(self._readers) > KEEP:
+                    self._readers.popitem(last=False)[1].close()
             self._kept.move_to_end((shard, number))
             while len(self._kept) > KEEP:
                 self._kept.popitem(last=False)
