@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from genie_datasets.clips import ClipDataset
+from genie_datasets.cores import num_cores
 from genie_datasets.fit import fit_frames
-from genie_datasets.frame_cache import build_frame_cache, num_threads
+from genie_datasets.frame_cache import build_frame_cache
 from genie_datasets.sampler import EpochSampler
 from genie_datasets.sources import open_source
 from genie_datasets.split import Split
@@ -66,7 +67,7 @@ def measure(source_dir: str | Path, cache_dir: Path, seconds: float) -> dict[str
     assert isinstance(reference, TfdsSplit)
     length = int(min(CLIP_LENGTH, split.num_frames.max()))
     cache = build_frame_cache(split, cache_dir, SIZE)
-    with ThreadPoolExecutor(num_threads()) as pool:
+    with ThreadPoolExecutor(num_cores()) as pool:
         readers: dict[str, Iterator[int]] = {
             "naive": naive(reference, length),
             "rlds_batch": (len(clip) for clip in reference.clips(length, length, 1, SIZE, repeat=True)),

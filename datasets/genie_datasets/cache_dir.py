@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from genie_datasets.errors import UserError
+
 SAMPLED = 4096
 
 
@@ -20,16 +22,23 @@ def fingerprint(root: Path, files: Iterable[Path], *keys: str) -> str:
     """A stable hash of a set of files: names below `root`, sizes, first and last 4 KB of each, and `keys`.
 
     The samples tell apart two data sets that were generated with the same names and happen to have the same sizes;
-    reading every byte would take as long as the work that the fingerprint saves.
+    reading every byte would take as long as the work that the fingerprint saves. Raises UserError where one cannot be
+    read.
     """
     digest = hashlib.sha256("\0".join(keys).encode())
     for file in sorted(files):
-        size = file.stat().st_size
-        digest.update(f"\0{file.relative_to(root).as_posix()}\0{size}\0".encode())
-        with file.open("rb") as stream:
-            digest.update(stream.read(SAMPLED))
-            stream.seek(max(0, size - SAMPLED))
-            digest.update(stream.read(SAMPLED))
+        try:
+            size = file.stat().st_size
+            digest.update(f"\0{file.relative_to(root).as_posix()}\0{size}\0".encode())
+            with file.open("rb") as stream:
+                digest.update(stream.read(SAMPLED))
+                stream.seek(max(0, size - SAMPLED))
+                digest.update(stream.read(SAMPLED))
+        except OSError as error:
+            name = file.relative_to(root).as_posix()
+            raise UserError(
+                f"cannot read {file} ({error.strerror}): put that right, or leave it out with --exclude '{name}'"
+            ) from None
     return digest.hexdigest()[:16]
 
 

@@ -1,24 +1,24 @@
-"""EpisodeIndex: where every frame of one split lies in its unchanged TFRecord shards. Built once, then mapped."""
+"""EpisodeIndex: where every frame of one split lies in its unchanged shards. Built once, then mapped, never loaded."""
 
-import mmap
-import zipfile
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from genie_datasets.array_records import address, is_array_record, records
 from genie_datasets.cache_dir import AtomicFile, cache_dir
-from genie_datasets.errors import UserError
-from genie_datasets.example import bytes_spans, feature_spans, ints, texts
-from genie_datasets.tfrecord import Buffer, DamagedRecord, record_spans
+from genie_datasets.file_lock import file_lock
+from genie_datasets.index_shard import ShardIndex, Wanted
+from genie_datasets.index_workers import index_shards
+from genie_datasets.mapped_npz import BROKEN, Pieces, map_npz, write_npz
 
-INDEX_VERSION = 2
+INDEX_VERSION = 3
 
 
 @dataclass
 class EpisodeIndex:
-    """12 bytes a frame. Frames of an episode lie in the shard of its record."""
+    """12 bytes a frame and 32 an episode. Frames of an episode lie in the shard of its record."""
 
     shards: np.ndarray  # (S,) file names
     record_shard: np.ndarray  # (E,) int32, which shard holds the episode
@@ -30,7 +30,9 @@ class EpisodeIndex:
     frame_length: np.ndarray  # (F,) int32, bytes
     instructions: np.ndarray  # (I,) distinct instructions
     instruction_id: np.ndarray  # (E,) int32
-    num_left_out: np.ndarray  # () int64, episodes that the filter left out
+    num_left_out: np.ndarray  # (1,) int64, episodes that the filter left out
+    damage: np.ndarray  # (D,) what was skipped as damaged, a line each
+    path: Path | None = None  # the file that the arrays are mapped from
 
     @property
     def num_frames(self) -> np.ndarray:
@@ -38,135 +40,102 @@ class EpisodeIndex:
 
     @property
     def num_filtered(self) -> int:
-        return int(self.num_left_out)
-
-    def save(self, path: Path) -> None:
-        with AtomicFile(path) as stream:
-            np.savez(stream, **{field.name: getattr(self, field.name) for field in fields(self)})
+        return int(self.num_left_out.sum())
 
     @classmethod
     def load(cls, path: Path) -> "EpisodeIndex":
-        with np.load(path) as arrays:
-            return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+        """Raises one of `mapped_npz.BROKEN`."""
+        return cls.of(map_npz(path), path)
+
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray], path: Path | None = None) -> "EpisodeIndex":
+        known: dict[str, Any] = {field.name: arrays[field.name] for field in fields(cls) if field.name != "path"}
+        return cls(**known, path=path)
+
+    def __reduce__(self):  # a memory map would be pickled as its content
+        if self.path is not None:
+            return EpisodeIndex.load, (self.path,)
+        return EpisodeIndex, tuple(getattr(self, field.name) for field in fields(self))
 
 
-def load_or_build(
-    shards: list[Path],
-    image_key: str,
-    instruction_key: str | None,
-    fingerprint: str,
-    lengths: dict[str, int],
-    keep_if: str = "",
-) -> EpisodeIndex:
+def load_or_build(shards: list[Path], wanted: Wanted, fingerprint: str, lengths: dict[str, int]) -> EpisodeIndex:
     """The index of a split's shards, from the user's cache directory if it was built before.
 
-    lengths: episodes per shard name as the data set's own metadata states them, where it does. keep_if: a bool of the
-    episode; where it is false, the episode is left out.
+    lengths: episodes per shard name as the data set's own metadata states them, where it does.
+
+    Raises:
+        UserError: a shard is damaged; what other shards hold is kept, so the next call goes on there.
     """
     path = cache_dir() / "index" / f"v{INDEX_VERSION}-{fingerprint}.npz"
     try:
         return EpisodeIndex.load(path)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):  # absent, or not whole: build it
-        index = build(shards, image_key, instruction_key, lengths, keep_if)
+    except BROKEN:
+        pass
     try:
-        index.save(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with file_lock(path.with_suffix(".lock")):
+            try:
+                return EpisodeIndex.load(path)  # another process built it meanwhile
+            except BROKEN:
+                build(path, shards, wanted, lengths)
+        return EpisodeIndex.load(path)
     except OSError as error:  # works without; only the next start takes as long again
         from genie_datasets.registry import warn
 
         warn(
             f"cannot keep the index in {path.parent} ({error.strerror}); set GENIE_ROBOTICS_CACHE to a writable folder"
         )
-    return index
+        with index_shards(shards, wanted, lengths, None) as read:
+            return EpisodeIndex.of({name: np.concatenate([*a.pieces]) for name, a in joined(shards, read).items()})
 
 
-def build(
-    shards: list[Path], image_key: str, instruction_key: str | None, lengths: dict[str, int], keep_if: str = ""
-) -> EpisodeIndex:
-    """Walk every shard; raises UserError naming the first that is damaged."""
-    from tqdm import tqdm
+def build(path: Path, shards: list[Path], wanted: Wanted, lengths: dict[str, int]) -> None:
+    """Walks every shard, several at once, and writes the index to `path`. Raises UserError, OSError."""
+    with (
+        index_shards(shards, wanted, lengths, path.with_suffix(".parts")) as read,
+        AtomicFile(path) as stream,
+    ):
+        write_npz(stream, joined(shards, read))
 
-    records: list[tuple[int, int, int, int]] = []
-    spans: list[np.ndarray] = []
+
+def joined(shards: Sequence[Path], read: Callable[[int], ShardIndex]) -> dict[str, Pieces]:
+    """The arrays of an index out of those of its shards, of which one at a time is in memory."""
+    numbers = range(len(shards))
     instructions: dict[str, int] = {}
-    instruction_id: list[int] = []
+    rows: list[np.ndarray] = []
+    num_frames: list[np.ndarray] = []
+    damage: list[str] = []
     num_left_out = 0
-    num_bytes = sum(shard.stat().st_size for shard in shards)
-    bar = tqdm(total=num_bytes, desc="index", unit="B", unit_scale=True, leave=False, disable=num_bytes < 1 << 28)
-    for number, shard in enumerate(shards):
-        try:
-            found = list(walk(shard, image_key, instruction_key, keep_if))
-        except DamagedRecord as error:
-            raise damaged(shard, str(error)) from None
-        expected = lengths.get(shard.name, len(found))
-        if len(found) != expected:
-            raise damaged(shard, f"holds {len(found)} episodes where dataset_info.json says {expected}")
-        for position, (start, end, images, instruction, kept) in enumerate(found):
-            num_left_out += not kept
-            if not len(images) or not kept:
-                continue
-            records.append((number, start, end, position))
-            spans.append(images)
-            instruction_id.append(instructions.setdefault(instruction, len(instructions)))
-        bar.update(shard.stat().st_size)
-    bar.close()
-    table = np.array(records, np.int64).reshape(-1, 4)
-    frames = np.concatenate([np.zeros((0, 2), np.int64), *spans])
-    return EpisodeIndex(
-        shards=np.array([shard.name for shard in shards]),
-        record_shard=table[:, 0].astype(np.int32),
-        record_start=table[:, 1],
-        record_end=table[:, 2],
-        record_number=table[:, 3].astype(np.int32),
-        episode_start=np.concatenate([[0], np.cumsum([len(s) for s in spans], dtype=np.int64)]).astype(np.int64),
-        frame_offset=frames[:, 0].copy(),
-        frame_length=(frames[:, 1] - frames[:, 0]).astype(np.int32),
-        instructions=np.array(list(instructions) or [""]),
-        instruction_id=np.array(instruction_id, np.int32),
-        num_left_out=np.array(num_left_out),
-    )
+    for number in numbers:
+        part = read(number)
+        ids = [instructions.setdefault(text, len(instructions)) for text in part.instructions.tolist()]
+        shard = np.full(len(ids), number)
+        rows.append(
+            np.stack([shard, part.record_start, part.record_end, part.record_number, np.array(ids, np.int64)], 1)
+        )
+        num_frames.append(part.num_frames)
+        damage += part.damage.tolist()
+        num_left_out += int(part.num_left_out)
+    table = np.concatenate([np.zeros((0, 5), np.int64), *rows])
+    lengths = np.concatenate([np.zeros(0, np.int64), *num_frames])
+    total = (int(lengths.sum()),)
 
+    def frames(name: str) -> Iterable[np.ndarray]:
+        return (getattr(read(number), name) for number in numbers)
 
-def walk(shard: Path, image_key: str, instruction_key: str | None, keep_if: str = ""):
-    """Yield (record start, record end, (L,2) spans of its images, instruction, is it kept) for each episode."""
-    if shard.stat().st_size == 0:
-        return
-    keys = image_key, instruction_key or "", keep_if
-    if is_array_record(shard):
-        for number, data in records(shard):
-            images, instruction, kept = read_episode(data, 0, len(data), *keys)
-            yield address(number), address(number, len(data)), images + address(number), instruction, kept
-        return
-    with shard.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
-        for start, end in record_spans(buffer):
-            yield start, end, *read_episode(buffer, start, end, *keys)
-
-
-def read_episode(
-    buffer: Buffer, start: int, end: int, image_key: str, instruction_key: str, keep_if: str
-) -> tuple[np.ndarray, str, bool]:
-    """(L,2) spans of an episode's images, its instruction, and whether it is kept; raises DamagedRecord."""
-    try:
-        features = feature_spans(buffer, start, end)
-        if image_key not in features:
-            raise DamagedRecord(f"has an episode without '{image_key}' at byte {start}")
-        images = np.array(bytes_spans(buffer, features[image_key]), np.int64).reshape(-1, 2)
-        instruction = first_text(buffer, features.get(instruction_key))
-        kept = not keep_if or bool(keep_if in features and ints(buffer, features[keep_if]).any())
-    except (IndexError, UnicodeDecodeError):
-        raise DamagedRecord(f"holds a damaged tf.train.Example at byte {start}") from None
-    return images, instruction, kept
-
-
-def first_text(buffer: Buffer, feature: tuple[int, int] | None) -> str:
-    """The instruction at the first step: text, or (Language-Table) a row of UTF-8 codes padded with zeros."""
-    if feature is None or feature[0] == feature[1]:
-        return ""
-    if buffer[feature[0]] == 0x0A:
-        values = texts(buffer, feature)
-        return values[0] if values else ""
-    codes = ints(buffer, feature)[:512]
-    return bytes(int(code) & 0xFF for code in codes[codes > 0]).decode(errors="replace")
-
-
-def damaged(shard: Path, what: str) -> UserError:
-    return UserError(f"shard {shard} {what}: download it again, or leave it out with --exclude '{shard.name}'")
+    small = {
+        "shards": np.array([shard.name for shard in shards]),
+        "record_shard": table[:, 0].astype(np.int32),
+        "record_start": table[:, 1],
+        "record_end": table[:, 2],
+        "record_number": table[:, 3].astype(np.int32),
+        "episode_start": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        "instructions": np.array(list(instructions) or [""]),
+        "instruction_id": table[:, 4].astype(np.int32),
+        "num_left_out": np.array([num_left_out]),
+        "damage": np.array(damage, str),
+    }
+    return {name: Pieces.whole(array) for name, array in small.items()} | {
+        "frame_offset": Pieces(np.dtype(np.int64), total, frames("frame_offset")),
+        "frame_length": Pieces(np.dtype(np.int32), total, frames("frame_length")),
+    }

@@ -10,6 +10,7 @@ from genie_datasets.tfrecord import Buffer, DamagedRecord
 
 Span = tuple[int, int]
 BYTES, FLOATS, INTS = 0x0A, 0x12, 0x1A  # tags of a Feature's three kinds
+MOST_SHIFT = 63  # of a number's ten bytes; without a limit, a run of bytes above 127 takes time by its square
 
 
 def varint(buffer: Buffer, at: int) -> tuple[int, int]:
@@ -22,6 +23,8 @@ def varint(buffer: Buffer, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
         shift += 7
+        if shift > MOST_SHIFT:
+            raise DamagedRecord(f"holds a number of more than 64 bits at byte {at}")
 
 
 def delimited(buffer: Buffer, at: int, end: int, tag: int) -> Span:
@@ -72,6 +75,8 @@ def bytes_spans(buffer: Buffer, feature: Span) -> list[Span]:
                 if byte < 0x80:
                     break
                 shift += 7
+                if shift > MOST_SHIFT:
+                    raise DamagedRecord(f"holds a number of more than 64 bits at byte {at}")
         spans.append((at, at + length))
         at += length
     if at != end:
@@ -98,6 +103,7 @@ def ints(buffer: Buffer, feature: Span) -> np.ndarray:
     values = []
     while at < end:
         value, at = varint(buffer, at if packed else at + 1)
+        value &= (1 << 64) - 1
         values.append(value - (1 << 64) if value >> 63 else value)
     return np.array(values, np.int64)
 

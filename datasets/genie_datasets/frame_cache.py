@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from genie_datasets.cores import num_cores
 from genie_datasets.errors import UserError
 from genie_datasets.fit import FIT_VERSION, Size, check_mode, fit_frames
 from genie_datasets.split import Source, Split, frame_ids
@@ -159,7 +160,7 @@ def _write(split: Split, folder: Path, size: Size, mode: str, mark: str, progres
 
     bar = tqdm(total=int(start[-1]), desc=f"decode {split.name}", unit="frame", disable=not progress, leave=False)
     # Threads are enough: the decoders release the interpreter's lock.
-    with bar, ThreadPoolExecutor(num_threads()) as pool:
+    with bar, ThreadPoolExecutor(num_cores()) as pool:
         jobs = [pool.submit(fill, episode) for episode in episodes]
         try:
             for job in as_completed(jobs):
@@ -179,11 +180,6 @@ def _write(split: Split, folder: Path, size: Size, mode: str, mark: str, progres
     )
     meta = {"split": split.name, "height": size[0], "width": size[1], "mode": mode, "fingerprint": mark}
     (folder / META).write_text(json.dumps(meta, indent=1))
-
-
-def num_threads() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def find_caches(path: Path) -> list[Path]:

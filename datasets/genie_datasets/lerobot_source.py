@@ -14,7 +14,7 @@ from genie_datasets.lerobot_meta import Episode, Meta, first_line, read_meta, wh
 from genie_datasets.registry import warn
 from genie_datasets.split import Size, Source, Split, frame_ids
 from genie_datasets.video_file import VideoInfo
-from genie_datasets.video_source import VideoSplit, probe_all
+from genie_datasets.video_source import VideoSplit, leave_out_damaged, probe_all
 
 KEEP_TABLES = 4  # decoded columns of images, each of one file
 
@@ -122,8 +122,15 @@ class LeRobotImages(Split):
         )
 
 
-def open_lerobot(root: Path, hz: float | None, include=None, exclude=None, image_key: str | None = None) -> Source:
-    """root: the folder that holds meta/info.json."""
+def open_lerobot(
+    root: Path,
+    hz: float | None,
+    include=None,
+    exclude=None,
+    image_key: str | None = None,
+    skip_damaged: bool = False,
+) -> Source:
+    """root: the folder that holds meta/info.json; skip_damaged: without videos that do not decode."""
     meta = read_meta(root, image_key)
     if meta.absent:
         warn(
@@ -134,6 +141,11 @@ def open_lerobot(root: Path, hz: float | None, include=None, exclude=None, image
     kept = {path.relative_to(root).as_posix() for path in keep_files(files, root, include, exclude)}
     files = [root / name for name in sorted(kept)]
     mark = fingerprint(root, [root / "meta/info.json", *files], "lerobot", meta.camera.key)
+    damage: list[str] = []
+    if skip_damaged and meta.camera.kind == "video":
+        files, damage = leave_out_damaged(root, files, mark)
+        kept = {path.relative_to(root).as_posix() for path in files}
+        mark = fingerprint(root, [root / "meta/info.json", *files], "lerobot", meta.camera.key)
     rate = hz or meta.hz
     infos: dict[str, VideoInfo] = {}
     if meta.camera.kind == "video":
@@ -146,6 +158,8 @@ def open_lerobot(root: Path, hz: float | None, include=None, exclude=None, image
             splits[name] = LeRobotVideos(name, f"{mark}-{name}", meta, chosen, infos, rate)
         elif chosen:
             splits[name] = LeRobotImages(name, f"{mark}-{name}", meta, chosen, rate)
+    for split in splits.values():
+        split.damage = damage
     return Source(root.name, str(root), "lerobot", splits, mark)
 
 

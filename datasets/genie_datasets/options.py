@@ -74,6 +74,8 @@ class SourceOptions:
     """Which camera, where a data set has several."""
     unfiltered: bool = False
     """Also episodes that the catalogue leaves out (kuka: those without success)."""
+    skip_damaged: bool = False
+    """Without the episodes or videos that cannot be read, counted. Every image is decoded once to find them."""
 
     def open(self, path_or_name: str) -> Source:
         from genie_datasets.sources import open_source
@@ -86,4 +88,5 @@ class SourceOptions:
             reader=self.reader,
             image_key=self.image_key,
             unfiltered=self.unfiltered,
+            skip_damaged=self.skip_damaged,
         )

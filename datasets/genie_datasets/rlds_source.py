@@ -12,6 +12,7 @@ from genie_datasets.decode import DamagedImage, decode_image, image_size
 from genie_datasets.episode_index import EpisodeIndex, load_or_build
 from genie_datasets.errors import UserError
 from genie_datasets.globs import keep_files
+from genie_datasets.index_shard import Wanted
 from genie_datasets.registry import DEFAULT_HZ, known, known_hz, warn
 from genie_datasets.rlds_truth import TruthReader
 from genie_datasets.schema import find_image_key, find_instruction_key, read_schema
@@ -31,6 +32,7 @@ class RldsSplit(Split):
         self.index = index
         self.num_frames = index.num_frames
         self.num_filtered = index.num_filtered
+        self.damage = index.damage.tolist()
         self.hz = np.full(len(self.num_frames), hz)
         paths = [folder / shard for shard in index.shards]
         self._files = ArrayRecordFiles(paths) if is_array_record(paths[0]) else ShardFiles(paths)
@@ -88,16 +90,24 @@ class RldsSplit(Split):
 
 
 def open_rlds(
-    folder: Path, hz: float | None, include, exclude, image_key: str | None, unfiltered: bool = False
+    folder: Path,
+    hz: float | None,
+    include,
+    exclude,
+    image_key: str | None,
+    unfiltered: bool = False,
+    skip_damaged: bool = False,
 ) -> Source:
-    """folder: the one that holds features.json; unfiltered: also episodes that the catalogue leaves out."""
+    """folder: the one that holds features.json; unfiltered: also episodes that the catalogue leaves out; skip_damaged:
+    without those that cannot be read."""
     schema = read_schema((folder / "features.json").read_text(), f"{folder}/features.json")
     info = read_info(folder)
     name = info.get("name") or folder.parent.name
     row = known(name)
     key = find_image_key(schema, image_key, str(folder), row.image_key if row else None)
     keep_if = row.keep_if if row and row.keep_if in schema and not unfiltered else ""
-    keys = ("rlds", key, f"if {keep_if}") if keep_if else ("rlds", key)
+    wanted = Wanted(key, find_instruction_key(schema) or "", keep_if, skip_damaged)
+    keys = ("rlds", key, *([f"if {keep_if}"] if keep_if else []), *(["skip damaged"] if skip_damaged else []))
     lengths = shard_lengths(info)
     rate = resolve_hz(folder, name, hz)
     truth = TruthReader.for_schema(schema, name)
@@ -105,7 +115,10 @@ def open_rlds(
     groups = find_shards(folder, include, exclude)
     for split, shards in groups.items():
         mark = fingerprint(folder, shards, *keys)
-        index = load_or_build(shards, key, find_instruction_key(schema), mark, lengths, keep_if)
+        index = load_or_build(shards, wanted, mark, lengths)
+        if len(index.damage):
+            more = f" (and {len(index.damage) - 1} more)" if len(index.damage) > 1 else ""
+            warn(f"split '{split}' of {folder}: skipped what is damaged: {index.damage[0]}{more}")
         if len(index.record_shard):
             splits[split] = RldsSplit(split, mark, index, folder, rate, truth)
     if not splits:

@@ -5,6 +5,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from genie_datasets.permutation import Permutation, permutation
+
 
 class EpochSampler:
     """An endless stream of clip numbers, cut exactly between ranks.
@@ -35,7 +37,11 @@ class EpochSampler:
         self.epoch_length = int(sizes.sum())
         # Without weights the groups are one: each clip comes once an epoch.
         self._shares = None if weights is None or len(sizes) == 1 else _shares(sizes, weights, self.epoch_length)
-        self._order = lru_cache(maxsize=2)(self._make_order)  # of the epochs in use only; holds no state
+        self._start()
+
+    def _start(self) -> None:
+        # Of the epochs in use only; holds no state. An order is a function, not a list: see `permutation`.
+        self._permutation = lru_cache(maxsize=2 * (len(self._sizes) + 1))(self._make_permutation)
 
     @classmethod
     def of(cls, clips, seed: int, rank: int = 0, world_size: int = 1) -> "EpochSampler":
@@ -43,22 +49,23 @@ class EpochSampler:
         return cls(clips.group_sizes, seed, rank, world_size, clips.group_weights)
 
     def __getstate__(self) -> dict:
-        return {k: v for k, v in self.__dict__.items() if k != "_order"}
+        return {k: v for k, v in self.__dict__.items() if k != "_permutation"}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
-        self._order = lru_cache(maxsize=2)(self._make_order)
+        self._start()
 
     def indices(self, epoch: int) -> np.ndarray:
         """The clips of this rank in one epoch, in order: (n,) int64."""
         start = epoch * self.epoch_length
-        return self._order(epoch)[(self.rank - start) % self.world_size :: self.world_size].copy()
+        offsets = np.arange((self.rank - start) % self.world_size, self.epoch_length, self.world_size)
+        return self._clips(epoch, offsets)
 
     def batch(self, step: int, batch_size: int) -> np.ndarray:
         """The clips of this rank at one training step: (batch_size,) int64, across epoch boundaries."""
         positions = (np.arange(step * batch_size, (step + 1) * batch_size)) * self.world_size + self.rank
         epochs, offsets = np.divmod(positions, self.epoch_length)
-        return np.concatenate([self._order(int(e))[offsets[epochs == e]] for e in np.unique(epochs)])
+        return np.concatenate([self._clips(int(e), offsets[epochs == e]) for e in np.unique(epochs)])
 
     def batches(self, batch_size: int, start_step: int = 0) -> Iterator[list[int]]:
         """Every batch from a step on, without end: what torch calls a batch sampler."""
@@ -67,24 +74,27 @@ class EpochSampler:
             yield self.batch(step, batch_size).tolist()
             step += 1
 
-    def _make_order(self, epoch: int) -> np.ndarray:
+    def _clips(self, epoch: int, offsets: np.ndarray) -> np.ndarray:
+        """The clips at these positions (n,) of an epoch."""
+        places = self._permutation(self.epoch_length, epoch, 0)(offsets)
         if self._shares is None:
-            return self._permutation(self.epoch_length, epoch, 0)
-        drawn = [
-            self._first[group] + self._stretch(group, epoch * share, share) for group, share in enumerate(self._shares)
-        ]
-        return np.concatenate(drawn)[self._permutation(self.epoch_length, epoch, 0)]
+            return places
+        # The groups' shares lie one after the other; each goes on in its own stream of permutations.
+        first = np.concatenate([[0], np.cumsum(self._shares)])
+        groups = np.searchsorted(first, places, side="right") - 1
+        clips = np.empty(len(places), np.int64)
+        for group in np.unique(groups):
+            mine = np.flatnonzero(groups == group)
+            size = int(self._sizes[group])
+            rounds, within = np.divmod(epoch * self._shares[group] + places[mine] - first[group], size)
+            for number in np.unique(rounds):
+                now = rounds == number
+                order = self._permutation(size, int(number), int(group) + 1)
+                clips[mine[now]] = self._first[group] + order(within[now])
+        return clips
 
-    def _stretch(self, group: int, start: int, length: int) -> np.ndarray:
-        """`length` clips from position `start` of a group's own stream of permutations."""
-        size = int(self._sizes[group])
-        rounds = range(start // size, (start + length - 1) // size + 1) if length else range(0)
-        stream = [self._permutation(size, number, group + 1) for number in rounds] or [np.zeros(0, np.int64)]
-        skip = start - rounds.start * size
-        return np.concatenate(stream)[skip : skip + length]
-
-    def _permutation(self, n: int, epoch: int, stream: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, epoch, stream]).permutation(n)
+    def _make_permutation(self, n: int, epoch: int, stream: int) -> Permutation:
+        return permutation(n, [self.seed, epoch, stream])
 
 
 def _shares(sizes: np.ndarray, weights: Sequence[float], total: int) -> list[int]:

@@ -20,13 +20,15 @@ def open_source(
     reader: str = "index",
     image_key: str | None = None,
     unfiltered: bool = False,
+    skip_damaged: bool = False,
 ) -> Source:
     """Open an RLDS/TFDS folder or a LeRobotDataset (or a folder above it), a folder of videos, a frame cache, or a name
     below TFDS_DATA_DIR.
 
     hz: the robot's control rate, where the source does not state it. include, exclude: globs of shards or videos.
     reader: "index" reads TFRecord shards without TensorFlow, "rlds" through TFDS and `rlds.transformations` (it also
-    opens gs:// addresses). unfiltered: also episodes that the catalogue leaves out. Several sources with weights:
+    opens gs:// addresses). unfiltered: also episodes that the catalogue leaves out. skip_damaged: without what
+    cannot be read, which a warning counts; to find that, every image is decoded once. Several sources with weights:
     "A:0.7,B:0.3"; a mixture of the catalogue by its name. Raises UserError.
     """
     from genie_datasets.mixture import open_mixture, parse_mixture
@@ -39,19 +41,28 @@ def open_source(
     if not Path(text).exists():
         if parts := parse_mixture(text):
             opened = [
-                (open_source(part, hz, include, exclude, reader, image_key, unfiltered), weight)
+                (open_source(part, hz, include, exclude, reader, image_key, unfiltered, skip_damaged), weight)
                 for part, weight in parts
             ]
             return open_mixture(text, opened)
         if text in MIXES:
-            members = [open_source(name, hz, reader=reader, unfiltered=unfiltered) for name in MIXES[text]]
+            members = [
+                open_source(name, hz, reader=reader, unfiltered=unfiltered, skip_damaged=skip_damaged)
+                for name in MIXES[text]
+            ]
             return open_mixture(text, [(member, seconds_of_video(member)) for member in members])
     place = find_path(text)
     if isinstance(place, str):
         from genie_datasets.tfds_reader import open_tfds
 
+        refuse_skipping(skip_damaged)
         return open_tfds(place, hz, image_key, unfiltered)
-    return _open_path(place, hz, include, exclude, reader, image_key, unfiltered)
+    return _open_path(place, hz, include, exclude, reader, image_key, unfiltered, skip_damaged)
+
+
+def refuse_skipping(skip_damaged: bool) -> None:
+    if skip_damaged:
+        raise UserError("--reader rlds cannot skip damaged records: leave out --skip-damaged, or read with the index")
 
 
 def seconds_of_video(source: Source) -> float:
@@ -60,7 +71,14 @@ def seconds_of_video(source: Source) -> float:
 
 
 def _open_path(
-    path: Path, hz: float | None, include: Globs, exclude: Globs, reader: str, image_key: str | None, unfiltered: bool
+    path: Path,
+    hz: float | None,
+    include: Globs,
+    exclude: Globs,
+    reader: str,
+    image_key: str | None,
+    unfiltered: bool,
+    skip_damaged: bool,
 ) -> Source:
     from genie_datasets.frame_cache import find_caches, open_caches
     from genie_datasets.video_source import SUFFIXES, find_videos, open_videos
@@ -77,18 +95,19 @@ def _open_path(
 
             if include or exclude:
                 raise UserError("--reader rlds reads whole splits: leave out --include and --exclude")
+            refuse_skipping(skip_damaged)
             return open_tfds(str(folder), hz, image_key, unfiltered)
         from genie_datasets.rlds_source import open_rlds
 
-        return open_rlds(folder, hz, include, exclude, image_key, unfiltered)
+        return open_rlds(folder, hz, include, exclude, image_key, unfiltered, skip_damaged)
     if root := find_lerobot(path):
         from genie_datasets.lerobot_source import open_lerobot
 
-        return open_lerobot(root, hz, include, exclude, image_key)
+        return open_lerobot(root, hz, include, exclude, image_key, skip_damaged)
     if any(path.glob("*.tfrecord*")):
         raise UserError(f"{path} has TFRecord shards but no features.json: copy it from the data set, beside them")
     if find_videos(path):
-        return open_videos(path, hz, include, exclude)
+        return open_videos(path, hz, include, exclude, skip_damaged)
     if unfinished := next(path.glob("**/*.incomplete"), None):
         raise UserError(f"{unfinished} is not finished: run the `data tabletop` command that began it again")
     raise UserError(

@@ -1,6 +1,7 @@
 """The one view of robot video that every kind of source gives: a Source has named Splits, a Split has episodes."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,6 +21,7 @@ class Split(ABC):
     num_frames: np.ndarray  # (E,) int64
     hz: np.ndarray  # (E,) float64
     num_filtered: int = 0  # episodes that the catalogue's filter left out
+    damage: Sequence[str] = ()  # what --skip-damaged left out, a line each
 
     @property
     def num_episodes(self) -> int:

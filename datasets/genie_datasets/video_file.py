@@ -48,6 +48,15 @@ def probe(path: Path) -> VideoInfo:
         return VideoInfo(count, rate, stream.height, stream.width)
 
 
+def probe_whole(path: Path) -> VideoInfo:
+    """`probe`, and every frame decoded; raises DamagedVideo."""
+    info = probe(path)
+    num = sum(1 for _ in decoded(path))
+    if num < info.num_frames:
+        raise DamagedVideo(f"only {num} of its {info.num_frames} frames can be decoded")
+    return info
+
+
 def decoded(path: Path, start: float = 0.0) -> Iterator[Any]:
     """Yield the frames (av.VideoFrame) in order from `start` seconds on; raises DamagedVideo.
 

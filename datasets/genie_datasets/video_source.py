@@ -4,22 +4,25 @@ import json
 import re
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
 
 from genie_datasets.cache_dir import AtomicFile, cache_dir, fingerprint
+from genie_datasets.cores import num_cores
 from genie_datasets.errors import UserError
 from genie_datasets.globs import keep_files
 from genie_datasets.registry import DEFAULT_HZ, known_hz, warn
 from genie_datasets.split import Size, Source, Split, frame_ids
-from genie_datasets.video_file import DamagedVideo, VideoInfo, probe, read_frames
+from genie_datasets.video_file import DamagedVideo, VideoInfo, probe, probe_whole, read_frames
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 SPLIT_FOLDERS = ("train", "val", "validation", "test")
 KEEP_BYTES = 256 << 20  # of decoded episodes, so that clips in order do not decode the same file again and again
-PROBE_VERSION = 1
+PROBE_VERSION = 2
 
 
 class VideoSplit(Split):
@@ -106,19 +109,24 @@ def find_videos(root: Path) -> list[Path]:
     return sorted(p for p in found if p.is_file())
 
 
-def open_videos(root: Path, hz: float | None, include=None, exclude=None) -> Source:
-    """root: a folder that holds videos at any depth, or one video file."""
+def open_videos(root: Path, hz: float | None, include=None, exclude=None, skip_damaged: bool = False) -> Source:
+    """root: a folder of videos at any depth, or one video file; skip_damaged: without those that do not decode."""
     files, root = (find_videos(root), root) if root.is_dir() else ([root], root.parent)
     files = keep_files(files, root, include, exclude)
     if not files:
         raise UserError(f"{root} holds no video ({', '.join(SUFFIXES)}): give a folder of episodes")
     mark = fingerprint(root, files, "video")
+    damage: list[str] = []
+    if skip_damaged:
+        files, damage = leave_out_damaged(root, files, mark)
+        mark = fingerprint(root, files, "video")
     infos = probe_all(root, files, mark)
     rates = episode_hz(root, files, infos, hz)
     splits: dict[str, Split] = {}
     for split, members in split_folders(root, files).items():
         chosen = [files[i] for i in members]
         splits[split] = VideoSplit(split, f"{mark}-{split}", root, chosen, [infos[i] for i in members], rates[members])
+        splits[split].damage = damage
     return Source(root.name, str(root), "video", splits, mark)
 
 
@@ -152,28 +160,65 @@ def episode_hz(root: Path, files: list[Path], infos: list[VideoInfo], asked: flo
 
 def probe_all(root: Path, files: list[Path], mark: str) -> list[VideoInfo]:
     """What each file holds, from the user's cache directory if it was counted before; UserError names the bad ones."""
+    infos, bad = each_video(root, files, mark, probe)
+    if bad:
+        raise bad_videos(root, bad)
+    return infos
+
+
+def leave_out_damaged(root: Path, files: list[Path], mark: str) -> tuple[list[Path], list[str]]:
+    """The files that decode from the first frame to the last, and a line for each of the others."""
+    _, bad = each_video(root, files, f"whole-{mark}", probe_whole)
+    if len(bad) == len(files):
+        raise bad_videos(root, bad)
+    damage = [f"{file.relative_to(root).as_posix()} ({error})" for file, error in bad.items()]
+    if damage:
+        more = f" (and {len(damage) - 1} more files)" if len(damage) > 1 else ""
+        warn(f"{root}: skipped what is damaged: {damage[0]}{more}")
+    return [file for file in files if file not in bad], damage
+
+
+def each_video(
+    root: Path, files: list[Path], mark: str, look: Callable[[Path], VideoInfo]
+) -> tuple[list[VideoInfo], dict[Path, DamagedVideo]]:
+    """`look` at every file, on all cores, or what was seen before and kept in the user's cache directory."""
     from tqdm import tqdm
 
     path = cache_dir() / "index" / f"video-v{PROBE_VERSION}-{mark}.json"
     try:
         rows = json.loads(path.read_text())
-        return [VideoInfo(*row) for row in rows]
-    except (OSError, ValueError, TypeError):  # absent, or not whole: count again
+        whole = [VideoInfo(*row) for row in rows["infos"]]
+        return whole, {root / name: DamagedVideo(why) for name, why in rows["bad"].items()}
+    except (OSError, ValueError, TypeError, KeyError):  # absent, or not whole: look again
         pass
-    infos, bad = [], {}
-    for file in tqdm(files, desc="count frames", unit="file", leave=False, disable=len(files) < 100):
+
+    def seen(file: Path) -> VideoInfo | DamagedVideo:
         try:
-            infos.append(probe(file))
+            return look(file)
         except DamagedVideo as error:
-            bad[file] = error
-    if bad:
-        raise bad_videos(root, bad)
+            return error
+
+    infos: list[VideoInfo] = []
+    bad: dict[Path, DamagedVideo] = {}
+    with ThreadPoolExecutor(num_cores()) as pool:  # FFmpeg lets go of the interpreter's lock
+        found = tqdm(
+            pool.map(seen, files), "count frames", len(files), unit="file", leave=False, disable=len(files) < 100
+        )
+        for file, info in zip(files, found, strict=True):
+            if isinstance(info, DamagedVideo):
+                bad[file] = info
+            else:
+                infos.append(info)
+    kept = {
+        "infos": [astuple(info) for info in infos],
+        "bad": {file.relative_to(root).as_posix(): str(error) for file, error in bad.items()},
+    }
     try:
         with AtomicFile(path) as stream:
-            stream.write(json.dumps([astuple(info) for info in infos]).encode())
+            stream.write(json.dumps(kept).encode())
     except OSError as error:
         warn(f"cannot keep the frame counts in {path.parent} ({error.strerror}): they will be counted again")
-    return infos
+    return infos, bad
 
 
 def bad_videos(root: Path, bad: dict[Path, DamagedVideo]) -> UserError:
@@ -182,5 +227,6 @@ def bad_videos(root: Path, bad: dict[Path, DamagedVideo]) -> UserError:
     others = f" (and {len(bad) - 1} more files)" if len(bad) > 1 else ""
     globs = ",".join(f.relative_to(root).as_posix() for f in list(bad)[:8])
     return UserError(
-        f"{file}{others} cannot be read as video ({error}): mend '{name}', or leave it out with --exclude '{globs}'"
+        f"{file}{others} cannot be read as video ({error}): mend '{name}', or leave it out with --exclude '{globs}' "
+        "or --skip-damaged"
     )

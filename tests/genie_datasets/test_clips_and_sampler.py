@@ -1,6 +1,8 @@
 """Clips are every window of every episode; the sampler's order is exact, stateless and cut by rank."""
 
 import pickle
+import tracemalloc
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from genie_datasets import permutation
 from genie_datasets.clips import ClipDataset, frame_step
 from genie_datasets.errors import UserError
 from genie_datasets.frame_cache import build_frame_cache
@@ -109,18 +112,28 @@ def test_a_batch_is_its_clips_and_loaders_can_read_it(rlds_dir, tmp_path, reader
 RANKED = st.integers(1, 4).flatmap(lambda world: st.tuples(st.just(world), st.integers(1, 40)))
 
 
+TABLES = pytest.mark.parametrize("largest", [permutation.LARGEST_TABLE, 0], ids=["table", "no table"])
+
+
+@TABLES
 @given(RANKED, st.integers(0, 5), st.integers(0, 2**32))
-def test_ranks_together_see_each_clip_once_an_epoch(ranked, epoch, seed):
+def test_ranks_together_see_each_clip_once_an_epoch(largest, ranked, epoch, seed):
     world, clips = ranked
-    parts = [EpochSampler(clips, seed, rank, world).indices(epoch) for rank in range(world)]
+    with patch.object(permutation, "LARGEST_TABLE", largest):
+        parts = [EpochSampler(clips, seed, rank, world).indices(epoch) for rank in range(world)]
     assert sorted(np.concatenate(parts).tolist()) == list(range(clips))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
+@TABLES
 @given(RANKED, st.integers(1, 7), st.integers(0, 2**32), st.data())
 @settings(max_examples=50)
-def test_batches_are_the_epochs_in_order_from_any_step(ranked, batch_size, seed, data):
-    world, clips = ranked
+def test_batches_are_the_epochs_in_order_from_any_step(largest, ranked, batch_size, seed, data):
+    with patch.object(permutation, "LARGEST_TABLE", largest):
+        check_batches(*ranked, batch_size, seed, data)
+
+
+def check_batches(world, clips, batch_size, seed, data):
     rank = data.draw(st.integers(0, world - 1))
     sampler = EpochSampler(clips, seed, rank, world)
     in_order = np.concatenate([sampler.indices(epoch) for epoch in range(world * batch_size + 3)])
@@ -140,8 +153,14 @@ def test_the_order_depends_on_seed_and_epoch():
     assert sampler.indices(1).tolist() == orders[3]
 
 
+@TABLES
 @given(st.lists(st.integers(0, 30), min_size=2, max_size=4), st.data())
-def test_groups_get_their_shares_and_go_through_their_own_clips(sizes, data):
+def test_groups_get_their_shares_and_go_through_their_own_clips(largest, sizes, data):
+    with patch.object(permutation, "LARGEST_TABLE", largest):
+        check_groups(sizes, data)
+
+
+def check_groups(sizes, data):
     weights = data.draw(st.lists(st.floats(0.05, 1), min_size=len(sizes), max_size=len(sizes)))
     if not sum(sizes):
         return
@@ -164,3 +183,31 @@ def test_impossible_samplers_are_refused():
     for args in [(0, 0), (5, 0, 2, 2), ([1, 2], 0, 0, 1, [1.0])]:
         with pytest.raises(ValueError, match=r"cannot sample|rank"):
             EpochSampler(*args)
+
+
+@given(st.integers(1, 3000), st.integers(0, 2**32))
+def test_a_permutation_without_a_table_is_one(n, seed):
+    shuffled = permutation.Feistel(n, [seed, 1])
+    assert np.sort(shuffled(np.arange(n))).tolist() == list(range(n))
+    assert shuffled(np.array([n // 2])) == shuffled(np.arange(n))[n // 2]
+
+
+def test_a_permutation_without_a_table_looks_random():
+    n = 1_000_003
+    order = permutation.Feistel(n, [0])(np.arange(n))
+    assert abs(np.corrcoef(order, np.arange(n))[0, 1]) < 0.01  # 10 standard errors
+    assert abs(np.corrcoef(order[:-1], order[1:])[0, 1]) < 0.01
+    runs = np.bincount(order[:100_000] * 100 // n, minlength=100)
+    assert abs(runs - 1000).max() < 5.5 * np.sqrt(1000)
+    assert (order == np.arange(n)).sum() < 12
+    assert not np.array_equal(order, permutation.Feistel(n, [1])(np.arange(n)))
+
+
+def test_the_order_of_millions_of_clips_takes_no_memory():
+    sampler = EpochSampler([40_000_000, 10_000_000], 0, weights=[0.5, 0.5])
+    tracemalloc.start()
+    batch = sampler.batch(123_456, 64)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+    assert len(set(batch.tolist())) == 64
+    assert 15 < (batch < 40_000_000).sum() < 49

@@ -1,0 +1,184 @@
+"""One shard walked: where its episodes, their frames and instructions lie. The unit of work of an index."""
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from genie_datasets.array_records import address, is_array_record, open_reader, read_record
+from genie_datasets.decode import DamagedImage, decode_image
+from genie_datasets.example import bytes_spans, feature_spans, ints, texts
+from genie_datasets.tfrecord import Buffer, DamagedRecord, check_data, record_spans
+
+MOST_INSTRUCTION_CODES = 512
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an index is made for."""
+
+    image_key: str
+    instruction_key: str = ""
+    keep_if: str = ""
+    """A bool of the episode; where it is false, the episode is left out."""
+    skip_damaged: bool = False
+    """Damaged episodes are left out. To find them, checksums are compared and every image is decoded."""
+
+
+@dataclass
+class ShardIndex:
+    """The kept episodes of one shard, e of them with f frames together."""
+
+    record_start: np.ndarray  # (e,) int64, where the tf.train.Example begins
+    record_end: np.ndarray  # (e,) int64
+    record_number: np.ndarray  # (e,) int32
+    num_frames: np.ndarray  # (e,) int64
+    frame_offset: np.ndarray  # (f,) int64
+    frame_length: np.ndarray  # (f,) int32
+    instructions: np.ndarray  # (e,) text
+    damage: np.ndarray  # (d,) text, what was skipped
+    num_records: np.ndarray  # () int64, all that were read, kept or not
+    num_left_out: np.ndarray  # () int64, by keep_if
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return asdict(self)
+
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray]) -> "ShardIndex":
+        return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+
+
+def index_shard(shard: Path, wanted: Wanted) -> ShardIndex:
+    """Walks one shard. Raises DamagedRecord, unless damaged episodes are to be skipped."""
+    records: list[tuple[int, int, int]] = []
+    spans: list[np.ndarray] = []
+    instructions: list[str] = []
+    damage: list[str] = []
+    num_records = num_left_out = 0
+    for number, start, found in walk(shard, wanted):
+        if isinstance(found, DamagedRecord):
+            if not wanted.skip_damaged:
+                raise found
+            damage.append(f"{shard.name} {found}")
+            continue
+        num_records += 1
+        end, images, instruction, kept = found
+        num_left_out += not kept
+        if len(images) and kept:
+            records.append((start, end, number))
+            spans.append(images)
+            instructions.append(instruction)
+    table = np.array(records, np.int64).reshape(-1, 3)
+    frames = np.concatenate([np.zeros((0, 2), np.int64), *spans])
+    return ShardIndex(
+        record_start=table[:, 0],
+        record_end=table[:, 1],
+        record_number=table[:, 2].astype(np.int32),
+        num_frames=np.array([len(images) for images in spans], np.int64),
+        frame_offset=frames[:, 0].copy(),
+        frame_length=(frames[:, 1] - frames[:, 0]).astype(np.int32),
+        instructions=np.array(instructions, str),
+        damage=np.array(damage, str),
+        num_records=np.array(num_records),
+        num_left_out=np.array(num_left_out),
+    )
+
+
+Found = tuple[int, np.ndarray, str, bool]  # end of the record, (L,2) spans of its images, instruction, is it kept
+
+
+def walk(shard: Path, wanted: Wanted) -> Iterator[tuple[int, int, Found | DamagedRecord]]:
+    """Yields (number, start, what is there or what is wrong) of each record.
+
+    After a damaged record the next one is read, unless the damage hides where that begins.
+    """
+    if shard.stat().st_size == 0:
+        return
+    if is_array_record(shard):
+        yield from walk_array_record(shard, wanted)
+        return
+    with shard.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
+        spans = record_spans(buffer)
+        number = -1
+        while True:
+            number += 1
+            try:
+                start, end = next(spans)
+            except StopIteration:
+                return
+            except DamagedRecord as error:
+                yield number, 0, error
+                return
+            try:
+                if wanted.skip_damaged:
+                    check_data(buffer, start, end)
+                found = read_episode(buffer, start, end, wanted)
+            except DamagedRecord as error:
+                yield number, start, error
+            else:
+                yield number, start, (end, *found)
+
+
+def walk_array_record(shard: Path, wanted: Wanted) -> Iterator[tuple[int, int, Found | DamagedRecord]]:
+    """`walk` of an array_record shard, whose positions are addresses."""
+    try:
+        reader = open_reader(shard)
+    except DamagedRecord as error:
+        yield 0, 0, error
+        return
+    try:
+        for number in range(reader.num_records()):
+            at = address(number)
+            try:
+                data = read_record(reader, number)
+                images, instruction, kept = read_episode(data, 0, len(data), wanted)
+            except DamagedRecord as error:
+                yield number, at, error
+            else:
+                yield number, at, (address(number, len(data)), images + at, instruction, kept)
+    finally:
+        reader.close()
+
+
+def read_episode(buffer: Buffer, start: int, end: int, wanted: Wanted) -> tuple[np.ndarray, str, bool]:
+    """(L,2) spans of an episode's images, its instruction, and whether it is kept; raises DamagedRecord."""
+    try:
+        features = feature_spans(buffer, start, end)
+        if wanted.image_key not in features:
+            raise DamagedRecord(f"has an episode without '{wanted.image_key}' at byte {start}")
+        images = np.array(bytes_spans(buffer, features[wanted.image_key]), np.int64).reshape(-1, 2)
+        instruction = first_text(buffer, features.get(wanted.instruction_key))
+        keep_if = wanted.keep_if
+        kept = not keep_if or bool(keep_if in features and ints(buffer, features[keep_if]).any())
+    except (IndexError, ValueError) as error:  # DamagedRecord is a ValueError
+        if isinstance(error, DamagedRecord):
+            raise
+        raise DamagedRecord(f"holds a damaged tf.train.Example at byte {start}") from None
+    if wanted.skip_damaged:
+        check_images(buffer, images)
+    return images, instruction, kept
+
+
+def check_images(buffer: Buffer, images: np.ndarray) -> None:
+    """Raises DamagedRecord where one of an episode's images does not decode, or is of another size."""
+    size: tuple[int, ...] | None = None
+    for start, end in images.tolist():
+        try:
+            shape = decode_image(bytes(buffer[start:end])).shape
+        except DamagedImage as error:
+            raise DamagedRecord(f"holds an image that does not decode at byte {start} ({error})") from None
+        if shape != (size := size or shape):
+            raise DamagedRecord(f"holds an image of {shape[:2]} pixels where others have {size[:2]} at byte {start}")
+
+
+def first_text(buffer: Buffer, feature: tuple[int, int] | None) -> str:
+    """The instruction at the first step: text, or (Language-Table) a row of UTF-8 codes padded with zeros."""
+    if feature is None or feature[0] == feature[1]:
+        return ""
+    if buffer[feature[0]] == 0x0A:
+        values = texts(buffer, feature)
+        return values[0] if values else ""
+    codes = ints(buffer, feature)[:MOST_INSTRUCTION_CODES]
+    return bytes(int(code) & 0xFF for code in codes[codes > 0]).decode(errors="replace")
