@@ -15,7 +15,7 @@ _HOME = {
     "Split": "split",
     "Truth": "truth",
     "FrameCache": "frame_cache",
-    "build_frame_cache": "frame_cache",
+    "build_frame_cache": "frame_cache_writer",
     "ClipDataset": "clips",
     "frame_step": "clips",
     "EpochSampler": "sampler",

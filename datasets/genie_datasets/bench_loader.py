@@ -18,7 +18,7 @@ import numpy as np
 from genie_datasets.clips import ClipDataset
 from genie_datasets.cores import num_cores
 from genie_datasets.fit import fit_frames
-from genie_datasets.frame_cache import build_frame_cache
+from genie_datasets.frame_cache_writer import build_frame_cache
 from genie_datasets.sampler import EpochSampler
 from genie_datasets.sources import open_source
 from genie_datasets.split import Split

@@ -129,7 +129,7 @@ def inspect(config: InspectConfig) -> int:
 
 def cache(config: CacheConfig) -> int:
     from genie_datasets.fit import check_mode, parse_size
-    from genie_datasets.frame_cache import build_frame_cache
+    from genie_datasets.frame_cache_writer import build_frame_cache
 
     size = parse_size(config.size)
     check_mode(config.fit)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from genie_datasets import permutation
 from genie_datasets.clips import ClipDataset, frame_step
 from genie_datasets.errors import UserError
-from genie_datasets.frame_cache import build_frame_cache
+from genie_datasets.frame_cache_writer import build_frame_cache
 from genie_datasets.sampler import EpochSampler
 from genie_datasets.sources import open_source
 from genie_datasets.split import Split

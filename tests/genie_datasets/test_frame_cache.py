@@ -1,16 +1,24 @@
 """The frame cache: the same frames, whole or not at all, used again only for the same thing."""
 
+import errno
 import json
+import os
 import pickle
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from genie_datasets import frame_cache
+from genie_datasets import frame_cache_writer
 from genie_datasets.errors import UserError
-from genie_datasets.frame_cache import FrameCache, build_frame_cache
+from genie_datasets.frame_cache import FrameCache
+from genie_datasets.frame_cache_writer import build_frame_cache
 from genie_datasets.sources import open_source
 
 SIZE = (16, 16)
@@ -45,8 +53,8 @@ def test_it_holds_the_frames_of_the_split(request, source, mode, tmp_path):
 def test_a_cache_that_fits_is_used_again_and_another_is_replaced(rlds_dir, tmp_path, monkeypatch):
     split = open_source(rlds_dir).split("train")
     writes = []
-    original = frame_cache._write
-    monkeypatch.setattr(frame_cache, "_write", lambda *args: writes.append(1) or original(*args))
+    original = frame_cache_writer.write
+    monkeypatch.setattr(frame_cache_writer, "write", lambda *args: writes.append(1) or original(*args))
     out = tmp_path / "cache"
     build(split, out)
     build(open_source(rlds_dir).split("train"), out)
@@ -58,34 +66,120 @@ def test_a_cache_that_fits_is_used_again_and_another_is_replaced(rlds_dir, tmp_p
     assert [p.name for p in tmp_path.iterdir() if p.name != "rlds"] == ["cache"]
 
 
-def test_two_builds_at_once_end_with_one_cache(rlds_dir, tmp_path, monkeypatch):
+def test_two_builds_at_once_take_turns_and_end_with_one_cache(rlds_dir, tmp_path, monkeypatch):
     split = open_source(rlds_dir).split("train")
-    original = frame_cache._write
+    writes = []
+    original = frame_cache_writer.write
 
-    def other_is_faster(*args):
+    def slow(*args):
+        writes.append(1)
+        time.sleep(0.2)
         original(*args)
-        monkeypatch.setattr(frame_cache, "_write", original)
-        build(split, tmp_path / "cache")
 
-    for _ in range(2):  # where nothing was there, and where both replace another
-        monkeypatch.setattr(frame_cache, "_write", other_is_faster)
-        cache = build(split, tmp_path / "cache")
-        np.testing.assert_array_equal(cache.frames(0), split.frames(0, None, SIZE, "crop"))
-        assert [p.name for p in tmp_path.iterdir() if p.name != "rlds"] == ["cache"]
+    monkeypatch.setattr(frame_cache_writer, "write", slow)
+    for round_ in (1, 2):  # where nothing was there, and where both replace another
+        with ThreadPoolExecutor(3) as pool:
+            caches = [job.result() for job in [pool.submit(build, split, tmp_path / "cache") for _ in range(3)]]
+        assert len(writes) == 2 * round_ - 1
+        for cache in caches:
+            np.testing.assert_array_equal(cache.frames(0), split.frames(0, None, SIZE, "crop"))
+        assert others(tmp_path) == ["cache"]
         build(split, tmp_path / "cache", size=(8, 8))
 
 
-def test_a_build_that_fails_leaves_the_old_cache_and_nothing_else(rlds_dir, tmp_path):
-    split = open_source(rlds_dir).split("train")
-    old = build(split, tmp_path / "cache").frames(0)
-    shard = sorted(rlds_dir.glob("*-train.*"))[1]
+def others(folder):
+    return sorted(path.name for path in folder.iterdir() if path.name != "rlds")
+
+
+def damage_an_image(shard):
     data = shard.read_bytes()
     at = data.index(b"\xff\xd8\xff")
     shard.write_bytes(data[: at + 3] + bytes(200) + data[at + 203 :])
+    return data
+
+
+def test_a_build_that_fails_leaves_the_old_cache_and_goes_on(rlds_dir, tmp_path, monkeypatch):
+    split = open_source(rlds_dir).split("train")
+    old = build(split, tmp_path / "cache", size=(8, 8)).frames(0)
+    shard = sorted(rlds_dir.glob("*-train.*"))[1]
+    whole = damage_an_image(shard)
     with pytest.raises(UserError, match="episode 0, step 0"):
-        build(open_source(rlds_dir).split("train"), tmp_path / "cache")
+        build(split, tmp_path / "cache")
     np.testing.assert_array_equal(FrameCache.open(tmp_path / "cache").frames(0), old)
-    assert [p.name for p in tmp_path.iterdir() if p.name != "rlds"] == ["cache"]
+    assert others(tmp_path) == [".cache.partial", "cache"]
+    shard.write_bytes(whole)
+    decoded = []
+    original = type(split).frames
+    monkeypatch.setattr(type(split), "frames", lambda self, e, *a: decoded.append(e) or original(self, e, *a))
+    cache = build(split, tmp_path / "cache")
+    assert sorted(decoded) == [2, 3]  # the first shard's were there
+    assert others(tmp_path) == ["cache"]
+    assert sorted(p.name for p in cache.folder.iterdir()) == ["cache.json", "frames.u8", "index.npz"]
+    for episode in range(4):
+        np.testing.assert_array_equal(cache.frames(episode), original(split, episode, None, SIZE))
+
+
+def test_what_was_begun_of_other_files_is_not_used(rlds_dir, tmp_path):
+    split = open_source(rlds_dir).split("train")
+    shard = sorted(rlds_dir.glob("*-train.*"))[1]
+    whole = damage_an_image(shard)
+    with pytest.raises(UserError):
+        build(split, tmp_path / "cache")
+    shard.write_bytes(whole)
+    cache = build(split, tmp_path / "cache", size=(8, 12))
+    np.testing.assert_array_equal(cache.frames(0), split.frames(0, None, (8, 12)))
+    assert others(tmp_path) == ["cache"]
+
+
+def test_nothing_is_left_where_nothing_was_decoded(rlds_dir, tmp_path):
+    split = open_source(rlds_dir).split("train")
+    damage_an_image(sorted(rlds_dir.glob("*-train.*"))[0])
+    with pytest.raises(UserError, match="episode 0, step 0"):
+        build(split, tmp_path / "cache")
+    assert others(tmp_path) == []
+
+
+def test_a_killed_build_goes_on_from_what_is_safe(rlds_dir, tmp_path, monkeypatch):
+    code = f"""
+import os, signal
+from genie_datasets import frame_cache_writer, open_source
+frame_cache_writer.SYNC_BYTES = 1
+split = open_source({str(rlds_dir)!r}).split("train")
+original = frame_cache_writer.write_at
+def write_at(file, images, offset):
+    original(file, images, offset)
+    if offset:
+        os.kill(os.getpid(), signal.SIGKILL)
+frame_cache_writer.write_at = write_at
+frame_cache_writer.build_frame_cache(split, {str(tmp_path / "cache")!r}, (16, 16))
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
+    assert np.fromfile(tmp_path / ".cache.partial/done.u8", np.uint8).tolist() == [1, 0, 0, 0]
+    split = open_source(rlds_dir).split("train")
+    decoded = []
+    original = type(split).frames
+    monkeypatch.setattr(type(split), "frames", lambda self, e, *a: decoded.append(e) or original(self, e, *a))
+    cache = build(split, tmp_path / "cache")
+    assert sorted(decoded) == [1, 2, 3]
+    for episode in range(4):
+        np.testing.assert_array_equal(cache.frames(episode), original(split, episode, None, SIZE))
+
+
+def test_a_disk_that_becomes_full_is_said_and_loses_nothing(rlds_dir, tmp_path, monkeypatch):
+    split = open_source(rlds_dir).split("train")
+    original = frame_cache_writer.write_at
+
+    def full(file, images, offset):
+        if offset:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(file, images, offset)
+
+    monkeypatch.setattr(frame_cache_writer, "write_at", full)
+    with pytest.raises(UserError, match="No space left on device.*same command again"):
+        build(split, tmp_path / "cache")
+    assert np.fromfile(tmp_path / ".cache.partial/done.u8", np.uint8).tolist() == [1, 0, 0, 0]
+    monkeypatch.setattr(frame_cache_writer, "write_at", original)
+    np.testing.assert_array_equal(build(split, tmp_path / "cache").frames(3), split.frames(3, None, SIZE))
 
 
 def test_the_disk_is_looked_at_first(rlds_dir, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import pytest
 
 from genie_datasets.clips import ClipDataset
 from genie_datasets.errors import UserError
-from genie_datasets.frame_cache import build_frame_cache
+from genie_datasets.frame_cache_writer import build_frame_cache
 from genie_datasets.mixture import parse_mixture
 from genie_datasets.sampler import EpochSampler
 from genie_datasets.sources import open_source
