@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -93,8 +94,8 @@ def save_component(genie: Genie, name: str, run: Path, dtype: torch.dtype | None
     write_atomically(folder / "config.json", json.dumps(config, indent=1).encode())
 
 
-def load_component(genie: Genie, name: str, run: Path) -> None:
-    """Loads one component's weights, strictly.
+def load_component(genie: Genie, name: str, run: Path, free: Collection[str] = ()) -> None:
+    """Loads one component's weights, strictly; fields of its configuration named in `free` may differ.
 
     Raises:
         UserError: the component is missing, damaged, or was trained with another configuration.
@@ -108,7 +109,7 @@ def load_component(genie: Genie, name: str, run: Path) -> None:
         raise UserError(f"{path}: unknown parts {parts!r}; was it written by another version?")
     stored = to_plain(from_dict(type(part.config), values, str(path)))  # entries younger than it: defaults
     expected = to_plain(part.config)
-    differing = sorted(k for k in {*stored, *expected} if stored.get(k) != expected.get(k))
+    differing = sorted(k for k in {*stored, *expected} - {*free} if stored.get(k) != expected.get(k))
     if differing:
         k = differing[0]
         raise UserError(

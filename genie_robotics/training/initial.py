@@ -11,11 +11,18 @@ from genie_robotics.pretrained import locate
 from genie_robotics.run_folder import digest, load_component, on_cpu
 from genie_robotics.training.stages import TRAINED
 
+# Fields that decide how a component is taught or sampled, and no weight: they may differ from the run begun with.
+TAUGHT_OTHERWISE = {
+    "tokenizer": ("motion_weight",),
+    "latent_action": ("motion_weight",),
+    "dynamics": ("past", "min_mask_rate", "context_noise", "self_context", "maskgit_steps", "temperature", "guidance"),
+}
+
 
 def begin_with(genie: Genie, run: Path, stages: tuple[str, ...]) -> dict[str, dict[str, str]]:
     """Gives what `stages` train the weights that it has in the folder `run`; returns where from and digests, by name.
 
-    Latent actions start without codes: those of the other video need not be where this one's latents are, and codes
+    How a component was taught may differ, its weights' shapes may not. Latent actions start without codes: those of the other video need not be where this one's latents are, and codes
     that are held would never move there.
 
     Raises:
@@ -28,7 +35,7 @@ def begin_with(genie: Genie, run: Path, stages: tuple[str, ...]) -> dict[str, di
     for name in components(stages):
         if not (folder / name / "model.safetensors").is_file():
             raise UserError(f"--init {folder} has no trained {name}; choose another, or what to train with --stage")
-        load_component(genie, name, folder)
+        load_component(genie, name, folder, free=TAUGHT_OTHERWISE.get(name, ()))
         if name == "latent_action" and not has_decoder(genie.latent_action):
             raise UserError(
                 f"--init {folder}: its latent action model was exported without the decoder that training needs; "

@@ -101,3 +101,15 @@ def test_a_run_goes_on_only_as_it_began(tmp_path, tabletop_rlds, capsys):
     assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["init"] == begun
     after = load_file(tmp_path / "run" / "latent_action" / "model.safetensors")
     assert all(torch.equal(after[key], value) for key, value in weights.items())
+
+
+def test_how_a_component_is_taught_may_differ_its_weights_may_not(earlier):
+    config = tiny_config()
+    config.dynamics.past, config.dynamics.context_noise = "whole", 0.1
+    genie = Genie(config)
+    begin_with(genie, earlier, ("dynamics",))
+    before = on_cpu(random_genie(tiny_config(), seed=3).dynamics)
+    assert all(torch.equal(value, before[key]) for key, value in on_cpu(genie.dynamics).items())
+    config.dynamics.num_blocks += 1
+    with pytest.raises(UserError, match=r"trained with num_blocks"):
+        begin_with(Genie(config), earlier, ("dynamics",))
