@@ -22,8 +22,8 @@ TAUGHT_OTHERWISE = {
 def begin_with(genie: Genie, run: Path, stages: tuple[str, ...]) -> dict[str, dict[str, str]]:
     """Gives what `stages` train the weights that it has in the folder `run`; returns where from and digests, by name.
 
-    How a component was taught may differ, its weights' shapes may not. Latent actions start without codes: those of the other video need not be where this one's latents are, and codes
-    that are held would never move there.
+    How a component was taught may differ, its weights' shapes may not. Latent actions start without codes: those of the
+    other video need not be where this one's latents are, and codes that are held would never move there.
 
     Raises:
         UserError: one of the components is missing there, of another configuration, or lacks what training needs.
