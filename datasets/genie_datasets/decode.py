@@ -1,5 +1,7 @@
 """One encoded image -> pixels. JPEG is decoded at a fraction of its size when a small one is asked for."""
 
+import struct
+
 import cv2
 import numpy as np
 import simplejpeg
@@ -11,6 +13,7 @@ PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 # The JPEG decoder's own scaling (1/2, 1/4, 1/8) is cheap but blurs unlike an area average. Keeping twice the target
 # leaves the last halving to `fit_frames`: 49 dB from a full decode at 256x320 -> 64x64, against 41 dB without.
 OVERSAMPLE = 2
+MOST_PIXELS = 1 << 26  # 8,192 x 8,192; a header of a few bytes may claim gigabytes
 
 
 class DamagedImage(ValueError):
@@ -35,10 +38,18 @@ def decode_image(data: bytes, size: Size | None = None, mode: str = "crop") -> n
 def _decode_jpeg(data: bytes, size: Size | None) -> np.ndarray:
     try:
         height, width = simplejpeg.decode_jpeg_header(data)[:2]
+        check_pixels(height, width)
         ratio = jpeg_ratio(height, width, size)
         return simplejpeg.decode_jpeg(data, "RGB", min_height=-(-height // ratio), min_width=-(-width // ratio))
+    except DamagedImage:
+        raise
     except ValueError as error:
         raise DamagedImage(f"damaged JPEG: {error}") from None
+
+
+def check_pixels(height: int, width: int) -> None:
+    if height * width > MOST_PIXELS:
+        raise DamagedImage(f"claims {height}x{width} pixels")
 
 
 def jpeg_ratio(height: int, width: int, size: Size | None) -> int:
@@ -53,7 +64,12 @@ def jpeg_ratio(height: int, width: int, size: Size | None) -> int:
 
 
 def _decode_png(data: bytes) -> np.ndarray:
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    width, height = struct.unpack(">II", data[16:24].ljust(8, b"\0"))  # of the IHDR chunk, which comes first
+    check_pixels(height, width)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        image = None
     if image is None:
         raise DamagedImage("damaged PNG")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -29,6 +29,7 @@ class FrameCache(Split):
         self.hz = np.array(index["hz"])
         self.episode_start = np.array(index["episode_start"])  # (E+1,)
         self.num_frames = np.diff(self.episode_start)
+        check(folder, meta, index)
         self.packed = self._map()  # (N, H, W, 3) uint8, read-only
 
     @classmethod
@@ -37,7 +38,7 @@ class FrameCache(Split):
         folder = Path(folder)
         try:
             return cls(folder, json.loads((folder / META).read_text()), map_npz(folder / INDEX))
-        except (*BROKEN, TypeError) as error:
+        except (*BROKEN, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{folder} is no frame cache ({error}): make one with `data cache SRC OUT`") from None
 
     def _map(self) -> np.ndarray:
@@ -85,6 +86,19 @@ class FrameCache(Split):
     @property
     def group_weights(self) -> np.ndarray:
         return self._weights
+
+
+def check(folder: Path, meta: dict, index: dict[str, np.ndarray]) -> None:
+    """Raises ValueError where the parts of a cache do not fit together."""
+    starts = index["episode_start"]
+    lengths = {name: len(index[name]) for name in ("hz", "group", "instruction", "episode_name")}
+    if starts.ndim != 1 or set(lengths.values()) != {len(starts) - 1} or starts[0] or (np.diff(starts) < 1).any():
+        raise ValueError(f"{INDEX} does not fit together")
+    if not np.isin(index["group"], np.arange(len(index["group_weights"]))).all() or not (index["hz"] > 0).all():
+        raise ValueError(f"{INDEX} does not fit together")
+    needed = int(starts[-1]) * int(meta["height"]) * int(meta["width"]) * 3
+    if (folder / FRAMES).stat().st_size != needed:
+        raise ValueError(f"{FRAMES} has another size than {needed} bytes")
 
 
 def find_caches(path: Path) -> list[Path]:

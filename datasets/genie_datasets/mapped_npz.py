@@ -13,8 +13,6 @@ from numpy.lib import format as npy
 
 LOCAL_HEADER = 30  # bytes of a zip member's header before its name
 SMALL = 4096  # bytes under which an array is read: a map of its own would cost more
-BROKEN = (OSError, KeyError, ValueError, struct.error, zipfile.BadZipFile)
-"""What `map_npz` raises where a file is absent or not whole."""
 
 
 @dataclass(frozen=True)
@@ -45,33 +43,46 @@ def write_npz(stream: IO[bytes], arrays: dict[str, Pieces]) -> None:
                 raise ValueError(f"{name}: {num_written} values where {array.shape} was announced")
 
 
+class BrokenNpz(ValueError):
+    """The file is no npz that can be mapped; the message says why."""
+
+
+BROKEN = (OSError, BrokenNpz)
+"""What `map_npz` raises where a file is absent or not whole."""
+
+
 def map_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an npz file (uncompressed, as `numpy.savez` and `write_npz` write it), read-only.
 
-    They are read from the disk where they are touched, and the kernel may drop them again. Raises one of `BROKEN`.
+    They are read from the disk where they are touched, and the kernel may drop them again. Raises OSError, BrokenNpz.
     """
-    found: dict[str, np.ndarray] = {}
-    with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
-        for member in archive.infolist():
-            if member.compress_type != zipfile.ZIP_STORED:
-                raise ValueError(f"{path} is compressed: it cannot be mapped")
-            stream.seek(member.header_offset)
-            name_length, extra_length = struct.unpack("<HH", stream.read(LOCAL_HEADER)[26:])
-            stream.seek(member.header_offset + LOCAL_HEADER + name_length + extra_length)
-            version = npy.read_magic(stream)
-            read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            shape, fortran, dtype = read_header(stream)
-            count = math.prod(shape)
-            if (
-                dtype.hasobject
-                or fortran
-                or stream.tell() + count * dtype.itemsize
-                > member.header_offset + (member.file_size + LOCAL_HEADER + name_length + extra_length)
-            ):
-                raise ValueError(f"{path}: '{member.filename}' is no plain array")
-            if count * dtype.itemsize < SMALL:
-                array = np.fromfile(stream, dtype, count).reshape(shape)
-            else:
-                array = np.memmap(path, dtype, "r", stream.tell(), shape)
-            found[member.filename.removesuffix(".npy")] = array
-    return found
+    with path.open("rb") as stream:
+        try:
+            with zipfile.ZipFile(stream) as archive:
+                return {
+                    member.filename.removesuffix(".npy"): map_member(path, stream, member)
+                    for member in archive.infolist()
+                }
+        except BrokenNpz:
+            raise
+        except Exception as error:  # zipfile and numpy's header parser raise whatever foreign bytes lead to
+            raise BrokenNpz(f"{path.name} is no npz file: {error}") from None
+
+
+def map_member(path: Path, stream: IO[bytes], member: zipfile.ZipInfo) -> np.ndarray:
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise BrokenNpz(f"{path.name} is compressed: it cannot be mapped")
+    stream.seek(member.header_offset)
+    name_length, extra_length = struct.unpack("<HH", stream.read(LOCAL_HEADER)[26:])
+    start = member.header_offset + LOCAL_HEADER + name_length + extra_length
+    stream.seek(start)
+    read_header = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
+    shape, fortran, dtype = read_header(stream)
+    if fortran or dtype.hasobject or any(n < 0 for n in shape):
+        raise BrokenNpz(f"{path.name}: '{member.filename}' is no plain array")
+    num_bytes = math.prod(shape) * dtype.itemsize
+    if stream.tell() + num_bytes > start + member.file_size:
+        raise BrokenNpz(f"{path.name}: '{member.filename}' is cut off")
+    if num_bytes < SMALL:
+        return np.frombuffer(stream.read(num_bytes), dtype).reshape(shape)
+    return np.memmap(path, dtype, "r", stream.tell(), shape)

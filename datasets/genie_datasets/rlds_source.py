@@ -15,7 +15,7 @@ from genie_datasets.globs import keep_files
 from genie_datasets.index_shard import Wanted
 from genie_datasets.registry import DEFAULT_HZ, known, known_hz, warn
 from genie_datasets.rlds_truth import TruthReader
-from genie_datasets.schema import find_image_key, find_instruction_key, read_schema
+from genie_datasets.schema import find_image_key, find_instruction_key, read_schema_file
 from genie_datasets.shard_files import ShardFiles
 from genie_datasets.split import Size, Source, Split, frame_ids
 from genie_datasets.truth import Truth
@@ -75,16 +75,27 @@ class RldsSplit(Split):
         return f"{self.index.shards[self.index.record_shard[episode]]}#{self.index.record_number[episode]}"
 
     def truth(self, episode: int) -> Truth | None:
-        return None if self._truth is None else self._truth.read(self.record(episode))
+        if self._truth is None:
+            return None
+        try:
+            found = self._truth.read(self.record(episode))
+        except (IndexError, KeyError, ValueError) as error:  # DamagedRecord is a ValueError
+            raise self._bad(episode, f"its true motion cannot be read ({error})") from None
+        if len(found.position) != self.num_frames[episode]:
+            raise self._bad(episode, f"true motion of {len(found.position)} of its {self.num_frames[episode]} steps")
+        return found
 
     def record(self, episode: int) -> bytes:
         start, end = int(self.index.record_start[episode]), int(self.index.record_end[episode])
         return self._files.read(self.index.record_shard[episode], start, end - start)
 
     def _bad_image(self, episode: int, step: int, what: str) -> UserError:
+        return self._bad(episode, what, f", step {step}")
+
+    def _bad(self, episode: int, what: str, where: str = "") -> UserError:
         shard = self.index.shards[self.index.record_shard[episode]]
         return UserError(
-            f"episode {self.index.record_number[episode]}, step {step} of shard {shard}: {what}; "
+            f"episode {self.index.record_number[episode]}{where} of shard {shard}: {what}; "
             f"download the shard again, or leave it out with --exclude '{shard}'"
         )
 
@@ -100,9 +111,9 @@ def open_rlds(
 ) -> Source:
     """folder: the one that holds features.json; unfiltered: also episodes that the catalogue leaves out; skip_damaged:
     without those that cannot be read."""
-    schema = read_schema((folder / "features.json").read_text(), f"{folder}/features.json")
+    schema = read_schema_file(folder / "features.json")
     info = read_info(folder)
-    name = info.get("name") or folder.parent.name
+    name = str(info.get("name") or folder.parent.name)
     row = known(name)
     key = find_image_key(schema, image_key, str(folder), row.image_key if row else None)
     keep_if = row.keep_if if row and row.keep_if in schema and not unfiltered else ""
@@ -160,14 +171,17 @@ def read_info(folder: Path) -> dict:
 
 
 def shard_lengths(info: dict) -> dict[str, int]:
-    """Shard file name -> number of episodes, as dataset_info.json states it."""
+    """Shard file name -> number of episodes, as dataset_info.json states it; {} where it does not parse."""
     lengths = {}
-    for split in info.get("splits", []):
-        counts = split.get("shardLengths", [])
-        for number, count in enumerate(counts):
-            kind = info.get("fileFormat", "tfrecord")
-            shard = f"{info.get('name')}-{split.get('name')}.{kind}-{number:05d}-of-{len(counts):05d}"
-            lengths[shard] = int(count)
+    try:
+        for split in info.get("splits", []):
+            counts = split.get("shardLengths", [])
+            for number, count in enumerate(counts):
+                kind = info.get("fileFormat", "tfrecord")
+                shard = f"{info.get('name')}-{split.get('name')}.{kind}-{number:05d}-of-{len(counts):05d}"
+                lengths[shard] = int(count)
+    except (TypeError, ValueError, AttributeError):
+        return {}
     return lengths
 
 

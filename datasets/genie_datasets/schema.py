@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from genie_datasets.errors import UserError
 
@@ -22,6 +23,14 @@ class Feature:
     shape: tuple[int, ...] = ()
     dtype: str = ""
     encoding: str = "none"
+
+
+def read_schema_file(path: Path) -> dict[str, Feature]:
+    """`read_schema` of a file; raises UserError."""
+    try:
+        return read_schema(path.read_text(), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a TFDS features.json ({error}): copy it again from the data set") from None
 
 
 def read_schema(text: str, where: str) -> dict[str, Feature]:

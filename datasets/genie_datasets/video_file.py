@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from genie_datasets.decode import MOST_PIXELS
 from genie_datasets.fit import Size, fit_frames
 
 
@@ -28,10 +29,15 @@ def _opened(path: Path):
     import av
 
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             if not container.streams.video:
                 raise DamagedVideo("no video stream")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise DamagedVideo("a codec that is not known")
+            if stream.width * stream.height > MOST_PIXELS:
+                raise DamagedVideo(f"claims {stream.height}x{stream.width} pixels")
+            stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}  # a later frame may claim more
             stream.codec_context.thread_count = 1  # files are decoded side by side, one thread each
             yield container, stream
     except (av.FFmpegError, OSError) as error:

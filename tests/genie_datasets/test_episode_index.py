@@ -16,7 +16,7 @@ from genie_datasets.cache_dir import cache_dir
 from genie_datasets.episode_index import EpisodeIndex
 from genie_datasets.errors import UserError
 from genie_datasets.index_shard import Wanted
-from genie_datasets.mapped_npz import Pieces, map_npz, write_npz
+from genie_datasets.mapped_npz import BrokenNpz, Pieces, map_npz, write_npz
 from genie_datasets.sources import open_source
 from genie_datasets.tfrecord import frame_record
 
@@ -224,7 +224,7 @@ def test_an_npz_is_mapped_as_numpy_reads_it(tmp_path, writer):
             assert mapped[name].shape == array.shape
     assert isinstance(mapped["large"], np.memmap)
     np.savez_compressed(path, **ARRAYS)
-    with pytest.raises(ValueError, match="compressed"):
+    with pytest.raises(BrokenNpz, match="compressed"):
         map_npz(path)
 
 
