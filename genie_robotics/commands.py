@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from genie_datasets.clip_filter import ClipFilter
 from genie_datasets.errors import UserError
 from genie_datasets.options import SourceOptions, parse
 from genie_robotics.config import GenieConfig
@@ -29,6 +30,11 @@ class TrainOptions(SourceOptions):
     """Training time of all stages together, instead of steps."""
     split: str | None = None
     """Split to train on: 'train' if there is one, else the only one."""
+    drop_static: float | None = None
+    """Leave out clips with at least this share of static transitions; 1: those in which nothing moves. `data inspect`
+    says how many."""
+    drop_cuts: bool = False
+    """Leave out clips across a cut of the scene."""
     labels: Path | None = None
     """True actions of some transitions (.npz), drawn with `genie-robotics labels`; without it, training sees none."""
     init: Path | None = None
@@ -83,6 +89,7 @@ def train(argv: list[str]) -> int:
         precision=options.precision,
         labels=options.labels,
         init=options.init,
+        drop=ClipFilter(options.drop_static, options.drop_cuts),
     )
     train_run(options.run, source, training_split(source.splits, options.split), plan)
     return 0

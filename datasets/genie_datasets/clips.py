@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from genie_datasets.clip_filter import KEEP_ALL, ClipFilter
 from genie_datasets.errors import UserError
+from genie_datasets.kept_clips import KeptClips
 from genie_datasets.registry import warn
 from genie_datasets.split import Size, Split
 
@@ -19,8 +21,9 @@ def frame_step(gap: float | None, hz: float) -> int:
 class ClipDataset(Dataset):
     """Every window of `clip_length` frames, at every start; item i is a uint8 tensor (T, H, W, 3).
 
-    frames: a FrameCache, or a Split with the `size` (H, W) to fit its images to. Episodes shorter than a clip are
-    skipped and counted in `num_short`; UserError when none is left.
+    frames: a FrameCache, or a Split with the `size` (H, W) to fit its images to. drop: leaves out clips without motion
+    or across a cut; of `num_windows` clips, `len` are left. Episodes shorter than a clip are skipped and counted in
+    `num_short`; UserError when none is left.
     """
 
     def __init__(
@@ -31,6 +34,7 @@ class ClipDataset(Dataset):
         *,
         size: Size | None = None,
         mode: str = "crop",
+        drop: ClipFilter = KEEP_ALL,
     ):
         if clip_length < 2:
             raise UserError(f"--clip-length {clip_length}: a clip needs at least 2 frames")
@@ -39,8 +43,15 @@ class ClipDataset(Dataset):
         self.steps = np.array([frame_step(gap, hz) for hz in frames.hz], np.int64)  # (E,) frames between frames
         self.num_frames = frames.num_frames  # (E,)
         starts = np.maximum(0, frames.num_frames - (clip_length - 1) * self.steps)
+        self.num_windows = int(starts.sum())
+        self._kept = None
+        if drop and starts.sum():
+            self._kept = KeptClips(frames, starts, clip_length, self.steps, drop)
+            starts = self._kept.num_clips
+            if not starts.sum():
+                raise UserError(f"every clip of split '{frames.name}' is dropped ({drop}): drop fewer")
         self._first = np.concatenate([[0], np.cumsum(starts)])  # first clip of each episode
-        self.num_short = int((starts == 0).sum())
+        self.num_short = int((frames.num_frames <= (clip_length - 1) * self.steps).sum())
         self.group_sizes = np.bincount(frames.group, starts, len(frames.group_weights)).astype(np.int64)
         self.group_weights = frames.group_weights
         if not len(self):
@@ -57,7 +68,10 @@ class ClipDataset(Dataset):
             raise IndexError(f"clip {clip} of {len(self)}")
         clip %= len(self)
         episode = int(np.searchsorted(self._first, clip, side="right")) - 1
-        return episode, clip - self._first[episode] + np.arange(self.clip_length) * self.steps[episode]
+        start = clip - self._first[episode]
+        if self._kept is not None:
+            start = self._kept.start(episode, int(start))
+        return episode, start + np.arange(self.clip_length) * self.steps[episode]
 
     def __getitem__(self, clip: int) -> torch.Tensor:
         episode, ids = self.locate(clip)

@@ -26,10 +26,14 @@ class InspectConfig(SourceOptions):
     """RLDS folder, folder of videos, frame cache, or A:0.7,B:0.3."""
     json: bool = False
     """Print {SPLIT: {"episodes", "frames", "hz", "height", "width"}} and nothing else."""
+    motion: bool = False
+    """With --json: also the shares of static transitions and clips, of cuts, and of visible motion by gap."""
     out: Path | None = None
-    """Write contact_sheet_SPLIT.png here."""
+    """Write contact_sheet_SPLIT.png and gap_SPLIT.png here."""
     clip_length: int = 16
     """Episodes shorter than this count as short."""
+    gap: float | None = None
+    """Seconds between the frames of a clip; none: consecutive frames."""
 
 
 @dataclass
@@ -101,17 +105,25 @@ def main(argv: list[str]) -> int:
 
 
 def inspect(config: InspectConfig) -> int:
-    from genie_datasets.overview import static_share, summary, write_contact_sheet
+    from genie_datasets.overview import summary, write_contact_sheet
+    from genie_datasets.pace import pace, plot_pace
 
+    if config.clip_length < 2:
+        raise UserError(f"--clip-length {config.clip_length}: a clip needs at least 2 frames")
     source = config.open(config.src)
     found = summary(source)
-    sheets = []
+    paces = {}
+    if config.motion or config.out or not config.json:
+        paces = {name: pace(split, config.clip_length, config.gap) for name, split in source.splits.items()}
+    pictures = []
     if config.out:
         for name, split in source.splits.items():
-            sheets.append(config.out / f"contact_sheet_{name}.png")
-            write_contact_sheet(split, sheets[-1], f"{source.name} / {name}")
+            pictures += [config.out / f"contact_sheet_{name}.png", config.out / f"gap_{name}.png"]
+            write_contact_sheet(split, pictures[-2], f"{source.name} / {name}")
+            plot_pace(paces[name], pictures[-1], f"{source.name} / {name}")
     if config.json:
-        print(json.dumps(found))
+        more = {name: paces[name].figures() for name in found} if config.motion else {}
+        print(json.dumps({name: row | more.get(name, {}) for name, row in found.items()}))
         return 0
     print(f"{source.name} ({source.kind})  {source.path}")
     for name, row in found.items():
@@ -120,10 +132,17 @@ def inspect(config: InspectConfig) -> int:
         print(
             f"  {name}: {row['episodes']} episodes, {row['frames']} frames ({split.num_frames.min()} to "
             f"{split.num_frames.max()} each) of {row['height']}x{row['width']} at {row['hz']:g} Hz; "
-            f"{short} shorter than a clip of {config.clip_length}; {static_share(split):.0%} of transitions static"
+            f"{short} shorter than a clip of {config.clip_length}"
             + (f"; {split.num_filtered} episodes left out (--unfiltered)" if split.num_filtered else "")
+            + (f"; {len(split.damage)} damaged, skipped" if split.damage else "")
         )
-    print("  contact sheet: " + (", ".join(map(str, sheets)) if sheets else "say --out DIR"))
+        p = paces[name]
+        print(
+            f"    motion: {p.static_transitions:.0%} of transitions static; --drop-static 1 drops {p.static_clips:.1%} "
+            f"of clips, --drop-static .5 {p.mostly_static_clips:.1%}, --drop-cuts {p.cut_clips:.1%}; suggested --gap "
+            f"{p.suggested_gap:.2g} (s)"
+        )
+    print("  pictures: " + (", ".join(map(str, pictures)) if pictures else "say --out DIR"))
     return 0
 
 

@@ -7,10 +7,7 @@ import numpy as np
 
 from genie_datasets.split import Source, Split
 
-SAMPLE = 20  # episodes looked at for the static share
-LOOK_SIZE = (64, 64)
-BLOCK = 8
-STATIC_LEVELS = 4.0  # mean grey levels by which a block must change; codecs flicker by one or two
+SAMPLE = 20  # episodes looked at where all would take too long
 TILE_HEIGHT = 96
 COLUMNS = 8
 LABEL = 18
@@ -29,22 +26,6 @@ def summary(source: Source) -> dict[str, dict]:
             "width": int(width),
         }
     return result
-
-
-def static_share(split: Split) -> float:
-    """Share of transitions in which nothing visible moves: no 8x8 block of the 64x64 image changes on average.
-
-    Over at most 20 episodes, evenly spaced. Frames without motion teach a latent action model nothing.
-    """
-    still = total = 0
-    for episode in spaced(split.num_episodes, SAMPLE):
-        frames = split.frames(episode, None, LOOK_SIZE).astype(np.float32).mean(-1)
-        change = np.abs(np.diff(frames, axis=0))
-        n = len(change)
-        blocks = change.reshape(n, LOOK_SIZE[0] // BLOCK, BLOCK, LOOK_SIZE[1] // BLOCK, BLOCK).mean((2, 4))
-        still += int((blocks.max((1, 2), initial=0) < STATIC_LEVELS).sum())
-        total += n
-    return still / max(1, total)
 
 
 def spaced(n: int, at_most: int) -> list[int]:

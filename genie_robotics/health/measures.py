@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
-from genie_datasets.overview import BLOCK as LOOK_BLOCK
-from genie_datasets.overview import LOOK_SIZE, STATIC_LEVELS
+from genie_datasets.motion import BLOCK as LOOK_BLOCK
+from genie_datasets.motion import LOOK_SIZE, STATIC_LEVELS
 from genie_robotics.genie import Genie
 from genie_robotics.latent_action import shift_to_next_frame
 from genie_robotics.patches import to_unit
@@ -218,7 +218,7 @@ def decibels(error: float) -> float:
 def still_transitions(frames: UInt8[Tensor, "B T H W 3"]) -> Bool[Tensor, "B T-1"]:
     """Nothing visible moves: no 8x8 block changes by 4 grey levels on average.
 
-    As `data inspect` counts them (genie_datasets.overview: at 64x64), so that noise of sensor and codec is no motion.
+    As `data inspect` counts them (genie_datasets.motion: at 64x64), so that noise of sensor and codec is no motion.
     """
     grey = frames.float().mean(-1)
     if grey.shape[2] > LOOK_SIZE[0] or grey.shape[3] > LOOK_SIZE[1]:

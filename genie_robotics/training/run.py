@@ -11,6 +11,7 @@ import torch
 
 from genie_datasets import ClipDataset, build_frame_cache
 from genie_datasets.cache_dir import cache_dir
+from genie_datasets.clip_filter import KEEP_ALL, ClipFilter
 from genie_datasets.errors import UserError
 from genie_datasets.labelled_windows import LabelledWindows
 from genie_datasets.labels import Labels, check_places
@@ -43,6 +44,8 @@ class RunPlan:
     """True actions of some transitions, for the stages that train the latent action model."""
     init: Path | None = None
     """A run whose weights training begins with."""
+    drop: ClipFilter = KEEP_ALL
+    """Clips that are not trained on."""
     device: str = "auto"
     precision: str = "auto"
 
@@ -59,6 +62,8 @@ def train_run(run: Path, source: Source, split: str, plan: RunPlan) -> None:
     config = plan.model.resolved()
     setup = set_up(plan.device, plan.precision)
     provenance: dict[str, Any] = {"source": str(source.path), "split": split, "fingerprint": source.fingerprint}
+    if plan.drop:
+        provenance["dropped"] = str(plan.drop)
     labels = None
     if plan.labels is not None:
         check_labels(plan.training.labels, setup.world_size)
@@ -85,9 +90,9 @@ def train_run(run: Path, source: Source, split: str, plan: RunPlan) -> None:
     say(f"training on {setup.reason}, {setup.world_size} process(es), {torch.get_num_threads()} thread(s) each")
 
     if setup.is_main:
-        open_clips(source, split, config)  # makes the frame cache, for all ranks
+        open_clips(source, split, config, plan.drop)  # makes the frame cache, for all ranks
     setup.barrier()
-    clips = open_clips(source, split, config)
+    clips = open_clips(source, split, config, plan.drop)
     say(f"data: {source.name} [{split}], {len(clips):,} clips of {config.clip_length} frames" + left_out(clips))
     windows = None
     if labels is not None:
@@ -182,6 +187,7 @@ def start_or_resume(
         ("mode", entry(stored, "training", "mode"), mode),
         ("seed", entry(stored, "loop", "seed"), seed),
         ("split", entry(stored, "data", "split"), (data or {}).get("split")),
+        ("dropped clips", *(None if not d else str(d.get("dropped", "none")) for d in (stored.get("data"), data))),
     ):
         if not differing and None not in (old, new) and old != new:
             differing = f"{name}: {old} / {new}"
@@ -244,12 +250,12 @@ def entry(stored: dict[str, Any], part: str, name: str) -> Any:
     return values.get(name) if isinstance(values, dict) else None
 
 
-def open_clips(source: Source, split: str, config: GenieConfig) -> ClipDataset:
+def open_clips(source: Source, split: str, config: GenieConfig, drop: ClipFilter = KEEP_ALL) -> ClipDataset:
     """Clips from the frame cache of this source, which is made once in the user's cache directory."""
     height, width = config.image_size
     folder = cache_dir() / "frames" / f"{source.name}-{source.fingerprint}-{split}-{height}x{width}-{config.fit}"
     frames = build_frame_cache(source.split(split), folder, config.image_size, config.fit)
-    return ClipDataset(frames, clip_length=config.clip_length, gap=config.gap)
+    return ClipDataset(frames, clip_length=config.clip_length, gap=config.gap, drop=drop)
 
 
 def only_columns(labels: Labels, columns: tuple[int, ...], where: str) -> Labels:
@@ -270,4 +276,6 @@ def labels_left_out(windows: LabelledWindows) -> str:
 
 
 def left_out(clips: ClipDataset) -> str:
-    return f" ({clips.num_short} shorter episodes left out)" if clips.num_short else ""
+    dropped = clips.num_windows - len(clips)
+    parts = [f"{clips.num_short} shorter episodes"] * bool(clips.num_short) + [f"{dropped:,} clips"] * bool(dropped)
+    return f" ({' and '.join(parts)} left out)" if parts else ""

@@ -8,7 +8,7 @@ import pytest
 
 from genie_datasets.commands import parse_splits
 from genie_datasets.frame_cache import FrameCache
-from genie_datasets.overview import spaced, static_share
+from genie_datasets.overview import spaced
 from genie_datasets.sources import open_source
 from genie_robotics.cli import main
 
@@ -32,11 +32,23 @@ def test_inspect_tells_and_shows(video_dir, tmp_path, capsys):
     assert squares.sum() > 500
 
 
-def test_static_share_counts_what_does_not_move(tmp_path, kit):
-    frames = kit.moving_square(11)
-    frames[6:] = frames[5]
-    kit.write_video(tmp_path / "half.mp4", frames)
-    assert static_share(open_source(tmp_path, hz=3).split("train")) == pytest.approx(0.5, abs=0.1)
+def test_inspect_tells_how_it_moves(tmp_path, kit, capsys):
+    frames = kit.moving_square(40)
+    frames[20:] = frames[19]
+    kit.write_video(tmp_path / "video" / "half.mp4", frames)
+    look, command = tmp_path / "look", ["data", "inspect", str(tmp_path / "video"), "--hz", "3"]
+    assert main([*command, "--out", str(look), "--clip-length", "8"]) == 0
+    told = capsys.readouterr().out
+    assert "51% of transitions static; --drop-static 1 drops 42" in told  # 14 of 33 windows
+    assert "suggested --gap" in told
+    plot = cv2.imread(str(look / "gap_train.png"))
+    assert (plot < 128).any()
+    assert main([*command, "--json", "--motion"]) == 0
+    figures = json.loads(capsys.readouterr().out)["train"]
+    assert figures["static_transitions"] == pytest.approx(20 / 39)
+    assert figures["cut_clips"] == 0
+    assert figures["gaps"][0] == pytest.approx(1 / 3)
+    assert figures["frames"] == 40
 
 
 def test_spaced_takes_both_ends():

@@ -1,0 +1,51 @@
+"""What moves from frame to frame, and where the scene is cut: measured on 64x64 pixels in blocks of 8x8.
+
+A transition is static when no block changes on average by more than codecs flicker. It is a cut when most blocks change
+at once, and far more of them than is usual in its episode: a camera on a wrist changes most of them at every step.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from genie_datasets.fit import fit_frames
+from genie_datasets.split import Split
+
+LOOK_SIZE = (64, 64)
+BLOCK = 8
+STATIC_LEVELS = 4.0  # mean grey levels by which a block must change; codecs flicker by one or two
+CUT_LEVELS = 16.0  # by which a block must change to count as another
+CUT_SHARE = 0.5  # of the blocks
+CUT_RATIO = 3.0  # times the median share of the episode
+LOOK_CHUNK = 512  # frames compared at once
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Of n transitions between frames `step` apart."""
+
+    static: np.ndarray  # (n,) bool
+    cut: np.ndarray  # (n,) bool
+
+
+def motion(frames: np.ndarray, step: int = 1) -> Motion:
+    """frames: (L, H, W, 3) uint8 of one episode; its transitions t -> t + step, of which there are L - step."""
+    largest, share = [np.zeros(0)], [np.zeros(0)]
+    for start in range(0, max(0, len(frames) - step), LOOK_CHUNK):
+        seen = fit_frames(frames[start : start + LOOK_CHUNK + step], LOOK_SIZE).astype(np.float32).mean(-1)
+        change = np.abs(seen[step:] - seen[:-step])
+        rows, columns = (size // BLOCK for size in LOOK_SIZE)
+        blocks = change.reshape(len(change), rows, BLOCK, columns, BLOCK).mean((2, 4)).reshape(len(change), -1)
+        largest.append(blocks.max(1))
+        share.append((blocks > CUT_LEVELS).mean(1))
+    changed = np.concatenate(share)
+    usual = np.median(changed) if len(changed) else 0.0
+    return Motion(
+        static=np.concatenate(largest) < STATIC_LEVELS,
+        cut=(changed >= CUT_SHARE) & (changed >= CUT_RATIO * usual),
+    )
+
+
+def episode_motion(split: Split, episode: int, step: int) -> Motion:
+    """`motion` of one episode of a split."""
+    return motion(split.frames(episode, None, LOOK_SIZE), step)
