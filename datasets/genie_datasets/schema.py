@@ -50,7 +50,7 @@ def read_schema(text: str, where: str) -> dict[str, Feature]:
 
 def _leaves(node: dict, path: str):
     if "featuresDict" in node:
-        for name, child in node["featuresDict"]["features"].items():
+        for name, child in node["featuresDict"].get("features", {}).items():
             yield from _leaves(child, f"{path}/{name}" if path else name)
     elif inner := node.get("sequence") or node.get("dataset"):
         yield from _leaves(inner["feature"], path)

@@ -1,39 +1,16 @@
 """The TFRecord shards of a data set under way: records are appended in order, and after a cut the whole ones count."""
 
 import contextlib
-import errno
 import mmap
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from genie_datasets.tfds_folder import FRAMING, os_errors, tensorflow
 from genie_datasets.tfrecord import DamagedRecord, record_spans
 
 NAME, VERSION = "tabletop", "1.0.0"
 EPISODES_PER_SHARD = 200
-FRAMING = 16  # bytes that TFRecord adds to each record
-
-
-def tensorflow() -> Any:
-    """TensorFlow, which takes seconds to import and is told to keep quiet."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow
-
-    return tensorflow
-
-
-@contextlib.contextmanager
-def os_errors() -> Iterator[None]:
-    """Turns TensorFlow's file errors into OSError, so that callers know one kind; a full disk becomes ENOSPC."""
-    tf = tensorflow()
-    try:
-        yield
-    except tf.errors.ResourceExhaustedError as error:
-        raise OSError(errno.ENOSPC, error.message) from error
-    except tf.errors.OpError as error:
-        raise OSError(errno.EIO, error.message) from error
 
 
 def count_records(path: Path) -> int:
