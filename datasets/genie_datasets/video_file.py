@@ -87,6 +87,10 @@ def read_frames(path: Path, ids: np.ndarray, size: Size | None, mode: str, start
 
     Decodes up to the last frame asked, and keeps only those asked. Raises DamagedVideo.
     """
+    from av.video.reformatter import VideoReformatter
+
+    # One for all frames: each frame's own, which `to_ndarray(format=...)` uses, costs as much as decoding it.
+    reformatter = VideoReformatter()
     wanted = set(ids.tolist())
     last = max(wanted)
     kept: dict[int, np.ndarray] = {}
@@ -94,7 +98,7 @@ def read_frames(path: Path, ids: np.ndarray, size: Size | None, mode: str, start
     for number, frame in enumerate(decoded(path, start)):
         seen = number + 1
         if number in wanted:
-            image = frame.to_ndarray(format="rgb24")
+            image = reformatter.reformat(frame, format="rgb24").to_ndarray()
             kept[number] = image if size is None else fit_frames(image, size, mode)
         if number == last:
             return np.stack([kept[n] for n in ids.tolist()])
