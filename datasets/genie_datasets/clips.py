@@ -44,6 +44,7 @@ class ClipDataset(Dataset):
         self.num_frames = frames.num_frames  # (E,)
         starts = np.maximum(0, frames.num_frames - (clip_length - 1) * self.steps)
         self.num_windows = int(starts.sum())
+        self.fingerprint = f"{frames.fingerprint}/{clip_length}/{gap}/{size}-{mode}/{drop}"
         self._kept = None
         if drop and starts.sum():
             self._kept = KeptClips(frames, starts, clip_length, self.steps, drop)

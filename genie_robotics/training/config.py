@@ -95,6 +95,8 @@ class LoopConfig:
     """Where the metrics go beside metrics.jsonl and the console: tensorboard, wandb."""
     workers: int = 0
     """Loader processes; the frame cache is a memory map and needs none."""
+    token_cache: bool = False
+    """Keeps the tokens and latent actions of every clip on disk for the dynamics: pays from the second epoch on."""
     checkpoint_activations: bool = False
     """Computes activations again in the backward pass instead of keeping them: less memory, about a third slower."""
     compile: bool = False

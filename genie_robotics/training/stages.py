@@ -12,7 +12,7 @@ components that it trains and no others.
 """
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from genie_datasets.errors import UserError
@@ -43,12 +43,22 @@ class DynamicsStage(nn.Module):
         self.dynamics = genie.dynamics
         self.frozen = (genie.tokenizer, genie.latent_action)  # in a tuple: not this module's parameters
 
-    def forward(self, frames: UInt8[Tensor, "B T H W 3"]) -> tuple[Float[Tensor, ""], Logs]:
+    def codes(self, frames: UInt8[Tensor, "B T H W 3"]) -> tuple[Int[Tensor, "B T N"], Int[Tensor, "B T-1"]]:
+        """Tokens and latent actions of clips."""
         tokenizer, latent_action = self.frozen
         with torch.no_grad():
-            actions = latent_action.codebook.lookup(latent_action.encode(frames))
-            tokens = tokenizer.encode(frames)
-        return self.dynamics(DynamicsBatch(tokens, actions))
+            return tokenizer.encode(frames), latent_action.encode(frames)
+
+    def forward(
+        self,
+        frames: UInt8[Tensor, "B T H W 3"],
+        codes: tuple[Int[Tensor, "B T N"], Int[Tensor, "B T-1"]] | None = None,
+    ) -> tuple[Float[Tensor, ""], Logs]:
+        """codes: of these frames, where they are known."""
+        tokens, actions = self.codes(frames) if codes is None else codes
+        with torch.no_grad():
+            vectors = self.frozen[1].codebook.lookup(actions)
+        return self.dynamics(DynamicsBatch(tokens, vectors))
 
 
 class JointStage(nn.Module):

@@ -31,7 +31,8 @@ from genie_robotics.training.labels import LabelTeacher
 from genie_robotics.training.monitor import Monitor
 from genie_robotics.training.optimizer import Optimizers, rate_at
 from genie_robotics.training.sentinel import Sentinel
-from genie_robotics.training.stages import TRAINED, build_stage, last_stage, needs
+from genie_robotics.training.stages import TRAINED, DynamicsStage, build_stage, last_stage, needs
+from genie_robotics.training.token_cache import TokenCache
 
 
 class Trainer:
@@ -76,6 +77,8 @@ class Trainer:
         steps_per_epoch = math.ceil(len(clips) / config.batch_size)
         self.sentinel = Sentinel(genie, stage, TRAINED[stage], steps_per_epoch=steps_per_epoch)
         self.checkpoints = Checkpoints(run / "state" / stage, loop.keep, loop.keep_every)
+        self.sampler = EpochSampler.of(clips, loop.seed, setup.rank, setup.world_size)
+        self.token_cache: TokenCache | None = None  # opened where training begins
 
     @property
     def progress(self) -> float:
@@ -95,6 +98,7 @@ class Trainer:
         monitor = Monitor(
             self.run, self.stage, self.loop.log_every, self.loop.loggers, self.loop.quiet or not self.setup.is_main
         )
+        self.token_cache = self.open_token_cache()
         module = self.setup.wrap(prepare(self.module, self.loop))
         loader = iter(self.loader())
         began, before = time.monotonic(), self.elapsed
@@ -123,6 +127,8 @@ class Trainer:
                     self.save()
         finally:
             monitor.close()
+            if self.token_cache is not None:
+                self.token_cache.close()
         if self.step % self.loop.save_every:
             self.save()
         self.finish()
@@ -166,7 +172,8 @@ class Trainer:
         for book in self.codebooks:
             book.progress = self.progress
         with self.setup.autocast():
-            loss, logs = module(frames) if labelled is None else module(frames, labelled)
+            beside = self.known_codes(frames) if self.token_cache is not None else labelled
+            loss, logs = module(frames) if beside is None else module(frames, beside)
         loss.backward()
         # Each component by itself: what one learns must not depend on how large the other's gradient is.
         parts = [*self.trained.values(), *([labels.head] if labels is not None else [])]
@@ -177,11 +184,34 @@ class Trainer:
             self.average.update(self.step)
         return {"loss": loss.detach(), **logs, "grad_norm": norm}, rate
 
+    def open_token_cache(self) -> TokenCache | None:
+        """Raises UserError where the disk has not got the room."""
+        if not self.loop.token_cache or not isinstance(self.module, DynamicsStage):
+            return None
+        config = self.genie.config
+        key = f"{self.clips.fingerprint} {self.inputs['tokenizer']} {self.inputs['latent_action']}"
+        books = config.tokenizer.codebook.num_codes, config.num_actions
+        found = TokenCache(key, len(self.clips), config.clip_length, config.dynamics.num_patches, *books)
+        if self.setup.is_main and not self.loop.quiet:
+            print(f"token cache: {found.path}, {found.num_bytes / 1e6:.1f} MB when all clips have been met")
+        return found
+
+    def known_codes(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens and latent actions of this step's clips, from the token cache or put there."""
+        assert self.token_cache is not None
+        assert isinstance(self.module, DynamicsStage)
+        clips = self.sampler.batch(self.step, len(frames))
+        found = self.token_cache.get(clips)
+        if found is None:
+            found = self.module.codes(frames)
+            self.token_cache.put(clips, *found)
+        tokens, actions = found
+        return tokens.to(frames.device), actions.to(frames.device)
+
     def loader(self) -> DataLoader:
-        sampler = EpochSampler.of(self.clips, self.loop.seed, self.setup.rank, self.setup.world_size)
         return DataLoader(
             self.clips,
-            batch_sampler=sampler.batches(self.config.batch_size // self.setup.world_size, self.step),  # type: ignore[arg-type]
+            batch_sampler=self.sampler.batches(self.config.batch_size // self.setup.world_size, self.step),  # type: ignore[arg-type]
             num_workers=self.loop.workers,
             pin_memory=self.setup.device.type == "cuda",
         )

@@ -87,7 +87,7 @@ def test_clips_hold_pixels_only(rlds_dir):
     public = {name for name in dir(clips) if not name.startswith("_")}
     assert public == {
         *("batch", "windows", "locate", "clip_length", "steps", "num_short", "group_sizes", "group_weights"),
-        *("num_frames", "num_windows"),
+        *("num_frames", "num_windows", "fingerprint"),
     }
     assert clips.windows(np.array([1, 3]), np.array([[0, 1], [4, 6]])).shape == (2, 2, 16, 16, 3)
 
