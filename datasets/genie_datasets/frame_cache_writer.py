@@ -148,7 +148,12 @@ def write(split: Split, partial: Path, size: Size, mode: str, mark: str, progres
     bar = tqdm(total=int(start[-1]), initial=written, desc=f"decode {split.name}", unit="frame", leave=False,
                disable=not progress)  # fmt: skip
     try:
-        with bar, contextlib.closing(in_order(decode, np.flatnonzero(~done).tolist())) as decoded:
+        with (
+            bar,
+            contextlib.closing(
+                in_order(decode, np.flatnonzero(~done).tolist(), 1 if split.sequential else num_cores())
+            ) as decoded,
+        ):
             for episode, images in decoded:
                 write_at(frames, images, int(start[episode]) * frame_bytes)
                 unmarked.append(episode)
@@ -212,14 +217,14 @@ def write_at(file: int, images: np.ndarray, offset: int) -> None:
         left, offset = left[num:], offset + num
 
 
-def in_order(work, items: list[int]) -> Generator[Any]:
+def in_order(work, items: list[int], num_threads: int) -> Generator[Any]:
     """`work(item)` of each, a few at once in threads: the decoders let go of the interpreter's lock."""
     waiting: deque[Future] = deque()
-    pool = ThreadPoolExecutor(num_cores())
+    pool = ThreadPoolExecutor(num_threads)
     try:
         for item in items:
             waiting.append(pool.submit(work, item))
-            if len(waiting) >= AHEAD * num_cores():
+            if len(waiting) >= AHEAD * num_threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

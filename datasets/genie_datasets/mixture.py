@@ -13,6 +13,7 @@ class MixedSplit(Split):
     def __init__(self, name: str, parts: list[Split], weights: list[float]):
         self.name = name
         self.parts = parts
+        self.sequential = any(part.sequential for part in parts)
         self._weights = np.asarray(weights, np.float64) / np.sum(weights)
         self.fingerprint = "+".join(part.fingerprint for part in parts)
         self.num_frames = np.concatenate([part.num_frames for part in parts])

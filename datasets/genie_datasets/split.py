@@ -21,6 +21,7 @@ class Split(ABC):
     num_frames: np.ndarray  # (E,) int64
     hz: np.ndarray  # (E,) float64
     num_filtered: int = 0  # episodes that the catalogue's filter left out
+    sequential: bool = False  # to be read by one thread, in order: going back begins anew
     damage: Sequence[str] = ()  # what --skip-damaged left out, a line each
 
     @property

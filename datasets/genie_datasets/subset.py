@@ -13,6 +13,7 @@ class Subset(Split):
 
     def __init__(self, whole: Split, name: str, chosen: np.ndarray):
         self.whole, self.name, self.chosen = whole, name, np.asarray(chosen, np.int64)
+        self.sequential = whole.sequential
         self.fingerprint = f"{whole.fingerprint}-{name}-{len(self.chosen)}"
         self.num_frames, self.hz = whole.num_frames[self.chosen], whole.hz[self.chosen]
 

@@ -28,6 +28,8 @@ def import_tensorflow():
 
 
 class TfdsSplit(Split):
+    sequential = True
+
     def __init__(self, builder, name: str, image_key: str, instruction_key: str | None, hz: float, keep_if: str = ""):
         self._builder, self.name = builder, name
         self._image_key = image_key.split("/")[1:]
