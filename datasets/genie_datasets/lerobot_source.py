@@ -11,8 +11,10 @@ from genie_datasets.decode import DamagedImage, decode_image, image_size
 from genie_datasets.errors import UserError
 from genie_datasets.globs import keep_files
 from genie_datasets.lerobot_meta import Episode, Meta, first_line, read_meta, where
+from genie_datasets.lerobot_truth import TruthColumns
 from genie_datasets.registry import warn
 from genie_datasets.split import Size, Source, Split, frame_ids
+from genie_datasets.truth import Truth
 from genie_datasets.video_file import VideoInfo
 from genie_datasets.video_source import VideoSplit, leave_out_damaged, probe_all
 
@@ -29,6 +31,10 @@ class LeRobotVideos(VideoSplit):
         self.starts = [episode.start for episode in self.episodes]
         super().__init__(name, mark, meta.root, files, own, np.full(len(files), hz))
         self.num_frames = np.array([episode.num_frames for episode in self.episodes], np.int64)
+        self._truth = TruthColumns.find(meta.features)
+
+    def truth(self, episode: int) -> Truth | None:
+        return None if self._truth is None else self._truth.read(self.root, self.episodes[episode])
 
     def start(self, episode: int) -> float:
         return self.starts[episode]
@@ -48,7 +54,11 @@ class LeRobotImages(Split):
         self.episodes = [meta.episodes[i] for i in chosen]
         self.num_frames = np.array([episode.num_frames for episode in self.episodes], np.int64)
         self.hz = np.full(len(chosen), hz)
+        self._truth = TruthColumns.find(meta.features)
         self.__setstate__(self.__dict__)
+
+    def truth(self, episode: int) -> Truth | None:
+        return None if self._truth is None else self._truth.read(self.root, self.episodes[episode])
 
     def __getstate__(self) -> dict:
         return {k: v for k, v in self.__dict__.items() if k not in ("_kept", "_lock")}

@@ -11,6 +11,8 @@ import pytest
 from genie_datasets import open_source
 from genie_datasets.errors import UserError
 from genie_datasets.lerobot_meta import fill, find_cameras
+from genie_datasets.lerobot_truth import TruthColumns
+from genie_datasets.lerobot_writer import LeRobotWriter
 
 LENGTHS = (12, 20, 16)
 FPS = 5
@@ -211,3 +213,53 @@ def test_a_path_template_is_filled_and_nothing_else():
     assert fill("{x}-{x:06d}", {"x": 12}) == "12-000012"
     with pytest.raises(KeyError):
         fill("{x.__class__}/{y}", {"x": 1})
+
+
+@pytest.mark.parametrize(
+    ("features", "key", "columns"),
+    [
+        ({"observation.state": {"shape": [4], "names": ["grip", "x", "y", "z"]}}, "observation.state", (1, 2, 3)),
+        ({"observation.state": {"shape": [3], "names": {"motors": ["x", "y", "z"]}}}, "observation.state", (0, 1, 2)),
+        (
+            {"action.eef_position": {"shape": [3]}, "state.eef_position": {"shape": [3]}},
+            "state.eef_position",
+            (0, 1, 2),
+        ),
+        ({"observation.state": {"shape": [6], "names": ["shoulder", "elbow"]}}, None, None),
+        ({"action.eef_position": {"shape": [3]}}, None, None),
+        ({"observation.state": {"shape": [6]}}, None, None),
+    ],
+)
+def test_where_the_end_effector_is_told(features, key, columns):
+    found = TruthColumns.find(features)
+    assert (found and (found.key, found.columns)) == (key and (key, columns))
+
+
+def test_true_motion_is_read_from_the_table(tmp_path, kit):
+    rng = np.random.default_rng(0)
+    states = [rng.normal(size=(n, 4)).astype(np.float32) for n in LENGTHS]
+    with LeRobotWriter(tmp_path / "set", hz=FPS, version="v2.1") as writer:
+        for i, state in enumerate(states):
+            writer.add(truth(i, kit), f"task {i}", {"observation.state": state})
+    info = json.loads((tmp_path / "set/meta/info.json").read_text())
+    assert open_source(tmp_path / "set").split("train").truth(1) is None, "without names nobody knows what it is"
+    info["features"]["observation.state"]["names"] = ["x", "y", "z", "gripper"]
+    (tmp_path / "set/meta/info.json").write_text(json.dumps(info))
+    split = pickle.loads(pickle.dumps(open_source(tmp_path / "set").split("train")))
+    for i, state in enumerate(states):
+        np.testing.assert_allclose(split.truth(i).position, state[:, :3])
+    table = tmp_path / "set/data/chunk-000/episode_000001.parquet"
+    parquet.write_table(parquet.read_table(table).slice(0, 7), table)
+    with pytest.raises(UserError, match=r"episode_000001.parquet: true motion .* of episode 1 .*7 rows for 20 frames"):
+        split.truth(1)
+    table.unlink()
+    with pytest.raises(UserError, match=r"episode_000001.parquet: true motion .*download it again"):
+        split.truth(1)
+
+
+def test_a_real_set_tells_a_path_in_metres(realdata):
+    split = open_source(realdata / "internvla_lerobot").split("train")
+    path = split.truth(0).position
+    assert path.shape == (split.num_frames[0], 3)
+    assert 0.1 < np.linalg.norm(path, axis=1).mean() < 0.9  # a Franka reaches 0.85 m
+    assert 0 < np.abs(np.diff(path, axis=0)).max() < 0.05, "in a thirtieth of a second"
