@@ -66,7 +66,7 @@ def map_npz(path: Path) -> dict[str, np.ndarray]:
         except BrokenNpz:
             raise
         except Exception as error:  # zipfile and numpy's header parser raise whatever foreign bytes lead to
-            raise BrokenNpz(f"{path.name} is no npz file: {error}") from None
+            raise BrokenNpz(f"{path.name} is no npz file: {str(error)[:120]}") from None
 
 
 def map_member(path: Path, stream: IO[bytes], member: zipfile.ZipInfo) -> np.ndarray:

@@ -22,8 +22,8 @@ def open_source(
     unfiltered: bool = False,
     skip_damaged: bool = False,
 ) -> Source:
-    """Open an RLDS/TFDS folder or a LeRobotDataset (or a folder above it), a folder of videos, a frame cache, or a name
-    below TFDS_DATA_DIR.
+    """Open an RLDS/TFDS folder or a LeRobotDataset (or a folder above it), a folder of videos or of numpy files, a
+    frame cache, or a name below TFDS_DATA_DIR.
 
     hz: the robot's control rate, where the source does not state it. include, exclude: globs of shards or videos.
     reader: "index" reads TFRecord shards without TensorFlow, "rlds" through TFDS and `rlds.transformations` (it also
@@ -80,6 +80,7 @@ def _open_path(
     unfiltered: bool,
     skip_damaged: bool,
 ) -> Source:
+    from genie_datasets.array_source import find_arrays, open_arrays
     from genie_datasets.frame_cache import find_caches, open_caches
     from genie_datasets.video_source import SUFFIXES, find_videos, open_videos
 
@@ -108,11 +109,13 @@ def _open_path(
         raise UserError(f"{path} has TFRecord shards but no features.json: copy it from the data set, beside them")
     if find_videos(path):
         return open_videos(path, hz, include, exclude, skip_damaged)
+    if find_arrays(path):
+        return open_arrays(path, hz, include, exclude, image_key)
     if unfinished := next(path.glob("**/*.incomplete"), None):
         raise UserError(f"{unfinished} is not finished: run the `data tabletop` command that began it again")
     raise UserError(
         f"{path} holds no robot video: neither features.json with TFRecord shards (RLDS) nor videos "
-        f"({', '.join(SUFFIXES)}); give a folder that does"
+        f"({', '.join(SUFFIXES)}) nor numpy files; give a folder that does"
     )
 
 

@@ -81,7 +81,7 @@ class Source:
 
     name: str
     path: str
-    kind: str  # "rlds", "video", "cache" or "mixture"
+    kind: str  # "rlds", "lerobot", "video", "arrays", "cache" or "mixture"
     splits: dict[str, Split]
     fingerprint: str
 

@@ -11,7 +11,7 @@ import pytest
 from genie_datasets import build_frame_cache, open_source
 from genie_datasets.lerobot_writer import LeRobotWriter
 
-CASES = {"rlds": 6000, "lerobot": 1200, "video": 1200, "cache": 1600}
+CASES = {"rlds": 5600, "lerobot": 1200, "video": 1200, "cache": 1400, "arrays": 600}
 
 
 def make_rlds(folder: Path, kit) -> None:
@@ -40,7 +40,14 @@ def make_cache(folder: Path, kit) -> None:
     build_frame_cache(open_source(folder.with_name("source"), hz=3).split("train"), folder, (16, 16), progress=False)
 
 
-MAKE = {"rlds": make_rlds, "lerobot": make_lerobot, "video": make_video, "cache": make_cache}
+def make_arrays(folder: Path, kit) -> None:
+    folder.mkdir()
+    np.savez(folder / "pick_0.npz", image=kit.moving_square(5), action=np.zeros((5, 2)))
+    np.savez_compressed(folder / "pick_1.npz", image=kit.moving_square(5).astype(np.int16))
+    np.save(folder / "pick_2.npy", kit.moving_square(5))
+
+
+MAKE = {"arrays": make_arrays, "rlds": make_rlds, "lerobot": make_lerobot, "video": make_video, "cache": make_cache}
 
 
 def fuzz(kind: str, cases: int, tmp_path: Path, kit) -> None:
