@@ -125,6 +125,26 @@ def test_ranks_together_see_each_clip_once_an_epoch(largest, ranked, epoch, seed
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
+@pytest.mark.parametrize(("world", "workers"), [(1, 2), (3, 0), (2, 2)])
+def test_loaders_of_all_ranks_give_an_epoch_each_clip_once_in_one_order(rlds_dir, world, workers):
+    clips = ClipDataset(open_source(rlds_dir).split("train"), 6, size=(16, 16))
+    place = {bytes(clips[i].numpy()): i for i in range(len(clips))}
+    assert len(place) == len(clips), "no two clips look alike"
+    seen, batch = [], 2
+    for rank in range(world):
+        sampler = EpochSampler.of(clips, 5, rank, world)
+        loader = torch.utils.data.DataLoader(clips, batch_sampler=sampler.batches(batch), num_workers=workers)
+        mine = []
+        for frames in loader:
+            mine += [place[bytes(clip.numpy())] for clip in frames]
+            if len(mine) >= len(sampler.indices(0)):
+                break
+        mine = mine[: len(sampler.indices(0))]
+        assert mine == sampler.indices(0).tolist()
+        seen += mine
+    assert sorted(seen) == list(range(len(clips)))
+
+
 @TABLES
 @given(RANKED, st.integers(1, 7), st.integers(0, 2**32), st.data())
 @settings(max_examples=50)
