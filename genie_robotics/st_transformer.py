@@ -42,6 +42,12 @@ class TemporalCache:
     def extended(self, piece: list[KeyValue]) -> "TemporalCache":
         return TemporalCache((*self.pieces, tuple(piece)))
 
+    def repeated(self, times: int) -> "TemporalCache":
+        """The cache of so many dreams that have the same past, made of that of one."""
+        return TemporalCache(
+            tuple(tuple((k.repeat(times, 1, 1, 1), v.repeat(times, 1, 1, 1)) for k, v in p) for p in self.pieces)
+        )
+
     def gather(self) -> "Past":
         """The pieces side by side, for as long as one frame is being filled; the cache itself keeps no copy."""
         blocks = [

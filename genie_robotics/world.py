@@ -7,6 +7,7 @@ dropped frames, so keeping them would not equal a recomputation. Both paths, cac
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,29 @@ class World:
         codes = codes.expand(len(self.samples))
         self.states.append(self.advance(self.state, codes))
         return self.frame
+
+    def each(self, codes: Sequence[int]) -> UInt8[Tensor, "n H W 3"]:
+        """The frames that each of these actions would give from here, computed together; the world stays where it is.
+
+        Raises:
+            UserError: there is more than one dream, or an action is none of this model's.
+        """
+        if len(self.samples) != 1:
+            raise UserError("only a world of one dream can be asked what each action would do")
+        wanted = self.genie.check_codes(list(codes))
+        caches = (self.state.dynamics_cache, self.state.decoder_cache)
+        dynamics_cache, decoder_cache = (cache and cache.repeated(len(wanted)) for cache in caches)
+        state = replace(
+            self.state,
+            tokens=self.state.tokens.repeat(len(wanted), 1, 1),
+            actions=self.state.actions.repeat(len(wanted), 1, 1),
+            dynamics_cache=dynamics_cache,
+            decoder_cache=decoder_cache,
+            frame=self.state.frame.repeat(len(wanted), 1, 1, 1),
+        )
+        several = self.fork()
+        several.samples = self.samples * len(wanted)
+        return several.advance(state, wanted).frame
 
     def undo(self, steps: int = 1) -> Tensor:
         """Takes back `steps` actions (not beyond the start) and returns the frame shown then."""

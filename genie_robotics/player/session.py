@@ -1,0 +1,143 @@
+"""One player's world: where it began, what was played, what can be taken back. Knows nothing of browsers."""
+
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from genie_datasets.errors import UserError
+from genie_robotics.genie import Genie
+from genie_robotics.player.limits import Limits
+from genie_robotics.world import World, WorldState, prime
+
+WITH_CACHE = 8  # newest moments that keep their caches; older ones are computed anew when someone goes back so far
+
+Frame = UInt8[np.ndarray, "H W 3"]
+
+
+@dataclass(frozen=True)
+class Moment:
+    state: WorldState
+    code: int | None
+    """What led here; None at the start."""
+
+    @property
+    def frame(self) -> Frame:
+        return self.state.frame[0].cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A moment to come back to, with what led there."""
+
+    moments: tuple[Moment, ...]
+    num_steps: int
+
+
+class PlaySession:
+    """`genie` is shared by all players and never changed. Of the last `limits.undo` steps everything is kept."""
+
+    def __init__(self, genie: Genie, limits: Limits, seed: int = 0):
+        self.genie, self.limits, self.seed = genie, limits, seed
+        self.temperature = genie.config.dynamics.temperature
+        self.maskgit_steps = genie.config.dynamics.maskgit_steps
+        self.name = ""
+        self.num_steps = 0
+        self.branches: list[Kept] = []
+        self.moments: deque[Moment] = deque(maxlen=limits.undo + 1)
+        self.world: World | None = None
+
+    def start(self, frame: Frame, name: str) -> Frame:
+        """A new world from a picture of the model's size."""
+        self.world = self.genie.start(
+            torch.from_numpy(np.array(frame)), seed=self.seed, temperature=self.temperature,
+            maskgit_steps=self.maskgit_steps,
+        )  # fmt: skip
+        self.name, self.num_steps, self.branches = name, 0, []
+        self.moments.clear()
+        self.moments.append(Moment(self.world.state, None))
+        return self.moments[-1].frame
+
+    def act(self, code: int) -> Frame:
+        world = self._world()
+        world.step(code)
+        del world.states[:-1]  # what can be undone is kept here, not there
+        self.moments.append(Moment(world.state, code))
+        self.num_steps += 1
+        if len(self.moments) > WITH_CACHE:
+            old = self.moments[-WITH_CACHE - 1]
+            self.moments[-WITH_CACHE - 1] = replace(old, state=old.state.without_caches())
+        return self.moments[-1].frame
+
+    def undo(self, steps: int = 1) -> Frame:
+        """Takes back at most so many steps as are kept."""
+        steps = min(steps, len(self.moments) - 1)
+        for _ in range(steps):
+            self.moments.pop()
+        self.num_steps -= steps
+        return self._go_on_from_last()
+
+    def restart(self) -> Frame:
+        """To the start, as far back as it is kept."""
+        return self.undo(len(self.moments))
+
+    def branch(self) -> int:
+        """Keeps this moment; returns its number."""
+        if len(self.branches) >= self.limits.branches:
+            raise UserError(f"there are {self.limits.branches} branches: start anew for more")
+        self._world()
+        self.branches.append(Kept(tuple(self.moments), self.num_steps))
+        return len(self.branches) - 1
+
+    def switch(self, branch: int) -> Frame:
+        """Back to a kept moment."""
+        if branch >= len(self.branches):
+            raise UserError(f"there is no branch {branch + 1}")
+        kept = self.branches[branch]
+        self.moments = deque(kept.moments, maxlen=self.limits.undo + 1)
+        self.num_steps = kept.num_steps
+        return self._go_on_from_last()
+
+    def preview(self) -> list[Frame]:
+        """The frame that each action would give from here, by code; nothing is changed."""
+        return list(self._world().each(range(self.genie.config.num_actions)).cpu().numpy())
+
+    def settings(self, temperature: float, maskgit_steps: int) -> None:
+        self.temperature, self.maskgit_steps = temperature, maskgit_steps
+        if self.world is not None:
+            self.world.temperature, self.world.maskgit_steps = temperature, maskgit_steps
+
+    def clip(self) -> UInt8[np.ndarray, "L H W 3"]:
+        """The frames that are kept, in order."""
+        self._world()
+        return np.stack([moment.frame for moment in self.moments])
+
+    def trace(self) -> dict[str, Any]:
+        """What was played, so that it can be played again: `World.step` with these codes from this start."""
+        self._world()
+        return {
+            "start": self.name,
+            "seed": self.seed,
+            "temperature": self.temperature,
+            "maskgit_steps": self.maskgit_steps,
+            "first_step": self.num_steps - (len(self.moments) - 1),
+            "codes": [moment.code for moment in list(self.moments)[1:]],
+        }
+
+    def _world(self) -> World:
+        if self.world is None:
+            raise UserError("there is no start yet: choose one")
+        return self.world
+
+    def _go_on_from_last(self) -> Frame:
+        world, last = self._world(), self.moments[-1]
+        if last.state.dynamics_cache is None:
+            state = last.state
+            fresh = prime(self.genie, state.tokens, state.actions, use_cache=True, num_generated=state.num_generated)
+            last = replace(last, state=replace(fresh, frame=state.frame))
+            self.moments[-1] = last
+        world.states = [last.state]
+        return last.frame

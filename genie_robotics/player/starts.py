@@ -1,0 +1,62 @@
+"""Where a player may begin: a picture given, frames of a data set, or the pictures that come with the package."""
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from genie_datasets.decode import decode_image
+from genie_datasets.errors import UserError
+from genie_datasets.fit import fit_frames
+from genie_datasets.split import Source
+from genie_robotics.player.limits import Limits
+from genie_robotics.player.uploads import picture
+
+FROM_DATA = 12  # episodes that are offered
+Frame = UInt8[np.ndarray, "H W 3"]
+
+
+@dataclass(frozen=True)
+class Start:
+    name: str
+    frame: Frame
+    """Of the model's size."""
+
+
+def choose(size: tuple[int, int], fit: str, image: Path | None, source: Source | None, limits: Limits) -> list[Start]:
+    """What the page offers, the first of which a player begins with. Raises UserError."""
+    if image is not None:
+        try:
+            data = image.read_bytes()
+        except OSError as error:
+            raise UserError(f"cannot read {image} ({error.strerror})") from None
+        return [Start(image.name, picture(data, size, limits))]
+    if source is not None:
+        return from_data(source, size, fit)
+    return bundled(size)
+
+
+def from_data(source: Source, size: tuple[int, int], fit: str) -> list[Start]:
+    """First frames of episodes of the test split, if there is one."""
+    split = source.splits.get("test") or next(iter(source.splits.values()))
+    chosen = np.unique(np.linspace(0, split.num_episodes - 1, min(FROM_DATA, split.num_episodes)).round().astype(int))
+    return [
+        Start(
+            split.instruction(int(e)) or split.episode_name(int(e)),
+            split.frames(int(e), np.array([0]), size, fit)[0],
+        )
+        for e in chosen
+    ]
+
+
+def bundled(size: tuple[int, int]) -> list[Start]:
+    """Pictures of the simulated table, of scenes that `nano-tabletop` was not trained on."""
+    folder = resources.files("genie_robotics.player").joinpath("static/starts")
+    found = []
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.name.endswith(".png"):
+            frame = fit_frames(decode_image(entry.read_bytes()), size)
+            found.append(Start(entry.name.removesuffix(".png").partition("_")[2].replace("_", " "), frame))
+    return found

@@ -1,0 +1,223 @@
+"use strict";
+// One WebSocket: JSON out, JSON or (length, JSON header, bytes) in. The next action goes out when the last frame is in.
+
+const byId = (id) => document.getElementById(id);
+const IDLE_MS = 350; // without an action, before it is asked what each would do
+const CLOSED = {
+  4001: "Too many others are playing: try again later.",
+  4002: "Nothing was played for a while: reload the page to go on.",
+  4003: "This page is not where the player runs.",
+};
+
+let socket, world, step = 0, busy = false, ended = "";
+let queue = []; // messages that wait for the frame before them
+let sentAt = 0, latencies = [], frameTimes = [], idleTimer = 0;
+
+function connect() {
+  socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
+  socket.binaryType = "arraybuffer";
+  socket.onmessage = (event) => (typeof event.data === "string" ? told(JSON.parse(event.data)) : shown(event.data));
+  socket.onclose = (event) => {
+    ended = CLOSED[event.code] || "The player has ended: start it again and reload the page.";
+    say(ended, true);
+    document.querySelectorAll("button, input").forEach((element) => (element.disabled = true));
+  };
+}
+
+function say(text, isError = false) {
+  byId("status").textContent = text;
+  byId("status").classList.toggle("error", isError);
+}
+
+function send(message) { socket.send(JSON.stringify(message)); }
+
+// Actions take turns: keys pressed meanwhile wait, but no more than a few, or the world would run on after the hand left.
+function ask(message, most = 3) {
+  if (queue.length < most) queue.push(message);
+  next();
+}
+
+function next() {
+  if (busy || !queue.length || socket.readyState !== WebSocket.OPEN) return;
+  busy = true;
+  sentAt = performance.now();
+  clearTimeout(idleTimer);
+  send(queue.shift());
+}
+
+function told(message) {
+  if (message.type === "hello") {
+    world = message;
+    byId("world").textContent = message.world;
+    byId("temperature").value = message.temperature;
+    byId("maskgit").value = message.maskgit_steps;
+    byId("last-key").textContent = Math.min(9, message.names.length);
+    buildActions(message.names);
+    buildStarts(message.starts);
+    busy = true; // the first frame is on its way
+    say("Ready. Press a key.");
+  } else if (message.type === "branch") {
+    const button = document.createElement("button");
+    button.textContent = `↩ ${message.step}`;
+    button.title = `Back to step ${message.step}`;
+    button.setAttribute("aria-label", button.title);
+    button.onclick = () => ask({ type: "switch", branch: message.branch });
+    byId("branches").append(button);
+    say(`Step ${message.step} is kept.`);
+  } else if (message.type === "inferred") {
+    say(`The clip has ${message.codes.length} actions: ${message.codes.map((code) => code + 1).join(" ")}`);
+    byId("codes").value = message.codes.map((code) => code + 1).join(" ");
+    play(message.codes);
+  } else if (message.type === "settings") {
+    say(`Temperature ${message.temperature}, ${message.maskgit_steps} MaskGIT steps.`);
+  } else if (message.type === "error") {
+    busy = false;
+    say(message.message, true);
+    next();
+  }
+}
+
+async function shown(data) {
+  const length = new DataView(data).getUint32(0);
+  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
+  const content = new Uint8Array(data, 4 + length);
+  if (header.type === "saved") return download(header, content);
+  const picture = await createImageBitmap(new Blob([content], { type: "image/png" }));
+  if (header.type === "preview") return header.step === step ? preview(picture) : undefined;
+  const canvas = byId("dream");
+  canvas.width = picture.width;
+  canvas.height = picture.height;
+  canvas.getContext("2d").drawImage(picture, 0, 0);
+  if (header.step === 0 && header.code === null) byId("branches").dataset.start = header.start;
+  step = header.step;
+  busy = false;
+  measure(header);
+  document.querySelectorAll("#actions button").forEach((b, code) => b.classList.toggle("now", code === header.code));
+  const action = header.code === null ? "" : `, action ${header.code + 1} ${world.names[header.code]}`;
+  canvas.setAttribute("aria-label", `Step ${step}${action}, from ${header.start}`);
+  byId("undo").disabled = byId("restart").disabled = !header.can_undo;
+  next();
+  if (!busy) idleTimer = setTimeout(() => send({ type: "preview" }), IDLE_MS);
+}
+
+function measure(header) {
+  const now = performance.now();
+  if (sentAt && header.code !== null) latencies = [...latencies.slice(-49), now - sentAt];
+  sentAt = now; // of a sequence, the next frame is counted from this one
+  frameTimes = [...frameTimes.filter((time) => now - time < 2000), now];
+  const sorted = [...latencies].sort((a, b) => a - b);
+  const typical = sorted.length ? `, ${Math.round(sorted[sorted.length >> 1])} ms from key to picture` : "";
+  const rate = frameTimes.length > 2 ? `, ${((frameTimes.length - 1) * 1000 / (now - frameTimes[0])).toFixed(1)} frames/s` : "";
+  byId("figures").textContent = `step ${step}${typical}${rate}`;
+}
+
+function buildActions(names) {
+  byId("actions").replaceChildren(...names.map((name, code) => {
+    const button = document.createElement("button");
+    const label = document.createElement("span");
+    const key = document.createElement("kbd");
+    key.textContent = code + 1;
+    label.append(key, ` ${name}`);
+    const canvas = document.createElement("canvas");
+    canvas.setAttribute("aria-hidden", "true");
+    button.append(label, canvas);
+    button.setAttribute("aria-label", `Action ${code + 1}${name ? `: ${name}` : ""}`);
+    button.onclick = () => ask({ type: "act", code });
+    return button;
+  }));
+}
+
+function buildStarts(starts) {
+  byId("starts").replaceChildren(...starts.map((name, number) => {
+    const button = document.createElement("button");
+    const picture = document.createElement("img");
+    picture.src = `/starts/${number}.png`;
+    picture.alt = "";
+    const label = document.createElement("span");
+    label.textContent = name;
+    button.append(picture, label);
+    button.onclick = () => begin({ type: "start", number });
+    return button;
+  }));
+}
+
+function begin(message) {
+  queue = [];
+  byId("branches").replaceChildren();
+  ask(message);
+}
+
+function preview(picture) {
+  const size = picture.height;
+  document.querySelectorAll("#actions canvas").forEach((canvas, code) => {
+    canvas.width = canvas.height = size;
+    canvas.getContext("2d").drawImage(picture, code * size, 0, size, size, 0, 0, size, size);
+  });
+}
+
+function play(codes) { codes.forEach((code) => ask({ type: "act", code }, 200)); }
+
+function download(header, content) {
+  const types = { mp4: "video/mp4", gif: "image/gif", json: "application/json" };
+  const save = (blob, name) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  };
+  save(new Blob([content], { type: types[header.format] }), `dream.${header.format}`);
+  if (header.format !== "json") {
+    save(new Blob([JSON.stringify(header.trace, null, 1)], { type: types.json }), "dream.json");
+  }
+  say("Saved, with the actions beside it.");
+}
+
+async function upload(input, kind) {
+  const file = input.files[0];
+  input.value = "";
+  if (!file) return;
+  if (file.size > world.limits.upload_bytes) {
+    return say(`The file is too large: at most ${world.limits.upload_bytes >> 20} MB.`, true);
+  }
+  const bytes = await file.arrayBuffer();
+  queue = [];
+  byId("branches").replaceChildren();
+  busy = true;
+  say("Sending…");
+  send({ type: "upload", kind });
+  socket.send(bytes);
+}
+
+byId("undo").onclick = () => ask({ type: "undo", steps: 1 });
+byId("restart").onclick = () => { queue = []; ask({ type: "restart" }); };
+byId("branch").onclick = () => send({ type: "branch" });
+byId("picture").onchange = (event) => upload(event.target, "image");
+byId("clip").onchange = (event) => upload(event.target, "clip");
+document.querySelectorAll("[data-save]").forEach((button) => {
+  button.onclick = () => send({ type: "save", format: button.dataset.save });
+});
+byId("sequence").onsubmit = (event) => {
+  event.preventDefault();
+  const codes = (byId("codes").value.match(/\d+/g) || []).map((word) => Number(word) - 1);
+  if (!codes.length || codes.some((code) => code < 0 || code >= world.names.length)) {
+    return say(`Actions are numbers of 1 to ${world.names.length}.`, true);
+  }
+  play(codes);
+};
+for (const id of ["temperature", "maskgit"]) {
+  byId(id).onchange = () => send({
+    type: "settings", temperature: Number(byId("temperature").value), maskgit_steps: Number(byId("maskgit").value),
+  });
+}
+document.addEventListener("keydown", (event) => {
+  if (event.target.matches("input") || event.ctrlKey || event.metaKey || event.altKey || !world || ended) return;
+  const code = Number(event.key) - 1;
+  if (event.key >= "1" && event.key <= "9" && code < world.names.length) ask({ type: "act", code });
+  else if (event.key === "z" || event.key === "Backspace") ask({ type: "undo", steps: 1 });
+  else if (event.key === "r") byId("restart").click();
+  else if (event.key === "b") byId("branch").click();
+  else return;
+  event.preventDefault();
+});
+connect();
