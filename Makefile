@@ -44,6 +44,9 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	@# The player is tested in a real browser; without one, those tests are skipped.
+	command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || \
+		(apt-get update -q && apt-get install -y -q --no-install-recommends chromium) >/dev/null 2>&1 || true
 	touch $@
 
 clean:

@@ -109,12 +109,16 @@ def training_split(splits: dict, asked: str | None) -> str:
 class BenchOptions:
     """Speed, as ratios measured side by side in one run."""
 
-    what: tyro.conf.Positional[Literal["loader", "tabletop", "train", "generate"]]
+    what: tyro.conf.Positional[Literal["loader", "tabletop", "train", "generate", "play"]]
     """loader: ways to read clips; tabletop: episodes made; train: share of the machine's matrix throughput;
-    generate: cache against none."""
+    generate: cache against none; play: from action to picture."""
     data: str | None = None
     """loader: the RLDS directory to read; without it one is made."""
     preset: str = "nano"
+    world: str = "nano-tabletop"
+    """play: a run folder, or a world that comes with the package."""
+    actions: int = 400
+    """play: how many."""
     batch_size: int | None = None
     """train: clips a step (4); generate: dreams at once (1)."""
     checkpoint_activations: bool = False
@@ -144,6 +148,12 @@ def bench(argv: list[str]) -> int:
 
         loop = LoopConfig(checkpoint_activations=options.checkpoint_activations, compile=options.compile)
         result = bench_train(options.preset, options.batch_size or 4, loop)
+    elif options.what == "play":
+        from genie_robotics.benchmarks.playing import bench_play
+
+        if options.actions < 40:
+            raise UserError(f"--actions {options.actions}: give at least 40, for a 95th percentile")
+        result = bench_play(options.world, options.actions)
     else:
         from genie_robotics.benchmarks.sampling import bench_generate
 

@@ -1,0 +1,170 @@
+"""The page, driven in a real browser: what a person sees and hears of it."""
+
+import itertools
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from genie_robotics import Genie
+from genie_robotics.player.saving import film
+from genie_robotics.player.starts import bundled
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: `make test` installs it where it is root")
+PIXELS = """() => {
+  const canvas = document.getElementById("dream");
+  const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  return [canvas.height, canvas.width, Array.from(data)];
+}"""
+PREVIEWS = """() => [...document.querySelectorAll("#actions canvas")].map((canvas) =>
+  Array.from(canvas.getContext("2d").getImageData(0, 0, 64, 64).data))"""
+FOCUSED = """document.activeElement.getAttribute('aria-label') || document.activeElement.id
+  || document.activeElement.textContent"""
+UNNAMED = """() => [...document.querySelectorAll("button, input")].filter((element) =>
+  !element.textContent.trim() && !element.getAttribute("aria-label") && !element.labels?.length).length"""
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def world(serve):
+    genie = Genie.from_pretrained("nano-tabletop")
+    names = ["up", "right", "left", "back", "gripper moving", "down", "still", "forward"]
+    return serve(genie=genie, given=bundled(genie.config.image_size), names=names)
+
+
+@pytest.fixture
+def page(chromium, world):
+    page = chromium.new_page(viewport={"width": 1200, "height": 850}, accept_downloads=True)
+    complaints = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(world.page)
+    page.wait_for_selector("#dream[aria-label^='Step 0,']")
+    yield page
+    page.close()
+    assert complaints == []
+
+
+def shown(page) -> np.ndarray:
+    height, width, values = page.evaluate(PIXELS)
+    return np.array(values, np.uint8).reshape(height, width, 4)[..., :3]
+
+
+def at_step(page, step: int) -> np.ndarray:
+    page.wait_for_selector(f"#dream[aria-label^='Step {step},']")
+    return shown(page)
+
+
+def press(page, key: str, step: int) -> np.ndarray:
+    page.keyboard.press(key)
+    return at_step(page, step)
+
+
+def test_keys_play_the_world_and_undo_takes_back(page, world):
+    dream = world.player.genie.start(world.player.starts[0].frame)
+    np.testing.assert_array_equal(at_step(page, 0), dream.frame.numpy())
+    frames = [shown(page)]
+    for step, key in enumerate("2223", 1):
+        frames.append(press(page, key, step))
+        np.testing.assert_array_equal(frames[-1], dream.step(int(key) - 1).numpy())
+    assert all(np.abs(a.astype(int) - b).mean() > 0.5 for a, b in itertools.pairwise(frames))
+    assert page.locator("#actions button.now").inner_text().split() == ["3", "left"]
+    np.testing.assert_array_equal(press(page, "z", 3), frames[3])
+    page.click("#undo")
+    np.testing.assert_array_equal(at_step(page, 2), frames[2])
+    np.testing.assert_array_equal(press(page, "r", 0), frames[0])
+    assert page.locator("#undo").is_disabled()
+
+
+def test_actions_are_named_and_shown_before_they_are_played(page):
+    page.wait_for_selector("#actions button:nth-child(8) canvas[width='64']")
+    previews = [np.array(values, np.uint8).reshape(64, 64, 4)[..., :3] for values in page.evaluate(PREVIEWS)]
+    assert len({preview.tobytes() for preview in previews}) == 8
+    page.get_by_role("button", name="Action 2: right").click()
+    frame = at_step(page, 1).astype(int)
+    assert np.abs(frame - previews[1]).mean() < 0.5, "what was shown is what comes"
+    assert np.abs(frame - previews[2]).mean() > 0.5
+
+
+def test_branch_sequence_and_saved_clip(page, tmp_path):
+    kept = press(page, "1", 1)
+    page.keyboard.press("b")
+    page.wait_for_selector("#branches button")
+    page.fill("#codes", "8 8 4")
+    page.click("#sequence button")
+    at_step(page, 4)
+    page.click("#branches button")
+    np.testing.assert_array_equal(at_step(page, 1), kept)
+    page.keyboard.press("6")
+    at_step(page, 2)
+    saved = []
+    page.on("download", lambda entry: saved.append(entry))
+    with page.expect_download():
+        page.click("[data-save=mp4]")
+    page.wait_for_selector("#status:has-text('Saved')")
+    page.wait_for_timeout(500)
+    assert sorted(entry.suggested_filename for entry in saved) == ["dream.json", "dream.mp4"]
+    for entry in saved:
+        entry.save_as(tmp_path / entry.suggested_filename)
+    assert json.loads((tmp_path / "dream.json").read_text())["codes"] == [0, 5]
+    assert (tmp_path / "dream.mp4").stat().st_size > 1000
+
+
+def test_a_picture_and_a_clip_are_uploaded(page, tmp_path, world):
+    drawing = np.full((300, 200, 3), 255, np.uint8)
+    cv2.circle(drawing, (100, 150), 60, (0, 0, 255), -1)
+    cv2.imwrite(str(tmp_path / "drawing.png"), drawing)
+    page.set_input_files("#picture", tmp_path / "drawing.png")
+    page.wait_for_selector("#dream[aria-label*='a picture of yours']")
+    frame = shown(page).astype(int)
+    assert frame[:, :6].mean() < 80, "bars beside a tall picture"
+    assert frame[28:36, 28:36, 0].mean() > frame[28:36, 28:36, 2].mean() + 40, "something red in the middle"
+    (tmp_path / "note.png").write_text("no picture")
+    page.set_input_files("#picture", tmp_path / "note.png")
+    page.wait_for_selector("#status.error")
+    assert "no picture that can be read" in page.inner_text("#status")
+    start = world.player.starts[1].frame
+    dream = world.player.genie.generate(start[None, None], [[1, 1, 7, 7]])[0].numpy()
+    (tmp_path / "clip.mp4").write_bytes(film(np.concatenate([start[None], dream]), "mp4"))
+    page.set_input_files("#clip", tmp_path / "clip.mp4")
+    at_step(page, 4)
+    assert len(page.input_value("#codes").split()) == 4
+
+
+def test_typing_into_a_field_plays_nothing(page):
+    page.click("#codes")
+    page.keyboard.type("123")
+    page.wait_for_timeout(300)
+    assert "step 0" in page.inner_text("#figures")
+    page.fill("#codes", "1 9")
+    page.keyboard.press("Enter")
+    assert "Actions are numbers of 1 to 8" in page.inner_text("#status")
+
+
+def test_on_a_phone_nothing_is_wider_than_the_screen_and_all_is_reached_by_keyboard(page):
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    reached = set()
+    for _ in range(45):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate(FOCUSED))
+    assert {"Action 1: up", "Action 8: forward", "codes", "picture"} <= reached
+    assert page.evaluate(UNNAMED) == 0
+
+
+def test_when_the_server_ends_the_page_says_so(page, world):
+    world.server.should_exit = True
+    page.wait_for_selector("#status.error")
+    assert "ended" in page.inner_text("#status")
+    assert page.locator("#actions button").first.is_disabled()

@@ -1,0 +1,314 @@
+"""The server, asked by programs: what it gives, refuses, survives."""
+
+import asyncio
+import io
+import json
+import random
+import re
+import struct
+import urllib.error
+import urllib.request
+import zlib
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from genie_datasets.errors import UserError
+from genie_robotics.player.commands import hosts, make_player, play
+from genie_robotics.player.limits import Limits
+from genie_robotics.player.saving import film, png
+
+websockets = pytest.importorskip("websockets")
+
+
+class Client:
+    """A browser's part of the conversation."""
+
+    def __init__(self, connection):
+        self.connection = connection
+
+    async def ask(self, message: dict | bytes) -> tuple[dict, np.ndarray | bytes | None]:
+        await self.connection.send(message if isinstance(message, bytes) else json.dumps(message))
+        return await self.answer()
+
+    async def answer(self) -> tuple[dict, np.ndarray | bytes | None]:
+        found = await asyncio.wait_for(self.connection.recv(), 20)
+        if isinstance(found, str):
+            return json.loads(found), None
+        (length,) = struct.unpack(">I", found[:4])
+        header, content = json.loads(found[4 : 4 + length]), found[4 + length :]
+        if header["type"] == "saved":
+            return header, content
+        return header, cv2.cvtColor(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def talk(running, conversation, **more):
+    """Runs `conversation(client, hello, first frame)` over one connection."""
+
+    async def run():
+        async with websockets.connect(running.url, max_size=None, **more) as connection:
+            client = Client(connection)
+            hello, _ = await client.answer()
+            first = await client.answer()
+            return await conversation(client, hello, first)
+
+    return asyncio.run(run())
+
+
+def closed_with(running, **more) -> int:
+    async def run():
+        async with websockets.connect(running.url, **more) as connection:
+            while True:
+                try:
+                    await asyncio.wait_for(connection.recv(), 20)
+                except websockets.ConnectionClosed as closed:
+                    return closed.rcvd.code
+
+    return asyncio.run(run())
+
+
+def test_frames_are_those_of_the_world(serve):
+    running = serve()
+    player = running.player
+
+    async def conversation(client, hello, first):
+        world = player.genie.start(player.starts[0].frame)
+        assert hello["world"] == "tiny"
+        assert hello["names"] == ["move 0", "move 1", "move 2", "move 3"]
+        assert hello["starts"] == ["start 0", "start 1", "start 2"]
+        np.testing.assert_array_equal(first[1], world.frame.numpy())
+        for step, code in enumerate([0, 3, 2, 1, 1, 0, 2], 1):
+            header, frame = await client.ask({"type": "act", "code": code})
+            assert (header["step"], header["code"], header["can_undo"]) == (step, code, step)
+            np.testing.assert_array_equal(frame, world.step(code).numpy())
+        header, strip = await client.ask({"type": "preview"})
+        assert strip.shape == (16, 64, 3)
+        header, frame = await client.ask({"type": "act", "code": 2})
+        np.testing.assert_array_equal(strip[:, 32:48], frame)
+        header, _ = await client.ask({"type": "undo", "steps": 3})
+        assert header["step"] == 5
+        header, frame = await client.ask({"type": "start", "number": 2})
+        assert (header["step"], header["start"]) == (0, "start 2")
+
+    talk(running, conversation)
+
+
+def test_sequences_branches_settings_and_saved_clips(serve):
+    async def conversation(client, hello, first):
+        header, _ = await client.ask({"type": "play", "codes": [0, 1, 2]})
+        assert [header["step"]] + [(await client.answer())[0]["step"] for _ in range(2)] == [1, 2, 3]
+        assert (await client.ask({"type": "branch"}))[0] == {"type": "branch", "branch": 0, "step": 3}
+        await client.ask({"type": "restart"})
+        assert (await client.ask({"type": "switch", "branch": 0}))[0]["step"] == 3
+        assert (await client.ask({"type": "settings", "temperature": 0, "maskgit_steps": 2}))[0]["maskgit_steps"] == 2
+        for kind in ("mp4", "gif"):
+            header, data = await client.ask({"type": "save", "format": kind})
+            assert header["trace"]["codes"] == [0, 1, 2]
+            with av.open(io.BytesIO(data)) as container:
+                shapes = [frame.to_ndarray(format="rgb24").shape for frame in container.decode(video=0)]
+            assert shapes == [(384, 384, 3)] * 4
+        header, data = await client.ask({"type": "save", "format": "json"})
+        assert json.loads(data)["codes"] == [0, 1, 2]
+
+    talk(serve(), conversation)
+
+
+def picture(width: int, height: int, kind: str = ".png") -> bytes:
+    image = np.zeros((height, width, 3), np.uint8)
+    image[:, : width // 2] = (0, 0, 255)
+    return cv2.imencode(kind, image)[1].tobytes()
+
+
+@pytest.mark.parametrize("kind", [".png", ".jpg", ".webp", ".bmp"])
+def test_any_picture_becomes_a_start_whole(serve, kind):
+    running = serve()
+
+    async def conversation(client, hello, first):
+        await client.connection.send(json.dumps({"type": "upload", "kind": "image"}))
+        header, shown = await client.ask(picture(200, 100, kind))
+        assert header["start"] == "a picture of yours"
+        letterboxed = np.zeros((16, 16, 3), np.uint8)
+        letterboxed[4:12, :8, 0] = 255
+        expected = running.player.genie.start(letterboxed).frame.numpy()
+        assert np.abs(shown.astype(int) - expected).mean() < 12  # tokens may differ where a codec blurs the edge
+
+    talk(running, conversation)
+
+
+def test_the_actions_of_a_clip_are_inferred(serve):
+    running = serve()
+    frames = np.random.default_rng(1).integers(0, 256, (9, 16, 16, 3), np.uint8)
+    data = film(frames, "mp4")
+
+    async def conversation(client, hello, first):
+        await client.connection.send(json.dumps({"type": "upload", "kind": "clip"}))
+        header, _ = await client.ask(data)
+        assert header["start"] == "a clip of yours"
+        header, _ = await client.answer()
+        assert header["type"] == "inferred"
+        assert len(header["codes"]) == 8
+        assert set(header["codes"]) <= {0, 1, 2, 3}
+
+    talk(running, conversation)
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that claims to be large."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "message"),
+    [
+        ("image", b"", "no picture"),
+        ("image", b"\x89PNG\r\n\x1a\n" + b"x" * 100, "no picture"),
+        ("image", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no picture"),
+        ("image", bomb(60_000, 60_000), "at most|no picture"),
+        ("image", b"x" * 6000, "give one of at most 5,000"),
+        ("clip", b"x" * 100, "no video"),
+        (None, b"x", "say first what is uploaded"),
+    ],
+)
+def test_uploads_that_are_refused(serve, kind, data, message):
+    async def conversation(client, hello, first):
+        if kind:
+            await client.connection.send(json.dumps({"type": "upload", "kind": kind}))
+        header, _ = await client.ask(data)
+        assert header["type"] == "error"
+        assert re.search(message, header["message"]), header["message"]
+        assert (await client.ask({"type": "act", "code": 1}))[0]["step"] == 1  # the world goes on
+
+    talk(serve(Limits(upload_bytes=5000)), conversation)
+
+
+def test_malformed_messages_end_in_a_line_and_the_world_goes_on(serve):
+    rng = random.Random(0)
+
+    async def conversation(client, hello, first):
+        for _ in range(300):
+            noise = rng.randbytes(rng.choice((0, 1, 5, 50, 500)))
+            header, _ = await client.ask(noise)
+            assert header["type"] == "error"
+            await client.connection.send(noise.decode(errors="replace"))
+            header, _ = await client.answer()
+            assert header["type"] == "error"
+        assert (await client.ask({"type": "act", "code": 1}))[0]["step"] == 1
+
+    talk(serve(), conversation)
+
+
+def test_other_sites_and_names_are_refused(serve):
+    running = serve(origins=("https://mine.example",))
+    assert closed_with(running, origin="https://evil.example") == 4003
+    assert closed_with(running, origin="null") == 4003
+
+    async def fine(client, hello, first):
+        return hello["type"]
+
+    for origin in (None, running.page, "https://mine.example"):
+        assert talk(running, fine, origin=origin) == "hello"
+    request = urllib.request.Request(running.page, headers={"Host": "rebound.example"})
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        urllib.request.urlopen(request, timeout=10)
+    assert hosts("0.0.0.0") == ["*"]
+    assert "evil.example" not in hosts("localhost")
+
+
+def test_the_page_and_nothing_else_is_served(serve):
+    running = serve()
+    for path, words in (("/", b"<canvas"), ("/player.js", b"WebSocket"), ("/player.css", b"--accent")):
+        with urllib.request.urlopen(running.page + path, timeout=10) as answer:
+            assert words in answer.read()
+            assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+    with urllib.request.urlopen(running.page + "/starts/1.png", timeout=10) as answer:
+        assert answer.read() == png(running.player.starts[1].frame)
+    for path in (
+        "/starts/99.png",
+        "/../pyproject.toml",
+        "/static/page.html",
+        "/starts/..%2f..%2fetc%2fpasswd.png",
+        "/x",
+    ):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(running.page + path, timeout=10)
+
+
+def test_ten_play_at_once_and_an_eleventh_is_told_to_wait(serve):
+    running = serve()
+
+    async def play(seed):
+        async with websockets.connect(running.url) as connection:
+            client = Client(connection)
+            await client.answer()
+            await client.answer()
+            await asyncio.sleep(0.5)  # until all are there
+            rng = random.Random(seed)
+            codes = [rng.randrange(4) for _ in range(12)]
+            return codes, [(await client.ask({"type": "act", "code": code}))[1] for code in codes]
+
+    async def everybody():
+        players = asyncio.gather(*(play(seed) for seed in range(10)))
+        await asyncio.sleep(0.3)
+        return await asyncio.to_thread(closed_with, running), await players
+
+    eleventh, played = asyncio.run(everybody())
+    assert eleventh == 4001
+    for codes, frames in played:
+        world = running.player.genie.start(running.player.starts[0].frame)
+        for code, frame in zip(codes, frames, strict=True):
+            np.testing.assert_array_equal(frame, world.step(code).numpy())
+    assert running.player.num_sessions == 0
+
+
+def test_a_killed_browser_frees_its_place(serve):
+    running = serve(Limits(sessions=1))
+
+    async def vanish():
+        connection = await websockets.connect(running.url)
+        await connection.recv()
+        await connection.send(json.dumps({"type": "play", "codes": [0, 1] * 50}))
+        connection.transport.abort()
+        for _ in range(200):
+            if not running.player.num_sessions:
+                return
+            await asyncio.sleep(0.05)
+
+    asyncio.run(vanish())
+    assert running.player.num_sessions == 0
+
+    async def fine(client, hello, first):
+        return (await client.ask({"type": "act", "code": 0}))[0]["step"]
+
+    assert talk(running, fine) == 1
+
+
+def test_who_does_nothing_is_sent_away(serve):
+    assert closed_with(serve(Limits(idle_seconds=0.3))) == 4002
+
+
+def test_the_command_says_what_is_wrong(tmp_path, capsys):
+    from genie_robotics.player.commands import PlayOptions
+
+    for argv, message in (
+        (["nano-tabletop", "--port", "99999"], "0 .. 65535"),
+        (["nowhere"], "nowhere"),
+        (["nano-tabletop", "--image", str(tmp_path / "none.png")], "cannot read"),
+    ):
+        with pytest.raises(UserError, match=message):
+            play(argv)
+    (tmp_path / "note.txt").write_text("no picture")
+    with pytest.raises(UserError, match="no picture"):
+        make_player(PlayOptions(run="nano-tabletop", image=tmp_path / "note.txt"))
+    player = make_player(PlayOptions(run="nano-tabletop"))
+    assert player.names[:3] == ["up", "right", "left"]
+    assert len(player.starts) == 8
+    (tmp_path / "report.json").write_text("{}")
+    with pytest.raises(UserError, match="is no report of a world with 8"):
+        make_player(PlayOptions(run="nano-tabletop", report=tmp_path / "report.json"))

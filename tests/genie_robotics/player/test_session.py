@@ -1,0 +1,103 @@
+"""One player's world: what is undone, kept and previewed is what was."""
+
+import numpy as np
+import pytest
+
+from genie_datasets.errors import UserError
+from genie_robotics.player.limits import Limits
+from genie_robotics.player.session import WITH_CACHE, PlaySession
+from tests.genie_robotics.conftest import random_genie, tiny_config
+
+CODES = [0, 1, 2, 3, 3, 2, 1, 0, 2, 0, 1, 3, 1, 2]
+
+
+@pytest.fixture
+def session():
+    session = PlaySession(random_genie(tiny_config()).double(), Limits())
+    session.start(np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8), "noise")
+    return session
+
+
+def test_it_plays_what_the_world_plays(session):
+    first = session.moments[0].frame
+    start = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    world = session.genie.start(start)
+    for code in CODES:
+        np.testing.assert_array_equal(session.act(code), world.step(code).numpy())
+    np.testing.assert_array_equal(session.clip()[0], first)
+    assert session.clip().shape == (len(CODES) + 1, 16, 16, 3)
+    trace = session.trace()
+    assert (trace["codes"], trace["first_step"], trace["start"]) == (CODES, 0, "noise")
+
+
+@pytest.mark.parametrize("back", [1, 3, WITH_CACHE + 3])  # the last goes back to a moment whose caches are gone
+def test_after_undo_the_future_is_the_one_that_was(session, back):
+    frames = [session.act(code) for code in CODES]
+    shown = session.undo(back)
+    np.testing.assert_array_equal(shown, frames[-1 - back])
+    assert session.num_steps == len(CODES) - back
+    for code, frame in zip(CODES[-back:], frames[-back:], strict=True):
+        np.testing.assert_array_equal(session.act(code), frame)
+
+
+def test_a_preview_is_what_each_action_gives_and_changes_nothing(session):
+    for code in CODES[:5]:
+        session.act(code)
+    previews = session.preview()
+    assert len(previews) == 4
+    for code, preview in enumerate(previews):
+        np.testing.assert_array_equal(session.act(code), preview)
+        session.undo()
+    assert session.num_steps == 5
+
+
+def test_branches_and_restart(session):
+    frames = [session.act(code) for code in CODES[:4]]
+    assert session.branch() == 0
+    other = [session.act(code) for code in (0, 0, 0)]
+    session.branch()
+    np.testing.assert_array_equal(session.switch(0), frames[-1])
+    assert session.num_steps == 4
+    np.testing.assert_array_equal(session.switch(1), other[-1])
+    assert session.trace()["codes"] == [*CODES[:4], 0, 0, 0]
+    first = session.restart()
+    assert session.num_steps == 0
+    np.testing.assert_array_equal(first, session.clip()[0])
+    with pytest.raises(UserError, match="no branch 3"):
+        session.switch(2)
+    session.start(first, "anew")
+    assert session.branches == []
+
+
+def test_memory_and_trace_are_of_the_last_steps_only():
+    session = PlaySession(random_genie(tiny_config()), Limits(undo=20, branches=2))
+    session.start(np.zeros((16, 16, 3), np.uint8), "black")
+    for step in range(50):
+        session.act(step % 4)
+    assert len(session.moments) == 21
+    assert sum(moment.state.dynamics_cache is not None for moment in session.moments) <= WITH_CACHE + 1
+    assert len(session.world.states) == 1
+    trace = session.trace()
+    assert (trace["first_step"], len(trace["codes"])) == (30, 20)
+    session.undo(999)
+    assert session.num_steps == 30
+    session.branch()
+    session.branch()
+    with pytest.raises(UserError, match="there are 2 branches"):
+        session.branch()
+
+
+def test_settings_reach_the_world(session):
+    session.settings(0.0, 1)
+    likeliest = session.act(1)
+    session.undo()
+    session.settings(3.0, 9)
+    assert not np.array_equal(session.act(1), likeliest)
+    assert session.trace()["maskgit_steps"] == 9
+
+
+def test_without_a_start_there_is_nothing_to_play():
+    session = PlaySession(random_genie(tiny_config()), Limits())
+    for ask in (lambda: session.act(0), session.preview, session.clip, session.branch):
+        with pytest.raises(UserError, match="choose one"):
+            ask()
