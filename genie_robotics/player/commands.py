@@ -9,7 +9,10 @@ import tyro
 
 from genie_datasets.errors import UserError
 from genie_datasets.options import SourceOptions, parse
+from genie_robotics.config import read_json
 from genie_robotics.player.limits import Limits
+
+TABLES = 3
 
 
 @dataclass
@@ -18,6 +21,8 @@ class PlayOptions(SourceOptions):
 
     run: tyro.conf.Positional[str] = tyro.MISSING
     """A run folder, or the name of a world that comes with the package (nano-tabletop)."""
+    tables: int | None = None
+    """Simulated tables among the starts, each played beside the dream; 3 of a world that knows the tabletop."""
     image: Path | None = None
     """A picture to start from."""
     data: str | None = None
@@ -67,7 +72,7 @@ def make_player(options: PlayOptions):
     import torch
 
     from genie_robotics.genie import Genie
-    from genie_robotics.player.names import code_names
+    from genie_robotics.player.names import code_meanings
     from genie_robotics.player.server import Player
     from genie_robotics.player.starts import choose
     from genie_robotics.pretrained import locate
@@ -79,9 +84,23 @@ def make_player(options: PlayOptions):
     genie = Genie.from_pretrained(run, device)
     config = genie.config
     source = options.open(options.data) if options.data else None
-    starts = choose(config.image_size, config.fit, options.image, source, options.limits)
-    names = code_names(run, config.num_actions, options.report)
-    return Player(genie, Path(options.run).name, names, starts, options.limits, options.origins)
+    meanings = code_meanings(run, config.num_actions, options.report)
+    tables = options.tables
+    if tables is None:
+        tables = TABLES if knows_tabletop(run) and options.image is None else 0
+    if tables and all(meaning.motion is None for meaning in meanings):
+        if options.tables:
+            raise UserError("--tables: what a code moves is not known, so it cannot be simulated; give --report")
+        tables = 0
+    starts = choose(config.image_size, config.fit, options.image, source, options.limits, tables)
+    return Player(genie, Path(options.run).name, meanings, starts, options.limits, options.origins)
+
+
+def knows_tabletop(run: Path) -> bool:
+    """Whether the world was trained on the simulated table."""
+    stored = read_json(run / "config.json")
+    data = stored.get("data") or (stored.get("exported") or {}).get("data") or {}
+    return run.name == "nano_tabletop" or "/tabletop/" in f"{data.get('source', '')}/"
 
 
 def hosts(host: str) -> list[str]:

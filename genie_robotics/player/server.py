@@ -28,7 +28,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from genie_datasets.errors import UserError
 from genie_robotics.genie import Genie
 from genie_robotics.player import protocol, uploads
+from genie_robotics.player.beside import Beside
 from genie_robotics.player.limits import Limits
+from genie_robotics.player.names import Meaning
 from genie_robotics.player.saving import film, png
 from genie_robotics.player.session import PlaySession
 from genie_robotics.player.starts import Start
@@ -51,7 +53,7 @@ class Player:
 
     genie: Genie
     world_name: str
-    names: list[str]
+    meanings: list[Meaning]
     starts: list[Start]
     limits: Limits = field(default_factory=Limits)
     origins: tuple[str, ...] = ()
@@ -149,7 +151,7 @@ class Connection:
         return {
             "type": "hello",
             "world": self.player.world_name,
-            "names": self.player.names,
+            "names": [meaning.name for meaning in self.player.meanings],
             "starts": [start.name for start in self.player.starts],
             "temperature": dynamics.temperature,
             "maskgit_steps": dynamics.maskgit_steps,
@@ -172,7 +174,11 @@ class Connection:
                 if number >= len(self.player.starts):
                     raise UserError(f"there is no start {number + 1}")
                 start = self.player.starts[number]
-                await self.show(session.start, start.frame, start.name)
+                beside = None
+                if start.simulator is not None:
+                    make = start.simulator
+                    beside = await compute(lambda: Beside(make(), self.player.meanings))
+                await self.show(session.start, start.frame, start.name, beside)
             case protocol.Branch():
                 number = session.branch()
                 await self.say({"type": "branch", "branch": number, "step": session.num_steps})
@@ -215,6 +221,10 @@ class Connection:
             "type": "frame", "step": self.session.num_steps, "code": code, "start": self.session.name,
             "can_undo": len(self.session.moments) - 1, "ms": round(1000 * (time.perf_counter() - began), 1),
         }  # fmt: skip
+        if self.session.beside is not None:
+            error = await self.player.compute(self.session.error)
+            header |= {"beside": True, "error_cm": None if error is None else round(100 * error, 2)}
+            frame = np.concatenate([frame, self.session.beside.frame], axis=1)
         await self.send(header, png(frame))
 
     async def say(self, message: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 
 from genie_datasets.errors import UserError
 from genie_robotics.genie import Genie
+from genie_robotics.player.beside import Beside, read_motion
 from genie_robotics.player.limits import Limits
 from genie_robotics.world import World, WorldState, prime
 
@@ -23,6 +24,10 @@ class Moment:
     state: WorldState
     code: int | None
     """What led here; None at the start."""
+    beside: np.ndarray | None = None
+    """The simulator's state, where one goes along."""
+    moved: np.ndarray | None = None
+    """(3,) metres that the arm has gone in the dream since the start, as the latent action model reads it."""
 
     @property
     def frame(self) -> Frame:
@@ -49,23 +54,31 @@ class PlaySession:
         self.branches: list[Kept] = []
         self.moments: deque[Moment] = deque(maxlen=limits.undo + 1)
         self.world: World | None = None
+        self.beside: Beside | None = None
 
-    def start(self, frame: Frame, name: str) -> Frame:
-        """A new world from a picture of the model's size."""
+    def start(self, frame: Frame, name: str, beside: Beside | None = None) -> Frame:
+        """A new world from a picture of the model's size; `beside`: a simulator in the moment of the picture."""
+        self.beside = beside
         self.world = self.genie.start(
             torch.from_numpy(np.array(frame)), seed=self.seed, temperature=self.temperature,
             maskgit_steps=self.maskgit_steps,
         )  # fmt: skip
         self.name, self.num_steps, self.branches = name, 0, []
         self.moments.clear()
-        self.moments.append(Moment(self.world.state, None))
+        along = (None, None) if beside is None else (beside.snapshot(), np.zeros(3))
+        self.moments.append(Moment(self.world.state, None, *along))
         return self.moments[-1].frame
 
     def act(self, code: int) -> Frame:
         world = self._world()
         world.step(code)
         del world.states[:-1]  # what can be undone is kept here, not there
-        self.moments.append(Moment(world.state, code))
+        last, new = self.moments[-1], Moment(world.state, code)
+        if self.beside is not None and last.moved is not None:
+            self.beside.act(code)
+            moved = last.moved + read_motion(self.genie, last.frame, new.frame, self.beside.meanings)
+            new = replace(new, beside=self.beside.snapshot(), moved=moved)
+        self.moments.append(new)
         self.num_steps += 1
         if len(self.moments) > WITH_CACHE:
             old = self.moments[-WITH_CACHE - 1]
@@ -140,4 +153,13 @@ class PlaySession:
             last = replace(last, state=replace(fresh, frame=state.frame))
             self.moments[-1] = last
         world.states = [last.state]
+        if self.beside is not None and last.beside is not None:
+            self.beside.restore(last.beside)
         return last.frame
+
+    def error(self) -> float | None:
+        """Metres between where the simulated arm is and where the dream's has gone; None without a simulator."""
+        moved = self.moments[-1].moved
+        if self.beside is None or moved is None:
+            return None
+        return float(np.linalg.norm(self.beside.moved() - moved))

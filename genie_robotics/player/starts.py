@@ -1,8 +1,11 @@
 """Where a player may begin: a picture given, frames of a data set, or the pictures that come with the package."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,6 +18,10 @@ from genie_robotics.player.limits import Limits
 from genie_robotics.player.uploads import picture
 
 FROM_DATA = 12  # episodes that are offered
+FIRST_TABLE = 731_000  # seeds of simulated tables, far from those of any data set here
+if TYPE_CHECKING:
+    from genie_datasets.tabletop import Simulator
+
 Frame = UInt8[np.ndarray, "H W 3"]
 
 
@@ -23,10 +30,21 @@ class Start:
     name: str
     frame: Frame
     """Of the model's size."""
+    simulator: Callable[[], "Simulator"] | None = None
+    """Makes a simulator in the moment of the picture, where it was simulated."""
 
 
-def choose(size: tuple[int, int], fit: str, image: Path | None, source: Source | None, limits: Limits) -> list[Start]:
-    """What the page offers, the first of which a player begins with. Raises UserError."""
+def choose(
+    size: tuple[int, int], fit: str, image: Path | None, source: Source | None, limits: Limits, tables: int = 0
+) -> list[Start]:
+    """What the page offers, the first of which a player begins with; `tables`: how many simulated ones come after.
+
+    Raises UserError.
+    """
+    return [*chosen(size, fit, image, source, limits), *simulated(size, tables)]
+
+
+def chosen(size: tuple[int, int], fit: str, image: Path | None, source: Source | None, limits: Limits) -> list[Start]:
     if image is not None:
         try:
             data = image.read_bytes()
@@ -48,6 +66,24 @@ def from_data(source: Source, size: tuple[int, int], fit: str) -> list[Start]:
             split.frames(int(e), np.array([0]), size, fit)[0],
         )
         for e in chosen
+    ]
+
+
+def simulated(size: tuple[int, int], tables: int) -> list[Start]:
+    """Tables of the family `easy` that nothing was trained on, each with its simulator."""
+    if not tables:
+        return []
+    from genie_datasets.tabletop import Simulator, sample_scene
+    from genie_datasets.tabletop.render import use_opengl
+
+    use_opengl()
+
+    def make(seed: int) -> Simulator:
+        return Simulator(sample_scene("easy", seed=seed), size)
+
+    return [
+        Start(f"simulated table {n + 1}", make(FIRST_TABLE + n).observe().frame, partial(make, FIRST_TABLE + n))
+        for n in range(tables)
     ]
 
 

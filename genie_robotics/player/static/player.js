@@ -11,6 +11,7 @@ const CLOSED = {
 
 let socket, world, step = 0, busy = false, ended = "";
 let queue = []; // messages that wait for the frame before them
+let errors = []; // by step, where a simulator goes along
 let sentAt = 0, latencies = [], frameTimes = [], idleTimer = 0;
 
 function connect() {
@@ -85,19 +86,39 @@ async function shown(data) {
   const picture = await createImageBitmap(new Blob([content], { type: "image/png" }));
   if (header.type === "preview") return header.step === step ? preview(picture) : undefined;
   const canvas = byId("dream");
-  canvas.width = picture.width;
-  canvas.height = picture.height;
-  canvas.getContext("2d").drawImage(picture, 0, 0);
+  const width = header.beside ? picture.width / 2 : picture.width;
+  draw(canvas, picture, 0, width);
+  if (header.beside) draw(byId("simulated"), picture, width, width);
+  byId("simulated").hidden = byId("beside").hidden = !header.beside;
   if (header.step === 0 && header.code === null) byId("branches").dataset.start = header.start;
   step = header.step;
   busy = false;
   measure(header);
+  if (header.beside) drawError(header);
   document.querySelectorAll("#actions button").forEach((b, code) => b.classList.toggle("now", code === header.code));
   const action = header.code === null ? "" : `, action ${header.code + 1} ${world.names[header.code]}`;
   canvas.setAttribute("aria-label", `Step ${step}${action}, from ${header.start}`);
   byId("undo").disabled = byId("restart").disabled = !header.can_undo;
   next();
   if (!busy) idleTimer = setTimeout(() => send({ type: "preview" }), IDLE_MS);
+}
+
+function draw(canvas, picture, left, width) {
+  canvas.width = width;
+  canvas.height = picture.height;
+  canvas.getContext("2d").drawImage(picture, left, 0, width, picture.height, 0, 0, width, picture.height);
+}
+
+function drawError(header) {
+  errors = errors.slice(0, header.step);
+  errors[header.step] = header.error_cm;
+  const shown = errors.slice(-100);
+  const most = Math.max(5, ...shown.map((value) => value || 0));
+  const points = shown.map((value, i) => `${(300 * i) / Math.max(1, shown.length - 1)},${58 - (54 * (value || 0)) / most}`);
+  byId("error").innerHTML = `<polyline points="${points.join(" ")}"></polyline>`;
+  const text = `The arms are ${header.error_cm.toFixed(1)} cm apart (as the latent actions of the dream are read; scale ${most.toFixed(0)} cm)`;
+  byId("error-now").textContent = text;
+  byId("error").setAttribute("aria-label", text);
 }
 
 function measure(header) {

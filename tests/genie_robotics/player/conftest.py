@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from genie_robotics.player.limits import Limits
+from genie_robotics.player.names import Meaning
 from genie_robotics.player.starts import Start
 from tests.genie_robotics.conftest import random_genie, tiny_config
 
@@ -48,7 +49,8 @@ def serve():
         limits = limits or Limits()
         genie = genie or random_genie(tiny_config())
         names = names or [f"move {code}" for code in range(genie.config.num_actions)]
-        player = Player(genie, "tiny", names, given or starts(), limits, origins)
+        meanings = [name if isinstance(name, Meaning) else Meaning(name) for name in names]
+        player = Player(genie, "tiny", meanings, given or starts(), limits, origins)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]

@@ -307,8 +307,8 @@ def test_the_command_says_what_is_wrong(tmp_path, capsys):
     with pytest.raises(UserError, match="no picture"):
         make_player(PlayOptions(run="nano-tabletop", image=tmp_path / "note.txt"))
     player = make_player(PlayOptions(run="nano-tabletop"))
-    assert player.names[:3] == ["up", "right", "left"]
-    assert len(player.starts) == 8
+    assert [meaning.name for meaning in player.meanings[:3]] == ["up", "right", "left"]
+    assert [start.simulator is not None for start in player.starts] == [False] * 8 + [True] * 3
     (tmp_path / "report.json").write_text("{}")
     with pytest.raises(UserError, match="is no report of a world with 8"):
         make_player(PlayOptions(run="nano-tabletop", report=tmp_path / "report.json"))
