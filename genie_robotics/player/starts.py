@@ -75,11 +75,14 @@ def simulated(size: tuple[int, int], tables: int) -> list[Start]:
         return []
     from genie_datasets.tabletop import Simulator, sample_scene
     from genie_datasets.tabletop.render import use_opengl
+    from genie_datasets.tabletop.starts import begin
 
     use_opengl()
 
     def make(seed: int) -> Simulator:
-        return Simulator(sample_scene("easy", seed=seed), size)
+        simulator = Simulator(sample_scene("easy", seed=seed), size)
+        begin(simulator, np.random.default_rng(seed), "play")
+        return simulator
 
     return [
         Start(f"simulated table {n + 1}", make(FIRST_TABLE + n).observe().frame, partial(make, FIRST_TABLE + n))

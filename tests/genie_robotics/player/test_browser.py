@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 
 from genie_robotics import Genie
+from genie_robotics.player.names import code_meanings
 from genie_robotics.player.saving import film
-from genie_robotics.player.starts import bundled
+from genie_robotics.player.starts import bundled, simulated
+from genie_robotics.pretrained import locate
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: `make test` installs it where it is root")
-PIXELS = """() => {
-  const canvas = document.getElementById("dream");
+PIXELS = """(id) => {
+  const canvas = document.getElementById(id);
   const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
   return [canvas.height, canvas.width, Array.from(data)];
 }"""
@@ -40,7 +42,10 @@ def chromium():
 def world(serve):
     genie = Genie.from_pretrained("nano-tabletop")
     names = ["up", "right", "left", "back", "gripper moving", "down", "still", "forward"]
-    return serve(genie=genie, given=bundled(genie.config.image_size), names=names)
+    meanings = code_meanings(locate("nano-tabletop"), 8)
+    assert [meaning.name for meaning in meanings] == names
+    size = genie.config.image_size
+    return serve(genie=genie, given=[*bundled(size), *simulated(size, 1)], names=meanings)
 
 
 @pytest.fixture
@@ -56,8 +61,8 @@ def page(chromium, world):
     assert complaints == []
 
 
-def shown(page) -> np.ndarray:
-    height, width, values = page.evaluate(PIXELS)
+def shown(page, canvas: str = "dream") -> np.ndarray:
+    height, width, values = page.evaluate(PIXELS, canvas)
     return np.array(values, np.uint8).reshape(height, width, 4)[..., :3]
 
 
@@ -161,6 +166,24 @@ def test_on_a_phone_nothing_is_wider_than_the_screen_and_all_is_reached_by_keybo
         reached.add(page.evaluate(FOCUSED))
     assert {"Action 1: up", "Action 8: forward", "codes", "picture"} <= reached
     assert page.evaluate(UNNAMED) == 0
+
+
+def test_the_simulator_is_shown_beside_the_dream(page):
+    assert page.locator("#simulated").is_hidden()
+    page.get_by_role("button", name="simulated table 1").click()
+    page.wait_for_selector("#simulated:not([hidden])")
+    page.wait_for_selector("#dream[aria-label*='simulated table 1']")
+    assert "0.0 cm apart" in page.inner_text("#error-now")
+    before, simulated_before = shown(page), shown(page, "simulated")
+    after = press(page, "3", 1)
+    assert np.abs(after.astype(int) - before).mean() > 0.5
+    assert np.abs(shown(page, "simulated").astype(int) - simulated_before).mean() > 0.5
+    assert "cm apart" in page.inner_text("#error-now")
+    assert page.locator("#error polyline").count() == 1
+    press(page, "z", 0)
+    np.testing.assert_array_equal(shown(page, "simulated"), simulated_before)
+    page.get_by_role("button", name="blue table").click()
+    page.wait_for_selector("#simulated", state="hidden")
 
 
 def test_when_the_server_ends_the_page_says_so(page, world):
