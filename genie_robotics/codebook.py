@@ -130,6 +130,16 @@ class Codebook(nn.Module):
             return self.quantiser.nearest(flat).reshape(latents.shape[:-1])
 
     @torch.no_grad()
+    def margin(self, latents: Float[Tensor, "*S L"]) -> Float[Tensor, "*S"]:
+        """1 - d1 / d2 of the distances to the nearest two codes: 0 between them, 1 on one; nan of a fixed grid."""
+        if self.config.kind == "fsq":
+            return torch.full(latents.shape[:-1], torch.nan, device=latents.device)
+        with exactly(latents):
+            flat = self.vq.white(self.normalise(latents).flatten(0, -2))
+            nearest = torch.cdist(flat, self.vq.codebook.to(flat.dtype)).topk(2, largest=False).values
+            return (1 - nearest[:, 0] / nearest[:, 1].clamp_min(1e-12)).reshape(latents.shape[:-1])
+
+    @torch.no_grad()
     def lookup(self, codes: Int[Tensor, "*S"]) -> Float[Tensor, "*S L"]:
         with exactly(codes):
             return self.quantiser.lookup(codes)
