@@ -13,7 +13,7 @@ ARGS   ?=
 VENV := .venv
 BIN  := $(VENV)/bin
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow lint bench notebooks clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -32,6 +32,11 @@ bench: $(VENV)/installed
 	$(BIN)/genie-robotics bench loader
 	$(BIN)/genie-robotics bench train
 	$(BIN)/genie-robotics bench generate
+
+# Each notebook anew from its script, with its pictures in place.
+notebooks: $(VENV)/installed
+	$(BIN)/pip install -q -c constraints.txt -e ".[notebooks]"
+	for script in notebooks/0*.py; do $(BIN)/python -m genie_eval.notebooks $$script || exit 1; done
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
