@@ -19,7 +19,7 @@ def test_it_runs(script, tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr(plt, "show", lambda: shown.append(plt.get_fignums()) or plt.close("all"))
     monkeypatch.chdir(tmp_path)
-    small, found = re.subn(r"^EPISODES = \d+$", "EPISODES = 4", script.read_text(), flags=re.MULTILINE)
+    small, found = re.subn(r"^EPISODES = \d+", "EPISODES = 4", script.read_text(), flags=re.MULTILINE)
     assert found == 1
     small = re.sub(r"^TRAJECTORIES = \d+$", "TRAJECTORIES = 40", small, flags=re.MULTILINE)
     exec(compile(small, script, "exec"), {"__name__": "__main__"})
