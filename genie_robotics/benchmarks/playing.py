@@ -23,10 +23,11 @@ def bench_play(run: str, num_actions: int = 400, seed: int = 0) -> dict[str, flo
     from websockets.sync.client import connect
 
     from genie_datasets.decode import decode_image
-    from genie_robotics.player.commands import PlayOptions, make_player
+    from genie_robotics.player.commands import PlayOptions, make_player, one_thread_if_small
     from genie_robotics.player.server import make_app
 
     player = make_player(PlayOptions(run=run))
+    one_thread_if_small(player.genie)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
