@@ -19,7 +19,7 @@ from genie_datasets.clips import frame_step
 from genie_datasets.errors import UserError
 from genie_datasets.options import SourceOptions, parse
 from genie_datasets.split import Source, Split
-from genie_robotics.player.names import Meaning, code_meanings
+from genie_robotics.code_meanings import Meaning, code_meanings
 
 if TYPE_CHECKING:
     from genie_robotics.genie import Genie

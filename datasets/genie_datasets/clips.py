@@ -1,5 +1,6 @@
 """Clips: windows of T frames of one episode, `gap` seconds apart. Pixels only: there is no way to actions from here."""
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,7 +45,10 @@ class ClipDataset(Dataset):
         self.num_frames = frames.num_frames  # (E,)
         starts = np.maximum(0, frames.num_frames - (clip_length - 1) * self.steps)
         self.num_windows = int(starts.sum())
-        self.fingerprint = f"{frames.fingerprint}/{clip_length}/{gap}/{size}-{mode}/{drop}"
+        steps = hashlib.sha256(self.steps.tobytes()).hexdigest()[
+            :8
+        ]  # with the same gap, another --hz makes other clips
+        self.fingerprint = f"{frames.fingerprint}/{clip_length}/{steps}/{size}-{mode}/{drop}"
         self._kept = None
         if drop and starts.sum():
             self._kept = KeptClips(frames, starts, clip_length, self.steps, drop)

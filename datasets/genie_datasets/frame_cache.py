@@ -53,9 +53,9 @@ class FrameCache(Split):
         self._index = map_npz(self.folder / INDEX)
         self.packed = self._map()
 
-    def weighted(self, weights: np.ndarray) -> "FrameCache":
-        """The same frames with other shares of the mixed sources."""
-        self._weights = np.asarray(weights)
+    def seen_as(self, split: Split) -> "FrameCache":
+        """With the rates and shares of `split`: --hz and weights are no matter of pixels, and may be others now."""
+        self._weights, self.hz = np.asarray(split.group_weights), np.asarray(split.hz)
         return self
 
     def frames(

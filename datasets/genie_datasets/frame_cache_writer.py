@@ -51,7 +51,7 @@ def build_frame_cache(
     out_dir = Path(out_dir)
     mark = cache_fingerprint(split, size, mode)
     if (existing := existing_cache(out_dir)) and existing.fingerprint == mark:
-        return existing.weighted(split.group_weights)  # of a mixture: no matter of pixels
+        return existing.seen_as(split)
     if not split.num_frames.sum():
         raise UserError(f"split '{split.name}' holds no frames: there is nothing to cache")
     partial = out_dir.with_name(f".{out_dir.name}.partial")
@@ -60,7 +60,7 @@ def build_frame_cache(
             if not (existing := existing_cache(out_dir)) or existing.fingerprint != mark:
                 write(split, partial, size, mode, mark, progress)
                 put_in_place(partial, out_dir, existing is not None)
-        return FrameCache.open(out_dir).weighted(split.group_weights)
+        return FrameCache.open(out_dir).seen_as(split)
     except OSError as error:
         raise UserError(
             f"cannot write {out_dir}: {error.strerror or error}; put that right and run the same command again, it "

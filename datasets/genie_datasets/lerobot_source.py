@@ -152,6 +152,10 @@ def open_lerobot(
     files = [root / name for name in sorted(kept)]
     mark = fingerprint(root, [root / "meta/info.json", *files], "lerobot", meta.camera.key)
     damage: list[str] = []
+    if skip_damaged and meta.camera.kind != "video":
+        warn(
+            f"--skip-damaged does nothing for images in tables, such as those of {root}: leave files out with --exclude"
+        )
     if skip_damaged and meta.camera.kind == "video":
         files, damage = leave_out_damaged(root, files, mark)
         kept = {path.relative_to(root).as_posix() for path in files}

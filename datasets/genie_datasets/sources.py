@@ -110,6 +110,8 @@ def _open_path(
     if find_videos(path):
         return open_videos(path, hz, include, exclude, skip_damaged)
     if find_arrays(path):
+        if skip_damaged:
+            warn(f"--skip-damaged does nothing for numpy files such as those of {path}: leave them out with --exclude")
         return open_arrays(path, hz, include, exclude, image_key)
     if unfinished := next(path.glob("**/*.incomplete"), None):
         raise UserError(f"{unfinished} is not finished: run the `data tabletop` command that began it again")

@@ -57,6 +57,7 @@ def pretrain(plan: Recipe, out: Path, minutes: float | None = None, device: str 
     """Follows the recipe and returns the folder of the exported world. What is done already is left as it is."""
     from genie_eval.commands import print_scorecard
     from genie_eval.model_card import write_card
+    from genie_robotics.code_meanings import write_meanings
     from genie_robotics.health.doctor import some_clips
     from genie_robotics.pretrained.export import export_world, folder_bytes
     from genie_robotics.run_folder import load_config
@@ -80,6 +81,7 @@ def pretrain(plan: Recipe, out: Path, minutes: float | None = None, device: str 
     say(5, "evaluation", "of the exported world, by its own judge", STEPS)
     report = evaluate_world(plan, evaluated, world, out / "report", exported)
     print_scorecard(report)
+    write_meanings(report, world / "codes.json")
 
     say(6, "model card", str(write_card(plan, report, world, run, judge)), STEPS)
     print(f"\nworld: {world.resolve()} ({folder_bytes(world) / 1e6:.1f} MB)")

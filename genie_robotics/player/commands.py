@@ -77,8 +77,8 @@ def make_player(options: PlayOptions):
     """The shared part of all players. Raises UserError."""
     import torch
 
+    from genie_robotics.code_meanings import code_meanings
     from genie_robotics.genie import Genie
-    from genie_robotics.player.names import code_meanings
     from genie_robotics.player.server import Player
     from genie_robotics.player.starts import choose
     from genie_robotics.pretrained import locate

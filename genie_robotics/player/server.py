@@ -26,11 +26,11 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from genie_datasets.errors import UserError
+from genie_robotics.code_meanings import Meaning
 from genie_robotics.genie import Genie
 from genie_robotics.player import protocol, uploads
 from genie_robotics.player.beside import Beside
 from genie_robotics.player.limits import Limits
-from genie_robotics.player.names import Meaning
 from genie_robotics.player.saving import film, png
 from genie_robotics.player.session import PlaySession
 from genie_robotics.player.starts import Start

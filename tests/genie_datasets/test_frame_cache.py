@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from genie_datasets import frame_cache_writer
+from genie_datasets.clips import ClipDataset
 from genie_datasets.errors import UserError
 from genie_datasets.frame_cache import FrameCache
 from genie_datasets.frame_cache_writer import build_frame_cache
@@ -223,3 +224,15 @@ def test_a_cache_is_a_source(rlds_dir, tmp_path):
     assert list(open_source(tmp_path / "caches" / "test").splits) == ["test"]
     meta = json.loads((tmp_path / "caches" / "test" / "cache.json").read_text())
     assert meta["fingerprint"] in source.fingerprint
+
+
+def test_a_cache_that_is_used_again_has_the_rate_that_is_asked_for_now(video_dir, tmp_path):
+    """The pixels do not depend on --hz; how far apart the frames of a clip with a gap are does."""
+    fingerprints = set()
+    for hz, step in ((3, 1), (6, 2)):
+        cache = build(open_source(video_dir, hz=hz).split("train"), tmp_path / "cache")
+        clips = ClipDataset(cache, 4, gap=1 / 3)
+        assert cache.hz.tolist() == [hz] * 3
+        assert clips.steps.tolist() == [step] * 3
+        fingerprints.add(clips.fingerprint)
+    assert len(fingerprints) == 2, "the token cache must not mix them up"

@@ -5,10 +5,10 @@ import pytest
 
 from genie_datasets.errors import UserError
 from genie_robotics import Genie
+from genie_robotics.code_meanings import Meaning, code_meanings
 from genie_robotics.player.beside import Beside, decoded, read_motion
 from genie_robotics.player.commands import PlayOptions, make_player
 from genie_robotics.player.limits import Limits
-from genie_robotics.player.names import Meaning, code_meanings
 from genie_robotics.player.session import PlaySession
 from genie_robotics.player.starts import simulated
 from genie_robotics.pretrained import locate

@@ -3,10 +3,12 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from genie_datasets.errors import UserError
+from genie_robotics.run_folder import write_atomically
 
 PLACES = ("codes.json", "report.json", "report/report.json", "../report/report.json")
 
@@ -46,6 +48,12 @@ def read_meanings(path: Path, num_codes: int) -> list[Meaning] | None:
         return [meaning(entries.get(code, {})) for code in range(num_codes)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def write_meanings(report: dict[str, Any], path: Path) -> None:
+    """What of a report a world keeps of its codes, to travel without the report."""
+    kept = [{name: entry[name] for name in ("code", "name", "share", "mean_motion")} for entry in report["codes"]]
+    write_atomically(path, (json.dumps(kept, indent=1) + "\n").encode())
 
 
 def meaning(entry: dict) -> Meaning:
