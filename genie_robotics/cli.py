@@ -16,8 +16,10 @@ HELP = {
     "labels": "true actions of a few transitions, for train --labels",
     "ablate": "train variants with equal budget, measure them alike, write the table of what mattered",
     "pretrain": "make a world that comes with the package anew: data, training, judge, report, card",
+    "play": "the world in a browser: keys are latent actions",
+    "label": "the latent action of every transition of a data set: parquet, RLDS, LeRobotDataset",
     "playback": "decoded latent actions in MuJoCo beside the dream",
-    "bench": "loader | tabletop | train | generate: speed as ratios in one run",
+    "bench": "loader | tabletop | train | generate | play | label: speed as ratios in one run",
 }
 
 

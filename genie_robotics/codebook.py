@@ -4,7 +4,7 @@
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.distributed as dist
@@ -13,7 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from genie_robotics.fsq import FiniteScalars, chosen_levels
-from genie_robotics.vq import VectorCodes, num_processes
+
+if TYPE_CHECKING:
+    from genie_robotics.vq import VectorCodes
 
 
 @dataclass
@@ -59,6 +61,10 @@ class CodebookConfig:
             raise ValueError("levels are for kind fsq; leave them out, or choose that kind")
 
 
+def num_processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
 class Codebook(nn.Module):
     """(…, latent_dim) latents, normalised, to one of `num_codes` codes. In float32 at least, also under autocast."""
 
@@ -71,6 +77,8 @@ class Codebook(nn.Module):
         if config.kind == "fsq":
             self.fsq = FiniteScalars(chosen_levels(config.num_codes, config.levels), config.latent_dim)
         else:
+            from genie_robotics.vq import VectorCodes  # its base class takes as long to import as torch: not for --help
+
             self.vq = VectorCodes(config)
         self.progress = 0.0  # of the training, 0 .. 1; the trainer tells
         # State of training only: kept in the run's state/, not in the model's file. Summed over all processes.
@@ -78,7 +86,7 @@ class Codebook(nn.Module):
         self.register_buffer("share", torch.zeros(config.num_codes), persistent=False)
 
     @property
-    def quantiser(self) -> VectorCodes | FiniteScalars:
+    def quantiser(self) -> "VectorCodes | FiniteScalars":
         return self.fsq if self.config.kind == "fsq" else self.vq
 
     @property

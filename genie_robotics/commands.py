@@ -1,9 +1,8 @@
-"""The commands of this package: `train` and `bench`."""
+"""`genie-robotics train`."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -103,64 +102,3 @@ def training_split(splits: dict, asked: str | None) -> str:
     if len(splits) == 1:
         return next(iter(splits))
     raise UserError(f"no split 'train'; choose one with --split: {', '.join(splits)}")
-
-
-@dataclass
-class BenchOptions:
-    """Speed, as ratios measured side by side in one run."""
-
-    what: tyro.conf.Positional[Literal["loader", "tabletop", "train", "generate", "play"]]
-    """loader: ways to read clips; tabletop: episodes made; train: share of the machine's matrix throughput;
-    generate: cache against none; play: from action to picture."""
-    data: str | None = None
-    """loader: the RLDS directory to read; without it one is made."""
-    preset: str = "nano"
-    world: str = "nano-tabletop"
-    """play: a run folder, or a world that comes with the package."""
-    actions: int = 400
-    """play: how many."""
-    batch_size: int | None = None
-    """train: clips a step (4); generate: dreams at once (1)."""
-    checkpoint_activations: bool = False
-    """train: with activations computed again in the backward pass."""
-    compile: bool = False
-    """train: with torch.compile."""
-    json: bool = False
-    """Print one JSON object and nothing else."""
-
-
-def bench(argv: list[str]) -> int:
-    options = parse(BenchOptions, argv, prog="genie-robotics bench")
-    if options.batch_size is not None and options.batch_size < 1:
-        raise UserError(f"--batch-size must be at least 1, not {options.batch_size}")
-    if options.what == "loader":
-        from genie_datasets import bench_loader
-
-        bench_loader.run(options.data, json=options.json)
-        return 0
-    if options.what == "tabletop":
-        from genie_datasets.tabletop import bench as bench_tabletop
-
-        bench_tabletop.run(json=options.json)
-        return 0
-    if options.what == "train":
-        from genie_robotics.benchmarks.training import bench_train
-
-        loop = LoopConfig(checkpoint_activations=options.checkpoint_activations, compile=options.compile)
-        result = bench_train(options.preset, options.batch_size or 4, loop)
-    elif options.what == "play":
-        from genie_robotics.benchmarks.playing import bench_play
-
-        if options.actions < 40:
-            raise UserError(f"--actions {options.actions}: give at least 40, for a 95th percentile")
-        result = bench_play(options.world, options.actions)
-    else:
-        from genie_robotics.benchmarks.sampling import bench_generate
-
-        result = bench_generate(options.preset, options.batch_size or 1)
-    if options.json:
-        print(json.dumps(result))
-    else:
-        for name, value in result.items():
-            print(f"{name:<22}{value:>10,.3g}")
-    return 0

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from vector_quantize_pytorch import FSQ
 
 PAPER = {
     240: (8, 6, 5),
@@ -75,6 +74,8 @@ class FiniteScalars(nn.Module):
     started = True
 
     def __init__(self, levels: tuple[int, ...], latent_dim: int):
+        from vector_quantize_pytorch import FSQ  # takes as long to import as torch
+
         super().__init__()
         self.levels = levels
         self.project_in = nn.Linear(latent_dim, len(levels))

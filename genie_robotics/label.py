@@ -10,18 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 import tyro
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
-from genie_datasets.clips import frame_step
 from genie_datasets.errors import UserError
 from genie_datasets.options import SourceOptions, parse
-from genie_datasets.split import Source, Split
-from genie_robotics.code_meanings import Meaning, code_meanings
 
 if TYPE_CHECKING:
+    from genie_datasets.split import Source, Split
+    from genie_robotics.code_meanings import Meaning
     from genie_robotics.genie import Genie
 
 WRITERS = ("rlds", "lerobot")
@@ -60,10 +58,13 @@ class Labels:
 
 def label(argv: list[str]) -> int:
     """Entry point of `genie-robotics label`."""
+    options = parse(LabelOptions, argv, prog="genie-robotics label")
+    import torch
+
+    from genie_robotics.code_meanings import code_meanings
     from genie_robotics.genie import Genie
     from genie_robotics.pretrained import locate
 
-    options = parse(LabelOptions, argv, prog="genie-robotics label")
     if unknown := sorted({*options.write} - {*WRITERS}):
         raise UserError(f"--write {unknown[0]}: one of {', '.join(WRITERS)}")
     if options.device not in ("auto", "cpu", "cuda"):
@@ -83,7 +84,12 @@ def label(argv: list[str]) -> int:
 
 
 def label_splits(
-    genie: "Genie", source: Source, splits: list[Split], out: Path, write: tuple[str, ...], meanings: list[Meaning]
+    genie: "Genie",
+    source: "Source",
+    splits: "list[Split]",
+    out: Path,
+    write: tuple[str, ...],
+    meanings: "list[Meaning]",
 ) -> int:
     """Writes the table and the data sets into `out`; returns the number of transitions. Raises UserError."""
     try:
@@ -118,18 +124,22 @@ def label_splits(
     return num
 
 
-def labelled(genie: "Genie", split: Split) -> Iterator[tuple[int, Labels]]:
+def labelled(genie: "Genie", split: "Split") -> Iterator[tuple[int, Labels]]:
     """Every episode of a split with its labels."""
     for episode in tqdm(range(split.num_episodes), f"label {split.name}", unit="episode", leave=False):
         yield episode, label_episode(genie, split, episode)
 
 
-def label_episode(genie: "Genie", split: Split, episode: int) -> Labels:
+def label_episode(genie: "Genie", split: "Split", episode: int) -> Labels:
     """Codes of all transitions of an episode, also of those that lie between the frames of a model with a gap.
 
     Confidence is 1 - d1 / d2 of the distances to the nearest two codes: 0 on the border between them, 1 on the code;
     nan where codes are a fixed grid.
     """
+    import torch
+
+    from genie_datasets import frame_step
+
     step = frame_step(genie.config.gap, float(split.hz[episode]))
     frames = split.frames(episode, None, genie.config.image_size, genie.config.fit)
     codes, confidence = np.full(len(frames), NONE), np.full(len(frames), np.nan, np.float32)
@@ -143,7 +153,7 @@ def label_episode(genie: "Genie", split: Split, episode: int) -> Labels:
     return Labels(codes, confidence, step)
 
 
-def columns(split: Split, episode: int, labels: Labels, meanings: list[Meaning]) -> dict[str, Any]:
+def columns(split: "Split", episode: int, labels: Labels, meanings: "list[Meaning]") -> dict[str, Any]:
     frames = np.flatnonzero(labels.codes != NONE)
     codes = labels.codes[frames]
     return {
@@ -159,7 +169,7 @@ def columns(split: Split, episode: int, labels: Labels, meanings: list[Meaning])
     }
 
 
-def open_writer(kind: str, out: Path, source: Source) -> Any:
+def open_writer(kind: str, out: Path, source: "Source") -> Any:
     """Raises UserError where the folder holds something."""
     hz = float(np.median(next(iter(source.splits.values())).hz))
     if kind == "lerobot":
@@ -172,7 +182,7 @@ def open_writer(kind: str, out: Path, source: Source) -> Any:
     return RldsWriter(out / "rlds", f"{name if name[:1].isalpha() else 'video'}_latent_actions", hz)
 
 
-def add(writer: Any, split: Split, episode: int, labels: Labels) -> None:
+def add(writer: Any, split: "Split", episode: int, labels: Labels) -> None:
     """The episode as it is stored, with its codes; -1 where no transition leaves a frame."""
     from genie_datasets.rlds_writer import RldsWriter
 

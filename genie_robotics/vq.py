@@ -10,7 +10,6 @@ the attributes set on it below are set anew at every step.
 """
 
 import warnings
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,16 +20,10 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from vector_quantize_pytorch import VectorQuantize
 
+from genie_robotics.codebook import CodebookConfig, num_processes
 from genie_robotics.whitening import Whitening
 
-if TYPE_CHECKING:
-    from genie_robotics.codebook import CodebookConfig
-
 PIECE = 2**20  # products of latents and codes held at once
-
-
-def num_processes() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 class VectorCodes(VectorQuantize):
@@ -48,7 +41,7 @@ class VectorCodes(VectorQuantize):
     num_updates: Tensor
     recent: Tensor
 
-    def __init__(self, config: "CodebookConfig"):
+    def __init__(self, config: CodebookConfig):
         super().__init__(
             dim=config.latent_dim,
             codebook_size=config.num_codes,

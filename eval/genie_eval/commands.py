@@ -9,7 +9,6 @@ import tyro
 from genie_datasets.errors import UserError
 from genie_datasets.options import SourceOptions, parse
 from genie_eval.checks import check_seed, make_folder
-from genie_eval.evaluation import EvaluationConfig
 from genie_eval.report.cells import interval_text, number
 
 MINUS_ZERO = re.compile(r"(?<![\w.])-(0\.0+)(?!\d)")
@@ -68,6 +67,7 @@ def evaluate(argv: list[str]) -> int:
     _refuse_same_runs(options.run, options.judge, options.seeds)
     make_folder(options.out)
 
+    from genie_eval.evaluation import EvaluationConfig
     from genie_eval.evaluation import evaluate as run_suite
     from genie_robotics.genie import Genie
     from genie_robotics.pretrained import judge_of

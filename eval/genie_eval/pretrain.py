@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from genie_datasets import Source
 from genie_datasets.errors import UserError
 from genie_datasets.options import parse
 from genie_eval.demo import say, tabletop
-from genie_eval.recipes import Recipe, TabletopSet, recipe, smoke
 
 if TYPE_CHECKING:
+    from genie_datasets import Source
+    from genie_eval.recipes import Recipe, TabletopSet
     from genie_robotics.config import GenieConfig
 
 STEPS = 6
@@ -46,6 +46,8 @@ class PretrainOptions:
 
 def main(argv: list[str]) -> int:
     options = parse(PretrainOptions, argv, prog="genie-robotics pretrain")
+    from genie_eval.recipes import recipe, smoke
+
     plan = recipe(options.world)
     if options.minutes is not None and options.minutes <= 0:
         raise UserError(f"--minutes must be above 0, not {options.minutes:g}")
@@ -53,7 +55,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def pretrain(plan: Recipe, out: Path, minutes: float | None = None, device: str = "auto") -> Path:
+def pretrain(plan: "Recipe", out: Path, minutes: float | None = None, device: str = "auto") -> Path:
     """Follows the recipe and returns the folder of the exported world. What is done already is left as it is."""
     from genie_eval.commands import print_scorecard
     from genie_eval.model_card import write_card
@@ -90,18 +92,18 @@ def pretrain(plan: Recipe, out: Path, minutes: float | None = None, device: str 
     return world
 
 
-def count(data: TabletopSet) -> str:
+def count(data: "TabletopSet") -> str:
     return ", ".join(f"{n} {name} episodes" for name, n in data.episodes.items())
 
 
-def open_data(plan: Recipe, out: Path) -> tuple[Source, Source]:
+def open_data(plan: "Recipe", out: Path) -> "tuple[Source, Source]":
     """The training data, and the source that is evaluated: `train` of that and `test` of the test scenes."""
     data, test = made(plan.data, out / "data"), made(plan.test, out / "test")
     splits = {"train": data.split("train"), "test": test.split("test")}
     return data, replace(data, path=test.path, splits=splits, fingerprint=f"{data.fingerprint}-{test.fingerprint}")
 
 
-def made(data: TabletopSet, folder: Path) -> Source:
+def made(data: "TabletopSet", folder: Path) -> "Source":
     """The data set in `folder`, made unless it is there.
 
     Raises:
@@ -118,7 +120,7 @@ def made(data: TabletopSet, folder: Path) -> Source:
     return source
 
 
-def train(plan: Recipe, data: Source, run: Path, minutes: float | None, device: str, judge: bool = False) -> None:
+def train(plan: "Recipe", data: "Source", run: Path, minutes: float | None, device: str, judge: bool = False) -> None:
     """Trains the world, or its judge: the latent action model alone, of another seed."""
     from genie_robotics.training.config import LoopConfig, training_preset
     from genie_robotics.training.run import RunPlan, train_run
@@ -143,7 +145,7 @@ def train(plan: Recipe, data: Source, run: Path, minutes: float | None, device: 
     )  # fmt: skip
 
 
-def model_of(plan: Recipe) -> "GenieConfig":
+def model_of(plan: "Recipe") -> "GenieConfig":
     """The preset with what the recipe sets otherwise."""
     from genie_eval.ablation.plan import place
     from genie_robotics.config import GenieConfig, from_dict, to_dict
@@ -157,7 +159,9 @@ def model_of(plan: Recipe) -> "GenieConfig":
     return model.resolved()
 
 
-def evaluate_world(plan: Recipe, source: Source, world: Path, out: Path, exported: dict[str, Any]) -> dict[str, Any]:
+def evaluate_world(
+    plan: "Recipe", source: "Source", world: Path, out: Path, exported: dict[str, Any]
+) -> dict[str, Any]:
     """The report on the exported weights: that in `out`, if it is of these weights, data and settings."""
     from genie_eval.evaluation import evaluate
     from genie_robotics import Genie

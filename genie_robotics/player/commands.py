@@ -9,7 +9,6 @@ import tyro
 
 from genie_datasets.errors import UserError
 from genie_datasets.options import SourceOptions, parse
-from genie_robotics.config import read_json
 from genie_robotics.player.limits import Limits
 
 if TYPE_CHECKING:
@@ -113,6 +112,8 @@ def one_thread_if_small(genie: "Genie") -> None:
 
 def knows_tabletop(run: Path) -> bool:
     """Whether the world was trained on the simulated table."""
+    from genie_robotics.config import read_json
+
     stored = read_json(run / "config.json")
     data = stored.get("data") or (stored.get("exported") or {}).get("data") or {}
     return run.name == "nano_tabletop" or "/tabletop/" in f"{data.get('source', '')}/"

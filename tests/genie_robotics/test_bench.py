@@ -33,3 +33,11 @@ def test_counted_flops_agree_with_torch(stage, changed):
     with FlopCounterMode(display=False) as counter, torch.enable_grad():
         component(batch if stage == "dynamics" else frames)
     assert forward_flops(genie, stage) == pytest.approx(counter.get_total_flops(), rel=0.1)
+
+
+def test_labelling_is_measured_beside_one_call_a_transition(tabletop_rlds):
+    from genie_robotics.benchmarks.labelling import bench_label
+
+    result = bench_label("nano-tabletop", str(tabletop_rlds))
+    assert result["naive"] == 1
+    assert all(value > 0 for value in result.values())

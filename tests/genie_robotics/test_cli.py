@@ -1,6 +1,7 @@
 """The command line: a user's mistake is one line and exit status 2, never a traceback."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -23,7 +24,7 @@ def test_every_command_is_listed_and_loads(capsys):
     found = commands()
     assert {"demo", "data", "train", "evaluate", "bench"} <= set(found)
     for name, entry in found.items():
-        assert name in usage
+        assert re.search(rf"^  {name} +\S.{{20,}}", usage, re.MULTILINE), f"{name} has no line of help"
         assert callable(entry.load())
 
 
@@ -39,6 +40,29 @@ def test_the_command_line_starts_without_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+WITH_MODEL_FIELDS = ("train",)
+
+
+def test_help_starts_without_what_it_does_not_need():
+    """torch takes seconds to import, and so does the quantisers' library: only help that shows a model's fields waits
+    for the first, and none for the second."""
+    code = """
+import contextlib, io, json, sys
+from genie_robotics.cli import commands, main
+loaded = {}
+for name in sorted(commands(), key=lambda name: name in sys.argv[1:]):
+    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
+        main([name, "--help"])
+    loaded[name] = [m for m in ("torch", "vector_quantize_pytorch", "matplotlib", "sklearn") if m in sys.modules]
+    assert "-h, --help" in said.getvalue() or "usage" in said.getvalue(), name
+print(json.dumps(loaded))
+"""
+    done = subprocess.run([sys.executable, "-c", code, *WITH_MODEL_FIELDS], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    for name, modules in json.loads(done.stdout).items():
+        assert set(modules) <= ({"torch"} if name in WITH_MODEL_FIELDS else set()), name
 
 
 @pytest.mark.parametrize(
