@@ -89,6 +89,7 @@ def train(argv: list[str]) -> int:
         labels=options.labels,
         init=options.init,
         drop=ClipFilter(options.drop_static, options.drop_cuts),
+        reading=options.said(),
     )
     train_run(options.run, source, training_split(source.splits, options.split), plan)
     return 0

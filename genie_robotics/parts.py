@@ -35,12 +35,15 @@ class LeftOut(nn.Module):
     encode = decode = forward
 
 
+def decoder_of(model: LatentActionModel) -> dict[str, nn.Module]:
+    """What is "thrown away after training" (Genie section 2.1), more than half of the model, by the names it has there."""
+    parts = {id(part) for part in model.decoder_parts()}
+    return {name: part for name, part in model.named_children() if id(part) in parts}
+
+
 def drop_decoder(model: LatentActionModel) -> None:
-    """Takes out what is "thrown away after training" (Genie section 2.1): more than half of the model."""
-    gone = {id(part) for part in model.decoder_parts()}
-    for name, part in list(model.named_children()):
-        if id(part) in gone:
-            setattr(model, name, LeftOut(NO_DECODER))
+    for name in decoder_of(model):
+        setattr(model, name, LeftOut(NO_DECODER))
 
 
 def has_decoder(model: nn.Module) -> bool:

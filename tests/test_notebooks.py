@@ -21,6 +21,7 @@ def test_it_runs(script, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small, found = re.subn(r"^EPISODES = \d+", "EPISODES = 4", script.read_text(), flags=re.MULTILINE)
     assert found == 1
+    small = re.sub(r"^STEPS = \d+$", "STEPS = 2", small, flags=re.MULTILINE)
     small = re.sub(r"^TRAJECTORIES = \d+$", "TRAJECTORIES = 40", small, flags=re.MULTILINE)
     exec(compile(small, script, "exec"), {"__name__": "__main__"})
     assert len(shown) >= 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, TypeVar, get_args
 
 from genie_datasets.errors import UserError
@@ -76,6 +76,11 @@ class SourceOptions:
     """Also episodes that the catalogue leaves out (kuka: those without success)."""
     skip_damaged: bool = False
     """Without the episodes or videos that cannot be read, counted. Every image is decoded once to find them."""
+
+    def said(self) -> dict[str, str | float | bool]:
+        """Of the options above, those that are not their defaults."""
+        values = {field.name: getattr(self, field.name) for field in fields(SourceOptions)}
+        return {name: value for name, value in values.items() if value != getattr(SourceOptions, name)}
 
     def open(self, path_or_name: str) -> Source:
         from genie_datasets.sources import open_source

@@ -101,7 +101,8 @@ def train(options: DemoOptions, source, run: Path) -> None:
     if options.clip_length is not None:
         model.clip_length = options.clip_length
     model.gap = options.gap
-    plan = RunPlan(model, training_preset(options.preset), LoopConfig(seed=options.seed), minutes=options.minutes)
+    plan = RunPlan(model, training_preset(options.preset), LoopConfig(seed=options.seed))
+    plan.minutes, plan.reading = options.minutes, options.said()
     train_run(run, source, training_split(source.splits, None), plan)
 
 

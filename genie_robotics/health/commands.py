@@ -1,7 +1,7 @@
 """`genie-robotics doctor`: what is wrong with a run, and the remedy."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,6 +80,8 @@ def read_clips(options: DoctorOptions, notes: list[str]) -> "Tensor | None":
     try:
         if options.data is None and "source" not in data:
             raise UserError("config.json does not say what it was trained on")
+        if options.data is None:
+            options = replace(options, **data.get("reading", {}) | options.said())
         source = options.open(options.data or stored_source(data["source"], options.run))
         split = options.split or data.get("split")
         if options.split is None and split not in source.splits:

@@ -6,7 +6,7 @@ from typing import Any
 from genie_datasets.errors import UserError
 from genie_robotics.config import read_json
 from genie_robotics.genie import Genie
-from genie_robotics.parts import has_decoder
+from genie_robotics.parts import decoder_of, has_decoder
 from genie_robotics.pretrained import locate
 from genie_robotics.run_folder import digest, load_component, on_cpu
 from genie_robotics.training.stages import TRAINED
@@ -23,10 +23,11 @@ def begin_with(genie: Genie, run: Path, stages: tuple[str, ...]) -> dict[str, di
     """Gives what `stages` train the weights that it has in the folder `run`; returns where from and digests, by name.
 
     How a component was taught may differ, its weights' shapes may not. Latent actions start without codes: those of the
-    other video need not be where this one's latents are, and codes that are held would never move there.
+    other video need not be where this one's latents are, and codes that are held would never move there. Where they
+    were exported without their decoder, the one that `genie` has stays.
 
     Raises:
-        UserError: one of the components is missing there, of another configuration, or lacks what training needs.
+        UserError: one of the components is missing there, or of another configuration.
     """
     folder = locate(run)
     if not folder.is_dir():
@@ -35,13 +36,13 @@ def begin_with(genie: Genie, run: Path, stages: tuple[str, ...]) -> dict[str, di
     for name in components(stages):
         if not (folder / name / "model.safetensors").is_file():
             raise UserError(f"--init {folder} has no trained {name}; choose another, or what to train with --stage")
+        decoder = decoder_of(genie.latent_action)
         load_component(genie, name, folder, free=TAUGHT_OTHERWISE.get(name, ()))
-        if name == "latent_action" and not has_decoder(genie.latent_action):
-            raise UserError(
-                f"--init {folder}: its latent action model was exported without the decoder that training needs; "
-                "give the run that it was trained in"
-            )
         found[name] = {"from": str(run), "digest": digest(on_cpu(getattr(genie, name)))}
+        if not has_decoder(genie.latent_action):
+            for part_name, part in decoder.items():
+                setattr(genie.latent_action, part_name, part)
+            found[name]["decoder"] = "anew"
     if "latent_action" in found:
         genie.latent_action.codebook.forget()
     return found

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ class RunPlan:
     """A run whose weights training begins with."""
     drop: ClipFilter = KEEP_ALL
     """Clips that are not trained on."""
+    reading: dict[str, Any] = field(default_factory=dict)
+    """How the video was read, as SourceOptions.said gives it: kept with the run, for `doctor`."""
     device: str = "auto"
     precision: str = "auto"
 
@@ -62,6 +64,8 @@ def train_run(run: Path, source: Source, split: str, plan: RunPlan) -> None:
     config = plan.model.resolved()
     setup = set_up(plan.device, plan.precision)
     provenance: dict[str, Any] = {"source": str(source.path), "split": split, "fingerprint": source.fingerprint}
+    if plan.reading:
+        provenance["reading"] = plan.reading
     if plan.drop:
         provenance["dropped"] = str(plan.drop)
     labels = None
@@ -87,6 +91,8 @@ def train_run(run: Path, source: Source, split: str, plan: RunPlan) -> None:
         + ", ".join(f"{k} {v / 1e6:.2f}M" for k, v in genie.num_parameters().items())
         + " parameters"
     )
+    if "decoder" in provenance.get("init", {}).get("latent_action", {}):
+        say(f"note: {plan.init} comes without its latent action model's decoder: that begins with random weights")
     say(f"training on {setup.reason}, {setup.world_size} process(es), {torch.get_num_threads()} thread(s) each")
 
     if setup.is_main:

@@ -169,8 +169,9 @@ class Trainer:
         frames = frames.to(self.setup.device, non_blocking=True)
         setup, labels = self.setup, self.labels
         labelled = labels.batch(self.step, setup.rank, setup.world_size) if labels is not None else None
+        last = not self.seconds and self.step + 1 >= self.config.steps  # so that the shortest run too ends with codes
         for book in self.codebooks:
-            book.progress = self.progress
+            book.progress = 1.0 if last else self.progress
         with self.setup.autocast():
             beside = self.known_codes(frames) if self.token_cache is not None else labelled
             loss, logs = module(frames) if beside is None else module(frames, beside)

@@ -64,12 +64,23 @@ def test_what_cannot_be_begun_with(earlier, tmp_path):
         begin_with(genie, earlier, ALL)
 
 
-def test_an_exported_world_lacks_what_training_needs(tmp_path):
+def test_the_decoder_of_an_exported_world_begins_anew(tmp_path):
     for seed, name in enumerate(("run", "judge")):
         random_genie(tiny_config(), seed).save_pretrained(tmp_path / name)
     export_world(tmp_path / "run", tmp_path / "judge", tmp_path / "world")
-    with pytest.raises(UserError, match="exported without the decoder that training needs"):
-        begin_with(Genie(tiny_config()), tmp_path / "world", ("latent_action",))
+    genie = random_genie(tiny_config(), seed=7)
+    before = on_cpu(genie.latent_action)
+    found = begin_with(genie, tmp_path / "world", ("latent_action",))
+    assert found["latent_action"]["decoder"] == "anew"
+    exported = load_file(tmp_path / "world" / "latent_action" / "model.safetensors")
+    after = on_cpu(genie.latent_action)
+    assert set(after) == set(before)
+    for name, value in after.items():
+        if not name.endswith("initted"):
+            assert torch.equal(value, exported[name].float() if name in exported else before[name]), name
+    assert not set(exported) >= set(after)
+    loss, _ = genie.latent_action.train()(torch.randint(0, 256, (2, 6, 16, 16, 3), dtype=torch.uint8))
+    assert torch.isfinite(loss)
 
 
 def test_a_run_goes_on_only_as_it_began(tmp_path, tabletop_rlds, capsys):

@@ -96,10 +96,16 @@ class Simulator:
 
     # ------------------------------------------------------------------------------------------------------- moving
     def reset(self, tool: np.ndarray | None = None, grip: float = 0.0) -> None:
-        """Everything as in the scene's first moment, the tool at `tool` (3,) m: the middle of the work area if None."""
+        """Everything as in the scene's first moment, the tool at `tool` (3,) m: the middle of the work area if None.
+
+        Objects stand on the table, where a scene's own draw puts them; `starts.begin` draws an episode's.
+        """
         import mujoco
 
+        from genie_datasets.tabletop.starts import place_objects
+
         mujoco.mj_resetData(self.model, self.data)
+        place_objects(self, np.random.default_rng(zlib.crc32(repr(self.scene.objects).encode())))
         middle = (np.array(self.scene.work.low) + self.scene.work.high) / 2
         self.control.reset(middle if tool is None else tool, grip)
         self._pass_by(0.0)

@@ -182,6 +182,8 @@ def _flow_sequences(flow: Moves, weights: np.ndarray, seed: int) -> Metric:
     """Sequence consistency of optical flow, for video without truth. Flow also sees what is not the arm."""
     moved = flow.sure("flow") / _spread(flow.sure("flow"))
     share = sequences.sequence_share(moved, weights)
+    if not np.isfinite(share.value):
+        return not_run(f"{len(moved)} start: what a sequence does is compared between two or more")
     null = sequences.permuted_share(moved, PERMUTATIONS, seed)
     metric = Metric(
         value=share.value, null=float(null.mean()), oracle=1.0, ci95=interval(share.drawn),

@@ -1,0 +1,179 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # From a folder of videos to a world that can be played
+#
+# You have videos of a robot and no record of what it was told to do. This notebook trains a world on a folder of mp4: it looks at the videos,
+# chooses frames far enough apart, trains the three models, asks whether anything is wrong, looks at what each action came to mean,
+# and plays. Set `VIDEOS` to your folder (or an RLDS directory, a LeRobotDataset, numpy files); without one, a simulated robot is filmed.
+#
+# It takes about four minutes on two cores, which is enough to see every step and not to get a good world: `STEPS = 1500` does that in under
+# an hour.
+
+# %%
+import json
+from pathlib import Path
+from tempfile import mkdtemp
+
+import av
+import matplotlib.pyplot as plt
+import numpy as np
+
+from genie_datasets import fit_frames, open_source
+from genie_datasets.tabletop.generate import generate
+from genie_robotics import Genie
+from genie_robotics.cli import main
+from genie_robotics.figures import code_colour
+
+VIDEOS = None  # a folder; None: videos of a simulated robot
+HZ = 3  # frames a second of the robot's control: containers seldom know
+EPISODES = 40
+STEPS = 100
+HELD_OUT = "*held_out*"  # videos that training does not see: best a whole scene
+plt.rcParams["figure.dpi"] = 72
+work = Path(mkdtemp())
+
+
+def genie_robotics(*words):
+    """The same as `genie-robotics WORDS` in a terminal."""
+    try:
+        status = main([str(word) for word in words])
+    except SystemExit as stop:
+        status = stop.code
+    print("" if not status else f"(status {status})")
+
+
+# %%
+def film(folder, name, frames, hz):
+    folder.mkdir(exist_ok=True)
+    with av.open(str(folder / f"{name}.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=hz, options={"crf": "18"})
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+        container.mux(stream.encode())
+
+
+if VIDEOS is None:
+    VIDEOS = work / "videos"
+    made = open_source(generate(work / "made", episodes=EPISODES, seed=77, splits={"train": 1.0}, scenes=EPISODES))
+    for episode in range(EPISODES):
+        name = f"{'held_out' if episode % 4 == 0 else 'clip'}_{episode:03d}"
+        film(VIDEOS, name, made.split("train").frames(episode), HZ)
+print(f"{len(list(Path(VIDEOS).iterdir()))} files in the folder")
+
+# %% [markdown]
+# ## 1. Look at it
+#
+# How many frames, how much of it stands still, and which gap between frames shows motion? A large static share or a wrong rate is the usual
+# surprise.
+
+# %%
+genie_robotics("data", "inspect", VIDEOS, "--hz", HZ, "--out", work / "look")
+for picture in sorted((work / "look").rglob("*.png"))[:2]:
+    plt.figure(figsize=(9, 5))
+    plt.imshow(plt.imread(picture))
+    plt.axis("off")
+    plt.show()
+
+# %% [markdown]
+# ## 2. Train
+#
+# Three models in turn: the tokenizer (frames to whole numbers and back), the latent action model (which of eight codes explains this step?)
+# and the dynamics (given a code, what comes next?). `--init nano-tabletop` begins with the weights of the world that comes with the
+# package, which helps on real video too. Cut off, the same command goes on.
+
+# %%
+run = work / "run"
+genie_robotics(
+    "train", run, "--data", VIDEOS, "--hz", HZ, "--exclude", HELD_OUT, "--init", "nano-tabletop", "--steps", STEPS,
+    "--log-every", 10,
+)  # fmt: skip
+lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+figure, axes = plt.subplots(1, 3, figsize=(9, 2.4), layout="constrained")
+for axis, stage in zip(axes, ("tokenizer", "latent_action", "dynamics"), strict=True):
+    of_stage = [line for line in lines if line.get("stage") == stage and "loss" in line]
+    axis.plot([line["step"] for line in of_stage], [line["loss"] for line in of_stage])
+    axis.set(title=f"{stage}: loss", xlabel="step")
+plt.show()
+
+# %% [markdown]
+# ## 3. Is anything wrong?
+#
+# `doctor` measures what usually goes wrong: codes that are all the same, a world that ignores its actions, a tokenizer that loses what moves.
+# After so few steps it may well find something, and it says what to do.
+
+# %%
+genie_robotics("doctor", run)
+
+# %% [markdown]
+# ## 4. What did the actions come to mean?
+#
+# Each column begins with a frame of a video that training did not see; each row plays one latent action four times. A good world shows
+# one motion a row. Below: which codes the model reads in those videos.
+
+# %%
+genie = Genie.from_pretrained(run)
+held_out = open_source(VIDEOS, hz=HZ, include=HELD_OUT)
+split = next(iter(held_out.splits.values()))
+starts = np.stack(
+    [
+        fit_frames(split.frames(e, np.array([0])), genie.config.image_size, genie.config.fit)[0]
+        for e in range(min(4, split.num_episodes))
+    ]
+)
+num = genie.config.num_actions
+codes = np.tile(np.arange(num), len(starts))[:, None].repeat(4, 1)
+dreams = genie.generate(starts[:, None].repeat(num, 0), codes, seed=0).numpy()[:, -1]
+dreams = dreams.reshape(len(starts), num, *starts.shape[1:])
+figure, axes = plt.subplots(
+    num + 1, len(starts), figsize=(1.25 * len(starts) + 0.8, 1.25 * (num + 1)), layout="constrained"
+)
+for column, start in enumerate(starts):
+    for row, picture in enumerate([start, *dreams[column]]):
+        axes[row, column].imshow(picture)
+        axes[row, column].set(xticks=[], yticks=[])
+for row in range(num + 1):
+    axes[row, 0].set_ylabel(
+        f"{row}" if row else "start", rotation=0, ha="right", va="center", color=code_colour(row - 1) if row else "k"
+    )
+plt.show()
+
+used = np.zeros(num, int)
+for episode in range(split.num_episodes):
+    frames = fit_frames(split.frames(episode), genie.config.image_size, genie.config.fit)
+    used += np.bincount(genie.infer_actions(frames[None]).numpy().ravel(), minlength=num)
+plt.figure(figsize=(5, 2))
+plt.bar(range(1, num + 1), used / used.sum(), color=[code_colour(code) for code in range(num)])
+plt.xlabel("code")
+plt.ylabel("share")
+plt.show()
+
+# %% [markdown]
+# ## 5. Play it
+#
+# In a terminal `genie-robotics play RUN --data VIDEOS` opens the page. Here, the same loop in three lines: a start, then one action at a time.
+
+# %%
+world = genie.start(starts[0], seed=0)
+film_strip = [starts[0], *(world.step(code) for code in (0, 0, 1, 1, 2, 2, 3))]
+figure, axes = plt.subplots(1, len(film_strip), figsize=(9, 1.6), layout="constrained")
+for axis, frame, name in zip(axes, film_strip, ["start", 1, 1, 2, 2, 3, 3, 4], strict=True):
+    axis.imshow(frame)
+    axis.set(xticks=[], yticks=[], title=name)
+plt.show()
+
+# %% [markdown]
+# ## How consistent is it?
+#
+# Pictures persuade; numbers decide. `genie-robotics evaluate RUN --data VIDEOS --include '*held_out*' --out REPORT` measures whether a code means
+# the same motion in every video. Without a record of the true motion it judges by optical flow and says so. The next notebook explains the
+# report.
