@@ -36,7 +36,7 @@ class LeftOut(nn.Module):
 
 
 def decoder_of(model: LatentActionModel) -> dict[str, nn.Module]:
-    """What is "thrown away after training" (Genie section 2.1), more than half of the model, by the names it has there."""
+    """What is "thrown away after training" (Genie section 2.1), more than half of the model, by its names there."""
     parts = {id(part) for part in model.decoder_parts()}
     return {name: part for name, part in model.named_children() if id(part) in parts}
 
