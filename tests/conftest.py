@@ -17,6 +17,12 @@ def own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("GENIE_ROBOTICS_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
+@pytest.fixture(autouse=True)
+def no_opengl_here(monkeypatch):
+    """A test process may go on to TensorFlow, which crashes beside Mesa's OpenGL: only workers render with it."""
+    monkeypatch.setattr("genie_datasets.tabletop.render.use_opengl", lambda: None)
+
+
 @pytest.fixture(scope="session")
 def realdata() -> Path:
     """Real robot video; its licence does not let it travel with the project."""

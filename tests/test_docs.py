@@ -27,7 +27,9 @@ PAGES = sorted(
 BATCHES = [f"--training.{stage}.batch-size" for stage in ("tokenizer", "latent-action", "dynamics")]
 SMALLER = {
     "train": ["--steps", "1", "--watch-every", "0", *(word for name in BATCHES for word in (name, "1"))],
-    "playback": ["--num-labels", "60", "--horizon", "3", "--curve-draws", "2", "--curve-rollouts", "1", "--videos", "1"],
+    "playback": [
+        "--num-labels", "60", "--horizon", "3", "--curve-draws", "2", "--curve-rollouts", "1", "--videos", "1",
+    ],
     "doctor": ["--clips", "2"],
     "data tabletop": ["--episodes", "4", "--workers", "1", "--scenes", "4"],
     "score": ["--draws", "100"],

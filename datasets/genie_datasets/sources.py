@@ -114,7 +114,9 @@ def _open_path(
             warn(f"--skip-damaged does nothing for numpy files such as those of {path}: leave them out with --exclude")
         return open_arrays(path, hz, include, exclude, image_key)
     if unfinished := next(path.glob("**/*.incomplete"), None):
-        raise UserError(f"{unfinished} is not finished: run the `data tabletop` command that began it again")
+        if "tabletop" in unfinished.parts:
+            raise UserError(f"{unfinished} is not finished: run the `data tabletop` command that began it again")
+        raise UserError(f"{unfinished} is not finished: whatever wrote it was cut; write it anew")
     raise UserError(
         f"{path} holds no robot video: neither features.json with TFRecord shards (RLDS) nor videos "
         f"({', '.join(SUFFIXES)}) nor numpy files; give a folder that does"

@@ -24,6 +24,8 @@ class BenchOptions:
     """play, label: a run folder, or a world that comes with the package."""
     actions: int = 400
     """play: how many."""
+    browser: bool = False
+    """play: from keys pressed in headless Chromium to its painting, instead of a client that decodes pictures."""
     batch_size: int | None = None
     """train: clips a step (4); generate: dreams at once (1)."""
     checkpoint_activations: bool = False
@@ -59,7 +61,7 @@ def bench(argv: list[str]) -> int:
 
         if options.actions < 40:
             raise UserError(f"--actions {options.actions}: give at least 40, for a 95th percentile")
-        result = bench_play(options.world, options.actions)
+        result = bench_play(options.world, options.actions, options.browser)
     elif options.what == "label":
         from genie_robotics.benchmarks.labelling import bench_label
 

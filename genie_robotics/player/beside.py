@@ -59,9 +59,12 @@ class Beside:
         return self.simulator.observe().position - self.begun_at
 
 
-def read_motion(genie: Genie, before: Frame, after: Frame, meanings: Sequence[Meaning]) -> Float[np.ndarray, "3"]:
-    """How far the arm went between two frames of a dream, as the latent action model reads them: the mean motion of the
-    code that it infers."""
-    code = int(genie.infer_actions(torch.from_numpy(np.stack([before, after])[None]))[0, 0])
+def read_motion(genie: Genie, frames: Sequence[Frame], meanings: Sequence[Meaning]) -> Float[np.ndarray, "3"]:
+    """How far the arm went between the last two frames of a dream, as the latent action model reads them.
+
+    That is the mean motion of the code that it infers. One whose encoder has a history reads the frames before, too.
+    """
+    read = frames[-genie.config.clip_length if genie.config.latent_action.encoder_history else -2 :]
+    code = int(genie.infer_actions(torch.from_numpy(np.stack(read)[None]))[0, -1])
     motion = meanings[code].motion
     return np.zeros(3) if motion is None else motion

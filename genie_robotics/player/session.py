@@ -2,6 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,9 @@ class PlaySession:
         last, new = self.moments[-1], Moment(world.state, code)
         if self.beside is not None and last.moved is not None:
             self.beside.act(code)
-            moved = last.moved + read_motion(self.genie, last.frame, new.frame, self.beside.meanings)
+            recent = list(islice(reversed(self.moments), self.genie.config.clip_length))[::-1]
+            frames = [moment.frame for moment in (*recent, new)]
+            moved = last.moved + read_motion(self.genie, frames, self.beside.meanings)
             new = replace(new, beside=self.beside.snapshot(), moved=moved)
         self.moments.append(new)
         self.num_steps += 1

@@ -128,3 +128,10 @@ def test_what_cannot_be_written(tmp_path, kit):
     writer.finish()
     with pytest.raises(UserError, match="exists: give another folder"):
         RldsWriter(tmp_path, "robot", hz=3)
+
+
+def test_a_writer_that_was_cut_is_named(tmp_path, kit):
+    writer = RldsWriter(tmp_path / "out", "my_robot", hz=4)
+    writer.add(kit.moving_square(5, seed=0), "task", fields(5, 0))  # and the process is killed
+    with pytest.raises(UserError, match=r"my_robot/1\.0\.0\.incomplete is not finished: whatever wrote it was cut"):
+        open_source(tmp_path / "out")

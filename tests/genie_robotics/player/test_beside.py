@@ -12,6 +12,7 @@ from genie_robotics.player.limits import Limits
 from genie_robotics.player.session import PlaySession
 from genie_robotics.player.starts import simulated
 from genie_robotics.pretrained import locate
+from tests.genie_robotics.conftest import random_genie, tiny_config
 
 UP, RIGHT, LEFT, DOWN = 0, 1, 2, 5
 
@@ -80,8 +81,20 @@ def test_motion_is_read_from_two_frames(genie):
     meanings = [Meaning(str(code), np.full(3, float(code))) for code in range(8)]
     (start,) = simulated((64, 64), 1)
     dream = genie.generate(start.frame[None, None], [[RIGHT]])[0].numpy()
-    assert read_motion(genie, start.frame, dream[0], meanings).tolist() == [RIGHT] * 3
-    assert not read_motion(genie, start.frame, start.frame, [Meaning()] * 8).any()
+    assert read_motion(genie, [start.frame, dream[0]], meanings).tolist() == [RIGHT] * 3
+    assert not read_motion(genie, [start.frame] * 2, [Meaning()] * 8).any()
+
+
+def test_a_model_with_a_history_reads_the_frames_before_too():
+    config = tiny_config()
+    config.latent_action.encoder_history = True
+    genie = random_genie(config)
+    film = np.random.default_rng(0).integers(0, 256, (config.clip_length + 3, 16, 16, 3), np.uint8)
+    meanings = [Meaning(str(code), np.full(3, float(code))) for code in range(genie.config.num_actions)]
+    read = [read_motion(genie, film[: end + 1], meanings)[0] for end in range(1, len(film))]
+    window = genie.infer_actions(film[None, -config.clip_length :])[0]
+    assert read[-1] == window[-1]
+    assert read[: config.clip_length - 1] == genie.infer_actions(film[None, : config.clip_length])[0].tolist()
 
 
 def test_only_what_can_be_simulated_is_offered(tmp_path):
