@@ -68,18 +68,22 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool, past: KeyValue | None 
 
 
 class SelfAttention(nn.Module):
-    """Self-attention with query-key normalisation (Genie section 3: QK-norm keeps large dynamics models stable)."""
+    """Self-attention with query-key normalisation (Genie section 3: QK-norm keeps large dynamics models stable).
 
-    def __init__(self, width: int, num_heads: int, axis: Literal["space", "time"]):
+    head_dim: width of a head's queries, keys and values; width / num_heads unless given (the paper's differ).
+    """
+
+    def __init__(self, width: int, num_heads: int, axis: Literal["space", "time"], head_dim: int | None = None):
         super().__init__()
-        if width % num_heads:
+        if head_dim is None and width % num_heads:
             raise ValueError(f"width {width} is not a multiple of num_heads {num_heads}")
         self.num_heads = num_heads
+        self.head_dim = head_dim = head_dim or width // num_heads
         self.axis = axis
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
-        self.q_norm = nn.Parameter(torch.ones(width // num_heads))
-        self.k_norm = nn.Parameter(torch.ones(width // num_heads))
+        self.qkv = nn.Linear(width, 3 * num_heads * head_dim, bias=False)
+        self.out = nn.Linear(num_heads * head_dim, width, bias=False)
+        self.q_norm = nn.Parameter(torch.ones(head_dim))
+        self.k_norm = nn.Parameter(torch.ones(head_dim))
 
     def forward(
         self, x: Float[Tensor, "B T N D"], past: KeyValue | None = None

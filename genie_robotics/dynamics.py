@@ -32,6 +32,8 @@ class DynamicsConfig:
     width: int = 512
     num_blocks: int = 6
     heads: int = 8
+    head_dim: int | None = None
+    """Width of a head's queries and keys; width / heads unless given. The paper prints 64 or 128 (tables 10 to 12)."""
     action_input: Literal["add", "prepend", "modulate"] = "add"
     """How a_t enters frame t+1: 'add' to every token (paper), 'prepend' a token, or 'modulate' every block."""
     min_mask_rate: float = 0.5
@@ -87,7 +89,13 @@ class Dynamics(nn.Module):
         self.before_in = nn.Linear(c.width, c.width, bias=False) if c.see_before else None
         self.action_in = nn.Linear(c.action_dim, c.width)
         self.transformer = STTransformer(
-            c.width, c.num_blocks, c.heads, c.num_patches, c.clip_length, action_input=c.action_input
+            c.width,
+            c.num_blocks,
+            c.heads,
+            c.num_patches,
+            c.clip_length,
+            head_dim=c.head_dim,
+            action_input=c.action_input,
         )
         self.head = nn.Linear(c.width, c.num_tokens)
 

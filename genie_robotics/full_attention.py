@@ -16,8 +16,8 @@ from genie_robotics.attention import KeyValue, SelfAttention, attend
 class SpaceTimeAttention(SelfAttention):
     """The weights of a SelfAttention; its keys and values have the shape of a temporal layer's, for the same cache."""
 
-    def __init__(self, width: int, num_heads: int):
-        super().__init__(width, num_heads, "time")
+    def __init__(self, width: int, num_heads: int, head_dim: int | None = None):
+        super().__init__(width, num_heads, "time", head_dim)
 
     def forward(
         self, x: Float[Tensor, "B T N D"], past: KeyValue | None = None

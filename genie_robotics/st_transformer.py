@@ -79,6 +79,7 @@ class STBlock(nn.Module):
         width: int,
         num_heads: int,
         *,
+        head_dim: int | None = None,
         ffw_factor: int = 4,
         temporal: bool = True,
         full: bool = False,
@@ -88,8 +89,12 @@ class STBlock(nn.Module):
         temporal = temporal and not full
         self.full = full
         self.spatial_norm = nn.LayerNorm(width)
-        self.spatial = SpaceTimeAttention(width, num_heads) if full else SelfAttention(width, num_heads, "space")
-        self.temporal = SelfAttention(width, num_heads, "time") if temporal else None
+        self.spatial = (
+            SpaceTimeAttention(width, num_heads, head_dim)
+            if full
+            else SelfAttention(width, num_heads, "space", head_dim)
+        )
+        self.temporal = SelfAttention(width, num_heads, "time", head_dim) if temporal else None
         self.temporal_norm = nn.LayerNorm(width) if temporal else None
         self.ffw_norm = nn.LayerNorm(width)
         self.ffw = nn.Sequential(nn.Linear(width, ffw_factor * width), nn.GELU(), nn.Linear(ffw_factor * width, width))
@@ -135,6 +140,7 @@ class STTransformer(nn.Module):
 
     Args:
         num_patches, max_frames: the largest N and T; fewer frames use the first positions.
+        head_dim: of each head; width / num_heads unless given.
         temporal: False: frames are independent, of their place in the clip too.
         attention: one of ATTENTIONS.
         action_input: how the condition of `forward` enters, one of ACTION_INPUTS; None: there is none.
@@ -148,6 +154,7 @@ class STTransformer(nn.Module):
         num_patches: int,
         max_frames: int,
         *,
+        head_dim: int | None = None,
         ffw_factor: int = 4,
         temporal: bool = True,
         attention: str = "st",
@@ -167,7 +174,15 @@ class STTransformer(nn.Module):
         self.time = nn.Parameter(0.02 * torch.randn(max_frames, width)) if temporal else None
         modulated = action_input == "modulate"
         self.blocks = nn.ModuleList(
-            STBlock(width, num_heads, ffw_factor=ffw_factor, temporal=temporal, full=full, modulated=modulated)
+            STBlock(
+                width,
+                num_heads,
+                head_dim=head_dim,
+                ffw_factor=ffw_factor,
+                temporal=temporal,
+                full=full,
+                modulated=modulated,
+            )
             for _ in range(num_blocks)
         )
         self.norm = nn.LayerNorm(width)
