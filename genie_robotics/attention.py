@@ -5,6 +5,8 @@ softmax(QK)V. On CPU in bfloat16 the fused backward is the slowest part of a tra
 measurement), so plain is chosen there whenever a gradient is needed.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 import torch
@@ -62,9 +64,23 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool, past: KeyValue | None 
     """Chooses the implementation that is faster on this device."""
     if isinstance(past, EarlierFrames):
         return attend_to_earlier(q, k, v, past)
-    if past is not None or (q.device.type == "cpu" and torch.is_grad_enabled()):
+    if past is not None or (q.device.type == "cpu" and torch.is_grad_enabled() and not _as_on_gpu):
         return plain_attention(q, k, v, causal, past)
     return fused_attention(q, k, v, causal)
+
+
+_as_on_gpu = False
+
+
+@contextmanager
+def as_on_gpu() -> Iterator[None]:
+    """Chooses as on a GPU, for who asks what a GPU would need."""
+    global _as_on_gpu
+    before, _as_on_gpu = _as_on_gpu, True
+    try:
+        yield
+    finally:
+        _as_on_gpu = before
 
 
 class SelfAttention(nn.Module):

@@ -11,6 +11,7 @@ HELP = {
     "data": "tabletop | inspect | cache: make, look at and prepare robot video",
     "train": "train tokenizer, latent action model and dynamics on action-free video",
     "doctor": "what is wrong with a run (collapsed codes, ignored actions, tokenizer, data), and the remedy",
+    "estimate": "parameters, memory a GPU, operations and time, before anyone trains",
     "evaluate": "measure how consistent the latent actions of a run are",
     "score": "the same measure on anyone's latent actions: npz, parquet, LARYBench",
     "labels": "true actions of a few transitions, for train --labels",

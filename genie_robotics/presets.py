@@ -5,6 +5,7 @@ below are the paper's.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from genie_datasets.errors import UserError
 from genie_robotics.codebook import CodebookConfig
@@ -104,53 +105,70 @@ def coinrun() -> GenieConfig:
     )
 
 
-def paper(width: int, num_blocks: int, heads: int) -> GenieConfig:
+def paper(num_layers: int, heads: int, width: int, head_dim: int) -> GenieConfig:
     """Platformers' tokenizer and LAM (tables 5 and 7), which the paper kept for robotics, with a given dynamics.
 
-    Frames are 160x90 in the paper; 96 rows are the next that both patch sizes divide.
+    Arguments as the paper prints them. Frames are 160x90 there; 96 rows are the next that both patch sizes divide.
     """
     return GenieConfig(
         image_size=(96, 160),
         tokenizer=TokenizerConfig(
             patch=4,
             encoder_width=512,
-            encoder_blocks=6,
+            encoder_blocks=blocks(12),
             encoder_heads=8,
             decoder_width=1024,
-            decoder_blocks=10,
+            decoder_blocks=blocks(20),
             decoder_heads=16,
         ),
         latent_action=LatentActionConfig(
             patch=16,
             width=1024,
-            encoder_blocks=10,
-            decoder_blocks=10,
+            encoder_blocks=blocks(20),
+            decoder_blocks=blocks(20),
             heads=16,
             see_change=False,
             predict_change=False,
         ),
-        dynamics=DynamicsConfig(width=width, num_blocks=num_blocks, heads=heads),
+        dynamics=DynamicsConfig(width=width, num_blocks=blocks(num_layers), heads=heads, head_dim=head_dim),
     )
+
+
+def blocks(num_layers: int) -> int:
+    """ST blocks that the paper's `num_layers` layers make: one of space and one of time each."""
+    return -(-num_layers // 2)
+
+
+SCALING = {
+    "scale_41m": (18, 8, 512, 64),
+    "scale_96m": (16, 16, 768, 64),
+    "scale_192m": (20, 18, 1024, 64),
+    "scale_404m": (21, 12, 1536, 128),
+    "scale_811m": (20, 20, 2048, 128),
+    "scale_1_6b": (28, 22, 2560, 128),
+    "scale_2_7b": (36, 22, 3072, 128),
+}
+"""Table 10, the paper's scaling series: (num_layers, num_heads, d_model, k/q size) of the dynamics."""
 
 
 def robotics_1b() -> GenieConfig:
     """The 1B robotics model of table 2: about 0.5B of dynamics (its shape is not printed) beside tokenizer and LAM."""
-    return paper(width=2048, num_blocks=7, heads=16)
+    return paper(num_layers=14, heads=16, width=2048, head_dim=128)
 
 
 def robotics_2_5b() -> GenieConfig:
-    """The 2.5B robotics model: table 11's 34 layers of width 2560; 2.3B parameters by our count."""
-    return paper(width=2560, num_blocks=17, heads=20)
+    """The 2.5B robotics model: table 11's 34 layers of width 2560, its only model of that size."""
+    return paper(num_layers=34, heads=20, width=2560, head_dim=128)
 
 
 def platformers_11b() -> GenieConfig:
-    """The final model, table 12: 48 layers of width 5120."""
-    return paper(width=5120, num_blocks=24, heads=40)
+    """The final model, table 12: 48 layers of width 5120, 36 heads of 128."""
+    return paper(num_layers=48, heads=36, width=5120, head_dim=128)
 
 
 PRESETS: dict[str, Callable[[], GenieConfig]] = {
     f.__name__: f for f in (nano, small, coinrun, robotics_1b, robotics_2_5b, platformers_11b)
-}
+} | {name: partial(paper, *shape) for name, shape in SCALING.items()}
 
 
 def preset(name: str, mode: str = "frozen") -> GenieConfig:

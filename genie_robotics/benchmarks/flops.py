@@ -23,7 +23,7 @@ def forward_flops(genie: Genie, stage: str) -> float:
 
 
 def transformer_flops(transformer: STTransformer, num_frames: int) -> float:
-    num_patches, width = transformer.space.shape
+    num_patches = len(transformer.space)
     tokens = num_frames * num_patches
     total = 0.0
     for block in transformer.blocks:
@@ -33,7 +33,8 @@ def transformer_flops(transformer: STTransformer, num_frames: int) -> float:
             weights -= block.modulation.weight.numel()
             total += 2 * block.modulation.weight.numel() * num_frames
         seen = num_patches * (num_frames + 1) / 2 if block.full else num_patches  # full: causal over all frames
-        total += 2 * weights * tokens + 4 * tokens * seen * width
+        inner = block.spatial.num_heads * block.spatial.head_dim
+        total += 2 * weights * tokens + 4 * tokens * seen * inner
         if block.temporal is not None:
-            total += 4 * tokens * num_frames * width
+            total += 4 * tokens * num_frames * inner
     return total

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from genie_datasets.errors import UserError
+from genie_robotics.presets import SCALING
 
 
 @dataclass
@@ -137,7 +138,21 @@ def training_preset(name: str) -> TrainingConfig:
             dynamics=nano_stage(20_000, 0.35, 8),
             joint=nano_stage(20_000, 0.5, 8),
         )
-    return TrainingConfig()
+    config = TrainingConfig()  # coinrun: tables 15 to 17
+    if name in BATCHES:
+        steps, batch = BATCHES[name]
+        for stage in (config.latent_action, config.dynamics, config.joint):
+            stage.steps, stage.batch_size = steps, batch
+        config.tokenizer.batch_size = TOKENIZER_BATCH
+    return config
+
+
+BATCHES = {"platformers_11b": (125_000, 512)} | dict.fromkeys(
+    ("robotics_1b", "robotics_2_5b", *SCALING), (200_000, 256)
+)
+"""(steps, clips a step) of the dynamics: tables 10 to 12. For robotics the paper prints none; those of table 10."""
+TOKENIZER_BATCH = 384
+"""Table 6's larger; the paper does not say which one it kept."""
 
 
 def check(config: StageConfig, name: str) -> None:

@@ -42,7 +42,7 @@ def test_the_command_line_starts_without_torch():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-WITH_MODEL_FIELDS = ("train",)
+WITH_MODEL_FIELDS = ("train", "estimate")
 
 
 def test_help_starts_without_what_it_does_not_need():

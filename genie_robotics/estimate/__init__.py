@@ -1,0 +1,1 @@
+"""What a model will cost, before anyone trains it: parameters, memory, operations, time."""

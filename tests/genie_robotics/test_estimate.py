@@ -1,0 +1,122 @@
+"""`estimate`: counts that the paper prints, memory as torch's allocator has it, operations as torch counts them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from genie_robotics.benchmarks.training import StepBench
+from genie_robotics.cli import main
+from genie_robotics.estimate.memory import pass_bytes, step_memory
+from genie_robotics.estimate.parameters import PRINTED, count, page
+from genie_robotics.estimate.work import frame_flops, step_flops
+from genie_robotics.genie import COMPONENTS, Genie
+from genie_robotics.presets import preset
+from genie_robotics.training.config import LoopConfig, training_preset
+from genie_robotics.training.distributed import set_up
+from genie_robotics.training.stages import build_stage
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+@pytest.mark.parametrize("printed", PRINTED, ids=lambda entry: f"{entry.preset}-{entry.part}")
+def test_presets_have_as_many_parameters_as_the_paper_prints(printed):
+    ours = count(preset(printed.preset))[printed.part]
+    if printed.by_leading_digit:
+        assert f"{ours:.0e}"[0] == f"{printed.millions:.0e}"[0]
+    else:
+        assert ours == pytest.approx(printed.millions, rel=0.1)
+
+
+def test_the_page_of_parameters_is_what_is_counted():
+    assert (DOCS / "parameters.md").read_text() == page(), "python -m genie_robotics.estimate.parameters"
+
+
+def allocated(bench: StepBench, path: Path) -> int:
+    """The most that torch's allocator holds at once in one forward and backward pass."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        with bench.autocast():
+            loss, _ = bench.component(bench.batch)
+        loss.backward()
+    bench.component.zero_grad(set_to_none=True)
+    profiled.export_chrome_trace(str(path))
+    events = [e for e in json.loads(path.read_text())["traceEvents"] if e.get("name") == "[memory]"]
+    events.sort(key=lambda event: event["ts"])
+    totals = [event["args"]["Total Allocated"] for event in events]
+    return max(totals) - (totals[0] - events[0]["args"]["Bytes"])
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+@pytest.mark.parametrize("part", COMPONENTS)
+def test_memory_of_a_pass_is_what_the_allocator_holds(part, checkpoint, tmp_path):
+    config = preset("nano")
+    torch.manual_seed(0)
+    bench = StepBench(config, part, 1, LoopConfig(checkpoint_activations=checkpoint), set_up(precision="bfloat16"))
+    bench.step()
+    found = []
+    for clips in (2, 6):
+        bench.batch = bench.random(clips)
+        found.append(allocated(bench, tmp_path / f"{clips}.json"))
+    few, many = (pass_bytes(config, part, clips, on_gpu=False, checkpoint=checkpoint) for clips in (2, 6))
+    assert many == pytest.approx(found[1], rel=0.1)
+    assert many - few == pytest.approx(found[1] - found[0], rel=0.1)
+
+
+def test_memory_of_the_model_is_that_of_its_tensors():
+    config, training = preset("nano"), training_preset("nano").dynamics
+    torch.manual_seed(0)
+    bench = StepBench(config, "dynamics", 1, LoopConfig(), set_up(precision="float32"))
+    bench.step()
+    state = [v for part in bench.optimizers.parts for values in part.state.values() for v in values.values()]
+    moments = sum(v.nbytes for v in state if v.ndim)
+    memory = step_memory(config, "dynamics", training)
+    assert memory.moments == moments
+    assert memory.weights == memory.gradients == sum(p.nbytes for p in bench.component.parameters())
+    assert memory.total > memory.weights + memory.gradients + memory.moments + memory.frozen
+    averaged = step_memory(config, "dynamics", training_preset("nano").dynamics.__class__(ema=0.999))
+    assert averaged.moments == 3 * memory.weights  # AdamW's two and the average
+
+
+@pytest.mark.parametrize("stage", COMPONENTS)
+def test_operations_of_a_step_are_those_that_torch_counts(stage):
+    config = preset("nano")
+    genie = Genie(config)
+    module = build_stage(genie, stage, "frozen")
+    if stage != "latent_action":  # whose encoder learns until its codes are given out, and no longer
+        for part in (genie.tokenizer, genie.latent_action):
+            part.codebook.vq._codebook.initted.fill_(True)
+    frames = torch.randint(0, 256, (2, 16, 64, 64, 3), dtype=torch.uint8)
+    with FlopCounterMode(display=False) as counter:
+        module(frames)[0].backward()
+    assert step_flops(config, stage, 2) == pytest.approx(counter.get_total_flops(), rel=0.1)
+
+
+def test_operations_of_a_dreamt_frame_are_those_that_torch_counts():
+    config = preset("nano")
+    torch.manual_seed(0)
+    genie = Genie(config).eval()
+    for part in (genie.tokenizer, genie.latent_action):
+        part.codebook.vq._codebook.initted.fill_(True)
+    world = genie.start(torch.zeros(64, 64, 3, dtype=torch.uint8))
+    for _ in range(14):  # so that the window is full
+        world.step(0)
+    with FlopCounterMode(display=False) as counter:
+        world.step(0)
+    assert frame_flops(config) == pytest.approx(counter.get_total_flops(), rel=0.1)
+
+
+def test_the_command_prints_a_table_or_one_object(capsys):
+    assert main(["estimate", "--preset", "small", "--gpus", "2"]) == 0
+    table = capsys.readouterr().out
+    assert table.startswith("small: tokenizer 7.5M")
+    assert "latent_action" in table
+    assert main(["estimate", "--dynamics.width", "256", "--json", "--tflops", "1"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["parameters"]["dynamics"] > 5e6
+    stage = found["stages"]["dynamics"]
+    assert stage["seconds_per_step"] == pytest.approx(stage["flops_per_step"] / 1e12)
+    assert main(["estimate", "--gpus", "3"]) == 2
+    assert "batch size 4 does not divide by 3 processes" in capsys.readouterr().err
