@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from genie_robotics.fsq import FiniteScalars, chosen_levels
+from genie_robotics.processes import num_processes
 
 if TYPE_CHECKING:
     from genie_robotics.vq import VectorCodes
@@ -61,10 +62,6 @@ class CodebookConfig:
             raise ValueError("levels are for kind fsq; leave them out, or choose that kind")
 
 
-def num_processes() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
 class Codebook(nn.Module):
     """(…, latent_dim) latents, normalised, to one of `num_codes` codes. In float32 at least, also under autocast."""
 
@@ -105,7 +102,7 @@ class Codebook(nn.Module):
         """Returns quantised latents (straight-through), codes (None before the start) and the codebook's own loss."""
         with exactly(latents):
             latents = self.normalise(latents)
-            quantised, codes, loss = self.quantiser.quantise(latents.flatten(0, -2), self.progress)
+            quantised, codes, loss = self.quantiser.quantise(latents.flatten(0, -2), self.progress, len(latents))
             quantised = quantised.reshape(latents.shape)
             if codes is None:
                 return quantised, None, loss

@@ -71,6 +71,7 @@ def train(argv: list[str]) -> int:
         default=TrainOptions(model=preset(name, named("--mode", argv, training.mode)), training=training),
     )
 
+    from genie_robotics.training.distributed import process_group
     from genie_robotics.training.run import RunPlan, train_run
     from genie_robotics.training.stages import TRAINED as STAGES
 
@@ -91,7 +92,8 @@ def train(argv: list[str]) -> int:
         drop=ClipFilter(options.drop_static, options.drop_cuts),
         reading=options.said(),
     )
-    train_run(options.run, source, training_split(source.splits, options.split), plan)
+    with process_group():
+        train_run(options.run, source, training_split(source.splits, options.split), plan)
     return 0
 
 

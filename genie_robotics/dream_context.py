@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from genie_robotics.processes import rand_by_clip
+
 NUM_NEAR = 16  # half of a trained model's mistakes are among the 16 tokens nearest to the true one
 
 
@@ -68,5 +70,5 @@ def untold(actions: Float[Tensor, "B T L"], rate: float) -> Float[Tensor, "B T L
     By frame and not by clip, because guidance asks what would happen if the action of one frame were not told while
     those before are (genie_robotics.world).
     """
-    told = torch.rand(*actions.shape[:2], 1, device=actions.device) >= rate
+    told = rand_by_clip(*actions.shape[:2], 1, device=actions.device) >= rate
     return actions * told

@@ -16,6 +16,7 @@ from genie_datasets.errors import UserError
 from genie_robotics.attention import EarlierFrames, KeyValue
 from genie_robotics.dream_context import corrupted, sampled, untold
 from genie_robotics.latent_action import shift_to_next_frame
+from genie_robotics.processes import mean_over_processes, rand_by_clip
 from genie_robotics.st_transformer import ACTION_INPUTS, Past, STTransformer
 from genie_robotics.video_tokenizer import Logs
 
@@ -109,7 +110,9 @@ class Dynamics(nn.Module):
             actions = untold(actions, self.config.action_dropout)
         x = self.filled(shown, mask, shift_to_next_frame(actions))
         logits = self.head(x[mask]).float()  # the head is a large part of a small model: only where it is asked
-        loss = F.cross_entropy(logits, tokens[mask])
+        count = mask.sum().float()
+        # Of the whole batch: several processes have not masked equally many.
+        loss = F.cross_entropy(logits, tokens[mask]) * (count / mean_over_processes(count))
         accuracy = (logits.detach().argmax(-1) == tokens[mask]).float().mean()
         return loss, {"token_accuracy": accuracy}
 
@@ -136,8 +139,8 @@ class Dynamics(nn.Module):
 
     def draw_mask(self, tokens: Int[Tensor, "B T N"]) -> Bool[Tensor, "B T N"]:
         low = self.config.min_mask_rate
-        rate = low + (1 - low) * torch.rand(len(tokens), 1, 1, device=tokens.device)
-        mask = torch.rand(tokens.shape, device=tokens.device) < rate
+        rate = low + (1 - low) * rand_by_clip(len(tokens), 1, 1, device=tokens.device)
+        mask = rand_by_clip(*tokens.shape, device=tokens.device) < rate
         mask[:, 0] = False
         return mask
 

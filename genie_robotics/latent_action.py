@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from genie_robotics.codebook import Codebook, CodebookConfig
 from genie_robotics.patches import num_patches, patchify, to_unit, unpatchify
+from genie_robotics.processes import mean_over_processes
 from genie_robotics.st_transformer import ACTION_INPUTS, STTransformer
 from genie_robotics.token_input import TokenInput
 from genie_robotics.video_tokenizer import Logs, VideoTokenizer, motion_weights
@@ -160,7 +161,7 @@ class LatentActionModel(nn.Module):
         error = (prediction - frames[:, 1:]).square()
         weights = motion_weights(frames, self.config.motion_weight)
         weights = weights[:, 1:] if isinstance(weights, Tensor) else weights
-        still = (frames[:, 1:] - frames[:, :-1]).square().mean().clamp_min(1e-6)
+        still = mean_over_processes((frames[:, 1:] - frames[:, :-1]).square().mean()).clamp_min(1e-6)
         # Relative to copying the last frame: the loss then has one scale for every camera and gap.
         loss = (error * weights).mean() / still + loss
         return actions, loss, {"error_share": error.detach().mean() / still} | logs

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from genie_robotics.attention import KeyValue
 from genie_robotics.codebook import Codebook, CodebookConfig
 from genie_robotics.patches import num_patches, patchify, to_uint8, to_unit, unpatchify
+from genie_robotics.processes import mean_over_processes
 from genie_robotics.st_transformer import ATTENTIONS, Past, STTransformer
 
 Logs = dict[str, Tensor]
@@ -120,5 +121,5 @@ def motion_weights(frames: Float[Tensor, "B T H W 3"], strength: float) -> Tenso
     change = F.avg_pool2d(change.flatten(0, 1).permute(0, 3, 1, 2), 5, stride=1, padding=2)
     change = change.permute(0, 2, 3, 1).reshape(*frames[:, 1:, ..., :1].shape)
     change = torch.cat([change[:, :1], change], dim=1)
-    weight = 1 + strength * change / change.mean().clamp_min(1e-6)
+    weight = 1 + strength * change / mean_over_processes(change.mean()).clamp_min(1e-6)
     return weight / (1 + strength)

@@ -20,7 +20,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from vector_quantize_pytorch import VectorQuantize
 
-from genie_robotics.codebook import CodebookConfig, num_processes
+from genie_robotics.codebook import CodebookConfig
+from genie_robotics.processes import gather_rows, num_processes
 from genie_robotics.whitening import Whitening
 
 PIECE = 2**20  # products of latents and codes held at once
@@ -63,18 +64,19 @@ class VectorCodes(VectorQuantize):
         return bool(self._codebook.initted)
 
     def quantise(
-        self, latents: Float[Tensor, "M L"], progress: float
+        self, latents: Float[Tensor, "M L"], progress: float, num_clips: int = 1
     ) -> tuple[Float[Tensor, "M L"], Int[Tensor, "M"] | None, Float[Tensor, ""]]:
         """Quantised latents (straight-through), codes (None before the start) and the commitment loss.
 
-        `progress` of the training, 0 .. 1.
+        `progress` of the training, 0 .. 1. `num_clips`: the latents are of so many clips, one after the other.
         """
         c, started = self.config, self.started
         if not started and self.training:
-            self.recent = torch.cat([self.recent, latents.detach()])[-c.num_remembered :]
+            batch = gather_rows(latents.detach(), num_clips)  # of all processes, so that each remembers the same
+            self.recent = torch.cat([self.recent, batch])[-c.num_remembered :]
             self.num_updates += 1
             if int(self.num_updates) > c.start_after or progress >= c.start_share:
-                self.start(self.recent, len(latents) * num_processes())
+                self.start(self.recent, len(batch))
                 self.recent = self.recent[:0]
                 started = True
         if not started:
@@ -109,7 +111,7 @@ class VectorCodes(VectorQuantize):
 
     @torch.no_grad()
     def start(self, latents: Float[Tensor, "M L"], batch: int) -> None:
-        """Puts the codes at the k-means centres of `latents`: of rank 0's, on every rank.
+        """Puts the codes at the k-means centres of `latents`, the same on every rank.
 
         Args:
             batch: latents of a step, over all ranks.

@@ -41,7 +41,7 @@ SMALL_MODEL = ["--clip-length", "2", *(
 ONLY_READ = {
     "demo": "tests/test_demo.py", "pretrain": "tests/genie_eval/test_pretrain.py",
     "ablate": "tests/genie_eval/test_ablation.py", "bench": "tests/genie_robotics/test_bench.py and others",
-    "play": "tests/genie_robotics/player",
+    "play": "tests/genie_robotics/player", "estimate": "tests/genie_robotics/test_estimate.py",
 }  # fmt: skip
 RESULTS = ("docs/ablations.md",)  # trained on video that is not here, and for hours: its commands are read
 NOT_OURS = ("pip", "gsutil")

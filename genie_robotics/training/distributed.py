@@ -1,7 +1,8 @@
 """One process or many (`torchrun`): ranks, device and precision, chosen once and said aloud."""
 
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -76,6 +77,30 @@ def set_up(device: str = "auto", precision: str = "auto") -> Setup:
         reason = f"{chosen}, {precision} (as asked)"
     rank = dist.get_rank() if world_size > 1 else 0
     return Setup(rank, world_size, chosen, getattr(torch, precision), reason)
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Leaves the group that `set_up` joined, all together where all went well.
+
+    Raises:
+        UserError: another process of the run is gone.
+    """
+    try:
+        yield
+        if dist.is_initialized():
+            dist.barrier()
+    except RuntimeError as error:
+        lost = isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL", "by peer"))
+        if not (dist.is_initialized() and lost):
+            raise
+        raise UserError(
+            f"rank {os.environ.get('RANK', '?')}: another process of this run is gone (killed, out of memory, its "
+            "machine lost?); the last checkpoint is whole: run the same command again"
+        ) from None
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def cpu_has_bfloat16() -> bool:

@@ -21,6 +21,7 @@ from genie_datasets.errors import UserError
 from genie_robotics.codebook import Codebook
 from genie_robotics.genie import Genie
 from genie_robotics.health.findings import Finding
+from genie_robotics.processes import mean_over_processes, together
 from genie_robotics.run_folder import digest, on_cpu, read_tensors, save_component, write_atomically
 from genie_robotics.st_transformer import STBlock, STTransformer
 from genie_robotics.training.averaging import Average
@@ -165,17 +166,20 @@ class Trainer:
     def train_step(self, module: nn.Module, frames: Tensor) -> tuple[dict[str, Tensor], float]:
         """One optimizer step; returns what to log and the share of the peak learning rate."""
         rate = rate_at(self.progress, self.step, self.config)
-        torch.manual_seed(step_seed(self.loop.seed, self.stage, self.step, self.setup.rank))
         frames = frames.to(self.setup.device, non_blocking=True)
         setup, labels = self.setup, self.labels
         labelled = labels.batch(self.step, setup.rank, setup.world_size) if labels is not None else None
         last = not self.seconds and self.step + 1 >= self.config.steps  # so that the shortest run too ends with codes
         for book in self.codebooks:
             book.progress = 1.0 if last else self.progress
-        with self.setup.autocast():
-            beside = self.known_codes(frames) if self.token_cache is not None else labelled
-            loss, logs = module(frames) if beside is None else module(frames, beside)
-        loss.backward()
+        common, own = (step_seed(self.loop.seed, self.stage, self.step, rank) for rank in (0, setup.rank))
+        with together(common, own, setup.device):
+            with setup.autocast():
+                beside = self.known_codes(frames) if self.token_cache is not None else labelled
+                loss, logs = module(frames) if beside is None else module(frames, beside)
+            loss.backward()
+            logs = {"loss": loss.detach(), **logs}
+            shown = mean_over_processes(torch.stack([value.float() for value in logs.values()]))
         # Each component by itself: what one learns must not depend on how large the other's gradient is.
         parts = [*self.trained.values(), *([labels.head] if labels is not None else [])]
         norms = [nn.utils.clip_grad_norm_(part.parameters(), self.config.clip_gradient) for part in parts]
@@ -183,7 +187,7 @@ class Trainer:
         if is_finite(loss, norm):  # else the weights stay what they are, and training stops
             self.optimizers.step(rate)
             self.average.update(self.step)
-        return {"loss": loss.detach(), **logs, "grad_norm": norm}, rate
+        return {**dict(zip(logs, shown, strict=True)), "grad_norm": norm}, rate
 
     def open_token_cache(self) -> TokenCache | None:
         """Raises UserError where the disk has not got the room."""

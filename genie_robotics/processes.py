@@ -1,0 +1,71 @@
+"""What the processes of one training run have in common, so that they compute what one process would.
+
+Means over the whole batch where a loss is relative to one, and random numbers drawn for the whole batch, of which each
+process takes its clips' rows: clip j of rank r is clip j * world_size + r of the batch (genie_datasets.sampler).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+_together = False
+_shared: torch.Generator | None = None
+
+
+def num_processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if num_processes() > 1 else 0
+
+
+@contextmanager
+def together(common_seed: int, own_seed: int, device: torch.device) -> Iterator[None]:
+    """A training step, which all processes take at once. Outside of it nothing here talks to the others.
+
+    Seeds torch's generator with `own_seed`. Of several processes, what is drawn for the whole batch comes from a
+    generator of its own that starts at `common_seed`: what a single process would have been seeded with.
+    """
+    global _together, _shared
+    torch.manual_seed(own_seed)
+    if num_processes() == 1:
+        yield
+        return
+    _together, _shared = True, torch.Generator(device).manual_seed(common_seed)
+    try:
+        yield
+    finally:
+        _together, _shared = False, None
+
+
+@torch.no_grad()
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of a value over all processes, without a gradient; the value itself where there is one process."""
+    if not _together:
+        return value
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total / num_processes()
+
+
+def rand_by_clip(num_clips: int, *shape: int, device: torch.device) -> Tensor:
+    """Uniform numbers (num_clips, *shape) in [0, 1): this process' rows of those drawn for the whole batch."""
+    if not _together:
+        return torch.rand(num_clips, *shape, device=device)
+    every = num_processes()
+    return torch.rand(every * num_clips, *shape, generator=_shared, device=device)[rank() :: every]
+
+
+def gather_rows(rows: Tensor, num_clips: int) -> Tensor:
+    """(R, L) rows of each process' clips, one clip after the other, as one process has them of the whole batch."""
+    every = num_processes()
+    if every == 1:
+        return rows
+    parts = [torch.empty_like(rows) for _ in range(every)]
+    dist.all_gather(parts, rows.contiguous())
+    clips = torch.stack(parts).unflatten(1, (num_clips, -1))
+    return clips.transpose(0, 1).reshape(-1, rows.shape[-1])
