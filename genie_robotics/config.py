@@ -21,7 +21,8 @@ class GenieConfig:
     """Sizes shared by the three components, and the components' own. `resolved()` makes them agree."""
 
     preset: str = "custom"
-    """nano, small, coinrun, robotics_1b, robotics_2_5b or platformers_11b; every other field starts from it."""
+    """nano, small, coinrun, robotics_1b, robotics_2_5b, platformers_11b, or of the scaling series (scale_41m to
+    scale_2_7b); every other field starts from it."""
     image_size: tuple[int, int] = (64, 64)
     """(H, W) pixels that the models see."""
     fit: str = "crop"

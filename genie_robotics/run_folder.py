@@ -79,14 +79,23 @@ def load_config(run: Path) -> GenieConfig:
     return from_dict(GenieConfig, values["model"], str(path)).resolved()
 
 
-def save_component(genie: Genie, name: str, run: Path, dtype: torch.dtype | None = None) -> None:
+def save_component(
+    genie: Genie,
+    name: str,
+    run: Path,
+    dtype: torch.dtype | None = None,
+    weights: dict[str, torch.Tensor] | None = None,
+) -> None:
     """Writes one component's weights, with their digest, and its configuration.
+
+    weights: its state, whole, where `genie` holds a part of it.
 
     dtype: what fractional numbers are stored as; a tensor that leaves its range stays as it is. Loading turns them
     back into the model's own.
     """
     folder, part = run / name, getattr(genie, name)
-    tensors = {key: in_range(value, dtype) for key, value in on_cpu(part).items()}
+    weights = on_cpu(part) if weights is None else weights
+    tensors = {key: in_range(value, dtype) for key, value in weights.items()}
     write_atomically(folder / "model.safetensors", save(tensors, {DIGEST: digest(tensors)}))
     config = to_dict(getattr(genie.config, name))
     if not has_decoder(part):

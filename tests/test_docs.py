@@ -24,7 +24,7 @@ PAGES = sorted(
     for pattern in ("README.md", "docs/**/*.md", "eval/*.md", "datasets/*.md")
     for path in ROOT.glob(pattern)
 )  # fmt: skip
-BATCHES = [f"--training.{stage}.batch-size" for stage in ("tokenizer", "latent-action", "dynamics")]
+BATCHES = [f"--training.{stage}.batch-size" for stage in ("tokenizer", "latent-action", "dynamics", "joint")]
 SMALLER = {
     "train": ["--steps", "1", "--watch-every", "0", *(word for name in BATCHES for word in (name, "1"))],
     "playback": [
@@ -44,7 +44,7 @@ ONLY_READ = {
     "play": "tests/genie_robotics/player", "estimate": "tests/genie_robotics/test_estimate.py",
 }  # fmt: skip
 RESULTS = ("docs/ablations.md",)  # trained on video that is not here, and for hours: its commands are read
-NOT_OURS = ("pip", "gsutil")
+NOT_OURS = ("pip", "gsutil", "mkdir")
 
 
 def blocks(page: str, kind: str) -> list[str]:
@@ -116,6 +116,8 @@ def template(tabletop_rlds, tmp_path_factory) -> Path:
     for folder in ("runs/demo/data", "SRC", "data/tabletop"):
         shutil.copytree(tabletop_rlds.parents[1], place / folder)
     shards_of_many(tabletop_rlds, place / "data/fractal20220817_data/tabletop/1.0.0")
+    fractal = place / "data/fractal20220817_data"
+    assert main(["data", "cache", str(fractal), str(place / "data/rt1_96"), "--size", "96x160"]) == 0
     (place / "my_videos").mkdir()
     for number in range(4):
         film(place / "my_videos" / f"{'kitchen2' if number == 3 else 'hall'}_{number}.mp4", number)
@@ -174,6 +176,8 @@ def run(words: list[str], read: bool = False) -> None:
         options = get_args_parser().parse_args(words[1:])
         assert (options.training_script, options.module) == ("genie_robotics", True)
         words = ["genie-robotics", *options.training_script_args]
+        divide(words[1:], int(options.nproc_per_node) * int(options.nnodes.partition(":")[0]))
+        words = [word for word in words if word not in ("--sharding", "full")]  # here it is one process
     if words[0] in NOT_OURS:
         return
     assert words[0] == "genie-robotics", f"a command that this test does not know: {words}"
@@ -190,6 +194,19 @@ def run(words: list[str], read: bool = False) -> None:
     if name == "train" and not {"--init", "--labels"} & set(words):
         words = [word for word in words if word != "--compile"] + SMALL_MODEL
     assert main(words) in ((0, 1) if name == "doctor" else (0,)), words
+
+
+def divide(words: list[str], processes: int) -> None:
+    """The batches that a `train` command means can be cut over so many processes."""
+    from unittest.mock import patch
+
+    from genie_robotics.training.run import stages_of
+
+    with patch("genie_robotics.training.run.train_run") as asked:
+        assert main(words) == 0
+    training = asked.call_args.args[3].training
+    for stage in stages_of(training.mode):
+        assert training.stage(stage).batch_size % processes == 0, (words, stage)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "bash")])
@@ -222,6 +239,7 @@ def test_commands_in_running_text_are_read_by_their_parsers():
     assert len(found) > 20
     for command in sorted(found):
         words = re.sub(r"\|[\w|]+", "", command).split()  # of alternatives the first
+        words = [{"NAME": "nano", "N": "2"}.get(word, word) for word in words]
         if len(words) > 3 and "COMMAND" not in words and words[-1] != "...":
             run(words, read=True)
 

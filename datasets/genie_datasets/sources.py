@@ -89,6 +89,10 @@ def _open_path(
             return open_videos(path, hz)
         raise UserError(f"{path} is a file: give the folder of the data set")
     if caches := find_caches(path):
+        if include or exclude:
+            raise UserError(
+                f"{path} is a frame cache, which knows no shards: give --include and --exclude to `data cache`"
+            )
         return open_caches(path, caches)
     if folder := find_rlds(path):
         if reader == "rlds":

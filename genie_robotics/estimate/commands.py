@@ -18,7 +18,9 @@ class EstimateOptions:
     """Parameters, memory a GPU, operations and time of a model's training and dreams, before anyone trains it."""
 
     gpus: int = 1
-    """Processes, each with a GPU and the whole model; they share the batch."""
+    """Processes, each with a GPU; they share the batch."""
+    sharding: Literal["none", "full"] = "none"
+    """none: each holds the whole model; full: what is trained is cut over them."""
     gpu: Literal["a100", "h100", "h200", "l40s", "rtx4090"] = "h100"
     """Whose data sheet gives the peak throughput."""
     reached: float = 0.4
@@ -67,6 +69,7 @@ def cost(options: EstimateOptions) -> dict[str, Any]:
         memory = step_memory(
             config, stage, of_stage, processes=options.gpus, bfloat16=options.precision == "bfloat16",
             on_gpu=options.device == "cuda", checkpoint_activations=options.checkpoint_activations,
+            cut=options.sharding == "full",
         )  # fmt: skip
         flops = step_flops(config, stage, of_stage.batch_size, options.checkpoint_activations)
         seconds = flops / (rate * options.gpus)

@@ -22,6 +22,7 @@ from genie_robotics.attention import as_on_gpu
 from genie_robotics.config import GenieConfig
 from genie_robotics.genie import Genie
 from genie_robotics.latent_action import shift_to_next_frame
+from genie_robotics.st_transformer import STBlock
 from genie_robotics.training.config import LoopConfig, StageConfig
 from genie_robotics.training.optimizer import Optimizers
 from genie_robotics.training.trainer import prepare
@@ -41,7 +42,7 @@ class StepMemory:
     frozen: float
     """Models that the stage reads and does not train."""
     fixed: float
-    """Of the pass, whatever the batch: weights in bfloat16, mostly."""
+    """Of the pass, whatever the batch: weights in bfloat16, mostly; of a model that is cut, the layers gathered."""
     per_clip: float
     """Of the pass, for each clip."""
     clips: float
@@ -89,12 +90,14 @@ def step_memory(
     bfloat16: bool = True,
     on_gpu: bool = True,
     checkpoint_activations: bool = False,
+    cut: bool = False,
 ) -> StepMemory:
-    """Of one process among `processes`, which share the batch; each holds the whole model.
+    """Of one process among `processes`, which share the batch.
 
     Args:
         stage: tokenizer, latent_action, dynamics, or joint (the last two at once).
         on_gpu: with the attention that a GPU takes; else with that of a CPU.
+        cut: what is trained is cut over the processes (`--sharding full`); else each holds the whole model.
     """
     parts = ("latent_action", "dynamics") if stage == "joint" else (stage,)
     with torch.device("meta"):
@@ -110,15 +113,34 @@ def step_memory(
         for clips in (1, 2)
     )
     per_clip = two - one
+    share = processes if cut else 1
+    fixed = max(0.0, one - per_clip - WHOLE * trained)  # its gradients are counted above
+    if cut:
+        fixed = gathered([getattr(genie, part) for part in parts], 2 if bfloat16 else WHOLE)
     return StepMemory(
-        weights=WHOLE * trained,
-        gradients=WHOLE * trained,
-        moments=WHOLE * (2 * (trained - muon) + muon + averaged),
+        weights=WHOLE * trained / share,
+        gradients=WHOLE * trained / share,
+        moments=WHOLE * (2 * (trained - muon) + muon + averaged) / share,
         frozen=WHOLE * frozen,
-        fixed=max(0.0, one - per_clip - WHOLE * trained),  # its gradients are counted above
+        fixed=fixed,
         per_clip=per_clip,
         clips=training.batch_size / processes,
     )
+
+
+def gathered(components: list[nn.Module], number: int) -> float:
+    """Of a model that is cut layer by layer (training.sharding): two layers at once, as one computes while the next
+    arrives, and what belongs to no layer. number: bytes of one in a layer."""
+    layers = [
+        sum(p.numel() for p in layer.parameters())
+        for component in components
+        for block in component.modules()
+        if isinstance(block, STBlock)
+        for layer in (block.spatial, block.temporal, block.ffw, block.modulation)
+        if layer is not None
+    ]
+    every = sum(p.numel() for component in components for p in component.parameters())
+    return 2 * number * max(layers) + WHOLE * (every - sum(layers))
 
 
 def pass_bytes(

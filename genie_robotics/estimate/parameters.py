@@ -61,7 +61,7 @@ printed `num_layers` of table 12 would give 19.1B and not 10.1B. Counted as spat
 turns, with one feed-forward (4 times as wide) a pair, the whole series fits, {low:.1f} to {high:+.1f} %. So our
 presets have `num_layers / 2` blocks; table 10's 21 layers make 11.
 
-**Where heads are wider or narrower than the model.** Heads times k/q size is not d_model in half of the rows (192M:
+**Where heads are wider or narrower than the model.** Heads times k/q size is not d_model in most of the rows (192M:
 18 x 64 = 1152 of 1024; 10.1B: 36 x 128 = 4608 of 5120). `--dynamics.head-dim` has the printed sizes.
 
 **Robotics.** The paper prints no table for it ("the same hyperparameters found to be best on Platformers"), so
@@ -74,8 +74,8 @@ x 512 x 16 x 920). Ours have 96, the least that both patch sizes divide: 960 tok
 
 **Where the paper is silent** we chose: learned positions, GELU, pre-norm, no biases in attention, one learned query
 to pool the latent action (an `AttentionPool`; the paper does not say how a frame becomes one vector), moving averages
-for the codebooks. Optimizers, steps and batches are those of tables 6 to 12 and 15 to 17
-(`genie_robotics/training/config.py`).
+for the codebooks. Optimizers, steps and batches of the paper's sizes are those of
+tables 6 to 12 and 15 to 17 (`genie_robotics/training/config.py`); for robotics, which has none, those of table 10.
 
 **Trained by us** are `nano` and `small` alone.
 """

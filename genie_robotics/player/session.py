@@ -67,8 +67,9 @@ class PlaySession:
         self.name, self.num_steps, self.branches = name, 0, []
         self.moments.clear()
         along = (None, None) if beside is None else (beside.snapshot(), np.zeros(3))
-        self.moments.append(Moment(self.world.state, None, *along))
-        return self.moments[-1].frame
+        self.origin = Moment(self.world.state, None, *along)
+        self.moments.append(self.origin)
+        return self.origin.frame
 
     def act(self, code: int) -> Frame:
         world = self._world()
@@ -97,8 +98,12 @@ class PlaySession:
         return self._go_on_from_last()
 
     def restart(self) -> Frame:
-        """To the start, as far back as it is kept."""
-        return self.undo(len(self.moments))
+        """To the start, however long ago it was."""
+        self._world()
+        self.moments.clear()
+        self.moments.append(self.origin)
+        self.num_steps = 0
+        return self._go_on_from_last()
 
     def branch(self) -> int:
         """Keeps this moment; returns its number."""

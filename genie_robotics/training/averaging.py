@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from genie_robotics.training.sharding import cut_like
+
 
 class Average:
     """The exponential moving average of the parameters that `module` trains.
@@ -67,4 +69,4 @@ class Average:
         if differing:
             raise ValueError(f"the stored average is of other parameters ({differing[0]}); use the same ema as before")
         for name, value in self.values.items():
-            value.copy_(state[name])
+            value.copy_(cut_like(state[name], value))

@@ -22,6 +22,7 @@ from torch import nn
 
 from genie_datasets.errors import UserError
 from genie_robotics.run_folder import sync_folder
+from genie_robotics.training.sharding import load_cut
 
 STATE, SUMS = "state.pt", "SHA256SUMS"
 NAME = re.compile(r"step_(\d{8,})(\.replaced)?")
@@ -267,7 +268,7 @@ def load_module_state(module: nn.Module, state: dict[str, Any], origin: str | Pa
     problem = misfit({**module.state_dict()}, state["model"]) or misfit(buffers, state["buffers"], may_grow=True)
     if problem:
         raise UserError(f"{origin} does not fit the model ({problem}); delete it to train this stage anew")
-    module.load_state_dict(state["model"])
+    load_cut(module, state["model"])
     for name, value in state["buffers"].items():
         owner, _, attribute = name.rpartition(".")
         setattr(module.get_submodule(owner), attribute, value.to(buffers[name].device, copy=True))

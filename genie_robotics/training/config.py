@@ -102,6 +102,9 @@ class LoopConfig:
     """Computes activations again in the backward pass instead of keeping them: less memory, about a third slower."""
     compile: bool = False
     """torch.compile of the transformers' blocks: half a minute a stage before it starts."""
+    sharding: Literal["none", "full"] = "none"
+    """Of several processes: 'none', each holds the whole model; 'full', weights, gradients and moments are cut over
+    them (FSDP2)."""
     quiet: tyro.conf.Suppress[bool] = False
 
 

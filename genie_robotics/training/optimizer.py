@@ -1,10 +1,13 @@
 """AdamW (the paper's), or Muon on the transformers' matrices and AdamW on the rest; and how their rates go."""
 
 import math
+from typing import Any
 
+import torch
 from torch import nn, optim
 
 from genie_robotics.training.config import StageConfig
+from genie_robotics.training.sharding import cut_like
 
 
 class Optimizers:
@@ -47,8 +50,14 @@ class Optimizers:
         for part, values in zip(self.parts, state, strict=True):
             options = [{k: v for k, v in group.items() if k != "params"} for group in part.param_groups]
             part.load_state_dict(values)
+            for parameter, moments in part.state.items():
+                part.state[parameter] = {name: cut(moment, parameter) for name, moment in moments.items()}
             for group, mine in zip(part.param_groups, options, strict=True):
                 group.update(mine)
+
+
+def cut(moment: Any, parameter: torch.Tensor) -> Any:
+    return cut_like(moment, parameter) if isinstance(moment, torch.Tensor) else moment
 
 
 def rate_at(progress: float, step: int, config: StageConfig) -> float:

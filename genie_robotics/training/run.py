@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from genie_robotics.training.labels import LabelTeacher
 from genie_robotics.training.lock import locked
 from genie_robotics.training.loggers import check_loggers
 from genie_robotics.training.monitor import duration
+from genie_robotics.training.sharding import is_sharded
 from genie_robotics.training.stages import MODES, TRAINED, needs, stages_of
 from genie_robotics.training.trainer import Trainer
 
@@ -113,8 +115,15 @@ def check_plan(plan: RunPlan, stages: tuple[str, ...]) -> None:
     if plan.minutes is not None and not 0 < plan.minutes < math.inf:
         raise UserError(f"--minutes must be above 0, not {plan.minutes:g}")
     check_loop(plan.loop)
+    processes = int(os.environ.get("WORLD_SIZE", 1))
     for stage in stages:
-        check(plan.training.stage(stage), stage)
+        config = plan.training.stage(stage)
+        check(config, stage)
+        if config.batch_size % processes:
+            raise UserError(
+                f"{stage}: batch size {config.batch_size} does not divide by {processes} processes; "
+                f"--training.{stage.replace('_', '-')}.batch-size is over all of them"
+            )
     check_loggers(plan.loop.loggers)
 
 
@@ -153,6 +162,10 @@ def train_stages(
             done = f"{trainer.step} steps, {duration(trainer.elapsed)}"
             say(f"{stage}: already trained ({done}); delete {trainer.checkpoints.folder} to train it anew")
         trained |= set(trainer.trained)
+        if is_sharded(trainer.module) and stage != stages[-1]:  # what comes next reads it whole, in every process
+            for name in trainer.trained:
+                setattr(genie, name, getattr(Genie(genie.config), name).to(setup.device))
+                load_component(genie, name, run)
 
 
 def load_needed(genie: Genie, name: str, run: Path, stage: str, mode: str) -> None:

@@ -32,6 +32,7 @@ from genie_robotics.training.labels import LabelTeacher
 from genie_robotics.training.monitor import Monitor
 from genie_robotics.training.optimizer import Optimizers, rate_at
 from genie_robotics.training.sentinel import Sentinel
+from genie_robotics.training.sharding import check_sharding, shard, whole
 from genie_robotics.training.stages import TRAINED, DynamicsStage, build_stage, last_stage, needs
 from genie_robotics.training.token_cache import TokenCache
 
@@ -68,6 +69,10 @@ class Trainer:
         self.module = build_stage(genie, stage, mode)
         if labels is not None:
             self.module = labels.beside(self.module)
+        self.sharded = loop.sharding == "full"
+        if self.sharded:
+            check_sharding(genie.config, config, stage, setup.world_size, labels is not None)
+            shard(self.module, setup.precision)
         self.trained = {name: getattr(genie, name) for name in TRAINED[stage]}
         self.codebooks = [m for part in self.trained.values() for m in part.modules() if isinstance(m, Codebook)]
         self.optimizers = Optimizers(self.module, config)
@@ -100,7 +105,8 @@ class Trainer:
             self.run, self.stage, self.loop.log_every, self.loop.loggers, self.loop.quiet or not self.setup.is_main
         )
         self.token_cache = self.open_token_cache()
-        module = self.setup.wrap(prepare(self.module, self.loop))
+        prepared = prepare(self.module, self.loop)
+        module = prepared if self.sharded else self.setup.wrap(prepared)
         loader = iter(self.loader())
         began, before = time.monotonic(), self.elapsed
         try:
@@ -138,7 +144,7 @@ class Trainer:
     def look(self, frames: Tensor, finite: bool) -> tuple[dict[str, float], list[Finding]]:
         """What the sentinel sees: now and then, at the end, and where training is about to stop."""
         due = self.loop.watch_every and (self.step % self.loop.watch_every == 0 or self.progress >= 1)
-        if finite and not due:
+        if (finite and not due) or self.sharded:  # the first process alone, which looks, has not got the model
             return {}, []
         with torch.compiler.set_stance("force_eager"):  # other shapes than training's are not worth compiling
             return self.sentinel.look(self.step, frames, self.progress)
@@ -147,6 +153,10 @@ class Trainer:
         """Leaves the result in `genie`, and in the run folder unless it is there: a kill may have come in between."""
         self.average.copy_to(self.module)
         self.module.eval()
+        weights: dict[str, dict[str, Tensor] | None] = dict.fromkeys(self.trained)
+        if self.sharded:
+            states = {name: whole(part.state_dict()) for name, part in self.trained.items()}
+            weights = {name: {key: value.cpu() for key, value in state.items()} for name, state in states.items()}
         if self.setup.is_main:
             self.checkpoints.retire(self.step)
             # What a later stage of this mode has trained on and published is no longer this one's.
@@ -155,7 +165,7 @@ class Trainer:
             mark = self.checkpoints.folder / "published"
             if not (is_published(mark, self.step) and all(is_whole(self.run, name) for name in mine)):
                 for name in mine:
-                    save_component(self.genie, name, self.run)
+                    save_component(self.genie, name, self.run, weights=weights[name])
                 write_atomically(mark, str(self.step).encode())
         self.setup.barrier()
 
@@ -183,7 +193,7 @@ class Trainer:
         # Each component by itself: what one learns must not depend on how large the other's gradient is.
         parts = [*self.trained.values(), *([labels.head] if labels is not None else [])]
         norms = [nn.utils.clip_grad_norm_(part.parameters(), self.config.clip_gradient) for part in parts]
-        norm = torch.stack(norms).max()
+        norm = torch.stack([whole(norm) for norm in norms]).max()
         if is_finite(loss, norm):  # else the weights stay what they are, and training stops
             self.optimizers.step(rate)
             self.average.update(self.step)
@@ -270,7 +280,7 @@ class Trainer:
         self.sentinel.load_state_dict(content["sentinel"])
 
     def save(self) -> None:
-        if self.setup.is_main:
+        if self.setup.is_main or self.sharded:
             content = {
                 "components": {name: module_state(part) for name, part in self.trained.items()},
                 "optimizers": self.optimizers.state_dict(),
@@ -279,6 +289,8 @@ class Trainer:
                 "elapsed": self.elapsed,
                 "inputs": self.inputs,
             }
+            content = whole(content) if self.sharded else content
+        if self.setup.is_main:
             if self.labels is not None:
                 content["labels"] = self.labels.state_dict()
             self.checkpoints.save(self.step, content)

@@ -76,6 +76,10 @@ def test_memory_of_the_model_is_that_of_its_tensors():
     assert memory.moments == moments
     assert memory.weights == memory.gradients == sum(p.nbytes for p in bench.component.parameters())
     assert memory.total > memory.weights + memory.gradients + memory.moments + memory.frozen
+    cut = step_memory(config, "dynamics", training, processes=2, cut=True)
+    assert (cut.weights, cut.gradients, cut.moments) == (memory.weights / 2, memory.gradients / 2, memory.moments / 2)
+    assert cut.per_clip == memory.per_clip
+    assert 0 < cut.fixed < memory.weights
     averaged = step_memory(config, "dynamics", training_preset("nano").dynamics.__class__(ema=0.999))
     assert averaged.moments == 3 * memory.weights  # AdamW's two and the average
 

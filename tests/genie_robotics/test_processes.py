@@ -29,7 +29,7 @@ from genie_robotics.training.trainer import Trainer
 from tests.genie_robotics.conftest import Squares, tiny_config
 
 stage, mode, folder, steps = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
-setup = set_up("cpu", "float32")
+setup = set_up("cpu", sys.argv[7])
 config = tiny_config()
 for part in (config.tokenizer, config.latent_action):
     part.codebook.start_after, part.codebook.revive_below = 2, 0.0  # which codes are revived is drawn anew
@@ -45,9 +45,17 @@ before = {name: value.clone() for name, value in genie.state_dict().items()}
 options = StageConfig(steps=steps, schedule="wsd", decay=0.0, batch_size=4, learning_rate=1e-3, warmup=1)
 options.matrix_rate = float(sys.argv[5])
 clips = ClipDataset(Squares(), clip_length=config.clip_length)
-loop = LoopConfig(log_every=1, watch_every=3)
+loop = LoopConfig(log_every=1, watch_every=3, sharding=sys.argv[6])
 with process_group():
-    Trainer(genie, stage, clips, options, folder / "run", setup, loop, mode=mode).train()
+    trainer = Trainer(genie, stage, clips, options, folder / "run", setup, loop, mode=mode)
+    trainer.train()
+if sys.argv[6] == "full":
+    own = sum(p.to_local().numel() for p in trainer.module.parameters())
+    assert own < 1.1 * sum(p.numel() for p in trainer.module.parameters()) / setup.world_size
+    from genie_robotics.run_folder import load_component
+    genie = Genie(config)
+    for part in trainer.trained:
+        load_component(genie, part, folder / "run")
 if setup.is_main:
     lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     torch.save({"model": genie.state_dict(), "before": before, "buffers": dict(genie.named_buffers()),
@@ -55,14 +63,22 @@ if setup.is_main:
 """
 
 
-def trained(stage: str, mode: str, folder: Path, processes: int, steps: int = 6, matrix_rate: float = 0.0) -> dict:
+def trained(
+    stage: str,
+    mode: str,
+    folder: Path,
+    processes: int,
+    steps: int = 6,
+    sharding: str = "none",
+    precision: str = "float32",
+) -> dict:
     """Trains to step `steps`, from where the folder's last checkpoint is."""
     folder.mkdir(exist_ok=True)
     (folder / "worker.py").write_text(WORKER)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     done = subprocess.run(
         [sys.executable, *(launch if processes > 1 else []), str(folder / "worker.py"), stage, mode, str(folder),
-         str(steps), str(matrix_rate)],
+         str(steps), "0", sharding, precision],
         cwd=ROOT, capture_output=True, text=True, timeout=300,
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'datasets'}:{ROOT / 'eval'}"},
     )  # fmt: skip
@@ -91,6 +107,48 @@ def test_two_processes_train_as_one(stage, mode, tmp_path):
     assert len(one["loss"]) > 3
     assert len(set(one["loss"])) == len(one["loss"])
     same(one, trained(stage, mode, tmp_path / "two", 2))
+
+
+@pytest.mark.parametrize(("stage", "mode"), [("tokenizer", "frozen"), ("joint", "cotrain"), ("joint", "end_to_end")])
+def test_a_model_cut_over_two_processes_trains_as_one(stage, mode, tmp_path):
+    one = trained(stage, mode, tmp_path / "one", 1)
+    cut = trained(stage, mode, tmp_path / "cut", 2, sharding="full")
+    names = ("tokenizer.",) if stage == "tokenizer" else ("latent_action.", "dynamics.")
+    one["model"] = {name: value for name, value in one["model"].items() if name.startswith(names)}
+    same({**one, "buffers": {}}, cut)
+
+
+def test_a_cut_model_in_bfloat16_learns_what_a_whole_one_does(tmp_path):
+    one = trained("joint", "cotrain", tmp_path / "one", 2, precision="bfloat16")
+    cut = trained("joint", "cotrain", tmp_path / "cut", 2, sharding="full", precision="bfloat16")
+    assert cut["loss"] == pytest.approx(one["loss"], rel=0.02)
+
+
+def test_all_stages_of_a_cut_model_by_the_command(tmp_path, tabletop_rlds):
+    from genie_robotics import Genie
+
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "genie_robotics",
+        "train", str(tmp_path / "run"), "--data", str(tabletop_rlds), "--preset", "nano", "--steps", "2",
+        "--clip-length", "2", "--device", "cpu", "--watch-every", "1", "--sharding", "full",
+    ]  # fmt: skip
+    no_muon = [w for s in ("tokenizer", "latent-action", "dynamics") for w in (f"--training.{s}.matrix-rate", "0")]
+    for _ in range(2):  # the second time everything is there
+        done = subprocess.run([*command, *no_muon], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+    genie = Genie.from_pretrained(tmp_path / "run")
+    assert genie.latent_action.codebook.started
+    refused = subprocess.run([*command[:9], str(tmp_path / "other"), *command[10:]], capture_output=True, text=True)
+    assert "error: --sharding full goes with AdamW alone (Muon needs whole matrices)" in refused.stderr
+
+
+def test_a_checkpoint_of_a_cut_model_goes_on_whole_and_cut(tmp_path):
+    whole = trained("latent_action", "frozen", tmp_path / "whole", 1)
+    trained("latent_action", "frozen", tmp_path / "cut", 2, steps=4, sharding="full")
+    shutil.copytree(tmp_path / "cut", tmp_path / "alone")
+    same({**whole, "buffers": {}}, trained("latent_action", "frozen", tmp_path / "alone", 1))
+    whole["model"] = {name: value for name, value in whole["model"].items() if name.startswith("latent_action.")}
+    same({**whole, "buffers": {}}, trained("latent_action", "frozen", tmp_path / "cut", 4, sharding="full"))
 
 
 def test_a_checkpoint_of_two_goes_on_with_one_and_with_four(tmp_path):

@@ -1,0 +1,76 @@
+"""`--sharding full`: weights, gradients and moments are cut over the processes, by torch's FSDP2 (`fully_shard`).
+
+A layer's weights are gathered when it computes and let go of afterwards. What leaves a stage (checkpoints, the run
+folder) is whole, so that it does not depend on how it was trained.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from genie_datasets.errors import UserError
+from genie_robotics.config import GenieConfig
+from genie_robotics.st_transformer import STBlock
+from genie_robotics.training.config import StageConfig
+
+
+def check_sharding(model: GenieConfig, config: StageConfig, stage: str, processes: int, labels: bool) -> None:
+    """Raises UserError where the stage cannot be trained so."""
+    if processes == 1:
+        raise UserError("--sharding full cuts the model over several processes: start them with torchrun")
+    if config.matrix_rate:
+        option = f"--training.{stage.replace('_', '-')}.matrix-rate 0"
+        raise UserError(f"--sharding full goes with AdamW alone (Muon needs whole matrices): {option}")
+    if model.latent_action.input == "tokens":
+        raise UserError("--sharding full needs a latent action model that reads pixels: --latent-action.input pixels")
+    if labels:
+        raise UserError("--sharding full does not go with --labels: leave one of them out")
+
+
+def shard(module: nn.Module, precision: torch.dtype) -> None:
+    """Cuts a stage's parameters, layer by layer; buffers (codebooks) stay whole in every process.
+
+    The blocks' matrices are gathered in `precision`: else autocast would keep a copy of each for the backward pass.
+    What is left, norms and the ends of the model, is gathered as it is.
+    """
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    low = precision if precision != torch.float32 else None
+    policy = MixedPrecisionPolicy(param_dtype=low, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    for part in list(module.modules()):
+        if isinstance(part, STBlock):
+            for layer in (part.spatial, part.temporal, part.ffw, part.modulation):
+                if layer is not None:
+                    fully_shard(layer, mp_policy=policy)
+    fully_shard(module)
+
+
+def is_sharded(module: nn.Module) -> bool:
+    return any(isinstance(parameter, DTensor) for parameter in module.parameters())
+
+
+def whole(values: Any) -> Any:
+    """Tensors, and dicts and lists of them, uncut. All processes must ask at once."""
+    if isinstance(values, DTensor):
+        return values.full_tensor()
+    if isinstance(values, dict):
+        return type(values)((key, whole(value)) for key, value in values.items())
+    if isinstance(values, (list, tuple)):
+        return type(values)(whole(value) for value in values)
+    return values
+
+
+def cut_like(value: Tensor, parameter: Tensor) -> Tensor:
+    """`value`, the same in every process, cut as `parameter` is; as it is where that is whole or of another shape."""
+    if not isinstance(parameter, DTensor) or value.shape != parameter.shape:
+        return value
+    return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
+
+
+@torch.no_grad()
+def load_cut(module: nn.Module, values: dict[str, Tensor]) -> None:
+    """`module.load_state_dict(values)` where the module's parameters may be cut and the values are whole."""
+    own = module.state_dict()
+    module.load_state_dict({name: cut_like(value, own[name]) for name, value in values.items()})
