@@ -136,9 +136,8 @@ num = genie.config.num_actions
 codes = np.tile(np.arange(num), len(starts))[:, None].repeat(4, 1)
 dreams = genie.generate(starts[:, None].repeat(num, 0), codes, seed=0).numpy()[:, -1]
 dreams = dreams.reshape(len(starts), num, *starts.shape[1:])
-figure, axes = plt.subplots(
-    num + 1, len(starts), figsize=(1.25 * len(starts) + 0.8, 1.25 * (num + 1)), layout="constrained"
-)
+size = (1.25 * len(starts) + 0.8, 1.25 * (num + 1))
+figure, axes = plt.subplots(num + 1, len(starts), figsize=size, squeeze=False, layout="constrained")
 for column, start in enumerate(starts):
     for row, picture in enumerate([start, *dreams[column]]):
         axes[row, column].imshow(picture)

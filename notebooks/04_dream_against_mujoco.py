@@ -118,7 +118,7 @@ for scene, start in zip(scenes, starts, strict=True):
     world, read, place = genie.start(start, seed=0), np.zeros(3), []
     for code in sequence:
         before = world.frame.numpy()
-        read = read + read_motion(genie, before, world.step(int(code)).numpy(), meanings)
+        read = read + read_motion(genie, [before, world.step(int(code)).numpy()], meanings)
         place.append(read)
     for name, played in (("the same actions", sequence), ("other actions", other), ("standing still", None)):
         scene.restore(state)

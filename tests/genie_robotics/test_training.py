@@ -116,7 +116,7 @@ def test_a_kill_between_the_last_checkpoint_and_the_result_loses_nothing(tmp_pat
     whole = trainer(tmp_path / "whole", config, clips, stage, ema=0.9)
     whole.train()
 
-    def killed(*_):
+    def killed(*_, **__):
         raise Killed
 
     monkeypatch.setattr(module, "save_component", killed)
