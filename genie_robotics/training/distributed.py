@@ -1,5 +1,6 @@
 """One process or many (`torchrun`): ranks, device and precision, chosen once and said aloud."""
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -100,6 +101,7 @@ def process_group() -> Iterator[None]:
         ) from None
     finally:
         if dist.is_initialized():
+            gc.collect()  # what still holds the group would keep its threads alive into the interpreter's end
             dist.destroy_process_group()
 
 

@@ -60,6 +60,8 @@ if setup.is_main:
     lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     torch.save({"model": genie.state_dict(), "before": before, "buffers": dict(genie.named_buffers()),
                 "loss": [line["loss"] for line in lines if "loss" in line]}, folder / "result.pt")
+sys.stdout.flush()
+os._exit(0)  # gloo's threads sometimes abort the interpreter's own end, after all is done
 """
 
 
