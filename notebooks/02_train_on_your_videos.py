@@ -15,7 +15,7 @@
 # chooses frames far enough apart, trains the three models, asks whether anything is wrong, looks at what each action came to mean,
 # and plays. Set `VIDEOS` to your folder (or an RLDS directory, a LeRobotDataset, numpy files); without one, a simulated robot is filmed.
 #
-# It takes about five minutes on two cores, which is enough to see every step and not to get a good world: that takes some hundreds of
+# It takes two to five minutes on two cores, which is enough to see every step and not to get a good world: that takes some hundreds of
 # videos and `STEPS` in the thousands. To open it: `make notebooks` installs what notebooks need, then `.venv/bin/jupyter lab`, or your editor.
 
 # %%
