@@ -1,9 +1,11 @@
-"""Some episodes of a split as a split of its own: how a source without a test split holds episodes out."""
+"""Some episodes of a split as a split of its own: how a source without a test split holds episodes out, and how a
+study trains on less data."""
 
 from dataclasses import replace
 
 import numpy as np
 
+from genie_datasets.errors import UserError
 from genie_datasets.split import Size, Source, Split
 from genie_datasets.truth import Truth
 
@@ -38,6 +40,20 @@ class Subset(Split):
     @property
     def group_weights(self) -> np.ndarray:
         return self.whole.group_weights
+
+
+def some_episodes(source: Source, split: str, number: int, seed: int) -> Source:
+    """`source` with `number` episodes of `split` in its place, drawn at random. Of one seed fewer are among more.
+
+    Raises:
+        UserError: it has not as many.
+    """
+    whole = source.split(split)
+    if number > whole.num_episodes:
+        raise UserError(f"{source.path}, split '{split}' has {whole.num_episodes} episodes, not {number}")
+    chosen = np.sort(np.random.default_rng(seed).permutation(whole.num_episodes)[:number])
+    few = Subset(whole, f"{split}-of-seed{seed}", chosen)
+    return replace(source, splits={**source.splits, split: few}, fingerprint=f"{source.fingerprint}-{number}-{seed}")
 
 
 def hold_out(source: Source, every: int = 5) -> Source:

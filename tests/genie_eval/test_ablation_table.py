@@ -11,7 +11,7 @@ from genie_datasets.cache_dir import AtomicFile
 from genie_datasets.errors import UserError
 from genie_eval.ablation.compare import Difference, difference, verdict
 from genie_eval.ablation.held_out import Sampling
-from genie_eval.ablation.measure import Reading
+from genie_eval.ablation.reading import Reading
 from genie_eval.ablation.study import Study, Variant
 from genie_eval.ablation.table import write_table
 from genie_eval.resampling import bootstrap_weights

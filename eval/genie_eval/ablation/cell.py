@@ -19,10 +19,12 @@ import numpy as np
 from genie_datasets import Source
 from genie_datasets.cache_dir import AtomicFile
 from genie_datasets.errors import UserError
+from genie_datasets.subset import some_episodes
 from genie_eval.ablation.cost import step_cost
 from genie_eval.ablation.held_out import HeldOut
-from genie_eval.ablation.measure import Reading, measure
+from genie_eval.ablation.measure import measure
 from genie_eval.ablation.plan import Plan, key_of, resolve, shared_plan
+from genie_eval.ablation.reading import Reading
 from genie_eval.ablation.study import Study, Variant
 from genie_eval.metric import plain
 from genie_eval.report.provenance import commit
@@ -98,8 +100,10 @@ def run_cell(bench: Bench, variant: Variant, seed: int, sample: Callable[[Plan],
         bench.say(f"{variant.name}, seed {seed}: trained ({time.monotonic() - began:.0f} s); measuring")
         began = time.monotonic()
         genie = load(plan, run, bench.device)
-        readings, details = measure(genie, shown, bench.study.measure)
-        costs = step_cost(genie, plan, run, bench.source.split(bench.split))
+        readings, details = measure(genie, shown, bench.study.measure, plan.stages)
+        split = training_source(bench, plan, seed).split(bench.split)
+        details["episodes"] = split.num_episodes
+        costs = step_cost(genie, plan, run, split)
         save_cell(folder, plan, seed, readings, details, costs, wanted)
         shutil.rmtree(run / "state", ignore_errors=True)  # larger than the model, and nothing goes on from it
         bench.say(f"{variant.name}, seed {seed}: measured ({time.monotonic() - began:.0f} s)")
@@ -125,10 +129,12 @@ def unless_busy(folder: Path) -> Iterator[bool]:
 
 def describe(bench: Bench, plan: Plan, seed: int) -> dict[str, Any]:
     """What a cell's weights depend on."""
-    given = {"given": str(bench.given)} if bench.given is not None and plan.shared else {}
+    given: dict[str, Any] = {"given": str(bench.given)} if bench.given is not None and plan.shared else {}
     training = {stage: to_plain(plan.training.stage(stage)) for stage in (*plan.shared, *plan.stages)}
     if plan.variant.init:
         given["init"] = plan.variant.init
+    if plan.variant.episodes is not None:
+        given["episodes"] = plan.variant.episodes
     if plan.variant.labels:
         training["labels"] = to_plain(plan.training.labels)
     return plain(
@@ -170,12 +176,13 @@ def difference(old: Any, new: Any, name: str = "") -> str | None:
 
 def train_stages_of(bench: Bench, plan: Plan, seed: int, run: Path) -> None:
     """The plan's own stages, in order; those that are done are left as they are."""
-    labels = labels_file(bench, plan.variant.labels, seed) if plan.variant.labels else None
+    source = training_source(bench, plan, seed)
+    labels = labels_file(bench, source, plan.variant, seed) if plan.variant.labels else None
     init = Path(plan.variant.init.replace("{seed}", str(seed))) if plan.variant.init else None
     for stage in plan.stages:
         train_run(
             run,
-            bench.source,
+            source,
             bench.split,
             RunPlan(
                 plan.model, plan.training, bench.loop(seed), stage=stage, labels=labels, init=init,
@@ -184,13 +191,21 @@ def train_stages_of(bench: Bench, plan: Plan, seed: int, run: Path) -> None:
         )  # fmt: skip
 
 
-def labels_file(bench: Bench, share: float, seed: int) -> Path:
+def training_source(bench: Bench, plan: Plan, seed: int) -> Source:
+    """What a cell trains on: all of it, or as many episodes as its variant says."""
+    number = plan.variant.episodes
+    return bench.source if number is None else some_episodes(bench.source, bench.split, number, seed)
+
+
+def labels_file(bench: Bench, source: Source, variant: Variant, seed: int) -> Path:
     """The true actions of a share of the training transitions, drawn anew for every seed."""
     from genie_datasets.labels import draw_labels
 
-    path = bench.out / "labels" / f"{share:g}-seed{seed}.npz"
+    share = variant.labels
+    few = "" if variant.episodes is None else f"-of{variant.episodes}"
+    path = bench.out / "labels" / f"{share:g}{few}-seed{seed}.npz"
     if not path.exists():
-        split = bench.source.split(bench.split)
+        split = source.split(bench.split)
         total = int(np.maximum(0, split.num_frames - 1).sum())
         labels = draw_labels(split, max(1, round(share * total)), seed)
         path.parent.mkdir(parents=True, exist_ok=True)

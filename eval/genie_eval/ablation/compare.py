@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from genie_eval.ablation.measure import Reading
+from genie_eval.ablation.reading import Reading
 
 LEAST_SEEDS = 3  # for a claim
 LEVEL = 0.05  # of Holm's adjusted p
@@ -32,9 +32,14 @@ class Difference:
     paired: bool
 
 
-def difference(own: Sequence[Reading], reference: Sequence[Reading]) -> Difference | None:
-    """own[i] and reference[i] are of one seed. None where no seed has both values."""
-    pairs = [(a, b) for a, b in zip(own, reference, strict=True) if a.value is not None and b.value is not None]
+def difference(own: Sequence[Reading], reference: Sequence[Reading] | None = None) -> Difference | None:
+    """own[i] and reference[i] are of one seed; no reference: of `own` to nothing. None where no seed has both."""
+    zero = [Reading(0.0, (0.0, 0.0), None if r.draws is None else np.zeros_like(r.draws), r.units) for r in own]
+    pairs = [
+        (a, b)
+        for a, b in zip(own, zero if reference is None else reference, strict=True)
+        if a.value is not None and b.value is not None
+    ]
     if not pairs:
         return None
     by_seed = np.array([a.value - b.value for a, b in pairs])  # type: ignore[operator]

@@ -28,6 +28,9 @@ def draw(study: Study, found: dict[str, Any], columns: list[Any], out: Path) -> 
     if len({row["labels"] for row in labelled}) > 2:
         label_curve(out / "labels.png", sorted(labelled, key=lambda r: r["labels"]), columns, found["about"])
         drawn.append("labels.png")
+    if found.get("trends"):
+        trend_lines(out / "trends.png", found, columns)
+        drawn.append("trends.png")
     if "dreams" in study.measure:
         dreams_by_frame(out / "dreams.png", rows)
         drawn.append("dreams.png")
@@ -76,6 +79,54 @@ def label_curve(path: Path, rows: list[dict[str, Any]], columns: list[Any], abou
             axis.minorticks_off()
             axis.set_title(column.title + (" (less is better)" if column.less_is_better else ""))
             axis.set_xlabel("labelled transitions")
+
+
+def trend_lines(path: Path, found: dict[str, Any], columns: list[Any]) -> None:
+    """One row an axis, one panel a metric: every seed, the mean, the fitted line within what was measured."""
+    by_axis = found["trends"]
+    shown = [c for c in columns if any(c.name in entries for entries in by_axis.values())]
+    rows = {row["name"]: row for row in found["variants"]}
+    with figure(
+        path, 2.3 * len(shown) + 0.5, 2.1 * len(by_axis) + 0.2, nrows=len(by_axis), ncols=len(shown), squeeze=False
+    ) as (_, axes):
+        for panels, (name, entries) in zip(axes, by_axis.items(), strict=True):
+            for axis, column in zip(panels, shown, strict=True):
+                entry = entries.get(column.name)
+                if entry is None:
+                    axis.set_axis_off()
+                    continue
+                axis.set_xscale("log")
+                if entry["power"]:
+                    axis.set_yscale("log")
+                for x, label in zip(entry["x"], entry["names"], strict=True):
+                    values = [v for v in rows[label]["metrics"][column.name]["values"].values() if v is not None]
+                    axis.plot([x] * len(values), values, "o", color=PALETTE[0], ms=3.2, alpha=0.55, mew=0)
+                axis.plot(entry["x"], entry["mean"], "o", color=PALETTE[0], ms=5, mfc="white")
+                x = np.array(entry["x"], float)
+                height = entry["at"] + entry["slope"]["value"] * np.log10(x)
+                colour = COLOURS.get(entry["verdict"], GREY)
+                axis.plot(x, 10**height if entry["power"] else height, color=colour, lw=1.6, zorder=1)
+                axis.set_xticks(x, [short(value) for value in x])
+                axis.minorticks_off()
+                axis.set_title(column.title + (" (less is better)" if column.less_is_better else ""))
+                axis.set_xlabel({"batch": "clips a step", "episodes": "training episodes"}.get(name, name))
+                if entry["power"]:
+                    plain_ticks(axis, rows, entry, column.name)
+
+
+def plain_ticks(axis: Any, rows: dict[str, Any], entry: dict[str, Any], name: str) -> None:
+    """Four plain numbers on a logarithmic axis of a small range."""
+    values = [v for label in entry["names"] for v in rows[label]["metrics"][name]["values"].values() if v is not None]
+    ticks = np.geomspace(min(values), max(values), 4)
+    axis.set_yticks(ticks, [f"{tick:.2f}".lstrip("0") for tick in ticks])
+    axis.minorticks_off()
+
+
+def short(value: float) -> str:
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.2g}{unit}"
+    return f"{value:g}"
 
 
 def dreams_by_frame(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -6,15 +6,18 @@ codes     grounding_r2 and its skill, ctc, its worst code, R2 of the continuous 
           nuisance_flip_rate
 dreams    delta_psnr_t4, action_attributable_fraction, dream_psnr (mean of t = 1..8, and each t = 1..15), tokenizer_psnr
 commands  command_bits, read back by the model itself
+losses    of what was trained, on held-out clips: error_share (latent actions), token_loss (dynamics)
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from genie_eval.ablation.held_out import HeldOut, read_codes
+from genie_eval.ablation.held_out_loss import loss_readings
+from genie_eval.ablation.reading import Reading, Readings
 from genie_eval.codes.codebook import codebook_perplexity, perplexity, usage
 from genie_eval.codes.consistency import consistency, pair_sums
 from genie_eval.codes.leakage import state_leak
@@ -23,7 +26,6 @@ from genie_eval.codes.probe import probe
 from genie_eval.collect import Evidence
 from genie_eval.inference.flips import altered_codes
 from genie_eval.inference.sample import choose_sample, share_of
-from genie_eval.metric import Metric
 from genie_eval.resampling import bootstrap_weights, interval
 from genie_robotics.genie import Genie
 
@@ -31,27 +33,13 @@ LONG, SHORT = 15, 8  # frames that are dreamt; over which dream_psnr is a mean
 COMMANDED = 5  # how often a commanded code is repeated
 
 
-@dataclass(frozen=True)
-class Reading:
-    """A value, its 95 % interval, and its bootstrap draws; None where it could not be measured, and why."""
+def measure(
+    genie: Genie, sample: HeldOut, groups: tuple[str, ...], stages: tuple[str, ...] = ()
+) -> tuple[Readings, dict[str, Any]]:
+    """All readings of these groups, and what no table needs but a reader of results.json may.
 
-    value: float | None
-    ci95: Any = None
-    draws: Float[np.ndarray, " R"] | None = None
-    units: int = 0
-    """Trajectories (or starts) that were drawn from."""
-    reason: str = ""
-
-    @classmethod
-    def of(cls, metric: Metric, draws: Float[np.ndarray, " R"] | None = None) -> "Reading":
-        return cls(metric.value, metric.ci95, draws, metric.n_trajectories or 0, metric.reason)
-
-
-Readings = dict[str, Reading]
-
-
-def measure(genie: Genie, sample: HeldOut, groups: tuple[str, ...]) -> tuple[Readings, dict[str, Any]]:
-    """All readings of these groups, and what no table needs but a reader of results.json may."""
+    stages: that were trained, whose losses are asked.
+    """
     evidence = read_codes(genie, sample)
     readings: Readings = {}
     details: dict[str, Any] = {}
@@ -65,6 +53,8 @@ def measure(genie: Genie, sample: HeldOut, groups: tuple[str, ...]) -> tuple[Rea
         details |= more
     if "commands" in groups:
         readings |= command_readings(genie, sample, evidence)
+    if "losses" in groups:
+        readings |= loss_readings(genie, sample, stages)
     return readings, details
 
 

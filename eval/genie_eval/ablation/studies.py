@@ -165,6 +165,55 @@ LABELS = Study(
         ),
     ),
 )
+LABELS_WORLD = Study(
+    name="labels-world",
+    question="What are a few true actions worth to the world that is dreamt from them?",
+    reference="0%",
+    stages=("latent_action", "dynamics"),
+    measure=("codes", "dreams"),
+    variants=tuple(LABELS.variant(name) for name in ("0%", "1%", "5%")),
+)
+SCALE_LATENT_ACTION = Study(
+    name="scale-latent-action",
+    question="What do size, data and batch give the latent actions, at equal steps?",
+    measure=("codes", "losses"),
+    variants=(
+        Variant("nano", "width 128, all episodes, 4 clips a step"),
+        lam("width-32", "width 32", width=32, heads=1),
+        lam("width-64", "width 64", width=64, heads=2),
+        lam("width-256", "width 256", width=256, heads=8),
+        Variant("episodes-10", "10 training episodes", episodes=10),
+        Variant("episodes-40", "40 training episodes", episodes=40),
+        Variant("episodes-160", "160 training episodes", episodes=160),
+        of("training.latent_action", "batch-1", "1 clip a step", batch_size=1),
+        of("training.latent_action", "batch-2", "2 clips a step", batch_size=2),
+        of("training.latent_action", "batch-8", "8 clips a step", batch_size=8),
+    ),
+    axes={
+        "parameters": ("width-32", "width-64", "nano", "width-256"),
+        "episodes": ("episodes-10", "episodes-40", "episodes-160", "nano"),
+        "batch": ("batch-1", "batch-2", "nano", "batch-8"),
+    },
+)
+SCALE_DYNAMICS = Study(
+    name="scale-dynamics",
+    question="What do size, data and batch give the dynamics, at equal steps on the same codes?",
+    stages=("dynamics",),
+    measure=("dreams", "losses"),
+    variants=(
+        Variant("nano", "width 128, all episodes, 4 clips a step"),
+        dyn("width-32", "width 32", width=32, heads=1),
+        dyn("width-64", "width 64", width=64, heads=2),
+        dyn("width-256", "width 256", width=256, heads=8),
+        Variant("episodes-10", "10 training episodes", episodes=10),
+        Variant("episodes-40", "40 training episodes", episodes=40),
+        Variant("episodes-160", "160 training episodes", episodes=160),
+        of("training.dynamics", "batch-1", "1 clip a step", batch_size=1),
+        of("training.dynamics", "batch-2", "2 clips a step", batch_size=2),
+        of("training.dynamics", "batch-8", "8 clips a step", batch_size=8),
+    ),
+    axes=SCALE_LATENT_ACTION.axes,
+)
 PAPER_VS_OURS = Study(
     name="paper-vs-ours",
     question="Together: what do our departures from the paper give at this size?",
@@ -196,7 +245,8 @@ PIXELS_OR_TOKENS = Study(
 STUDIES = {
     study.name: study
     for study in (
-        LATENT_ACTION, CODES, TOKENIZER, DYNAMICS, MODES, LABELS, PAPER_VS_OURS, PIXELS_OR_TOKENS,
+        LATENT_ACTION, CODES, TOKENIZER, DYNAMICS, MODES, LABELS, LABELS_WORLD, PAPER_VS_OURS,
+        PIXELS_OR_TOKENS, SCALE_LATENT_ACTION, SCALE_DYNAMICS,
     )
 }  # fmt: skip
 

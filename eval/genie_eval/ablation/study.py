@@ -11,8 +11,10 @@ from typing import Any
 from genie_datasets.errors import UserError
 
 STAGES = ("tokenizer", "latent_action", "dynamics", "joint")
-GROUPS = ("codes", "dreams", "commands")
+GROUPS = ("codes", "dreams", "commands", "losses")
 """Of metrics: see genie_eval.ablation.measure."""
+AXES = ("parameters", "episodes", "batch")
+"""Along which a study can draw its metrics: of what is trained, of the training split, clips a step."""
 NAME = re.compile(r"[A-Za-z0-9][\w.=+%-]*")
 
 
@@ -31,6 +33,8 @@ class Variant:
     """Of training; the study's, where none is given."""
     steps: dict[str, float] = field(default_factory=dict)
     """Stage -> its steps as a share of the study's; 1 where none is given."""
+    episodes: int | None = None
+    """How many of the training split's episodes, drawn anew for every seed; all, where none is given."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Study:
     """Fields that all variants share."""
     steps: int = 1000
     """Optimizer steps of every stage, where --steps says nothing."""
+    axes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Axis -> the variants that lie on it: lines are fitted to their metrics against its logarithm."""
 
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]
@@ -74,9 +80,19 @@ class Study:
         for variant in self.variants:
             if not 0 <= variant.labels <= 1:
                 raise ValueError(f"{variant.name}: labels is a share, 0 .. 1, not {variant.labels:g}")
+            if variant.episodes is not None and variant.episodes < 1:
+                raise ValueError(f"{variant.name}: episodes must be at least 1, not {variant.episodes}")
             wrong = [stage for stage, share in variant.steps.items() if stage not in STAGES or not share > 0]
             if wrong:
                 raise ValueError(f"{variant.name}: steps of '{wrong[0]}' must be a share above 0 of a stage")
+
+        for axis, members in self.axes.items():
+            if axis not in AXES:
+                raise ValueError(f"no axis '{axis}'; there are: {', '.join(AXES)}")
+            absent = [name for name in members if name not in names]
+            if absent or len(set(members)) < 3:
+                what = f"'{absent[0]}' is none of its variants" if absent else "a line needs three variants"
+                raise ValueError(f"axis {axis}: {what}")
 
     def variant(self, name: str) -> Variant:
         for variant in self.variants:
@@ -121,7 +137,10 @@ def _made(cls: Any, values: Any, where: str) -> Any:
         "name": str, "what": str, "set": dict, "labels": int | float, "mode": str, "init": str, "question": str,
         "reference": str,
         "preset": str, "stages": list, "measure": list, "variants": tuple, "steps": int if cls is Study else dict,
+        "episodes": int, "axes": dict,
     }  # fmt: skip
+    if isinstance(values.get("axes"), dict) and not all(isinstance(names, list) for names in values["axes"].values()):
+        raise UserError(f'{where}: axes must give a list of variants each, such as {{"episodes": ["few", "all"]}}')
     for name, value in values.items():
         if not isinstance(value, kinds[name]) or isinstance(value, bool):
             raise UserError(f"{where}: {name} cannot be {value!r}")

@@ -11,11 +11,13 @@ import numpy as np
 from genie_datasets.cache_dir import AtomicFile
 from genie_datasets.errors import UserError
 from genie_eval.ablation.cell import MEASURED
-from genie_eval.ablation.compare import LEAST_SEEDS, Difference, difference, verdict
+from genie_eval.ablation.compare import LEAST_SEEDS, LEVEL, Difference, difference, verdict
 from genie_eval.ablation.figures import draw
 from genie_eval.ablation.held_out import BASELINES, HeldOut
-from genie_eval.ablation.measure import Reading, grounding_readings
+from genie_eval.ablation.measure import grounding_readings
+from genie_eval.ablation.reading import Reading
 from genie_eval.ablation.study import Study
+from genie_eval.ablation.trend import Trend, trend
 from genie_eval.metric import plain
 from genie_eval.report.cells import number
 from genie_eval.resampling import holm
@@ -31,6 +33,8 @@ class Column:
     digits: int = 2
     less_is_better: bool = False
     claimed: bool = True
+    power: bool = False
+    """Along an axis it is fitted by a power law."""
 
 
 COLUMNS: dict[str, tuple[Column, ...]] = {
@@ -53,6 +57,10 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("tokenizer_psnr", "tokenizer dB"),
     ),
     "commands": (Column("command_bits", "bits"),),
+    "losses": (
+        Column("error_share", "error share", 3, less_is_better=True, power=True),
+        Column("token_loss", "token loss", 3, less_is_better=True, power=True),
+    ),
 }
 LEGEND = {
     "skill": "`grounding_r2` between codes swapped among trajectories (0) and k-means of the true motion (1)",
@@ -63,6 +71,8 @@ LEGEND = {
     "delta-PSNR dB": "what inferred codes gain over random ones at the fourth frame",
     "AAF": "`action_attributable_fraction`: the same above the tokenizer's own error",
     "dream dB": "one prompt frame, inferred codes, mean of t = 1..8",
+    "error share": "squared error of the predicted frame, from codes, over that of repeating the last one",
+    "token loss": "cross-entropy of the dynamics, nats a masked token",
     "bits": "`command_bits`: commanded codes read back by the model itself; log2 K at most",
 }
 
@@ -144,7 +154,51 @@ def results(study: Study, cells: list[Cell]) -> dict[str, Any]:
                 entry["difference"] = {**asdict(gap), "p_holm": p, "verdict": verdict(gap, p, name in lower)}
             row["metrics"][name] = entry
         rows.append(row)
-    return plain({"study": study.name, "question": study.question, "reference": study.reference, "variants": rows})
+    named: dict[str, Any] = {
+        "study": study.name,
+        "question": study.question,
+        "reference": study.reference,
+        "variants": rows,
+    }
+    if study.axes:
+        named["trends"] = trends(study, by_variant, columns)
+    return plain(named)
+
+
+def size_of(cell: Cell, axis: str) -> float:
+    """Where a cell lies on an axis of genie_eval.ablation.study.AXES."""
+    costs = cell.content["cost"].values()
+    if axis == "parameters":
+        return float(sum(cost["parameters"] for cost in costs))
+    if axis == "batch":
+        return float(next(iter(costs))["batch_size"])
+    return float(cell.content["details"]["episodes"])
+
+
+def trends(study: Study, cells: dict[str, dict[int, Cell]], columns: list[Column]) -> dict[str, Any]:
+    """{axis: {metric: Trend, with Holm's p over all trends of the study}}, of the axes whose variants have cells."""
+    found: dict[tuple[str, str], Trend] = {}
+    missing = Reading(None)
+    for axis, members in study.axes.items():
+        names = [name for name in members if cells[name]]
+        seeds = sorted(set.intersection(*(set(cells[name]) for name in names))) if names else []
+        if not seeds:
+            continue
+        x = [size_of(cells[name][seeds[0]], axis) for name in names]
+        for column in columns:
+            readings = [[cells[name][s].readings.get(column.name, missing) for s in seeds] for name in names]
+            line = trend(x, readings, column.power)
+            if line is not None:
+                found[axis, column.name] = line
+    adjusted = _holm({f"{axis} {name}": line.slope for (axis, name), line in found.items()})
+    lower = {column.name for column in columns if column.less_is_better}
+    told: dict[str, Any] = {}
+    for (axis, name), line in found.items():
+        p = adjusted.get(f"{axis} {name}")
+        names = [member for member in study.axes[axis] if cells[member]]
+        entry = asdict(line) | {"names": names, "p_holm": p, "verdict": verdict(line.slope, p, name in lower)}
+        told.setdefault(axis, {})[name] = entry
+    return told
 
 
 def _holm(differences: dict[str, Difference | None]) -> dict[str, float]:
@@ -239,6 +293,7 @@ def as_markdown(study: Study, found: dict[str, Any]) -> str:
             [[row["name"], *(_difference(row["metrics"].get(c.name), c) for c in claimed)] for row in others],
         )
         lines += ["", *claims(study, found, claimed)]
+    lines += trend_table(found, columns)
     for name in found["figures"]:
         lines += ["", f"![{name.partition('.')[0]} of {study.name}]({name})"]
     legend = [f"{title}: {LEGEND[title]}" for title in (c.title for c in columns) if title in LEGEND]
@@ -250,6 +305,45 @@ def as_markdown(study: Study, found: dict[str, Any]) -> str:
         f"{measured['draws']} bootstrap draws."
     ]
     return "\n".join(lines) + "\n"
+
+
+def trend_table(found: dict[str, Any], columns: list[Column]) -> list[str]:
+    """One row an axis, one column a metric."""
+    by_axis = found.get("trends") or {}
+    if not by_axis:
+        return []
+    shown = [c for c in columns if any(c.name in entries for entries in by_axis.values())]
+    body = []
+    for axis, entries in by_axis.items():
+        x = next(iter(entries.values()))["x"]
+        body.append(
+            [
+                f"{axis}: {', '.join(f'{size:.3g}' for size in x)}",
+                *(_trend(entries.get(c.name), c) for c in shown),
+            ]
+        )
+    return [
+        "",
+        "What ten times as much gives: slope of a line against the logarithm, 95 % interval (p after Holm over all of "
+        "this table); of what is marked x^, the exponent of a power law. *bends*: a line is not its shape.",
+        "",
+        *_markdown(["along", *(c.title + (" x^" if c.power else "") for c in shown)], body),
+    ]
+
+
+def _trend(entry: dict[str, Any] | None, column: Column) -> str:
+    if entry is None:
+        return "–"
+    slope, bend = entry["slope"], entry["bend"]
+    text = _signed(slope["value"], max(2, column.digits))
+    if slope["ci95"] is not None:
+        low, high = (_signed(end, max(2, column.digits)) for end in slope["ci95"])
+        text += f" [{low}, {high}]"
+    if entry["p_holm"] is not None:
+        text += f" ({number(entry['p_holm'], 3)})"
+        text = f"**{text}**" if entry["verdict"] in ("better", "worse") else text
+    bent = bend is not None and bend["p"] is not None and bend["seeds"] >= LEAST_SEEDS and bend["p"] < LEVEL
+    return text + (" *bends*" if bent else "")
 
 
 def _setting(study: Study, found: dict[str, Any], rows: list[dict[str, Any]]) -> str:
