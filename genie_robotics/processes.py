@@ -4,8 +4,9 @@ Means over the whole batch where a loss is relative to one, and random numbers d
 process takes its clips' rows: clip j of rank r is clip j * world_size + r of the batch (genie_datasets.sampler).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -58,6 +59,23 @@ def rand_by_clip(num_clips: int, *shape: int, device: torch.device) -> Tensor:
         return torch.rand(num_clips, *shape, device=device)
     every = num_processes()
     return torch.rand(every * num_clips, *shape, generator=_shared, device=device)[rank() :: every]
+
+
+@contextmanager
+def drawn_alike(device: torch.device) -> Iterator[None]:
+    """What torch's generator of `device` draws inside, all processes draw alike: as one process would."""
+    if not _together or _shared is None:
+        yield
+        return
+    on_gpu = device.type == "cuda"
+    own = torch.cuda.get_rng_state(device) if on_gpu else torch.get_rng_state()
+    put: Callable[[Tensor], None] = partial(torch.cuda.set_rng_state, device=device) if on_gpu else torch.set_rng_state
+    put(_shared.get_state())
+    try:
+        yield
+        _shared.set_state(torch.cuda.get_rng_state(device) if on_gpu else torch.get_rng_state())
+    finally:
+        put(own)
 
 
 def gather_rows(rows: Tensor, num_clips: int) -> Tensor:

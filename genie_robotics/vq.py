@@ -19,9 +19,10 @@ from jaxtyping import Float, Int
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 from vector_quantize_pytorch import VectorQuantize
+from vector_quantize_pytorch.vector_quantize_pytorch import batched_sample_vectors
 
 from genie_robotics.codebook import CodebookConfig
-from genie_robotics.processes import gather_rows, num_processes
+from genie_robotics.processes import drawn_alike, gather_rows, num_processes
 from genie_robotics.whitening import Whitening
 
 PIECE = 2**20  # products of latents and codes held at once
@@ -53,6 +54,7 @@ class VectorCodes(VectorQuantize):
             rotation_trick=False,
             sync_codebook=num_processes() > 1,  # the library's own answer is remembered from the first codebook made
         )
+        self._codebook.replace_sample_fn = batched_sample_vectors  # of the rows of all processes, gathered: follow
         self.config = config
         self.whitening = Whitening(config.latent_dim, config.whiten) if config.whiten else None
         # State of training only: kept in the run's state/, not in the model's file.
@@ -86,12 +88,12 @@ class VectorCodes(VectorQuantize):
         if not self.training or c.hold:
             return vectors, codes, latents.new_zeros(())
         self.num_updates += 1
-        self.follow(self.white(latents.detach()), codes)
+        self.follow(self.white(latents.detach()), codes, num_clips)
         loss = c.commitment * F.mse_loss(latents, vectors)
         return latents + (vectors - latents).detach(), codes, loss
 
     @torch.no_grad()
-    def follow(self, latents: Float[Tensor, "M L"], codes: Int[Tensor, "M"]) -> None:
+    def follow(self, latents: Float[Tensor, "M L"], codes: Int[Tensor, "M"], num_clips: int = 1) -> None:
         """Takes a batch of (whitened) latents into the averages, and moves codes hardly used onto latents of it."""
         book, c = self._codebook, self.config
         latents = latents.to(book.embed.dtype)
@@ -107,7 +109,10 @@ class VectorCodes(VectorQuantize):
         fair = len(latents) * num_processes() / c.num_codes
         book.threshold_ema_dead_code = c.revive_below * fair
         book.reset_cluster_size = fair
-        book.expire_codes_(latents.unsqueeze(0))
+        if num_processes() > 1 and (book.cluster_size < book.threshold_ema_dead_code).any():
+            latents = gather_rows(latents, num_clips)
+        with drawn_alike(latents.device):
+            book.expire_codes_(latents.unsqueeze(0))
 
     @torch.no_grad()
     def start(self, latents: Float[Tensor, "M L"], batch: int) -> None:
@@ -116,7 +121,8 @@ class VectorCodes(VectorQuantize):
         Args:
             batch: latents of a step, over all ranks.
         """
-        seed = int(torch.randint(2**31, ()))  # from the step's seed, so that a resumed run starts the same codebook
+        with drawn_alike(latents.device):  # from the step's seed, so that a resumed run starts the same codebook
+            seed = int(torch.randint(2**31, ()))
         book = self._codebook
         if num_processes() == 1 or dist.get_rank() == 0:
             if self.whitening is not None:

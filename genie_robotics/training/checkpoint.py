@@ -1,8 +1,9 @@
 """RUN/state/{stage}/step_00000500/: all that resuming a stage needs, so kept that no kill can harm it.
 
 A checkpoint is a folder of two files: `state.pt` (tensors and plain values, which torch.load reads with
-weights_only=True) and `SHA256SUMS` (`sha256sum -c` checks it). It is written under another name, synced to the disk,
-and renamed, so it is there whole or not at all. What ends in `.tmp` never counts and is removed at the next save.
+weights_only=True) and `SHA256SUMS` (`sha256sum -c` checks it). Of a model cut over processes the folder `pieces/` holds
+the tensors (genie_robotics.training.pieces). It is written under another name, synced to the disk, and renamed, so it
+is there whole or not at all. What ends in `.tmp` never counts and is removed at the next save.
 
 Random numbers need no saving: every step seeds them from (seed, stage, step). The sampler's position is the step.
 """
@@ -13,15 +14,19 @@ import os
 import re
 import shutil
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import nn
 
 from genie_datasets.errors import UserError
+from genie_robotics.processes import rank
 from genie_robotics.run_folder import sync_folder
+from genie_robotics.training.pieces import FOLDER as PIECES
+from genie_robotics.training.pieces import first_alone, read_pieces, take_out, write_pieces, wrong_pieces
 from genie_robotics.training.sharding import load_cut
 
 STATE, SUMS = "state.pt", "SHA256SUMS"
@@ -43,10 +48,16 @@ class Checkpoints:
         self.folder, self.keep, self.keep_every = folder, keep, keep_every
         self.damaged: set[int] = set()  # steps that `newest` could not read: retention does not count them
 
-    def newest(self, say: Callable[[str], None] = print) -> tuple[int, dict[str, Any]] | None:
+    def newest(
+        self, say: Callable[[str], None] = print, layout: dict[str, Any] | None = None
+    ) -> tuple[int, dict[str, Any]] | None:
         """(step, content) of the newest whole checkpoint, on the CPU; None where there is none yet. Changes nothing.
 
-        A damaged one is named through `say`, and the one before it is read: training from there gives the same.
+        A damaged one is named through `say`, and the one before it is read: training from there gives the same. Of
+        several processes all must ask at once.
+
+        Args:
+            layout: nested as the content is: how this process' model is cut, where it is; see `read_pieces`.
 
         Raises:
             UserError: every checkpoint is damaged, or an earlier version of this package wrote them.
@@ -54,7 +65,7 @@ class Checkpoints:
         passed: list[tuple[Path, str]] = []
         for step, path in self.found().items():
             try:
-                content = read(path)
+                content = read(path, layout)
             except Damaged as reason:
                 self.damaged.add(step)
                 passed.append((path, str(reason)))
@@ -78,33 +89,52 @@ class Checkpoints:
         """Writes a checkpoint, then removes those that need not be kept. A kill leaves the earlier ones whole.
 
         Args:
-            content: tensors, plain values, and lists, tuples and dicts of them.
+            content: tensors, plain values, and lists, tuples and dicts of them. Where some are cut over processes, all
+                must save at once.
 
         Raises:
             UserError: the disk is full, or cannot be written for another reason; the earlier ones are kept.
             TypeError: something in `content` could not be read back.
         """
         check_plain(content)
+        content, cut = take_out(content)
         target = self.folder / f"step_{step:08d}"
-        partial, replaced = (target.with_name(f"{target.name}.{end}") for end in ("tmp", "replaced"))
+        partial = target.with_name(f"{target.name}.tmp")
         try:
-            self.tidy()
-            partial.mkdir(parents=True)
-            write(partial, content)
-            if target.exists():
-                os.rename(target, replaced)  # until the next line is done, `found` takes this one
-            os.rename(partial, target)
-            for folder in (self.folder, *self.folder.parents[:2]):
-                sync_folder(folder)
-            self.damaged.discard(step)
-            self.retire(step)
+            if cut:
+                first_alone(lambda: self.make(partial))
+                digests = write_pieces(partial / PIECES, cut)
+                first_alone(lambda: self.complete(step, partial, content, digests))
+            else:
+                self.make(partial)
+                self.complete(step, partial, content)
         except OSError as error:
-            shutil.rmtree(partial, ignore_errors=True)
+            if rank() == 0:
+                shutil.rmtree(partial, ignore_errors=True)
             raise UserError(
                 f"cannot write checkpoint {target}: {error.strerror or error}; the earlier ones are kept: "
                 "free space on that disk and run the same command again to go on from there"
             ) from None
         return target
+
+    def make(self, partial: Path) -> None:
+        self.tidy()
+        partial.mkdir(parents=True)
+
+    def complete(
+        self, step: int, partial: Path, content: dict[str, Any], pieces: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """The rest of the checkpoint, its name, and the end of those that are no longer kept."""
+        target = partial.with_suffix("")
+        replaced = target.with_name(f"{target.name}.replaced")
+        write(partial, content, pieces)
+        if target.exists():
+            os.rename(target, replaced)  # until the next line is done, `found` takes this one
+        os.rename(partial, target)
+        for folder in (self.folder, *self.folder.parents[:2]):
+            sync_folder(folder)
+        self.damaged.discard(step)
+        self.retire(step)
 
     def found(self) -> dict[int, Path]:
         """Checkpoints by their step, newest first, whole or damaged."""
@@ -142,14 +172,15 @@ class Damaged(Exception):
     """What is wrong with a checkpoint, in a few words."""
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The content of one checkpoint, its digest verified first; raises Damaged."""
+def read(path: Path, layout: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The content of one checkpoint, its digests verified first; raises Damaged."""
     name = STATE
     try:
         with open(path / STATE, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             name = SUMS
-            if (path / SUMS).read_bytes() != sums(digest):
+            stored = digests_of((path / SUMS).read_bytes())
+            if stored.pop(STATE, None) != digest:
                 raise Damaged(f"the SHA-256 of {STATE} is not the one in {SUMS}")
             name = STATE
             file.seek(0)
@@ -165,11 +196,16 @@ def read(path: Path) -> dict[str, Any]:
         raise Damaged(f"{STATE} cannot be read: {reason[0]}") from None
     if not isinstance(content, dict):
         raise Damaged(f"{STATE} holds no dict")
-    return content
+    if not stored:
+        return content
+    problem = wrong_pieces(path / PIECES, {name.removeprefix(f"{PIECES}/"): d for name, d in stored.items()})
+    if problem:
+        raise Damaged(problem)
+    return read_pieces(path / PIECES, content, layout)
 
 
-def write(folder: Path, content: dict[str, Any]) -> None:
-    """Fills the empty `folder`, synced to the disk."""
+def write(folder: Path, content: dict[str, Any], pieces: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Fills `folder`, which is empty but for its pieces, synced to the disk; pieces: their SHA-256 by name."""
     with open(folder / STATE, "wb") as file:
         stream = HashingStream(file)
         torch.save(content, stream)  # type: ignore[arg-type]  # it needs no more than write and flush
@@ -177,14 +213,20 @@ def write(folder: Path, content: dict[str, Any]) -> None:
             raise stream.error
         os.fsync(file.fileno())
     with open(folder / SUMS, "wb") as file:
-        file.write(sums(stream.digest.hexdigest()))
+        file.write(sums({STATE: stream.digest.hexdigest()} | {f"{PIECES}/{name}": d for name, d in pieces.items()}))
         file.flush()
         os.fsync(file.fileno())
     sync_folder(folder)
 
 
-def sums(digest: str) -> bytes:
-    return f"{digest}  {STATE}\n".encode()
+def sums(digests: dict[str, str]) -> bytes:
+    return "".join(f"{digest}  {name}\n" for name, digest in digests.items()).encode()
+
+
+def digests_of(text: bytes) -> dict[str, str]:
+    """What `sums` was given; of a damaged file, what can be read of it."""
+    lines = [line.partition("  ") for line in text.decode(errors="replace").splitlines()]
+    return {name: digest for digest, _, name in lines}
 
 
 class HashingStream:

@@ -45,6 +45,10 @@ class Optimizers:
     def state_dict(self) -> list[dict]:
         return [part.state_dict() for part in self.parts]
 
+    def layout(self) -> list[dict]:
+        """Like `state_dict`, the parameters in the place of their moments, which have their shapes."""
+        return [{"state": dict(enumerate(part.param_groups[0]["params"]))} for part in self.parts]
+
     def load_state_dict(self, state: list[dict]) -> None:
         """Takes the moments; rates, betas and weight decay stay those of this run's options."""
         for part, values in zip(self.parts, state, strict=True):

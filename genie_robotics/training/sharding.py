@@ -1,10 +1,8 @@
 """`--sharding full`: weights, gradients and moments are cut over the processes, by torch's FSDP2 (`fully_shard`).
 
-A layer's weights are gathered when it computes and let go of afterwards. What leaves a stage (checkpoints, the run
-folder) is whole, so that it does not depend on how it was trained.
+A layer's weights are gathered when it computes and let go of afterwards. Checkpoints are written in pieces
+(genie_robotics.training.pieces); what a stage leaves in the run folder is whole.
 """
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,20 +49,26 @@ def is_sharded(module: nn.Module) -> bool:
     return any(isinstance(parameter, DTensor) for parameter in module.parameters())
 
 
-def whole(values: Any) -> Any:
-    """Tensors, and dicts and lists of them, uncut. All processes must ask at once."""
-    if isinstance(values, DTensor):
-        return values.full_tensor()
-    if isinstance(values, dict):
-        return type(values)((key, whole(value)) for key, value in values.items())
-    if isinstance(values, (list, tuple)):
-        return type(values)(whole(value) for value in values)
-    return values
+def whole(tensor: Tensor) -> Tensor:
+    """Uncut. All processes must ask at once."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def whole_state(module: nn.Module, keep: bool) -> dict[str, Tensor]:
+    """A module's state, uncut, on the CPU of those processes that `keep` it. One tensor at a time is whole elsewhere.
+    All processes must ask at once."""
+    found = {}
+    for name, value in module.state_dict().items():
+        tensor = whole(value)
+        if keep:
+            found[name] = tensor.cpu()
+    return found
 
 
 def cut_like(value: Tensor, parameter: Tensor) -> Tensor:
-    """`value`, the same in every process, cut as `parameter` is; as it is where that is whole or of another shape."""
-    if not isinstance(parameter, DTensor) or value.shape != parameter.shape:
+    """`value`, the same in every process, cut as `parameter` is; as it is where that is whole or of another shape, and
+    where it is cut already."""
+    if isinstance(value, DTensor) or not isinstance(parameter, DTensor) or value.shape != parameter.shape:
         return value
     return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
 

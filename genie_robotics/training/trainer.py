@@ -10,6 +10,7 @@ import time
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -32,7 +33,7 @@ from genie_robotics.training.labels import LabelTeacher
 from genie_robotics.training.monitor import Monitor
 from genie_robotics.training.optimizer import Optimizers, rate_at
 from genie_robotics.training.sentinel import Sentinel
-from genie_robotics.training.sharding import check_sharding, shard, whole
+from genie_robotics.training.sharding import check_sharding, shard, whole, whole_state
 from genie_robotics.training.stages import TRAINED, DynamicsStage, build_stage, last_stage, needs
 from genie_robotics.training.token_cache import TokenCache
 
@@ -155,8 +156,7 @@ class Trainer:
         self.module.eval()
         weights: dict[str, dict[str, Tensor] | None] = dict.fromkeys(self.trained)
         if self.sharded:
-            states = {name: whole(part.state_dict()) for name, part in self.trained.items()}
-            weights = {name: {key: value.cpu() for key, value in state.items()} for name, state in states.items()}
+            weights = {name: whole_state(part, self.setup.is_main) for name, part in self.trained.items()}
         if self.setup.is_main:
             self.checkpoints.retire(self.step)
             # What a later stage of this mode has trained on and published is no longer this one's.
@@ -242,7 +242,8 @@ class Trainer:
             UserError: it is damaged, or of other options, or the components that this stage builds on have changed.
         """
         self.began_at_step = 0
-        found = self.checkpoints.newest(print if self.setup.is_main else lambda _: None)
+        layout = self.layout() if self.sharded else None
+        found = self.checkpoints.newest(print if self.setup.is_main else lambda _: None, layout)
         # As they are before this stage moves them: a stage that is done must not go with a tokenizer of later.
         needed = needs(self.stage, self.mode, self.genie.config.latent_action.input)
         self.inputs = {name: digest(on_cpu(getattr(self.genie, name))) for name in needed}
@@ -289,11 +290,17 @@ class Trainer:
                 "elapsed": self.elapsed,
                 "inputs": self.inputs,
             }
-            content = whole(content) if self.sharded else content
-        if self.setup.is_main:
             if self.labels is not None:
                 content["labels"] = self.labels.state_dict()
             self.checkpoints.save(self.step, content)
+
+    def layout(self) -> dict[str, Any]:
+        """How what `save` saves is cut here."""
+        return {
+            "components": {name: {"model": part.state_dict()} for name, part in self.trained.items()},
+            "optimizers": self.optimizers.layout(),
+            "average": self.average.state_dict(),
+        }
 
 
 def is_finite(loss: Tensor, norm: Tensor) -> bool:

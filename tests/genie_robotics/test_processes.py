@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from genie_robotics.processes import gather_rows, mean_over_processes, rand_by_clip
+from genie_robotics.training.checkpoint import Checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = """
@@ -29,11 +30,14 @@ from genie_robotics.training.trainer import Trainer
 from tests.genie_robotics.conftest import Squares, tiny_config
 
 stage, mode, folder, steps = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
+revive = float(sys.argv[8])
 setup = set_up("cpu", sys.argv[7])
 config = tiny_config()
 for part in (config.tokenizer, config.latent_action):
-    part.codebook.start_after, part.codebook.revive_below = 2, 0.0  # which codes are revived is drawn anew
+    part.codebook.start_after, part.codebook.revive_below = 2, revive
     part.codebook.num_remembered = 40
+if revive:
+    config.latent_action.codebook.num_codes, config.latent_action.codebook.decay = 64, 0.5
 config.tokenizer.motion_weight = 1.0
 torch.manual_seed(0)
 genie = Genie(config)
@@ -46,6 +50,12 @@ options = StageConfig(steps=steps, schedule="wsd", decay=0.0, batch_size=4, lear
 options.matrix_rate = float(sys.argv[5])
 clips = ClipDataset(Squares(), clip_length=config.clip_length)
 loop = LoopConfig(log_every=1, watch_every=3, sharding=sys.argv[6])
+from vector_quantize_pytorch.vector_quantize_pytorch import Codebook
+revived, replace = [], Codebook.replace
+def counted(self, rows, batch_mask, seq_mask=None):
+    revived.append((rows.shape[1], int(batch_mask.sum())))
+    replace(self, rows, batch_mask, seq_mask)
+Codebook.replace = counted
 with process_group():
     trainer = Trainer(genie, stage, clips, options, folder / "run", setup, loop, mode=mode)
     trainer.train()
@@ -58,7 +68,8 @@ if sys.argv[6] == "full":
         load_component(genie, part, folder / "run")
 if setup.is_main:
     lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
-    torch.save({"model": genie.state_dict(), "before": before, "buffers": dict(genie.named_buffers()),
+    torch.save({"revived": revived, "model": genie.state_dict(), "before": before,
+                "buffers": dict(genie.named_buffers()),
                 "loss": [line["loss"] for line in lines if "loss" in line]}, folder / "result.pt")
 sys.stdout.flush()
 os._exit(0)  # gloo's threads sometimes abort the interpreter's own end, after all is done
@@ -73,6 +84,7 @@ def trained(
     steps: int = 6,
     sharding: str = "none",
     precision: str = "float32",
+    revive: float = 0.0,
 ) -> dict:
     """Trains to step `steps`, from where the folder's last checkpoint is."""
     folder.mkdir(exist_ok=True)
@@ -80,7 +92,7 @@ def trained(
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     done = subprocess.run(
         [sys.executable, *(launch if processes > 1 else []), str(folder / "worker.py"), stage, mode, str(folder),
-         str(steps), "0", sharding, precision],
+         str(steps), "0", sharding, precision, str(revive)],
         cwd=ROOT, capture_output=True, text=True, timeout=300,
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'datasets'}:{ROOT / 'eval'}"},
     )  # fmt: skip
@@ -102,13 +114,22 @@ def same(one: dict, two: dict, within: float = 0.01) -> None:
 @pytest.mark.parametrize(
     ("stage", "mode"),
     [("tokenizer", "frozen"), ("latent_action", "frozen"), ("dynamics", "frozen"), ("joint", "cotrain"),
-     ("joint", "end_to_end")],
+     ("joint", "end_to_end"), ("joint", "warmup")],
 )  # fmt: skip
 def test_two_processes_train_as_one(stage, mode, tmp_path):
     one = trained(stage, mode, tmp_path / "one", 1)
     assert len(one["loss"]) > 3
     assert len(set(one["loss"])) == len(one["loss"])
     same(one, trained(stage, mode, tmp_path / "two", 2))
+
+
+@pytest.mark.parametrize("stage", ["tokenizer", "latent_action"])
+def test_two_processes_revive_the_same_codes_as_one(stage, tmp_path):
+    one = trained(stage, "frozen", tmp_path / "one", 1, revive=0.5)
+    assert sum(count for _, count in one["revived"]) >= 2, "nothing was revived: this test shows nothing"
+    two = trained(stage, "frozen", tmp_path / "two", 2, revive=0.5)
+    assert two["revived"] == one["revived"]  # of as many rows, as many codes
+    same(one, two)
 
 
 @pytest.mark.parametrize(("stage", "mode"), [("tokenizer", "frozen"), ("joint", "cotrain"), ("joint", "end_to_end")])
@@ -147,10 +168,70 @@ def test_all_stages_of_a_cut_model_by_the_command(tmp_path, tabletop_rlds):
 def test_a_checkpoint_of_a_cut_model_goes_on_whole_and_cut(tmp_path):
     whole = trained("latent_action", "frozen", tmp_path / "whole", 1)
     trained("latent_action", "frozen", tmp_path / "cut", 2, steps=4, sharding="full")
+    kept = tmp_path / "cut/run/state/latent_action/step_00000004"
+    assert sorted(path.name for path in (kept / "pieces").iterdir()) == [".metadata", "__0_0.distcp", "__1_0.distcp"]
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=kept, check=True)
+    rest = torch.load(kept / "state.pt", weights_only=True)
+    assert all(v.is_meta for name, v in rest["components"]["latent_action"]["model"].items() if "encoder" in name)
+    content = Checkpoints(kept.parent).newest()[1]  # by itself, as `doctor` reads it
+    assert not any(value.is_meta for value in content["components"]["latent_action"]["model"].values())
     shutil.copytree(tmp_path / "cut", tmp_path / "alone")
     same({**whole, "buffers": {}}, trained("latent_action", "frozen", tmp_path / "alone", 1))
     whole["model"] = {name: value for name, value in whole["model"].items() if name.startswith("latent_action.")}
+    # a later one of which a piece is damaged: all processes agree to leave it
+    shutil.copytree(kept, kept.with_name("step_00000005"))
+    piece = kept.with_name("step_00000005") / "pieces/__1_0.distcp"
+    piece.write_bytes(piece.read_bytes()[:-100] + bytes(100))
+    said: list[str] = []
+    assert Checkpoints(kept.parent).newest(said.append)[0] == 4
+    assert "the SHA-256 of pieces/__1_0.distcp is another" in said[0]
     same({**whole, "buffers": {}}, trained("latent_action", "frozen", tmp_path / "cut", 4, sharding="full"))
+
+
+FULL_DISK = """
+import os, resource, signal, sys
+from pathlib import Path
+import torch
+import torch.distributed as dist
+from torch.distributed.tensor import DeviceMesh, Shard, distribute_tensor
+from genie_datasets.errors import UserError
+from genie_robotics.training.checkpoint import Checkpoints
+
+dist.init_process_group("gloo")
+cut = distribute_tensor(torch.arange(80_000.0).view(8, -1), DeviceMesh("cpu", [0, 1]), [Shard(0)])
+kept = Checkpoints(Path(sys.argv[1]))
+kept.save(1, {"weights": [cut, 7], "more": torch.ones(2)})
+if dist.get_rank() == int(sys.argv[2]):  # its disk takes no more than this
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
+try:
+    kept.save(2, {"weights": [cut + 1, 7], "more": torch.ones(int(sys.argv[4]))})
+except UserError as error:
+    print(f"rank {dist.get_rank()}: {error}", flush=True)
+dist.barrier()
+if dist.get_rank() == 0:
+    print("left:", sorted(os.listdir(sys.argv[1])), flush=True)
+step, content = kept.newest(layout={"weights": [cut]})
+assert step == 1 and torch.equal(content["weights"][0].full_tensor(), cut.full_tensor()) and content["weights"][1] == 7
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(("full", "limit", "rest"), [(1, 4096, 2), (0, 300_000, 200_000)])
+def test_a_full_disk_of_one_process_is_one_line_of_all(full, limit, rest, tmp_path):
+    """A piece of the second process, or the first one's own file, cannot be written."""
+    (tmp_path / "worker.py").write_text(FULL_DISK)
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "worker.py")]
+    done = subprocess.run(
+        [sys.executable, *command, str(tmp_path / "state"), str(full), str(limit), str(rest)],
+        cwd=ROOT, capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'datasets'}:{ROOT / 'eval'}"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = sorted(line for line in done.stdout.splitlines() if line.startswith("rank "))
+    assert [line[:7] for line in lines] == ["rank 0:", "rank 1:"]
+    assert all("cannot write checkpoint" in line and "the earlier ones are kept" in line for line in lines), lines
+    assert "left: ['step_00000001']" in done.stdout
 
 
 def test_a_checkpoint_of_two_goes_on_with_one_and_with_four(tmp_path):
