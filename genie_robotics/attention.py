@@ -61,26 +61,28 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool, past: KeyValue | None = None) -> Tensor:
-    """Chooses the implementation that is faster on this device."""
+    """Chooses the implementation that is faster on this device, unless `attention_by` says which."""
     if isinstance(past, EarlierFrames):
         return attend_to_earlier(q, k, v, past)
-    if past is not None or (q.device.type == "cpu" and torch.is_grad_enabled() and not _as_on_gpu):
+    faster = "plain" if q.device.type == "cpu" and torch.is_grad_enabled() else "fused"
+    if past is not None or (_asked or faster) == "plain":
         return plain_attention(q, k, v, causal, past)
     return fused_attention(q, k, v, causal)
 
 
-_as_on_gpu = False
+Kind = Literal["fused", "plain"]
+_asked: Kind | None = None
 
 
 @contextmanager
-def as_on_gpu() -> Iterator[None]:
-    """Chooses as on a GPU, for who asks what a GPU would need."""
-    global _as_on_gpu
-    before, _as_on_gpu = _as_on_gpu, True
+def attention_by(kind: Kind | None) -> Iterator[None]:
+    """This implementation whatever the device, where no past is cached; None: the faster one, as ever."""
+    global _asked
+    before, _asked = _asked, kind
     try:
         yield
     finally:
-        _as_on_gpu = before
+        _asked = before
 
 
 class SelfAttention(nn.Module):

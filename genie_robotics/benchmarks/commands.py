@@ -32,6 +32,8 @@ class BenchOptions:
     """train: with activations computed again in the backward pass."""
     compile: bool = False
     """train: with torch.compile."""
+    attention: Literal["auto", "fused", "plain"] = "auto"
+    """train, generate: torch's fused kernels, or softmax(QK)V; auto: the faster one of this device."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
@@ -51,11 +53,13 @@ def bench(argv: list[str]) -> int:
         bench_tabletop.run(json=options.json)
         return 0
     if options.what == "train":
+        from genie_robotics.attention import attention_by
         from genie_robotics.benchmarks.training import bench_train
         from genie_robotics.training.config import LoopConfig
 
         loop = LoopConfig(checkpoint_activations=options.checkpoint_activations, compile=options.compile)
-        result = bench_train(options.preset, options.batch_size or 4, loop)
+        with attention_by(None if options.attention == "auto" else options.attention):
+            result = bench_train(options.preset, options.batch_size or 4, loop)
     elif options.what == "play":
         from genie_robotics.benchmarks.playing import bench_play
 
@@ -67,9 +71,11 @@ def bench(argv: list[str]) -> int:
 
         result = bench_label(options.world, options.data)
     else:
+        from genie_robotics.attention import attention_by
         from genie_robotics.benchmarks.sampling import bench_generate
 
-        result = bench_generate(options.preset, options.batch_size or 1)
+        with attention_by(None if options.attention == "auto" else options.attention):
+            result = bench_generate(options.preset, options.batch_size or 1)
     if options.json:
         print(json.dumps(result))
     else:

@@ -7,7 +7,6 @@ during forward and backward under torch's FakeTensorMode, where every operation 
 
 import weakref
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from genie_robotics.attention import as_on_gpu
+from genie_robotics.attention import attention_by
 from genie_robotics.config import GenieConfig
 from genie_robotics.genie import Genie
 from genie_robotics.latent_action import shift_to_next_frame
@@ -151,7 +150,7 @@ def pass_bytes(
         component = getattr(Genie(config), part).train()
         prepare(component, LoopConfig(checkpoint_activations=checkpoint))
         alive = Living()
-        with alive, as_on_gpu() if on_gpu else nullcontext():
+        with alive, attention_by("fused" if on_gpu else None):
             with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
                 loss = LOSSES[part](component, config, clips)
             loss.backward()

@@ -188,6 +188,16 @@ def test_a_checkpoint_of_a_cut_model_goes_on_whole_and_cut(tmp_path):
     same({**whole, "buffers": {}}, trained("latent_action", "frozen", tmp_path / "cut", 4, sharding="full"))
 
 
+@pytest.mark.parametrize("sharding", ["none", "full"])
+def test_two_processes_that_were_cut_end_bit_for_bit_where_they_would_have(sharding, tmp_path):
+    straight = trained("latent_action", "frozen", tmp_path / "straight", 2, sharding=sharding)
+    trained("latent_action", "frozen", tmp_path / "cut", 2, steps=4, sharding=sharding)
+    resumed = trained("latent_action", "frozen", tmp_path / "cut", 2, sharding=sharding)
+    for name, value in straight["model"].items():
+        assert torch.equal(resumed["model"][name], value), name
+    assert resumed["loss"][-2:] == straight["loss"][-2:]
+
+
 FULL_DISK = """
 import os, resource, signal, sys
 from pathlib import Path

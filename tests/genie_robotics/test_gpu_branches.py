@@ -1,0 +1,73 @@
+"""What a GPU chooses, fused attention and compiled blocks, chosen here on the CPU: the same losses and gradients."""
+
+import pytest
+import torch
+
+from genie_robotics import attention
+from genie_robotics.attention import attention_by
+from genie_robotics.benchmarks.training import StepBench
+from genie_robotics.genie import COMPONENTS
+from genie_robotics.training.config import LoopConfig
+from genie_robotics.training.distributed import set_up
+
+
+def step(config, stage, kind, compiled=False):
+    """(loss, gradients) of one step from the same weights, clips and masks."""
+    torch.manual_seed(0)
+    bench = StepBench(config, stage, 2, LoopConfig(compile=compiled), set_up("cpu", "float32"))
+    torch.manual_seed(1)
+    with attention_by(kind):
+        loss, _ = bench.component(bench.batch)
+        loss.backward()
+    return loss.detach(), {name: p.grad for name, p in bench.component.named_parameters() if p.grad is not None}
+
+
+def assert_same(one, other):
+    assert torch.allclose(one[0], other[0], rtol=1e-5)
+    assert one[1].keys() == other[1].keys()
+    for name, gradient in one[1].items():
+        assert (other[1][name] - gradient).norm() <= 1e-4 * gradient.norm() + 1e-7, name
+
+
+@pytest.fixture
+def fused_calls(monkeypatch):
+    calls = []
+    fused = attention.fused_attention
+    monkeypatch.setattr(attention, "fused_attention", lambda *args: calls.append(1) or fused(*args))
+    return calls
+
+
+@pytest.mark.parametrize("stage", COMPONENTS)
+def test_fused_and_plain_attention_learn_the_same(stage, config, fused_calls):
+    plain = step(config, stage, "plain")
+    assert not fused_calls
+    fused = step(config, stage, "fused")
+    assert fused_calls
+    assert_same(plain, fused)
+
+
+def test_by_itself_the_cpu_trains_plain_and_dreams_fused(config, fused_calls):
+    step(config, "dynamics", None)
+    assert not fused_calls
+    with torch.no_grad():
+        step_only = StepBench(config, "dynamics", 1, LoopConfig(), set_up("cpu", "float32"))
+        step_only.component.eval()(step_only.batch)
+    assert fused_calls
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["fused", "plain"])
+def test_compiled_blocks_learn_the_same(kind, config):
+    assert_same(step(config, "dynamics", kind), step(config, "dynamics", kind, compiled=True))
+
+
+def test_the_bench_takes_the_choice(monkeypatch, capsys):
+    from genie_robotics.benchmarks import training
+    from genie_robotics.benchmarks.commands import bench
+
+    seen = []
+    monkeypatch.setattr(training, "bench_train", lambda *args: seen.append(attention._asked) or {"matmul_share": 0.5})
+    for kind in ("fused", "plain", "auto"):
+        assert bench(["train", "--attention", kind, "--json"]) == 0
+    assert seen == ["fused", "plain", None]
+    assert attention._asked is None
