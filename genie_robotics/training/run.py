@@ -86,7 +86,8 @@ def train_run(run: Path, source: Source, split: str, plan: RunPlan) -> None:
         begun = begun_with(run, plan.init, stages)
         provenance["init"] = begun if begun is not None else begin_with(genie, plan.init, stages)
     start_or_resume(run, config, plan.training.mode, plan.loop.seed, provenance, stages)
-    genie.to(setup.device)
+    if plan.loop.sharding != "full":  # else no GPU ever holds it whole: the trainer moves what a stage needs
+        genie.to(setup.device)
     say = print if setup.is_main and not plan.loop.quiet else lambda *_: None
     say(
         f"{config.preset}: "

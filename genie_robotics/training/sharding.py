@@ -30,6 +30,8 @@ def check_sharding(model: GenieConfig, config: StageConfig, stage: str, processe
 def shard(module: nn.Module, precision: torch.dtype) -> None:
     """Cuts a stage's parameters, layer by layer; buffers (codebooks) stay whole in every process.
 
+    A model on the CPU goes to the process' device layer by layer, cut: no GPU ever holds it whole.
+
     The blocks' matrices are gathered in `precision`: else autocast would keep a copy of each for the backward pass.
     What is left, norms and the ends of the model, is gathered as it is.
     """

@@ -73,7 +73,9 @@ class Trainer:
         self.sharded = loop.sharding == "full"
         if self.sharded:
             check_sharding(genie.config, config, stage, setup.world_size, labels is not None)
-            shard(self.module, setup.precision)
+            shard(self.module, setup.precision)  # moves each piece to the device
+            for name in needs(stage, mode, genie.config.latent_action.input):
+                getattr(genie, name).to(setup.device)
         self.trained = {name: getattr(genie, name) for name in TRAINED[stage]}
         self.codebooks = [m for part in self.trained.values() for m in part.modules() if isinstance(m, Codebook)]
         self.optimizers = Optimizers(self.module, config)
