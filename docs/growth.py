@@ -29,7 +29,7 @@ from genie_robotics.training.config import LoopConfig, training_preset
 from genie_robotics.training.distributed import set_up
 from genie_robotics.training.trainer import Trainer
 
-BATCH, REPEATS = 2, 5
+BATCH, REPEATS, STEPS = 2, 5, 24
 AXES = {"frames": (4, 8, 16, 32), "side": (32, 64, 96, 128), "batch": (1, 2, 4, 8)}
 EPISODES = (100, 1_000, 10_000, 100_000, 1_000_000)
 TRAINED_ON = (100, 10_000, 1_000_000)
@@ -116,7 +116,7 @@ def training() -> list[dict[str, Any]]:
     rows = []
     for number in TRAINED_ON:
         config = training_preset("nano").latent_action
-        config.steps = 24
+        config.steps = STEPS
         with tempfile.TemporaryDirectory() as folder:
             clips = ClipDataset(Many(number), clip_length=16)
             loop = LoopConfig(log_every=4, watch_every=0, quiet=True)

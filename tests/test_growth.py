@@ -1,0 +1,43 @@
+"""docs/growth.py measures what it says, in small."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def growth(monkeypatch, tmp_path):
+    spec = importlib.util.spec_from_file_location("growth", Path(__file__).parents[1] / "docs/growth.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name, value in {
+        "AXES": {"frames": (2, 4, 8), "side": (16, 32, 48), "batch": (1, 2, 3)}, "REPEATS": 1, "STEPS": 8,
+        "EPISODES": (100, 300_000), "TRAINED_ON": (100,), "TRAJECTORIES": (4, 6, 1000), "HERE": tmp_path,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(module, name, value)
+    (tmp_path / "images").mkdir()
+    return module
+
+
+def test_the_page_of_growth_in_small(growth, tabletop_rlds, tmp_path, monkeypatch):
+    measured = [{"trajectories": n, "codes and motion": n / 10, "statistics": 2.0, "dreams": 3.0} for n in (4, 6)]
+    monkeypatch.setattr(growth, "evaluation", lambda data: measured)  # has its own test
+    growth.main(str(tabletop_rlds))
+    found = json.loads((tmp_path / "growth.json").read_text())
+    assert (tmp_path / "images/growth.png").stat().st_size > 10_000
+    assert len(found["steps"]) == 3 * 3 * 3
+    # operations are counted: about linear in frames, of which the first is not predicted; by the square of the side
+    for stage in ("tokenizer", "latent_action", "dynamics"):
+        assert found["exponents"][f"frames, {stage}"]["gflop"] == pytest.approx(1.0, abs=0.2)
+        assert found["exponents"][f"batch, {stage}"]["gflop"] == pytest.approx(0.0, abs=1e-9)
+        assert found["exponents"][f"side, {stage}"]["gflop"] == pytest.approx(2.0, abs=0.2)
+    assert [row["clips"] for row in found["reading"]] == [2500, 7_500_000]
+    assert found["training"][0]["ms_a_step"] > 0
+
+
+def test_many_episodes_are_found_where_they_are(growth):
+    many = growth.Many(1000)
+    assert many.frames(999, [3]).shape == (1, 64, 64, 3)
+    assert (many.frames(64, [5]) == many.frames(0, [5])).all()
