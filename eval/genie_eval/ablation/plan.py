@@ -41,7 +41,8 @@ def resolve(study: Study, variant: Variant, steps: int) -> Plan:
         raise UserError(f"{where}: mode {training.mode} has none of the stages {', '.join(study.stages)}")
     own = {part for stage in stages for part in TRAINED[stage]}
     wanted = {name for stage in stages for name in needs(stage, training.mode, model.latent_action.input)}
-    wanted |= {"latent_action"} if study.measure == ("codes",) else {"tokenizer", "latent_action", "dynamics"}
+    dreams = {"dreams", "commands"} & set(study.measure)
+    wanted |= {"tokenizer", "latent_action", "dynamics"} if dreams else {"latent_action"}
     if model.latent_action.input == "tokens":
         wanted |= {"tokenizer"}
     if "dynamics" in wanted - own:
