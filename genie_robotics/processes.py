@@ -7,6 +7,7 @@ process takes its clips' rows: clip j of rank r is clip j * world_size + r of th
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -76,6 +77,27 @@ def drawn_alike(device: torch.device) -> Iterator[None]:
         _shared.set_state(torch.cuda.get_rng_state(device) if on_gpu else torch.get_rng_state())
     finally:
         put(own)
+
+
+T = TypeVar("T")
+
+
+def told_by_first(value: T) -> T:
+    """The first process' plain value, in all."""
+    if num_processes() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def of_all(value: T) -> list[T]:
+    """Every process' plain value, in the order of the processes, in all."""
+    if num_processes() == 1:
+        return [value]
+    every: list[T] = [value] * num_processes()
+    dist.all_gather_object(every, value)
+    return every
 
 
 def gather_rows(rows: Tensor, num_clips: int) -> Tensor:

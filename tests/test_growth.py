@@ -23,7 +23,7 @@ def growth(monkeypatch, tmp_path):
 
 def test_the_page_of_growth_in_small(growth, tabletop_rlds, tmp_path, monkeypatch):
     measured = [{"trajectories": n, "codes and motion": n / 10, "statistics": 2.0, "dreams": 3.0} for n in (4, 6)]
-    monkeypatch.setattr(growth, "evaluation", lambda data: measured)  # has its own test
+    monkeypatch.setattr(growth, "evaluation", lambda data: measured)  # takes minutes: the next test
     growth.main(str(tabletop_rlds))
     found = json.loads((tmp_path / "growth.json").read_text())
     assert (tmp_path / "images/growth.png").stat().st_size > 10_000
@@ -35,6 +35,13 @@ def test_the_page_of_growth_in_small(growth, tabletop_rlds, tmp_path, monkeypatc
         assert found["exponents"][f"side, {stage}"]["gflop"] == pytest.approx(2.0, abs=0.2)
     assert [row["clips"] for row in found["reading"]] == [2500, 7_500_000]
     assert found["training"][0]["ms_a_step"] > 0
+
+
+@pytest.mark.slow
+def test_the_evaluator_is_timed_at_every_size_that_there_is(growth, tabletop_rlds):
+    rows = growth.evaluation(str(tabletop_rlds))
+    assert [row["trajectories"] for row in rows] == [4, 6]
+    assert all(row["codes and motion"] > 0 and row["statistics"] > 0 for row in rows)
 
 
 def test_many_episodes_are_found_where_they_are(growth):

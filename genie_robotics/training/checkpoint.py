@@ -23,10 +23,18 @@ import torch
 from torch import nn
 
 from genie_datasets.errors import UserError
-from genie_robotics.processes import rank
+from genie_robotics.processes import of_all, rank, told_by_first
 from genie_robotics.run_folder import sync_folder
 from genie_robotics.training.pieces import FOLDER as PIECES
-from genie_robotics.training.pieces import first_alone, read_pieces, take_out, write_pieces, wrong_pieces
+from genie_robotics.training.pieces import (
+    LAYOUT,
+    first_alone,
+    read_pieces,
+    stand_ins,
+    take_out,
+    write_pieces,
+    wrong_pieces,
+)
 from genie_robotics.training.sharding import load_cut
 
 STATE, SUMS = "state.pt", "SHA256SUMS"
@@ -51,19 +59,20 @@ class Checkpoints:
     def newest(
         self, say: Callable[[str], None] = print, layout: dict[str, Any] | None = None
     ) -> tuple[int, dict[str, Any]] | None:
-        """(step, content) of the newest whole checkpoint, on the CPU; None where there is none yet. Changes nothing.
+        """(step, content) of the newest whole checkpoint; None where there is none yet. Changes nothing.
 
         A damaged one is named through `say`, and the one before it is read: training from there gives the same. Of
         several processes all must ask at once.
 
         Args:
-            layout: nested as the content is: how this process' model is cut, where it is; see `read_pieces`.
+            layout: nested as the content is: how this process' model is cut, where it is; see `read_pieces`. All else
+                is on the CPU.
 
         Raises:
             UserError: every checkpoint is damaged, or an earlier version of this package wrote them.
         """
         passed: list[tuple[Path, str]] = []
-        for step, path in self.found().items():
+        for step, path in told_by_first(self.found()).items():
             try:
                 content = read(path, layout)
             except Damaged as reason:
@@ -173,7 +182,33 @@ class Damaged(Exception):
 
 
 def read(path: Path, layout: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The content of one checkpoint, its digests verified first; raises Damaged."""
+    """The content of one checkpoint, its digests verified first; raises Damaged, in all processes or in none."""
+    content: dict[str, Any] = {}
+    pieces: dict[str, str] = {}
+    problem = None
+    try:
+        content, pieces = read_state(path)
+    except Damaged as error:
+        problem = str(error)
+    problem = next((found for found in of_all(problem) if found), None)
+    if problem:
+        raise Damaged(problem)
+    if not pieces and not any(True for _ in stand_ins(content)):
+        return content
+    problem = f"{SUMS} does not list its pieces" if LAYOUT not in pieces else wrong_pieces(path / PIECES, pieces)
+    if problem:
+        raise Damaged(problem)
+    try:
+        return read_pieces(path / PIECES, content, layout, pieces)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # torch raises many kinds
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise Damaged(f"{PIECES} cannot be read: {reason[0]}") from None
+
+
+def read_state(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The first process' file, and the digests of the pieces, by their names; raises Damaged."""
     name = STATE
     try:
         with open(path / STATE, "rb") as file:
@@ -196,12 +231,7 @@ def read(path: Path, layout: dict[str, Any] | None = None) -> dict[str, Any]:
         raise Damaged(f"{STATE} cannot be read: {reason[0]}") from None
     if not isinstance(content, dict):
         raise Damaged(f"{STATE} holds no dict")
-    if not stored:
-        return content
-    problem = wrong_pieces(path / PIECES, {name.removeprefix(f"{PIECES}/"): d for name, d in stored.items()})
-    if problem:
-        raise Damaged(problem)
-    return read_pieces(path / PIECES, content, layout)
+    return content, {name.removeprefix(f"{PIECES}/"): digest for name, digest in stored.items()}
 
 
 def write(folder: Path, content: dict[str, Any], pieces: Mapping[str, str] = MappingProxyType({})) -> None:

@@ -6,19 +6,20 @@ where a cut one belongs.
 """
 
 import hashlib
+import pickle
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from genie_robotics.processes import num_processes, rank
+from genie_robotics.processes import num_processes, of_all, rank, told_by_first
+from genie_robotics.run_folder import sync_folder
 
-FOLDER = "pieces"
+FOLDER, LAYOUT = "pieces", ".metadata"
 
 
 def take_out(values: Any, path: str = "") -> tuple[Any, dict[str, DTensor]]:
@@ -53,27 +54,42 @@ def write_pieces(folder: Path, cut: dict[str, DTensor]) -> dict[str, str]:
         checkpoint.save(dict(cut), storage_writer=checkpoint.FileSystemWriter(folder))
     except CheckpointException as error:
         failure = cause(error)
-        if isinstance(failure, RuntimeError):  # torch.save, which cannot pass an OSError on through C++
+        if any(word in str(failure) for word in WRITERS):  # torch.save, which cannot pass an OSError on through C++
             where = ", ".join(map(str, sorted(error.failures)))
             raise OSError(f"process {where} could not write its pieces, is its disk full? ({failure})") from None
         raise failure from None
-    own = {}
-    for path in sorted(folder.glob(f"__{rank()}_*")) + ([folder / ".metadata"] if rank() == 0 else []):
-        with open(path, "rb") as file:
-            own[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    every: list[dict[str, str] | None] = [None] * num_processes()
-    dist.all_gather_object(every, own)
-    return {name: digest for found in every if found for name, digest in found.items()}
+    own: dict[str, str] | str = {}
+    try:
+        names = [path.name for path in sorted(folder.glob(f"__{rank()}_*"))] + ([LAYOUT] if rank() == 0 else [])
+        own = {name: sha256(folder / name) for name in names}
+        sync_folder(folder)  # of several machines each has to
+    except OSError as error:
+        own = f"process {rank()} could not read what it wrote: {error.strerror or error}"
+    digests: dict[str, str] = {}
+    for found in of_all(own):
+        if isinstance(found, str):
+            raise OSError(found)
+        digests |= found
+    return digests
 
 
-def read_pieces(folder: Path, content: Any, layout: Any) -> Any:
-    """`content` with its stand-ins filled: each cut as the tensor of `layout` at its place, where there is one of its
-    shape, else whole, on the CPU. All processes at once.
+WRITERS = ("inline_container", "PytorchStreamWriter", "write failed")
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_pieces(folder: Path, content: Any, layout: Any, files: Collection[str]) -> Any:
+    """`content` with its stand-ins filled: each cut as the tensor of `layout` at its place and on its device, where
+    there is one of its shape, else whole, on the CPU. All processes at once.
 
     layout: nested as `content` is; a tensor in it is meant for all that `content` has below its place.
+    files: of the folder, which are known to be whole; no other is read.
 
     Raises:
-        OSError, or what torch makes of a damaged file.
+        OSError, or what torch makes of a damaged file, in all processes.
     """
     from torch.distributed import checkpoint
     from torch.distributed.checkpoint.api import CheckpointException
@@ -82,7 +98,7 @@ def read_pieces(folder: Path, content: Any, layout: Any) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # one process reading by itself is meant
-            checkpoint.load(targets, storage_reader=checkpoint.FileSystemReader(folder))
+            checkpoint.load(targets, storage_reader=reader_of(folder, files))
     except CheckpointException as error:
         raise cause(error) from None
     return filled(content, targets)
@@ -93,29 +109,65 @@ def wrong_pieces(folder: Path, digests: dict[str, str]) -> str | None:
     problem = None
     for name in sorted(digests)[rank() :: num_processes()]:
         try:
-            with open(folder / name, "rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != digests[name]:
-                    problem = problem or f"the SHA-256 of {FOLDER}/{name} is another"
+            if sha256(folder / name) != digests[name]:
+                problem = problem or f"the SHA-256 of {FOLDER}/{name} is another"
         except OSError as error:
             problem = problem or f"{FOLDER}/{name} cannot be read: {error.strerror or error}"
-    if num_processes() > 1:
-        every: list[str | None] = [None] * num_processes()
-        dist.all_gather_object(every, problem)
-        problem = next((found for found in every if found), None)
-    return problem
+    return next((found for found in of_all(problem) if found), None)
 
 
 def first_alone(action: Callable[[], None]) -> None:
-    """The first process acts, the others wait; what OSError it meets, all raise."""
-    met: list[tuple[int | None, str] | None] = [None]
+    """The first process acts, the others wait; where it fails, all do."""
+    met: Exception | None = None
     if rank() == 0:
         try:
             action()
-        except OSError as error:
-            met = [(error.errno, error.strerror or str(error))]
-    dist.broadcast_object_list(met, src=0)
-    if met[0] is not None:
-        raise OSError(*met[0])
+        except Exception as error:
+            met = error
+    told = told_by_first(None if met is None else str(getattr(met, "strerror", None) or met))
+    if met is not None:
+        raise met
+    if told is not None:
+        raise OSError(told)
+
+
+KNOWN = {
+    "torch.distributed.checkpoint.metadata": (
+        "Metadata", "TensorStorageMetadata", "ChunkStorageMetadata", "TensorProperties", "_MEM_FORMAT_ENCODING",
+        "StorageMeta", "MetadataIndex",
+    ),
+    "torch.distributed.checkpoint.filesystem": ("_StorageInfo",),
+    "torch.serialization": ("_get_layout",),
+    "torch": ("Size",),
+    "pathlib": ("PosixPath", "WindowsPath"),
+    "pathlib._local": ("PosixPath", "WindowsPath"),
+}  # fmt: skip
+"""All that the pickled layout of a checkpoint may name, beside torch's dtypes."""
+
+
+class LayoutUnpickler(pickle.Unpickler):
+    """A folder from elsewhere must not run code here, and torch's own reader unpickles whatever there is."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if name in KNOWN.get(module, ()) or (module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)):
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"{LAYOUT} names {module}.{name}, which no layout does")
+
+
+def reader_of(folder: Path, files: Collection[str]) -> Any:
+    """A reader of that folder which unpickles nothing strange and opens no other files than these."""
+    from torch.distributed.checkpoint import FileSystemReader
+
+    class Reader(FileSystemReader):
+        def read_metadata(self, *args: Any, **kwargs: Any) -> Any:
+            with open(folder / LAYOUT, "rb") as file:
+                found = LayoutUnpickler(file).load()
+            strange = sorted({info.relative_path for info in found.storage_data.values()} - set(files))
+            if strange:
+                raise pickle.UnpicklingError(f"{LAYOUT} names {strange[0]}, which is not in the checkpoint's list")
+            return found
+
+    return Reader(folder)
 
 
 def cause(error: Any) -> BaseException:

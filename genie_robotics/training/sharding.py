@@ -10,6 +10,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from genie_datasets.errors import UserError
 from genie_robotics.config import GenieConfig
+from genie_robotics.processes import num_processes
 from genie_robotics.st_transformer import STBlock
 from genie_robotics.training.config import StageConfig
 
@@ -27,24 +28,26 @@ def check_sharding(model: GenieConfig, config: StageConfig, stage: str, processe
         raise UserError("--sharding full does not go with --labels: leave one of them out")
 
 
-def shard(module: nn.Module, precision: torch.dtype) -> None:
+def shard(module: nn.Module, precision: torch.dtype, device: torch.device) -> None:
     """Cuts a stage's parameters, layer by layer; buffers (codebooks) stay whole in every process.
 
-    A model on the CPU goes to the process' device layer by layer, cut: no GPU ever holds it whole.
+    A model on the CPU goes to `device` layer by layer, cut: no GPU ever holds it whole.
 
     The blocks' matrices are gathered in `precision`: else autocast would keep a copy of each for the backward pass.
     What is left, norms and the ends of the model, is gathered as it is.
     """
+    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     low = precision if precision != torch.float32 else None
+    mesh = init_device_mesh(device.type, (num_processes(),))
     policy = MixedPrecisionPolicy(param_dtype=low, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for part in list(module.modules()):
         if isinstance(part, STBlock):
             for layer in (part.spatial, part.temporal, part.ffw, part.modulation):
                 if layer is not None:
-                    fully_shard(layer, mp_policy=policy)
-    fully_shard(module)
+                    fully_shard(layer, mesh=mesh, mp_policy=policy)
+    fully_shard(module, mesh=mesh)
 
 
 def is_sharded(module: nn.Module) -> bool:

@@ -73,7 +73,7 @@ class Trainer:
         self.sharded = loop.sharding == "full"
         if self.sharded:
             check_sharding(genie.config, config, stage, setup.world_size, labels is not None)
-            shard(self.module, setup.precision)  # moves each piece to the device
+            shard(self.module, setup.precision, setup.device)
             for name in needs(stage, mode, genie.config.latent_action.input):
                 getattr(genie, name).to(setup.device)
         self.trained = {name: getattr(genie, name) for name in TRAINED[stage]}
@@ -248,7 +248,7 @@ class Trainer:
         found = self.checkpoints.newest(print if self.setup.is_main else lambda _: None, layout)
         # As they are before this stage moves them: a stage that is done must not go with a tokenizer of later.
         needed = needs(self.stage, self.mode, self.genie.config.latent_action.input)
-        self.inputs = {name: digest(on_cpu(getattr(self.genie, name))) for name in needed}
+        self.inputs = {name: digest(self.state_of(getattr(self.genie, name))) for name in needed}
         if found is None:
             return
         self.step, content = found
@@ -295,6 +295,9 @@ class Trainer:
             if self.labels is not None:
                 content["labels"] = self.labels.state_dict()
             self.checkpoints.save(self.step, content)
+
+    def state_of(self, part: nn.Module) -> dict[str, Tensor]:
+        return whole_state(part, keep=True) if self.sharded else on_cpu(part)
 
     def layout(self) -> dict[str, Any]:
         """How what `save` saves is cut here."""

@@ -70,6 +70,29 @@ def test_what_has_no_line_gives_none():
     assert trend((1, 2, 4), some).slope.ci95 is None  # one seed, no draws: no interval, no claim
 
 
+@pytest.mark.parametrize("sizes", [(10, 40, 160, 1000), (1, 2, 4, 8), (66e3, 25e4, 1e6, 4e6)])
+def test_what_never_changes_has_no_trend(sizes):
+    """A tokenizer that all variants share: rounding must not become a claim."""
+    shared = [reading(np.random.default_rng(seed), 28.1, 0.0) for seed in range(3)]
+    found = trend(sizes, [shared] * 4)
+    assert (found.slope.value, found.slope.p, found.bend.value, found.bend.p) == (0, 1, 0, 1)
+
+
+def test_a_still_clip_weighs_nothing_in_the_error_share():
+    from types import SimpleNamespace
+
+    from genie_eval.ablation.held_out import Sampling
+    from genie_eval.ablation.held_out_loss import ratio
+
+    sample = SimpleNamespace(sampling=Sampling(draws=200))
+    owner = np.array([0, 0, 1, 2, 3])
+    errors, moved = np.array([0.2, 0.3, 0.1, 0.4, 0.001]), np.array([1.0, 1.0, 0.5, 1.5, 1e-6])
+    found = ratio(errors, moved, owner, sample)
+    assert found.value == pytest.approx(1.001 / 4.000001)
+    assert found.ci95[0] < found.value < found.ci95[1]
+    assert found.units == 4
+
+
 STUDY = Study(
     "sizes",
     tuple(Variant(f"w{n}") for n in (1, 2, 4, 8)),
@@ -88,6 +111,7 @@ def test_the_table_tells_the_trends(tmp_path):
             shift = 0.005 * rng.normal()
             readings = {
                 "grounding_skill": reading(rng, 0.5 + 0.2 * np.log10(n) + shift, 0.0, 0.02),
+                "worst_code": reading(rng, 0.1 * n, 0.0, 0.02),
                 "error_share": reading(rng, 0.5 * n**-0.3 + shift, 0.0, 0.02),
             }
             plant(tmp_path, f"w{n}", seed, readings)
@@ -101,6 +125,9 @@ def test_the_table_tells_the_trends(tmp_path):
     assert line["verdict"] == "better"
     assert line["p_holm"] >= line["slope"]["p"]
     assert line["x"] == [1000, 2000, 4000, 8000]
+    assert line["bends"] is False
+    worst = found["trends"]["parameters"]["worst_code"]
+    assert (worst["verdict"], worst["p_holm"]) == ("not judged", None)
     law = found["trends"]["parameters"]["error_share"]
     assert (law["power"], law["verdict"]) == (True, "better")
     assert law["slope"]["value"] == pytest.approx(-0.3, abs=0.05)
@@ -112,7 +139,7 @@ def test_the_table_tells_the_trends(tmp_path):
 
 
 def test_less_data_is_trained_on_and_losses_are_measured(make_video, tmp_path):
-    """End to end: the cells of fewer episodes saw those alone, drawn by their seed, nested in those of more."""
+    """End to end: the cells of fewer episodes trained on a split of their own, and their losses differ."""
     source = make_video(episodes=12, length=16)
     members = ("few", "more", "all")
     study = Study(
@@ -168,6 +195,23 @@ def test_an_axis_that_cannot_be_is_one_line(text, expected, tmp_path):
     with pytest.raises(UserError, match=expected) as error:
         read_study(path)
     assert "\n" not in str(error.value)
+
+
+def test_more_episodes_than_there_are_is_said_before_anything_is_trained(make_video, tmp_path):
+    source = make_video(episodes=12, length=16)
+    study = Study("data", (Variant("all"), Variant("more", episodes=13)), set=TINY, steps=4)
+    with pytest.raises(UserError, match="has 12 episodes, not 13"):
+        ablate(study, source, source, AblateOptions(study="data", out=tmp_path / "out"), [0], "genie-robotics ablate")
+    assert not (tmp_path / "out/cells").exists()
+
+
+def test_end_to_end_latent_actions_have_no_loss_of_their_own():
+    from genie_eval.ablation.plan import resolve
+    from genie_eval.ablation.studies import MODES
+
+    taught = {v.name: resolve(MODES, v, 10).taught for v in MODES.variants}
+    assert "latent_action" in taught["cotrain"]
+    assert taught["end_to_end"] == ("dynamics",)
 
 
 def test_no_episodes_are_refused(tmp_path):

@@ -1,6 +1,7 @@
 """Two processes compute what one does: the same losses, weights and codebooks for the same batch."""
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -132,7 +133,9 @@ def test_two_processes_revive_the_same_codes_as_one(stage, tmp_path):
     same(one, two)
 
 
-@pytest.mark.parametrize(("stage", "mode"), [("tokenizer", "frozen"), ("joint", "cotrain"), ("joint", "end_to_end")])
+@pytest.mark.parametrize(
+    ("stage", "mode"), [("tokenizer", "frozen"), ("joint", "cotrain"), ("joint", "end_to_end"), ("joint", "warmup")]
+)
 def test_a_model_cut_over_two_processes_trains_as_one(stage, mode, tmp_path):
     one = trained(stage, mode, tmp_path / "one", 1)
     cut = trained(stage, mode, tmp_path / "cut", 2, sharding="full")
@@ -165,6 +168,35 @@ def test_all_stages_of_a_cut_model_by_the_command(tmp_path, tabletop_rlds):
     assert "error: --sharding full goes with AdamW alone (Muon needs whole matrices)" in refused.stderr
 
 
+class Harm:
+    def __reduce__(self):
+        return os.system, ("echo harm > /dev/null",)
+
+
+def listed_anew(pieces: Path) -> None:
+    """SHA256SUMS as whoever makes such a folder would write it."""
+    names = ["state.pt", *(f"pieces/{path.name}" for path in sorted(pieces.iterdir()))]
+    done = subprocess.run(["sha256sum", *names], cwd=pieces.parent, capture_output=True, check=True)
+    (pieces.parent / "SHA256SUMS").write_bytes(done.stdout)
+
+
+def strange_layout(pieces: Path) -> None:
+    (pieces / ".metadata").write_bytes(pickle.dumps(Harm()))
+    listed_anew(pieces)
+
+
+def strange_file(pieces: Path) -> None:
+    layout = pickle.loads((pieces / ".metadata").read_bytes())
+    next(iter(layout.storage_data.values())).relative_path = "../elsewhere"
+    (pieces / ".metadata").write_bytes(pickle.dumps(layout))
+    listed_anew(pieces)
+
+
+def unlisted(pieces: Path) -> None:
+    sums = pieces.parent / "SHA256SUMS"
+    sums.write_text("".join(line for line in sums.read_text().splitlines(True) if "pieces" not in line))
+
+
 def test_a_checkpoint_of_a_cut_model_goes_on_whole_and_cut(tmp_path):
     whole = trained("latent_action", "frozen", tmp_path / "whole", 1)
     trained("latent_action", "frozen", tmp_path / "cut", 2, steps=4, sharding="full")
@@ -175,6 +207,20 @@ def test_a_checkpoint_of_a_cut_model_goes_on_whole_and_cut(tmp_path):
     assert all(v.is_meta for name, v in rest["components"]["latent_action"]["model"].items() if "encoder" in name)
     content = Checkpoints(kept.parent).newest()[1]  # by itself, as `doctor` reads it
     assert not any(value.is_meta for value in content["components"]["latent_action"]["model"].values())
+    for harm, why in (
+        (strange_layout, ".metadata names posix.system, which no layout does"),
+        (strange_file, ".metadata names ../elsewhere, which is not in the checkpoint's list"),
+        (unlisted, "SHA256SUMS does not list its pieces"),
+        (lambda pieces: (pieces / "__0_0.distcp").unlink(), "pieces/__0_0.distcp cannot be read: No such file"),
+    ):
+        shutil.rmtree(kept.with_name("step_00000009"), ignore_errors=True)
+        shutil.copytree(kept, kept.with_name("step_00000009"))
+        harm(kept.with_name("step_00000009") / "pieces")
+        said = []
+        assert Checkpoints(kept.parent).newest(said.append)[0] == 4
+        assert len(said) == 1
+        assert why in said[0]
+    shutil.rmtree(kept.with_name("step_00000009"))
     shutil.copytree(tmp_path / "cut", tmp_path / "alone")
     same({**whole, "buffers": {}}, trained("latent_action", "frozen", tmp_path / "alone", 1))
     whole["model"] = {name: value for name, value in whole["model"].items() if name.startswith("latent_action.")}
@@ -182,7 +228,7 @@ def test_a_checkpoint_of_a_cut_model_goes_on_whole_and_cut(tmp_path):
     shutil.copytree(kept, kept.with_name("step_00000005"))
     piece = kept.with_name("step_00000005") / "pieces/__1_0.distcp"
     piece.write_bytes(piece.read_bytes()[:-100] + bytes(100))
-    said: list[str] = []
+    said = []
     assert Checkpoints(kept.parent).newest(said.append)[0] == 4
     assert "the SHA-256 of pieces/__1_0.distcp is another" in said[0]
     same({**whole, "buffers": {}}, trained("latent_action", "frozen", tmp_path / "cut", 4, sharding="full"))

@@ -100,7 +100,7 @@ def run_cell(bench: Bench, variant: Variant, seed: int, sample: Callable[[Plan],
         bench.say(f"{variant.name}, seed {seed}: trained ({time.monotonic() - began:.0f} s); measuring")
         began = time.monotonic()
         genie = load(plan, run, bench.device)
-        readings, details = measure(genie, shown, bench.study.measure, plan.stages)
+        readings, details = measure(genie, shown, bench.study.measure, plan.taught)
         split = training_source(bench, plan, seed).split(bench.split)
         details["episodes"] = split.num_episodes
         costs = step_cost(genie, plan, run, split)

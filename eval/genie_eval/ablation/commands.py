@@ -10,6 +10,7 @@ import tyro
 from genie_datasets import Source
 from genie_datasets.errors import UserError
 from genie_datasets.options import SourceOptions, parse
+from genie_datasets.subset import some_episodes
 from genie_eval.ablation.studies import STUDIES, find_study
 from genie_eval.ablation.study import Study
 from genie_eval.checks import make_folder
@@ -139,6 +140,9 @@ def ablate(
     for variant in chosen:  # what cannot be, is said before hours of work
         resolve(study, variant, steps)
     split = training_split(source.splits, options.split)
+    for variant in chosen:
+        if variant.episodes is not None:
+            some_episodes(source, split, variant.episodes, 0)
     sampling = Sampling(trajectories=options.trajectories, clips=options.clips)
     samples: dict[Any, HeldOut] = {}
 

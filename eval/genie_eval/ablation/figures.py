@@ -28,7 +28,8 @@ def draw(study: Study, found: dict[str, Any], columns: list[Any], out: Path) -> 
     if len({row["labels"] for row in labelled}) > 2:
         label_curve(out / "labels.png", sorted(labelled, key=lambda r: r["labels"]), columns, found["about"])
         drawn.append("labels.png")
-    if found.get("trends"):
+    trends = (found.get("trends") or {}).values()
+    if any(column.name in entries for column in columns for entries in trends):
         trend_lines(out / "trends.png", found, columns)
         drawn.append("trends.png")
     if "dreams" in study.measure:
@@ -125,7 +126,11 @@ def plain_ticks(axis: Any, rows: dict[str, Any], entry: dict[str, Any], name: st
 def short(value: float) -> str:
     for unit, size in (("M", 1e6), ("k", 1e3)):
         if value >= size:
-            return f"{value / size:.2g}{unit}"
+            return (
+                f"{value / size:.1f}".rstrip("0").rstrip(".") + unit
+                if value < 100 * size
+                else f"{value / size:.0f}{unit}"
+            )
     return f"{value:g}"
 
 

@@ -9,6 +9,7 @@ commands  command_bits, read back by the model itself
 losses    of what was trained, on held-out clips: error_share (latent actions), token_loss (dynamics)
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -34,11 +35,11 @@ COMMANDED = 5  # how often a commanded code is repeated
 
 
 def measure(
-    genie: Genie, sample: HeldOut, groups: tuple[str, ...], stages: tuple[str, ...] = ()
+    genie: Genie, sample: HeldOut, groups: tuple[str, ...], taught: Collection[str] = ()
 ) -> tuple[Readings, dict[str, Any]]:
     """All readings of these groups, and what no table needs but a reader of results.json may.
 
-    stages: that were trained, whose losses are asked.
+    taught: the components that have learnt by losses of their own, which are asked for.
     """
     evidence = read_codes(genie, sample)
     readings: Readings = {}
@@ -54,7 +55,7 @@ def measure(
     if "commands" in groups:
         readings |= command_readings(genie, sample, evidence)
     if "losses" in groups:
-        readings |= loss_readings(genie, sample, stages)
+        readings |= loss_readings(genie, sample, taught)
     return readings, details
 
 

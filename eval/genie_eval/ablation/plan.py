@@ -31,6 +31,12 @@ class Plan:
         own = [part for stage in self.stages for part in TRAINED[stage]]
         return tuple(dict.fromkeys([*self.shared, *own]))
 
+    @property
+    def taught(self) -> tuple[str, ...]:
+        """What a loss of its own has taught here: end to end, latent actions learn from the dynamics'."""
+        own = [part for stage in self.stages for part in TRAINED[stage]]
+        return tuple(part for part in own if part != "latent_action" or self.training.mode != "end_to_end")
+
 
 def resolve(study: Study, variant: Variant, steps: int) -> Plan:
     """Raises UserError, one line, where the variant sets a field that does not exist or a value that cannot be."""

@@ -71,7 +71,7 @@ LEGEND = {
     "delta-PSNR dB": "what inferred codes gain over random ones at the fourth frame",
     "AAF": "`action_attributable_fraction`: the same above the tokenizer's own error",
     "dream dB": "one prompt frame, inferred codes, mean of t = 1..8",
-    "error share": "squared error of the predicted frame, from codes, over that of repeating the last one",
+    "error share": "error of the predicted frame, from codes, over that of repeating the last one",
     "token loss": "cross-entropy of the dynamics, nats a masked token",
     "bits": "`command_bits`: commanded codes read back by the model itself; log2 K at most",
 }
@@ -172,11 +172,12 @@ def size_of(cell: Cell, axis: str) -> float:
         return float(sum(cost["parameters"] for cost in costs))
     if axis == "batch":
         return float(next(iter(costs))["batch_size"])
-    return float(cell.content["details"]["episodes"])
+    return float(cell.content["details"].get("episodes", "nan"))
 
 
 def trends(study: Study, cells: dict[str, dict[int, Cell]], columns: list[Column]) -> dict[str, Any]:
-    """{axis: {metric: Trend, with Holm's p over all trends of the study}}, of the axes whose variants have cells."""
+    """{axis: {metric: Trend}}, of the axes whose variants have cells and a known place. Of the metrics that something
+    is claimed about with Holm's p over all of the study, slopes and bends each."""
     found: dict[tuple[str, str], Trend] = {}
     missing = Reading(None)
     for axis, members in study.axes.items():
@@ -185,18 +186,26 @@ def trends(study: Study, cells: dict[str, dict[int, Cell]], columns: list[Column
         if not seeds:
             continue
         x = [size_of(cells[name][seeds[0]], axis) for name in names]
+        if not np.isfinite(x).all():
+            continue  # measured before cells said how many episodes they saw
         for column in columns:
             readings = [[cells[name][s].readings.get(column.name, missing) for s in seeds] for name in names]
             line = trend(x, readings, column.power)
             if line is not None:
                 found[axis, column.name] = line
-    adjusted = _holm({f"{axis} {name}": line.slope for (axis, name), line in found.items()})
+    claimed = {column.name for column in columns if column.claimed}
+    judged = {f"{axis} {name}": line for (axis, name), line in found.items() if name in claimed}
+    adjusted = _holm({key: line.slope for key, line in judged.items()})
+    bent = _holm({key: line.bend for key, line in judged.items()})
     lower = {column.name for column in columns if column.less_is_better}
     told: dict[str, Any] = {}
     for (axis, name), line in found.items():
-        p = adjusted.get(f"{axis} {name}")
+        p, p_bend = (each.get(f"{axis} {name}") for each in (adjusted, bent))
         names = [member for member in study.axes[axis] if cells[member]]
         entry = asdict(line) | {"names": names, "p_holm": p, "verdict": verdict(line.slope, p, name in lower)}
+        entry |= {"bend_p_holm": p_bend, "bends": p_bend is not None and p_bend < LEVEL}
+        if name not in claimed:
+            entry["verdict"] = "not judged"
         told.setdefault(axis, {})[name] = entry
     return told
 
@@ -325,7 +334,8 @@ def trend_table(found: dict[str, Any], columns: list[Column]) -> list[str]:
     return [
         "",
         "What ten times as much gives: slope of a line against the logarithm, 95 % interval (p after Holm over all of "
-        "this table); of what is marked x^, the exponent of a power law. *bends*: a line is not its shape.",
+        "this table, of what is judged); of what is marked x^, the exponent of a power law. *bends*: a line is not its "
+        "shape (p < .05, corrected alike).",
         "",
         *_markdown(["along", *(c.title + (" x^" if c.power else "") for c in shown)], body),
     ]
@@ -334,7 +344,7 @@ def trend_table(found: dict[str, Any], columns: list[Column]) -> list[str]:
 def _trend(entry: dict[str, Any] | None, column: Column) -> str:
     if entry is None:
         return "–"
-    slope, bend = entry["slope"], entry["bend"]
+    slope = entry["slope"]
     text = _signed(slope["value"], max(2, column.digits))
     if slope["ci95"] is not None:
         low, high = (_signed(end, max(2, column.digits)) for end in slope["ci95"])
@@ -342,8 +352,7 @@ def _trend(entry: dict[str, Any] | None, column: Column) -> str:
     if entry["p_holm"] is not None:
         text += f" ({number(entry['p_holm'], 3)})"
         text = f"**{text}**" if entry["verdict"] in ("better", "worse") else text
-    bent = bend is not None and bend["p"] is not None and bend["seeds"] >= LEAST_SEEDS and bend["p"] < LEVEL
-    return text + (" *bends*" if bent else "")
+    return text + (" *bends*" if entry["bends"] else "")
 
 
 def _setting(study: Study, found: dict[str, Any], rows: list[dict[str, Any]]) -> str:

@@ -26,9 +26,8 @@ class Trend:
     """Over the seeds that all variants have."""
     power: bool
     slope: Difference
-    bend: Difference | None
-    """A parabola's part, as the metric's departure in the middle from the line through the ends; None for three or
-    fewer seeds without chance to tell."""
+    bend: Difference
+    """A parabola's part, as the metric's departure in the middle from the line through the ends."""
     at: float
     """The line's value (its logarithm, of a power law) at x = 1."""
 
@@ -54,6 +53,7 @@ def trend(x: Sequence[float], readings: Sequence[Sequence[Reading]], power: bool
     found = difference([_sum([row[s] for row in table], for_slope) for s in range(len(seeds))])
     bent = difference([_sum([row[s] for row in table], for_bend) for s in range(len(seeds))])
     assert found is not None
+    assert bent is not None
     values = np.array([[reading.value for reading in row] for row in table], float)
     mean = np.array([[r[s].value for s in seeds] for r in readings], float).mean(axis=1)
     at = float(values.mean() - found.value * place.mean())
@@ -71,13 +71,18 @@ def weights_of(place: Float[np.ndarray, " V"]) -> tuple[Float[np.ndarray, " V"],
 
 
 def _sum(readings: list[Reading], weights: Float[np.ndarray, " V"]) -> Reading:
-    value = float(sum(w * r.value for w, r in zip(weights, readings, strict=True) if r.value is not None))
+    """The weights sum to 0, but for rounding: so of differences to the first, which of equal values are exactly 0."""
+    first = readings[0]
+    assert first.value is not None
+    value = float(
+        sum(w * (r.value - first.value) for w, r in zip(weights, readings, strict=True) if r.value is not None)
+    )
     units = min(r.units for r in readings)
     drawn = [r.draws for r in readings if r.draws is not None]
     if len(drawn) < len(readings) or len({len(d) for d in drawn}) > 1 or len({r.units for r in readings}) > 1:
         spread = np.sqrt(sum((w * _half(r)) ** 2 for w, r in zip(weights, readings, strict=True)))
         return Reading(value, (value - spread, value + spread), None, units)
-    return Reading(value, None, np.tensordot(weights, np.stack(drawn), axes=1), units)
+    return Reading(value, None, np.tensordot(weights, np.stack(drawn) - drawn[0], axes=1), units)
 
 
 def _half(reading: Reading) -> float:
