@@ -350,7 +350,7 @@ def _trend(entry: dict[str, Any] | None, column: Column) -> str:
         low, high = (_signed(end, max(2, column.digits)) for end in slope["ci95"])
         text += f" [{low}, {high}]"
     if entry["p_holm"] is not None:
-        text += f" ({number(entry['p_holm'], 3)})"
+        text += f" ({entry['p_holm']:.2g})"
         text = f"**{text}**" if entry["verdict"] in ("better", "worse") else text
     return text + (" *bends*" if entry["bends"] else "")
 
