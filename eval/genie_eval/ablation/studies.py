@@ -173,46 +173,38 @@ LABELS_WORLD = Study(
     measure=("codes", "dreams"),
     variants=tuple(LABELS.variant(name) for name in ("0%", "1%", "5%")),
 )
+
+
+def sizes(part: str) -> tuple[Variant, ...]:
+    """`nano` with one thing changed: the width of `part`, how much it trains on, how much of that at once."""
+    training = f"training.{part}"
+    return (
+        Variant("nano", "width 128, all episodes, 4 clips a step"),
+        *(of(part, f"width-{width}", f"width {width}", width=width, heads=width // 32) for width in (32, 64, 256)),
+        *(Variant(f"episodes-{n}", f"{n} training episodes", episodes=n) for n in (10, 40, 160)),
+        *(of(training, f"batch-{n}", f"{n} clip{'s' * (n > 1)} a step", batch_size=n) for n in (1, 2, 8)),
+    )
+
+
+SIZES: dict[str, tuple[str, ...]] = {
+    "parameters": ("width-32", "width-64", "nano", "width-256"),
+    "episodes": ("episodes-10", "episodes-40", "episodes-160", "nano"),
+    "batch": ("batch-1", "batch-2", "nano", "batch-8"),
+}
 SCALE_LATENT_ACTION = Study(
     name="scale-latent-action",
     question="What do size, data and batch give the latent actions, at equal steps?",
     measure=("codes", "losses"),
-    variants=(
-        Variant("nano", "width 128, all episodes, 4 clips a step"),
-        lam("width-32", "width 32", width=32, heads=1),
-        lam("width-64", "width 64", width=64, heads=2),
-        lam("width-256", "width 256", width=256, heads=8),
-        Variant("episodes-10", "10 training episodes", episodes=10),
-        Variant("episodes-40", "40 training episodes", episodes=40),
-        Variant("episodes-160", "160 training episodes", episodes=160),
-        of("training.latent_action", "batch-1", "1 clip a step", batch_size=1),
-        of("training.latent_action", "batch-2", "2 clips a step", batch_size=2),
-        of("training.latent_action", "batch-8", "8 clips a step", batch_size=8),
-    ),
-    axes={
-        "parameters": ("width-32", "width-64", "nano", "width-256"),
-        "episodes": ("episodes-10", "episodes-40", "episodes-160", "nano"),
-        "batch": ("batch-1", "batch-2", "nano", "batch-8"),
-    },
+    variants=sizes("latent_action"),
+    axes=SIZES,
 )
 SCALE_DYNAMICS = Study(
     name="scale-dynamics",
     question="What do size, data and batch give the dynamics, at equal steps on the same codes?",
     stages=("dynamics",),
     measure=("dreams", "losses"),
-    variants=(
-        Variant("nano", "width 128, all episodes, 4 clips a step"),
-        dyn("width-32", "width 32", width=32, heads=1),
-        dyn("width-64", "width 64", width=64, heads=2),
-        dyn("width-256", "width 256", width=256, heads=8),
-        Variant("episodes-10", "10 training episodes", episodes=10),
-        Variant("episodes-40", "40 training episodes", episodes=40),
-        Variant("episodes-160", "160 training episodes", episodes=160),
-        of("training.dynamics", "batch-1", "1 clip a step", batch_size=1),
-        of("training.dynamics", "batch-2", "2 clips a step", batch_size=2),
-        of("training.dynamics", "batch-8", "8 clips a step", batch_size=8),
-    ),
-    axes=SCALE_LATENT_ACTION.axes,
+    variants=sizes("dynamics"),
+    axes=SIZES,
 )
 PAPER_VS_OURS = Study(
     name="paper-vs-ours",
