@@ -165,6 +165,10 @@ def draw(found: dict[str, Any], path: Path) -> None:
         axis.set(xscale="log", yscale="log", xlabel=title, ylabel="ms a clip")
         axis.set_xticks(x, x)
         axis.minorticks_off()
+        low, high = axis.get_ylim()
+        ticks = [tick for tick in (10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 1000) if low <= tick <= high]
+        axis.set_yticks(ticks, ticks)
+        axis.minorticks_off()
     axes[0, 0].plot([], [], ":", color=GREY, label="operations, to scale")
     axes[0, 0].legend(fontsize=7)
     rows = found["reading"]
@@ -173,14 +177,14 @@ def draw(found: dict[str, Any], path: Path) -> None:
         PALETTE, {"choose_us": "choose 32 clips", "read_us": "read them"}.items(), strict=False
     ):
         axes[1, 0].plot(episodes, [row[name] for row in rows], "o-", color=colour, label=label)
-    axes[1, 0].set(xscale="log", yscale="log", xlabel="episodes", ylabel="microseconds a batch", ylim=(50, None))
+    axes[1, 0].set(xscale="log", yscale="log", xlabel="episodes", ylabel="microseconds a batch", ylim=(5, None))
     axes[1, 0].legend(fontsize=7)
     rows = found["training"]
     axes[1, 1].plot([r["episodes"] for r in rows], [r["ms_a_step"] for r in rows], "o-", color=PALETTE[0])
     axes[1, 1].set(xscale="log", xlabel="episodes", ylabel="ms a step, latent action")
     axes[1, 1].set_ylim(0, 1.2 * max(r["ms_a_step"] for r in rows))
     rows = found["evaluation"]
-    for colour, name in zip(PALETTE, ("codes and motion", "statistics", "dreams"), strict=False):
+    for colour, name in zip(PALETTE, ("codes and motion", "statistics", "dreams", "commanded dreams"), strict=False):
         axes[1, 2].plot(
             [r["trajectories"] for r in rows], [r[name] for r in rows], "o-", color=colour,
             label=name + (", of 16 clips" if name == "dreams" else ""),

@@ -29,7 +29,7 @@ def draw(study: Study, found: dict[str, Any], columns: list[Any], out: Path) -> 
         label_curve(out / "labels.png", sorted(labelled, key=lambda r: r["labels"]), columns, found["about"])
         drawn.append("labels.png")
     trends = (found.get("trends") or {}).values()
-    if any(column.name in entries for column in columns for entries in trends):
+    if any(moves(entries.get(column.name)) for column in columns for entries in trends):
         trend_lines(out / "trends.png", found, columns)
         drawn.append("trends.png")
     if "dreams" in study.measure:
@@ -85,7 +85,7 @@ def label_curve(path: Path, rows: list[dict[str, Any]], columns: list[Any], abou
 def trend_lines(path: Path, found: dict[str, Any], columns: list[Any]) -> None:
     """One row an axis, one panel a metric: every seed, the mean, the fitted line within what was measured."""
     by_axis = found["trends"]
-    shown = [c for c in columns if any(c.name in entries for entries in by_axis.values())]
+    shown = [c for c in columns if any(moves(entries.get(c.name)) for entries in by_axis.values())]
     rows = {row["name"]: row for row in found["variants"]}
     with figure(
         path, 2.3 * len(shown) + 0.5, 2.1 * len(by_axis) + 0.2, nrows=len(by_axis), ncols=len(shown), squeeze=False
@@ -113,6 +113,11 @@ def trend_lines(path: Path, found: dict[str, Any], columns: list[Any]) -> None:
                 axis.set_xlabel({"batch": "clips a step", "episodes": "training episodes"}.get(name, name))
                 if entry["power"]:
                     plain_ticks(axis, rows, entry, column.name)
+
+
+def moves(entry: dict[str, Any] | None) -> bool:
+    """It differs between the variants: what all share, such as a tokenizer, is no panel."""
+    return entry is not None and len(set(entry["mean"])) > 1
 
 
 def plain_ticks(axis: Any, rows: dict[str, Any], entry: dict[str, Any], name: str) -> None:
