@@ -64,9 +64,16 @@ def rand_by_clip(num_clips: int, *shape: int, device: torch.device) -> Tensor:
 
 @contextmanager
 def drawn_alike(device: torch.device) -> Iterator[None]:
-    """What torch's generator of `device` draws inside, all processes draw alike: as one process would."""
-    if not _together or _shared is None:
+    """What torch's generator of `device` draws inside, all processes draw alike: in a training step as one process
+    would, else from a seed of the first. All must come here at once."""
+    if num_processes() == 1:
         yield
+        return
+    if not _together or _shared is None:
+        seed = told_by_first(int(torch.randint(2**31, ())))
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            yield
         return
     on_gpu = device.type == "cuda"
     own = torch.cuda.get_rng_state(device) if on_gpu else torch.get_rng_state()

@@ -109,10 +109,10 @@ class VectorCodes(VectorQuantize):
         fair = len(latents) * num_processes() / c.num_codes
         book.threshold_ema_dead_code = c.revive_below * fair
         book.reset_cluster_size = fair
-        if num_processes() > 1 and (book.cluster_size < book.threshold_ema_dead_code).any():
+        if (book.cluster_size < book.threshold_ema_dead_code).any():  # the same in all processes
             latents = gather_rows(latents, num_clips)
-        with drawn_alike(latents.device):
-            book.expire_codes_(latents.unsqueeze(0))
+            with drawn_alike(latents.device):
+                book.expire_codes_(latents.unsqueeze(0))
 
     @torch.no_grad()
     def start(self, latents: Float[Tensor, "M L"], batch: int) -> None:

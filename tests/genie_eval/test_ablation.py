@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from genie_datasets.errors import UserError
+from genie_datasets.subset import some_episodes
 from genie_eval.ablation import cell as cells
 from genie_eval.ablation import commands
 from genie_eval.ablation.commands import AblateOptions, ablate, main, numbers, whole
@@ -208,12 +209,17 @@ def test_labels_are_drawn_for_every_seed(make_video, tmp_path, monkeypatch):
 
     source = make_video(episodes=4, length=9)
     bench = cells.Bench(STUDY, tmp_path, source, "train", 4)
-    monkeypatch.setattr(drawing, "read_actions", lambda split, e: np.diff(split.corners[e], axis=0, append=0.0))
-    paths = [cells.labels_file(bench, 0.25, seed) for seed in (0, 1)]
+    corners = next(iter(source.splits.values())).corners
+    monkeypatch.setattr(drawing, "read_actions", lambda split, e: np.diff(corners[e], axis=0, append=0.0))
+    some = Variant("some", labels=0.25)
+    paths = [cells.labels_file(bench, source, some, seed) for seed in (0, 1)]
     drawn = [drawing.Labels.load(path) for path in paths]
     assert [len(d) for d in drawn] == [8, 8]  # a quarter of 4 x 8 transitions
     assert drawn[0].digest != drawn[1].digest
-    assert cells.labels_file(bench, 0.25, 0) == paths[0]
+    assert cells.labels_file(bench, source, some, 0) == paths[0]
+    few = cells.labels_file(bench, some_episodes(source, "train", 2, 0), Variant("few", labels=0.25, episodes=2), 0)
+    assert few != paths[0]
+    assert len(drawing.Labels.load(few)) == 4
 
 
 # ------------------------------------------------------------------------------------------------------- what is asked
