@@ -22,7 +22,8 @@ def growth(monkeypatch, tmp_path):
 
 
 def test_the_page_of_growth_in_small(growth, tabletop_rlds, tmp_path, monkeypatch):
-    measured = [{"trajectories": n, "codes and motion": n / 10, "statistics": 2.0, "dreams": 3.0} for n in (4, 6)]
+    parts = {"codes and motion": 1.0, "statistics": 2.0, "dreams": 3.0, "commanded dreams": 4.0}
+    measured = [{"trajectories": n, **parts} for n in (4, 6)]
     monkeypatch.setattr(growth, "evaluation", lambda data: measured)  # takes minutes: the next test
     growth.main(str(tabletop_rlds))
     found = json.loads((tmp_path / "growth.json").read_text())
