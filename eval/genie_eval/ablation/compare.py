@@ -9,12 +9,13 @@ The degrees of freedom are Welch's and Satterthwaite's for such a sum. With one 
 nothing is claimed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from genie_eval.ablation.reading import Reading
+from genie_eval.resampling import holm
 
 LEAST_SEEDS = 3  # for a claim
 LEVEL = 0.05  # of Holm's adjusted p
@@ -86,6 +87,12 @@ def _t_test(
     freedom = variance**2 / sum(v**2 / df for v, df in parts)
     reach = float(t.ppf(0.975, freedom) * np.sqrt(variance))
     return (value - reach, value + reach), float(2 * t.sf(abs(value) / np.sqrt(variance), freedom))
+
+
+def adjusted(differences: Mapping[str, Difference | None]) -> dict[str, float]:
+    """Adjusted p over the variants of which something could be claimed."""
+    p = {v: d.p for v, d in differences.items() if d is not None and d.p is not None and d.seeds >= LEAST_SEEDS}
+    return dict(zip(p, holm(np.array(list(p.values()))).tolist(), strict=True)) if p else {}
 
 
 def verdict(found: Difference | None, adjusted_p: float | None, less_is_better: bool) -> str:

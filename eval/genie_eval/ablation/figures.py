@@ -16,7 +16,7 @@ COLOURS = {"better": GOOD, "worse": BAD}
 def draw(study: Study, found: dict[str, Any], columns: list[Any], out: Path) -> list[str]:
     """Writes the figures that this study has something for, and returns their file names.
 
-    columns: genie_eval.ablation.table.Column of the metrics that something is claimed about.
+    columns: genie_eval.ablation.columns.Column of the metrics that something is claimed about.
     """
     rows = [row for row in found["variants"] if row["seeds"]]
     drawn = []

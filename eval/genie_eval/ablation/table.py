@@ -11,70 +11,17 @@ import numpy as np
 from genie_datasets.cache_dir import AtomicFile
 from genie_datasets.errors import UserError
 from genie_eval.ablation.cell import MEASURED
-from genie_eval.ablation.compare import LEAST_SEEDS, LEVEL, Difference, difference, verdict
+from genie_eval.ablation.columns import COLUMNS, LEGEND, Column, markdown_table, signed
+from genie_eval.ablation.compare import LEAST_SEEDS, Difference, adjusted, difference, verdict
 from genie_eval.ablation.figures import draw
 from genie_eval.ablation.held_out import BASELINES, HeldOut
 from genie_eval.ablation.measure import grounding_readings
 from genie_eval.ablation.reading import Reading
 from genie_eval.ablation.study import Study
-from genie_eval.ablation.trend import Trend, trend
+from genie_eval.ablation.trend_table import trend_table, trends
 from genie_eval.metric import plain
 from genie_eval.report.cells import number
-from genie_eval.resampling import holm
 from genie_robotics.config import read_json
-
-
-@dataclass(frozen=True)
-class Column:
-    """A metric as the table shows it. claimed: variants are said to be better or worse by it."""
-
-    name: str
-    title: str
-    digits: int = 2
-    less_is_better: bool = False
-    claimed: bool = True
-    power: bool = False
-    """Along an axis it is fitted by a power law."""
-
-
-COLUMNS: dict[str, tuple[Column, ...]] = {
-    "codes": (
-        Column("grounding_skill", "skill"),
-        Column("linear_r2_x", "linear x", claimed=False),
-        Column("linear_r2_y", "linear y", claimed=False),
-        Column("linear_r2_z", "linear z", claimed=False),
-        Column("ctc", "ctc"),
-        Column("worst_code", "worst code", claimed=False),
-        Column("codebook_perplexity", "perplexity", 1, claimed=False),
-        Column("state_leak", "leak", less_is_better=True),
-        Column("nuisance_flip_rate", "flips", less_is_better=True),
-    ),
-    "dreams": (
-        Column("delta_psnr_t4", "delta-PSNR dB"),
-        Column("action_attributable_fraction", "AAF"),
-        Column("dream_psnr", "dream dB"),
-        Column("dream_psnr_t15", "dream t=15 dB", claimed=False),
-        Column("tokenizer_psnr", "tokenizer dB"),
-    ),
-    "commands": (Column("command_bits", "bits"),),
-    "losses": (
-        Column("error_share", "error share", 3, less_is_better=True, power=True),
-        Column("token_loss", "token loss", 3, less_is_better=True, power=True),
-    ),
-}
-LEGEND = {
-    "skill": "`grounding_r2` between codes swapped among trajectories (0) and k-means of the true motion (1)",
-    "linear x": "R2 of the motion along x (y, z) from the latent before quantisation, by ridge, in other trajectories",
-    "ctc": "of what a code means in one trajectory, the share it means in all",
-    "leak": "`state_leak`, less is better",
-    "flips": "`nuisance_flip_rate`, less is better",
-    "delta-PSNR dB": "what inferred codes gain over random ones at the fourth frame",
-    "AAF": "`action_attributable_fraction`: the same above the tokenizer's own error",
-    "dream dB": "one prompt frame, inferred codes, mean of t = 1..8",
-    "error share": "error of the predicted frame, from codes, over that of repeating the last one",
-    "token loss": "cross-entropy of the dynamics, nats a masked token",
-    "bits": "`command_bits`: commanded codes read back by the model itself; log2 K at most",
-}
 
 
 @dataclass(frozen=True)
@@ -126,7 +73,7 @@ def results(study: Study, cells: list[Cell]) -> dict[str, Any]:
             )
             for name in names
         }
-    adjusted = {name: _holm({v: found[v][name] for v in found}) for name in names}
+    corrected = {name: adjusted({v: found[v][name] for v in found}) for name in names}
     lower = {column.name for column in columns if column.less_is_better}
     rows = []
     for variant in study.variants:
@@ -150,7 +97,7 @@ def results(study: Study, cells: list[Cell]) -> dict[str, Any]:
                 "difference": None,
             }
             if gap is not None:
-                p = adjusted[name].get(variant.name)
+                p = corrected[name].get(variant.name)
                 entry["difference"] = {**asdict(gap), "p_holm": p, "verdict": verdict(gap, p, name in lower)}
             row["metrics"][name] = entry
         rows.append(row)
@@ -163,57 +110,6 @@ def results(study: Study, cells: list[Cell]) -> dict[str, Any]:
     if study.axes:
         named["trends"] = trends(study, by_variant, columns)
     return plain(named)
-
-
-def size_of(cell: Cell, axis: str) -> float:
-    """Where a cell lies on an axis of genie_eval.ablation.study.AXES."""
-    costs = cell.content["cost"].values()
-    if axis == "parameters":
-        return float(sum(cost["parameters"] for cost in costs))
-    if axis == "batch":
-        return float(next(iter(costs))["batch_size"])
-    return float(cell.content["details"].get("episodes", "nan"))
-
-
-def trends(study: Study, cells: dict[str, dict[int, Cell]], columns: list[Column]) -> dict[str, Any]:
-    """{axis: {metric: Trend}}, of the axes whose variants have cells and a known place. Of the metrics that something
-    is claimed about with Holm's p over all of the study, slopes and bends each."""
-    found: dict[tuple[str, str], Trend] = {}
-    missing = Reading(None)
-    for axis, members in study.axes.items():
-        names = [name for name in members if cells[name]]
-        seeds = sorted(set.intersection(*(set(cells[name]) for name in names))) if names else []
-        if not seeds:
-            continue
-        x = [size_of(cells[name][seeds[0]], axis) for name in names]
-        if not np.isfinite(x).all():
-            continue  # measured before cells said how many episodes they saw
-        for column in columns:
-            readings = [[cells[name][s].readings.get(column.name, missing) for s in seeds] for name in names]
-            line = trend(x, readings, column.power)
-            if line is not None:
-                found[axis, column.name] = line
-    claimed = {column.name for column in columns if column.claimed}
-    judged = {f"{axis} {name}": line for (axis, name), line in found.items() if name in claimed}
-    adjusted = _holm({key: line.slope for key, line in judged.items()})
-    bent = _holm({key: line.bend for key, line in judged.items()})
-    lower = {column.name for column in columns if column.less_is_better}
-    told: dict[str, Any] = {}
-    for (axis, name), line in found.items():
-        p, p_bend = (each.get(f"{axis} {name}") for each in (adjusted, bent))
-        names = [member for member in study.axes[axis] if cells[member]]
-        entry = asdict(line) | {"names": names, "p_holm": p, "verdict": verdict(line.slope, p, name in lower)}
-        entry |= {"bend_p_holm": p_bend, "bends": p_bend is not None and p_bend < LEVEL}
-        if name not in claimed:
-            entry["verdict"] = "not judged"
-        told.setdefault(axis, {})[name] = entry
-    return told
-
-
-def _holm(differences: dict[str, Difference | None]) -> dict[str, float]:
-    """Adjusted p over the variants of which something could be claimed."""
-    p = {v: d.p for v, d in differences.items() if d is not None and d.p is not None and d.seeds >= LEAST_SEEDS}
-    return dict(zip(p, holm(np.array(list(p.values()))).tolist(), strict=True)) if p else {}
 
 
 def _cost(cells: list[Cell]) -> dict[str, Any]:
@@ -253,7 +149,7 @@ def write_table(study: Study, out: Path, about: dict[str, Any]) -> dict[str, Any
     claimed = [c for group in study.measure for c in COLUMNS[group] if c.claimed]
     found["figures"] = draw(study, found, claimed, out)
     for name, text in (
-        ("results.json", json.dumps(found, indent=1, allow_nan=False)), ("table.md", as_markdown(study, found)),
+        ("results.json", json.dumps(found, indent=1, allow_nan=False)), ("table.md", asmarkdown_table(study, found)),
     ):  # fmt: skip
         with AtomicFile(out / name) as stream:  # whose name for what is not whole yet no other process has
             stream.write(text.encode())
@@ -269,7 +165,7 @@ def _made_of(cells: list[Cell]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def as_markdown(study: Study, found: dict[str, Any]) -> str:
+def asmarkdown_table(study: Study, found: dict[str, Any]) -> str:
     """Two tables (values; differences to the reference), the claims, and how they were made."""
     columns = [c for group in study.measure for c in COLUMNS[group]]
     columns = [c for c in columns if any(_has(row, c.name) for row in found["variants"])]
@@ -291,13 +187,13 @@ def as_markdown(study: Study, found: dict[str, Any]) -> str:
     for name, reading in (about.get("baselines") or {}).items():
         cells = [number(reading[c.name], c.digits) if c.name in reading else "" for c in columns]
         body.append([f"*{name}*", "", *cells, "", *("" for _ in _titles(stages))])
-    lines += _markdown(head, body)
+    lines += markdown_table(head, body)
     lines += ["", "Mean over seeds ± SD between seeds; one seed: value and its interval over trajectories."]
     claimed = [c for c in columns if c.claimed]
     others = [row for row in rows if row["name"] != study.reference]
     if others:
         lines += ["", f"Difference to **{study.reference}**, 95 % interval (p; after Holm over the variants):", ""]
-        lines += _markdown(
+        lines += markdown_table(
             ["variant", *(c.title for c in claimed)],
             [[row["name"], *(_difference(row["metrics"].get(c.name), c) for c in claimed)] for row in others],
         )
@@ -314,45 +210,6 @@ def as_markdown(study: Study, found: dict[str, Any]) -> str:
         f"{measured['draws']} bootstrap draws."
     ]
     return "\n".join(lines) + "\n"
-
-
-def trend_table(found: dict[str, Any], columns: list[Column]) -> list[str]:
-    """One row an axis, one column a metric."""
-    by_axis = found.get("trends") or {}
-    if not by_axis:
-        return []
-    shown = [c for c in columns if any(c.name in entries for entries in by_axis.values())]
-    body = []
-    for axis, entries in by_axis.items():
-        x = next(iter(entries.values()))["x"]
-        body.append(
-            [
-                f"{axis}: {', '.join(f'{size:.3g}' for size in x)}",
-                *(_trend(entries.get(c.name), c) for c in shown),
-            ]
-        )
-    return [
-        "",
-        "What ten times as much gives: slope of a line against the logarithm, 95 % interval (p after Holm over all of "
-        "this table, of what is judged); of what is marked x^, the exponent of a power law. *bends*: a line is not its "
-        "shape (p < .05, corrected alike).",
-        "",
-        *_markdown(["along", *(c.title + (" x^" if c.power else "") for c in shown)], body),
-    ]
-
-
-def _trend(entry: dict[str, Any] | None, column: Column) -> str:
-    if entry is None:
-        return "–"
-    slope = entry["slope"]
-    text = _signed(slope["value"], max(2, column.digits))
-    if slope["ci95"] is not None:
-        low, high = (_signed(end, max(2, column.digits)) for end in slope["ci95"])
-        text += f" [{low}, {high}]"
-    if entry["p_holm"] is not None:
-        text += f" ({entry['p_holm']:.2g})"
-        text = f"**{text}**" if entry["verdict"] in ("better", "worse") else text
-    return text + (" *bends*" if entry["bends"] else "")
 
 
 def _setting(study: Study, found: dict[str, Any], rows: list[dict[str, Any]]) -> str:
@@ -415,17 +272,12 @@ def _difference(entry: dict[str, Any] | None, column: Column) -> str:
     gap = (entry or {}).get("difference")
     if gap is None:
         return "–"
-    text = _signed(gap["value"], column.digits)
+    text = signed(gap["value"], column.digits)
     if gap["ci95"] is not None:
-        text += f" [{_signed(gap['ci95'][0], column.digits)}, {_signed(gap['ci95'][1], column.digits)}]"
+        text += f" [{signed(gap['ci95'][0], column.digits)}, {signed(gap['ci95'][1], column.digits)}]"
     p = [f"{value:.2g}" for value in (gap["p"], gap["p_holm"]) if value is not None]
     text += f" ({'; '.join(p)})" if p else ""
     return text if gap["seeds"] >= LEAST_SEEDS else f"{text}, {gap['seeds']} seed{'s' if gap['seeds'] > 1 else ''}"
-
-
-def _signed(value: float, digits: int) -> str:
-    text = number(value, digits)
-    return text if text.startswith("-") or float(text) == 0 else f"+{text}"
 
 
 def _parameters(row: dict[str, Any]) -> str:
@@ -443,10 +295,3 @@ def _times(row: dict[str, Any], stages: list[str]) -> list[str]:
         cost = row["cost"].get(stage) or {}
         cells += [number(cost.get("ms_a_step"), 0), number(cost.get("saved_mb_a_clip"), 0)]
     return cells
-
-
-def _markdown(head: list[str], body: list[list[str]]) -> list[str]:
-    def line(cells: list[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
-
-    return [line(head), line(["---"] * len(head)), *(line(cells) for cells in body)]
