@@ -50,8 +50,8 @@ def build_frame_cache(
         split = split[0] if len(split) == 1 else MixedSplit(split[0].name, list(split), [1.0] * len(split))
     out_dir = Path(out_dir)
     mark = cache_fingerprint(split, size, mode)
-    if (existing := existing_cache(out_dir)) and existing.fingerprint == mark:
-        return existing.seen_as(split)
+    if finished := finished_cache(out_dir, mark):
+        return finished.seen_as(split)
     if not split.num_frames.sum():
         raise UserError(f"split '{split.name}' holds no frames: there is nothing to cache")
     partial = out_dir.with_name(f".{out_dir.name}.partial")
@@ -72,6 +72,16 @@ def cache_fingerprint(split: Split, size: Size, mode: str) -> str:
     return f"{split.fingerprint}/{split.name}/{size[0]}x{size[1]}-{mode}-v{FIT_VERSION}"
 
 
+def finished_cache(out_dir: Path, mark: str) -> FrameCache | None:
+    """The cache in `out_dir` where it is the one asked for. Without the lock, another call may be exchanging it just
+    now: then, as where anything else is amiss, None, and the look under the lock tells."""
+    try:
+        cache = FrameCache.open(out_dir)
+    except (UserError, OSError):
+        return None
+    return cache if cache.fingerprint == mark else None
+
+
 def existing_cache(out_dir: Path) -> FrameCache | None:
     """The cache in `out_dir`, None if there is nothing; UserError if the folder is someone else's."""
     if (out_dir / META).exists():
@@ -86,12 +96,16 @@ def locked(partial: Path) -> Iterator[None]:
     """The folder of a cache under way is this process's; it is taken away where nothing in it is worth keeping."""
     lock = partial / "lock"
     while True:
-        partial.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             try:
+                partial.mkdir(parents=True, exist_ok=True)
                 held = stack.enter_context(file_lock(lock))
             except FileNotFoundError:
                 continue  # the one before us has finished between these two lines
+            except FileExistsError:  # or while mkdir looked at what is there
+                if partial.is_symlink() or partial.is_file():
+                    raise
+                continue
             if not is_at(held, lock):
                 continue  # it finished while we waited: the file that we hold is renamed or removed
             try:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,6 +87,43 @@ def test_two_builds_at_once_take_turns_and_end_with_one_cache(rlds_dir, tmp_path
             np.testing.assert_array_equal(cache.frames(0), split.frames(0, None, SIZE, "crop"))
         assert others(tmp_path) == ["cache"]
         build(split, tmp_path / "cache", size=(8, 8))
+
+
+def test_a_build_begins_again_where_another_has_just_finished(rlds_dir, tmp_path, monkeypatch):
+    """Each step of taking the lock, and the look before it, can fall into the moment that another call ends in."""
+    split = open_source(rlds_dir).split("train")
+    build(split, tmp_path / "cache", size=(8, 8))
+    (tmp_path / "cache" / "cache.json").rename(tmp_path / "held back")  # the first look: half exchanged
+    mkdir, opened = Path.mkdir, Path.open
+    lost = []
+
+    def mkdir_beside(path, *args, **kwargs):
+        mkdir(path, *args, **kwargs)
+        if path.name == ".cache.partial" and not lost:
+            lost.append("mkdir")
+            (tmp_path / "held back").rename(tmp_path / "cache" / "cache.json")
+            path.rmdir()
+            raise FileExistsError(errno.EEXIST, "File exists", str(path))
+
+    def open_beside(path, *args, **kwargs):
+        if path.name == "lock" and lost == ["mkdir"]:
+            lost.append("open")
+            path.parent.rmdir()
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir_beside)
+    monkeypatch.setattr(Path, "open", open_beside)
+    cache = build(split, tmp_path / "cache")
+    assert lost == ["mkdir", "open"]
+    np.testing.assert_array_equal(cache.frames(0), split.frames(0, None, SIZE, "crop"))
+    assert others(tmp_path) == ["cache"]
+
+
+def test_a_file_where_the_cache_would_be_begun_is_one_line(rlds_dir, tmp_path):
+    (tmp_path / ".cache.partial").write_text("mine")
+    with pytest.raises(UserError, match="cannot write .*cache: File exists"):
+        build(open_source(rlds_dir).split("train"), tmp_path / "cache")
+    assert (tmp_path / ".cache.partial").read_text() == "mine"
 
 
 def others(folder):

@@ -30,7 +30,12 @@ function say(text, isError = false) {
   byId("status").classList.toggle("error", isError);
 }
 
-function send(message) { socket.send(JSON.stringify(message)); }
+// What is asked while the connection closes is dropped: `onclose` tells the player.
+function send(message, bytes) {
+  if (socket.readyState !== WebSocket.OPEN) return;
+  socket.send(JSON.stringify(message));
+  if (bytes) socket.send(bytes);
+}
 
 // Actions take turns: keys pressed meanwhile wait, but no more than a few, or the world would run on after the hand left.
 function ask(message, most = 3) {
@@ -206,8 +211,7 @@ async function upload(input, kind) {
   byId("branches").replaceChildren();
   busy = true;
   say("Sending…");
-  send({ type: "upload", kind });
-  socket.send(bytes);
+  send({ type: "upload", kind }, bytes);
 }
 
 byId("undo").onclick = () => ask({ type: "undo", steps: 1 });

@@ -186,6 +186,13 @@ def test_the_simulator_is_shown_beside_the_dream(page):
     page.wait_for_selector("#simulated", state="hidden")
 
 
+def test_what_is_pressed_while_the_connection_closes_is_dropped(page):
+    """`page` holds that nothing is complained of, in the moment before the page knows that the player has ended."""
+    page.evaluate("""() => { socket.close(); byId("branch").click(); document.querySelector("[data-save]").click(); }""")
+    page.evaluate("""() => send({ type: "upload", kind: "image" }, new ArrayBuffer(8))""")
+    page.wait_for_selector("#status.error")
+
+
 def test_when_the_server_ends_the_page_says_so(page, world):
     world.server.should_exit = True
     page.wait_for_selector("#status.error")
