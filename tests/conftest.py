@@ -8,6 +8,13 @@ import pytest
 # Two cores, small tensors: a team of threads for each operation costs more than it gives.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+try:
+    from hypothesis import settings
+except ModuleNotFoundError:
+    pass
+else:
+    settings.load_profile("ci")  # no deadlines, the same examples each time: what fails on a busy machine shows nothing
+
 REALDATA = Path(__file__).resolve().parents[2] / "shared" / "realdata"
 
 

@@ -60,7 +60,7 @@ def build_frame_cache(
             if not (existing := existing_cache(out_dir)) or existing.fingerprint != mark:
                 write(split, partial, size, mode, mark, progress)
                 put_in_place(partial, out_dir, existing is not None)
-        return FrameCache.open(out_dir).seen_as(split)
+            return FrameCache.open(out_dir).seen_as(split)
     except OSError as error:
         raise UserError(
             f"cannot write {out_dir}: {error.strerror or error}; put that right and run the same command again, it "

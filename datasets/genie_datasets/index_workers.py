@@ -51,7 +51,7 @@ def index_shards(
     try:
         place.mkdir(parents=True, exist_ok=True)
         for partial in place.glob("*.tmp"):
-            partial.unlink()
+            partial.unlink(missing_ok=True)
         paths = [place / f"{number:05d}.npz" for number in range(len(shards))]
         walk_all(shards, sizes, paths, wanted)
         for path, shard in zip(paths, shards, strict=True):

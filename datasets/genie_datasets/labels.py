@@ -9,7 +9,7 @@ import hashlib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -35,7 +35,7 @@ class Labels:
     def __len__(self) -> int:
         return len(self.step)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | IO[bytes]) -> None:
         """Writes a labels file."""
         known: dict[str, Any] = {} if self.fingerprint is None else {"fingerprint": self.fingerprint}
         np.savez(path, split=self.split, episode=self.episode, step=self.step, action=self.action, **known)

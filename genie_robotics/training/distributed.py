@@ -2,9 +2,10 @@
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -43,6 +44,18 @@ class Setup:
         box = torch.tensor([value], dtype=torch.float64, device=self.device)
         dist.broadcast(box, src=0)
         return float(box)
+
+    def first_prepares(self, work: Callable[[], object]) -> None:
+        """Rank 0 does `work` and the others wait, however long it takes: a frame cache is made in hours, where the
+        group's own limit is minutes (NCCL) so that a stuck training ends."""
+        if self.world_size == 1:
+            work()
+            return
+        group = dist.new_group(backend="gloo", timeout=timedelta(days=7))
+        if self.is_main:
+            work()
+        dist.barrier(group)
+        dist.destroy_process_group(group)
 
     def barrier(self) -> None:
         if self.world_size > 1:

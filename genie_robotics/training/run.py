@@ -98,9 +98,7 @@ def train_run(run: Path, source: Source, split: str, plan: RunPlan) -> None:
         say(f"note: {plan.init} comes without its latent action model's decoder: that begins with random weights")
     say(f"training on {setup.reason}, {setup.world_size} process(es), {torch.get_num_threads()} thread(s) each")
 
-    if setup.is_main:
-        open_clips(source, split, config, plan.drop)  # makes the frame cache, for all ranks
-    setup.barrier()
+    setup.first_prepares(lambda: open_clips(source, split, config, plan.drop))  # makes the frame cache, for all ranks
     clips = open_clips(source, split, config, plan.drop)
     say(f"data: {source.name} [{split}], {len(clips):,} clips of {config.clip_length} frames" + left_out(clips))
     windows = None

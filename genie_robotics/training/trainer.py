@@ -82,6 +82,7 @@ class Trainer:
         self.step = 0
         self.began_at_step: int | None = None  # of this call; None until it looked for a checkpoint
         self.elapsed = 0.0
+        self.step_seconds = 0.0  # what the last step of this call took
         self.average = Average(self.module, config.ema)
         steps_per_epoch = math.ceil(len(clips) / config.batch_size)
         self.sentinel = Sentinel(genie, stage, TRAINED[stage], steps_per_epoch=steps_per_epoch)
@@ -117,7 +118,8 @@ class Trainer:
                 frames = next(loader)
                 values, rate = self.train_step(module, frames)
                 self.step += 1
-                self.elapsed = self.setup.broadcast(before + time.monotonic() - began)
+                now = self.setup.broadcast(before + time.monotonic() - began)
+                self.step_seconds, self.elapsed = now - self.elapsed, now
                 self.sentinel.observe(self.step, values)
                 finite = is_finite(values["loss"], values["grad_norm"])
                 if self.setup.is_main:
@@ -175,15 +177,21 @@ class Trainer:
         """Progress when this call began, for the time left."""
         return min(1.0, elapsed / self.seconds) if self.seconds else (self.began_at_step or 0) / self.config.steps
 
+    def is_last_step(self) -> bool:
+        """Of a run by time: as far as the step before tells."""
+        if self.seconds:
+            return self.elapsed + self.step_seconds >= self.seconds
+        return self.step + 1 >= self.config.steps
+
     def train_step(self, module: nn.Module, frames: Tensor) -> tuple[dict[str, Tensor], float]:
         """One optimizer step; returns what to log and the share of the peak learning rate."""
         rate = rate_at(self.progress, self.step, self.config)
         frames = frames.to(self.setup.device, non_blocking=True)
         setup, labels = self.setup, self.labels
         labelled = labels.batch(self.step, setup.rank, setup.world_size) if labels is not None else None
-        last = not self.seconds and self.step + 1 >= self.config.steps  # so that the shortest run too ends with codes
+        progress = 1.0 if self.is_last_step() else self.progress  # so that the shortest run too ends with codes
         for book in self.codebooks:
-            book.progress = 1.0 if last else self.progress
+            book.progress = progress
         common, own = (step_seed(self.loop.seed, self.stage, self.step, rank) for rank in (0, setup.rank))
         with together(common, own, setup.device):
             with setup.autocast():

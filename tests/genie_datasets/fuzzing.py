@@ -21,7 +21,7 @@ from genie_datasets import UserError, open_source
 from genie_datasets.frame_cache import FrameCache
 from genie_datasets.tfrecord import frame_record, record_spans
 
-SECONDS = 20  # one case may take; a case takes milliseconds
+SECONDS = 120  # one case may take; a case takes milliseconds, the first imports, the machine may be busy
 MEMORY = 3 << 30  # bytes of address space above what the process has when it begins
 HOSTILE = (0, 1, 255, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 62, (1 << 63) - 1, (1 << 64) - 1)
 

@@ -101,9 +101,12 @@ def test_a_killed_build_goes_on_and_leaves_no_process(rlds_folder):
 import time
 from genie_datasets import index_shard, index_workers, sources
 index_workers.PARALLEL_FROM = 0
+index_workers.num_cores = lambda: 2
 original = index_workers.Worker.walk
+walked = []
 def slow(self, *job):
-    time.sleep(.1)
+    walked.append(job)
+    time.sleep(.1 if len(walked) < 10 else 600)  # 18 of 40 at most, however late the kill
     original(self, *job)
 index_workers.Worker.walk = slow
 sources.open_source({str(folder)!r})

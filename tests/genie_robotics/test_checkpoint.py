@@ -140,6 +140,7 @@ def at_lines(job, before, check, stride: int) -> int:
         before()
         pid = os.fork()
         if pid == 0:
+            signal.alarm(300)  # a lock that a thread of the parent held is held for ever here
             try:
                 sys.settrace(killer(1 + kills * stride))
                 job()
@@ -313,6 +314,7 @@ def test_a_write_that_fails_is_one_line_and_leaves_the_last_one(box, share):
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
+        signal.alarm(300)
         try:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

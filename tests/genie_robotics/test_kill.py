@@ -144,6 +144,7 @@ class Driver:
                 os.kill(pid, signal.SIGKILL)
             status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             if status == 0:
+                reach *= 0.8  # of the next: this machine is faster than thought
                 return
             if status != -signal.SIGKILL:
                 raise SystemExit(f"{run}: exit status {status}\n{run.with_suffix('.log').read_text()}")
@@ -156,6 +157,8 @@ class Driver:
         """From some moment on the kernel refuses to write more than 20 kB to a file; later there is room again."""
         pid = self.start(run, mode, stage)
         while not checkpoints(run / "state" / stage):
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                break  # it has ended: what the tests look at tells why
             time.sleep(0.001)
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (20_000, 20_000))
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -193,7 +196,7 @@ def run_driver(root: Path, kills: int, seed: int, cases: list) -> dict:
     build_frame_cache(Squares(), root / "data", (16, 16), progress=False)
     job = {"root": str(root), "data": str(root / "data"), "kills": kills, "seed": seed, "cases": cases}
     done = subprocess.run(
-        [sys.executable, __file__, json.dumps(job)], env=environment(root), capture_output=True, text=True, timeout=550
+        [sys.executable, __file__, json.dumps(job)], env=environment(root), capture_output=True, text=True, timeout=1500
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     found = json.loads((root / "found.json").read_text())
@@ -303,7 +306,7 @@ def test_a_kill_of_the_cold_command(killed_once, tmp_path):
     first.kill()
     assert first.wait() == -signal.SIGKILL, "it was done before it was killed"
     assert not (run / "tokenizer").exists()
-    subprocess.run(argv, env=environment(root), check=True, stdout=subprocess.DEVNULL, timeout=120)
+    subprocess.run(argv, env=environment(root), check=True, stdout=subprocess.DEVNULL, timeout=300)
     assert_same_run(whole, run, "tokenizer")
 
 

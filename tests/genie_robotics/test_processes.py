@@ -280,7 +280,7 @@ def test_a_full_disk_of_one_process_is_one_line_of_all(full, limit, rest, tmp_pa
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "worker.py")]
     done = subprocess.run(
         [sys.executable, *command, str(tmp_path / "state"), str(full), str(limit), str(rest)],
-        cwd=ROOT, capture_output=True, text=True, timeout=120,
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'datasets'}:{ROOT / 'eval'}"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -288,6 +288,32 @@ def test_a_full_disk_of_one_process_is_one_line_of_all(full, limit, rest, tmp_pa
     assert [line[:7] for line in lines] == ["rank 0:", "rank 1:"]
     assert all("cannot write checkpoint" in line and "the earlier ones are kept" in line for line in lines), lines
     assert "left: ['step_00000001']" in done.stdout
+
+
+SLOW_FIRST = """
+import os, time
+from datetime import timedelta
+import torch.distributed as dist
+from genie_robotics.training.distributed import set_up
+dist.init_process_group("gloo", timeout=timedelta(seconds=2))
+made = []
+set_up("cpu", "float32").first_prepares(lambda: (time.sleep(5), made.append(1)))
+assert made == [1] * (dist.get_rank() == 0)
+print("went on", flush=True)
+dist.barrier()
+os._exit(0)
+"""
+
+
+def test_the_first_process_may_take_longer_to_prepare_than_a_step_may_take(tmp_path):
+    (tmp_path / "worker.py").write_text(SLOW_FIRST)
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "worker.py")]
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'datasets'}:{ROOT / 'eval'}"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("went on") == 2
 
 
 def test_a_checkpoint_of_two_goes_on_with_one_and_with_four(tmp_path):
@@ -307,12 +333,15 @@ def test_a_killed_process_ends_the_run_and_the_last_checkpoint_is_whole(tmp_path
     ]  # fmt: skip
     job = subprocess.Popen([*command, "--steps", "100000"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     states = tmp_path / "run" / "state" / "tokenizer"
-    ended = time.monotonic() + 120
-    while len(list(states.glob("step_????????"))) < 2 and time.monotonic() < ended:
-        time.sleep(0.1)
-    ranks = {child.environ().get("RANK"): child for child in psutil.Process(job.pid).children(recursive=True)}
-    ranks["1"].kill()
-    said = job.communicate(timeout=120)[0]
+    ended = time.monotonic() + 300
+    try:
+        while len(list(states.glob("step_????????"))) < 2 and job.poll() is None and time.monotonic() < ended:
+            time.sleep(0.1)
+        ranks = {child.environ().get("RANK"): child for child in psutil.Process(job.pid).children(recursive=True)}
+        ranks["1"].kill()
+        said = job.communicate(timeout=300)[0]
+    finally:
+        job.terminate()  # torchrun takes its processes with it
     assert job.returncode != 0
     assert not psutil.pid_exists(ranks["0"].pid)
     assert "genie_robotics/training" not in said, "a traceback of ours"
@@ -320,7 +349,7 @@ def test_a_killed_process_ends_the_run_and_the_last_checkpoint_is_whole(tmp_path
     # torchrun may end rank 0 before it has noticed by itself.
     assert lines in ([], [line for line in lines if "another process of this run is gone" in line][:1]), lines
     before = max(int(path.name[5:]) for path in states.glob("step_????????"))
-    done = subprocess.run([*command, "--steps", str(before + 2)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, "--steps", str(before + 2)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "run" / "tokenizer" / "model.safetensors").exists()
 

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from genie_datasets.errors import UserError
+from genie_robotics import training
 from genie_robotics.genie import COMPONENTS, Genie
 from genie_robotics.run_folder import save_config
 from genie_robotics.st_transformer import STBlock
@@ -189,6 +190,26 @@ def test_training_for_a_time_ends_and_follows_the_clock(tmp_path, config, clips)
     job.train()
     assert 1.0 <= job.elapsed < 20
     assert 0 < job.step < 10**9
+
+
+@pytest.mark.parametrize("step_seconds", [0.3, 0.9])  # four steps, and two
+def test_a_run_by_time_ends_with_codes_however_few_its_steps(tmp_path, config, clips, monkeypatch, step_seconds):
+    """The codebook of a long run starts at 95 % of the time, in which no step of a short one may begin."""
+    config.latent_action.codebook.start_after, config.latent_action.codebook.start_share = 10**9, 0.95
+    job = trainer(tmp_path, config, clips, "latent_action", mode="frozen")
+    job.seconds = 1.0
+    clock = [0.0]
+    monkeypatch.setattr(training.trainer.time, "monotonic", lambda: clock[0])
+    whole = job.train_step
+
+    def step(module, frames):
+        clock[0] += step_seconds
+        return whole(module, frames)
+
+    job.train_step = step
+    job.train()
+    assert job.step == {0.3: 4, 0.9: 2}[step_seconds]
+    assert job.genie.latent_action.codebook.started
 
 
 def test_metrics_are_one_json_object_a_log_step(tmp_path, config, clips):

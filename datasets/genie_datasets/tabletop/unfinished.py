@@ -36,7 +36,8 @@ def fingerprint(jobs: list[Job]) -> str:
 def count_finished(out: Path) -> int:
     """How many episodes an unfinished data set in `out` seems to hold, at a glance: no checksum of data is verified."""
     partial = out / NAME / f"{VERSION}.incomplete"
-    return sum(count_records(path) for folder in ("finished", VERSION) for path in (partial / folder).glob(RECORDS))
+    files = (path for folder in ("finished", VERSION) for path in (partial / folder).glob(RECORDS))
+    return sum(count_records(path) for path in files if path.suffix != ".tmp")
 
 
 class Unfinished:

@@ -208,10 +208,8 @@ def labels_file(bench: Bench, source: Source, variant: Variant, seed: int) -> Pa
         split = source.split(bench.split)
         total = int(np.maximum(0, split.num_frames - 1).sum())
         labels = draw_labels(split, max(1, round(share * total)), seed)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial.npz")
-        labels.save(partial)
-        partial.replace(path)
+        with AtomicFile(path) as stream:
+            labels.save(stream)
     return path
 
 
@@ -223,12 +221,13 @@ def shared_component(bench: Bench, variant: Variant, component: str) -> Path:
     stage = plan.training.stage(component)
     mark = key_of([to_plain(getattr(plan.model, component)), to_plain(stage), plan.model.gap, plan.model.fit])
     run = bench.out / "shared" / f"{component}-{mark}"
-    for needed in plan.shared:
-        take(shared_component(bench, variant, needed), needed, run / "run")
+    borrowed = {needed: shared_component(bench, variant, needed) for needed in plan.shared}
     said = False
     while True:
         with unless_busy(run) as free:
             if free:
+                for needed, lender in borrowed.items():
+                    take(lender, needed, run / "run")
                 if not (run / "run" / component / "model.safetensors").exists():
                     bench.say(f"{component}, shared: {stage.steps} steps in {run}")
                 train_stages_of(bench, plan, bench.shared_seed, run / "run")

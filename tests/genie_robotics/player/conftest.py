@@ -51,18 +51,19 @@ def serve():
         names = names or [f"move {code}" for code in range(genie.config.num_actions)]
         meanings = [name if isinstance(name, Meaning) else Meaning(name) for name in names]
         player = Player(genie, "tiny", meanings, given or starts(), limits, origins)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        bound = socket.socket()
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
         config = uvicorn.Config(
             make_app(player, hosts("127.0.0.1")), host="127.0.0.1", port=port, log_level="error",
             ws_max_size=limits.upload_bytes + 1024, ws_per_message_deflate=False,
         )  # fmt: skip
         server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, daemon=True)
+        thread = threading.Thread(target=server.run, args=([bound],), daemon=True)
         thread.start()
         servers.append((server, thread))
         while not server.started:
+            assert thread.is_alive(), "the server has not started"
             time.sleep(0.01)
         return Running(port, player, server)
 

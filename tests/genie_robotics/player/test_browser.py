@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+import time
 
 import cv2
 import numpy as np
@@ -26,6 +27,7 @@ PREVIEWS = """() => [...document.querySelectorAll("#actions canvas")].map((canva
   Array.from(canvas.getContext("2d").getImageData(0, 0, 64, 64).data))"""
 FOCUSED = """document.activeElement.getAttribute('aria-label') || document.activeElement.id
   || document.activeElement.textContent"""
+LOADED = "() => document.images.length > 0 && [...document.images].every((image) => image.complete)"
 UNNAMED = """() => [...document.querySelectorAll("button, input")].filter((element) =>
   !element.textContent.trim() && !element.getAttribute("aria-label") && !element.labels?.length).length"""
 
@@ -56,9 +58,18 @@ def page(chromium, world):
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(world.page)
     page.wait_for_selector("#dream[aria-label^='Step 0,']")
+    until(page, lambda: page.evaluate(LOADED))
     yield page
     page.close()
     assert complaints == []
+
+
+def until(page, happened, seconds: float = 30) -> None:
+    """The page's policy forbids `wait_for_function`, which evaluates in it."""
+    ended = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < ended, "it does not happen"
+        page.wait_for_timeout(50)
 
 
 def shown(page, canvas: str = "dream") -> np.ndarray:
@@ -118,7 +129,7 @@ def test_branch_sequence_and_saved_clip(page, tmp_path):
     with page.expect_download():
         page.click("[data-save=mp4]")
     page.wait_for_selector("#status:has-text('Saved')")
-    page.wait_for_timeout(500)
+    until(page, lambda: len(saved) == 2)
     assert sorted(entry.suggested_filename for entry in saved) == ["dream.json", "dream.mp4"]
     for entry in saved:
         entry.save_as(tmp_path / entry.suggested_filename)
@@ -188,8 +199,12 @@ def test_the_simulator_is_shown_beside_the_dream(page):
 
 def test_what_is_pressed_while_the_connection_closes_is_dropped(page):
     """`page` holds that nothing is complained of, in the moment before the page knows that the player has ended."""
-    page.evaluate("""() => { socket.close(); byId("branch").click(); document.querySelector("[data-save]").click(); }""")
-    page.evaluate("""() => send({ type: "upload", kind: "image" }, new ArrayBuffer(8))""")
+    page.evaluate("""() => {
+      socket.close();
+      byId("branch").click();
+      document.querySelector("[data-save]").click();
+      send({ type: "upload", kind: "image" }, new ArrayBuffer(8));
+    }""")
     page.wait_for_selector("#status.error")
 
 

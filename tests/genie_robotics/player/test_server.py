@@ -242,21 +242,28 @@ def test_the_page_and_nothing_else_is_served(serve):
 
 def test_ten_play_at_once_and_an_eleventh_is_told_to_wait(serve):
     running = serve()
+    there, refused = [], None
 
     async def play(seed):
         async with websockets.connect(running.url) as connection:
             client = Client(connection)
             await client.answer()
             await client.answer()
-            await asyncio.sleep(0.5)  # until all are there
+            there.append(seed)
+            await refused.wait()  # none leaves before that
             rng = random.Random(seed)
             codes = [rng.randrange(4) for _ in range(12)]
             return codes, [(await client.ask({"type": "act", "code": code}))[1] for code in codes]
 
     async def everybody():
+        nonlocal refused
+        refused = asyncio.Event()
         players = asyncio.gather(*(play(seed) for seed in range(10)))
-        await asyncio.sleep(0.3)
-        return await asyncio.to_thread(closed_with, running), await players
+        while len(there) < 10 and not players.done():
+            await asyncio.sleep(0.01)
+        code = await asyncio.to_thread(closed_with, running)
+        refused.set()
+        return code, await players
 
     eleventh, played = asyncio.run(everybody())
     assert eleventh == 4001
