@@ -150,13 +150,14 @@ class Dynamics(nn.Module):
         """What the head reads where `mask` hides tokens, in training: all frames at once, with `config.past`."""
         masked, before = tokens.masked_fill(mask, self.mask_token), self.a_frame_earlier(tokens)
         if self.config.past == "masked":
-            return self.hidden(masked, actions, None, before)[0]
+            return self.hidden(masked, actions, None, before, keep=False)[0]
         if self.transformer.checkpoint_activations and torch.is_grad_enabled():
             raise UserError(
                 "--dynamics.past whole cannot be trained with --checkpoint-activations; leave one of them out"
             )
         _, keys_values = self.hidden(tokens, actions, None)
-        return self.hidden(masked, actions, Past(0, [EarlierFrames(*block) for block in keys_values]), before)[0]
+        past = Past(0, [EarlierFrames(*block) for block in keys_values])
+        return self.hidden(masked, actions, past, before, keep=False)[0]
 
     def a_frame_earlier(self, tokens: Int[Tensor, "B T N"]) -> Int[Tensor, "B T N"]:
         """What stood where each token stands, a frame before; of the first frame nobody knows."""
@@ -164,7 +165,7 @@ class Dynamics(nn.Module):
 
     def logits(self, tokens: Int[Tensor, "B T N"], actions: Float[Tensor, "B T L"]) -> Float[Tensor, "B T N V"]:
         """Entry t of `actions` is the action that led to frame t (zeros for the first frame of the window)."""
-        return self.head(self.hidden(tokens, actions, None)[0])
+        return self.head(self.hidden(tokens, actions, None, keep=False)[0])
 
     def hidden(
         self,
@@ -172,12 +173,13 @@ class Dynamics(nn.Module):
         actions: Float[Tensor, "B T L"],
         past: Past | None,
         before: Int[Tensor, "B T N"] | None = None,
+        keep: bool = True,
     ) -> tuple[Float[Tensor, "B T N D"], list[KeyValue]]:
-        """What the head reads, for frames that follow those in `past`, and these frames' keys and values.
+        """What the head reads, for frames that follow those in `past`, and (`keep`) these frames' keys and values.
 
         before: the frames before each of these; without it they are taken from `tokens`, whose first has none.
         """
         x = self.embed(tokens)
         if self.before_in is not None:
             x = x + self.before_in(self.embed(self.a_frame_earlier(tokens) if before is None else before))
-        return self.transformer.forward_after(x, self.action_in(actions), past)
+        return self.transformer.forward_after(x, self.action_in(actions), past, keep)

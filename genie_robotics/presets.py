@@ -175,13 +175,15 @@ def preset(name: str, mode: str = "frozen") -> GenieConfig:
     """The configuration called `name`, as `mode` of training needs it; raises UserError that lists the names.
 
     A dynamics that learns beside the latent actions needs codes from early on: where the preset would hold them back
-    to the end, they start at 30 % of the training instead and go on learning, straight through.
+    to the end, they start at 30 % of the training instead and go on learning, straight through. After a warm-up they
+    are there, and only go on learning: through codes that are held no gradient of the dynamics would arrive.
     """
     if name not in PRESETS:
         raise UserError(f"no preset '{name}'; there are: {', '.join(PRESETS)}")
     config = PRESETS[name]()
     config.preset = name
     codebook = config.latent_action.codebook
-    if codebook.hold and mode in ("cotrain", "end_to_end"):
-        codebook.hold, codebook.start_share = False, 0.3
+    if codebook.hold and mode != "frozen":
+        codebook.hold = False
+        codebook.start_share = codebook.start_share if mode == "warmup" else 0.3
     return config.resolved()

@@ -5,6 +5,7 @@ after both. Cost is linear in the number of frames. Letters: B batch, T frames, 
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -103,6 +104,10 @@ class STBlock(nn.Module):
             nn.init.zeros_(self.modulation.weight)
             nn.init.zeros_(self.modulation.bias)
 
+    def layers(self) -> list[nn.Module]:
+        """Where nearly all of a block's parameters are."""
+        return [part for part in (self.spatial, self.temporal, self.ffw, self.modulation) if part is not None]
+
     def forward(
         self,
         x: Float[Tensor, "B T N D"],
@@ -133,6 +138,12 @@ def low(x: Tensor) -> Tensor:
 
 def modulate(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
     return x if scale is None or shift is None else x * (1 + scale) + shift
+
+
+def output_of(
+    block: nn.Module, x: Float[Tensor, "B T N D"], condition: Float[Tensor, "B T D"] | None, past: KeyValue | None
+) -> Float[Tensor, "B T N D"]:
+    return block(x, condition, past)[0]
 
 
 class STTransformer(nn.Module):
@@ -192,12 +203,19 @@ class STTransformer(nn.Module):
     def forward(
         self, x: Float[Tensor, "B T N D"], condition: Float[Tensor, "B T D"] | None = None
     ) -> Float[Tensor, "B T N D"]:
-        return self.forward_after(x, condition, None)[0]
+        return self.forward_after(x, condition, None, keep=False)[0]
 
     def forward_after(
-        self, x: Float[Tensor, "B T N D"], condition: Float[Tensor, "B T D"] | None, past: Past | None
+        self,
+        x: Float[Tensor, "B T N D"],
+        condition: Float[Tensor, "B T D"] | None,
+        past: Past | None,
+        keep: bool = True,
     ) -> tuple[Float[Tensor, "B T N D"], list[KeyValue]]:
-        """Frames x that follow those of `past`; returns the output for x and x's own temporal keys and values."""
+        """Frames x that follow those of `past`; returns the output for x and x's own temporal keys and values.
+
+        keep: else none of these are returned, nor held in memory until the last block is done.
+        """
         start = past.num_frames if past else 0
         if self.time is not None and start + x.shape[1] > self.max_frames:
             raise ValueError(f"{start + x.shape[1]} frames do not fit a transformer of {self.max_frames} frames")
@@ -211,10 +229,13 @@ class STTransformer(nn.Module):
         condition = condition if self.action_input == "modulate" else None
         new: list[KeyValue] = []
         for i, block in enumerate(self.blocks):
+            earlier = past.blocks[i] if past and past.blocks else None
+            job = partial(block if keep else partial(output_of, block), past=earlier)
             if self.checkpoint_activations and self.training and torch.is_grad_enabled():
-                x, keys_values = checkpoint(block, x, condition, use_reentrant=False)
+                found = checkpoint(job, x, condition, use_reentrant=False)
             else:
-                x, keys_values = block(x, condition, past.blocks[i] if past and past.blocks else None)
+                found = job(x, condition)
+            x, keys_values = found if keep else (found, None)
             if keys_values is not None:
                 new.append(keys_values)
         return self.norm(x[:, :, self.num_extra :]), new

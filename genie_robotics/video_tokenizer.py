@@ -89,12 +89,12 @@ class VideoTokenizer(nn.Module):
         return self.to_latent(self.encoder(x))
 
     def pixels(self, quantised: Float[Tensor, "B T N L"]) -> Float[Tensor, "B T H W 3"]:
-        return self.pixels_after(quantised, None)[0]
+        return self.pixels_after(quantised, None, keep=False)[0]
 
     def pixels_after(
-        self, quantised: Float[Tensor, "B T N L"], past: Past | None
+        self, quantised: Float[Tensor, "B T N L"], past: Past | None, keep: bool = True
     ) -> tuple[Float[Tensor, "B T H W 3"], list[KeyValue]]:
-        x, new = self.decoder.forward_after(self.from_latent(quantised), None, past)
+        x, new = self.decoder.forward_after(self.from_latent(quantised), None, past, keep)
         patches = self.patch_out(x).float()
         return unpatchify(patches, self.config.patch, self.config.image_size) + 0.5, new
 

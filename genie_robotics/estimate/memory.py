@@ -8,6 +8,7 @@ during forward and backward under torch's FakeTensorMode, where every operation 
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from genie_robotics.latent_action import shift_to_next_frame
 from genie_robotics.st_transformer import STBlock
 from genie_robotics.training.config import LoopConfig, StageConfig
 from genie_robotics.training.optimizer import Optimizers
+from genie_robotics.training.stages import build_stage
 from genie_robotics.training.trainer import prepare
 from genie_robotics.video_tokenizer import motion_weights
 
@@ -32,10 +34,11 @@ WHOLE = 4  # bytes of a number in float32, which weights, gradients and moments 
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Bytes of one stage in one process."""
+    """Bytes of one stage in one process, at the moment when it holds most."""
 
     weights: float
     gradients: float
+    """Of several processes, those that are kept in buckets to be exchanged; of one, what there is at that moment."""
     moments: float
     """AdamW's two, Muon's one, and the average of the weights where there is one."""
     frozen: float
@@ -43,7 +46,7 @@ class StepMemory:
     fixed: float
     """Of the pass, whatever the batch: weights in bfloat16, mostly; of a model that is cut, the layers gathered."""
     per_clip: float
-    """Of the pass, for each clip."""
+    """Of the pass, for one clip more than there are."""
     clips: float
     """Clips a step in this process."""
 
@@ -54,12 +57,13 @@ class StepMemory:
 
 
 class Living(TorchDispatchMode):
-    """Counts the bytes of tensors that are alive, and keeps the most there were."""
+    """Counts the bytes of tensors that are alive, and keeps the most there were; `module`'s own are not counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.now = self.most = 0
-        self.sizes: dict[int, int] = {}
+        own = [*module.parameters(), *module.buffers()]
+        self.sizes: dict[int, int] = {tensor.untyped_storage()._cdata: 0 for tensor in own}
 
     def meet(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -85,6 +89,7 @@ def step_memory(
     stage: str,
     training: StageConfig,
     *,
+    mode: str = "cotrain",
     processes: int = 1,
     bfloat16: bool = True,
     on_gpu: bool = True,
@@ -94,95 +99,155 @@ def step_memory(
     """Of one process among `processes`, which share the batch.
 
     Args:
-        stage: tokenizer, latent_action, dynamics, or joint (the last two at once).
+        stage: tokenizer, latent_action, dynamics, or joint (the last two at once, as `mode` has them).
         on_gpu: with the attention that a GPU takes; else with that of a CPU.
         cut: what is trained is cut over the processes (`--sharding full`); else each holds the whole model.
     """
-    parts = ("latent_action", "dynamics") if stage == "joint" else (stage,)
     with torch.device("meta"):
         genie = Genie(config)
-        optimizers = Optimizers(nn.ModuleList([getattr(genie, part) for part in parts]), training)
+        module = build_stage(genie, stage, mode)
+        optimizers = Optimizers(module, training)
     muon = sum(p.numel() for p in optimizers.parts[1].param_groups[0]["params"]) if len(optimizers.parts) > 1 else 0
-    trained = sum(p.numel() for part in parts for p in getattr(genie, part).parameters())
-    others = {"dynamics": ("tokenizer", "latent_action"), "joint": ("tokenizer",)}.get(stage, ())
-    frozen = sum(p.numel() for other in others for p in getattr(genie, other).parameters())
-    averaged = trained if training.ema else 0
-    one, two = (
-        sum(pass_bytes(config, part, clips, bfloat16, on_gpu, checkpoint_activations) for part in parts)
-        for clips in (1, 2)
-    )
-    per_clip = two - one
+    held = sum(p.numel() for p in module.parameters())
+    trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for other in FROZEN.get(stage, ()) for p in getattr(genie, other).parameters())
+    averaged = held if training.ema else 0
+    clips = training.batch_size // processes
+    make = partial(
+        pass_bytes, config, stage, mode=mode, bfloat16=bfloat16, on_gpu=on_gpu, checkpoint=checkpoint_activations,
+    )  # fmt: skip
+    alone = processes == 1
+    most = make(clips, gradients=alone, low=cut)
+    work = make(clips, gradients=False, low=cut) if alone else most
+    per_clip = work - make(clips - 1, gradients=False, low=cut) if clips > 1 else work
     share = processes if cut else 1
-    fixed = max(0.0, one - per_clip - WHOLE * trained)  # its gradients are counted above
-    if cut:
-        fixed = gathered([getattr(genie, part) for part in parts], 2 if bfloat16 else WHOLE)
+    gathers = gathered(module, 2 if bfloat16 else WHOLE) if cut else 0
     return StepMemory(
-        weights=WHOLE * trained / share,
-        gradients=WHOLE * trained / share,
+        weights=WHOLE * held / share,
+        gradients=most - work if alone else WHOLE * trained / share,
         moments=WHOLE * (2 * (trained - muon) + muon + averaged) / share,
         frozen=WHOLE * frozen,
-        fixed=fixed,
+        fixed=gathers + work - per_clip * clips,
         per_clip=per_clip,
-        clips=training.batch_size / processes,
+        clips=clips,
     )
 
 
-def gathered(components: list[nn.Module], number: int) -> float:
+def gathered(module: nn.Module, number: int) -> float:
     """Of a model that is cut layer by layer (training.sharding): two layers at once, as one computes while the next
     arrives, and what belongs to no layer. number: bytes of one in a layer."""
     layers = [
         sum(p.numel() for p in layer.parameters())
-        for component in components
-        for block in component.modules()
+        for block in module.modules()
         if isinstance(block, STBlock)
-        for layer in (block.spatial, block.temporal, block.ffw, block.modulation)
-        if layer is not None
+        for layer in block.layers()
     ]
-    every = sum(p.numel() for component in components for p in component.parameters())
-    return 2 * number * max(layers) + WHOLE * (every - sum(layers))
+    return 2 * number * max(layers) + WHOLE * (sum(p.numel() for p in module.parameters()) - sum(layers))
 
 
 def pass_bytes(
-    config: GenieConfig, part: str, clips: int, bfloat16: bool = True, on_gpu: bool = True, checkpoint: bool = False
+    config: GenieConfig,
+    stage: str,
+    clips: int,
+    *,
+    mode: str = "cotrain",
+    bfloat16: bool = True,
+    on_gpu: bool = True,
+    checkpoint: bool = False,
+    gradients: bool = True,
+    low: bool = False,
 ) -> int:
-    """The most that lives at once in one forward and backward pass of a component, its weights apart."""
+    """The most that lives at once in one forward and backward pass of a stage, its weights apart.
+
+    Args:
+        gradients: those of the weights stay, as in one process; else each goes at once: it is counted elsewhere.
+        low: the layers' weights are bfloat16 already, as of a model that is cut, and autocast makes no copies.
+    """
     with FakeTensorMode():
-        component = getattr(Genie(config), part).train()
-        prepare(component, LoopConfig(checkpoint_activations=checkpoint))
-        alive = Living()
+        genie = Genie(config)
+        module = build_stage(genie, stage, mode)
+        prepare(module, LoopConfig(checkpoint_activations=checkpoint))
+        if low and bfloat16:
+            for block in module.modules():
+                for layer in block.layers() if isinstance(block, STBlock) else ():
+                    in_bfloat16(layer)
+        if not gradients:
+            for parameter in module.parameters():
+                if parameter.requires_grad:
+                    parameter.register_post_accumulate_grad_hook(let_go)
+        alive = Living(genie)
         with alive, attention_by("fused" if on_gpu else None):
             with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-                loss = LOSSES[part](component, config, clips)
+                loss = LOSSES[stage](genie, mode, clips)
             loss.backward()
     return alive.most
 
 
-def tokenizer_loss(component: Any, config: GenieConfig, clips: int) -> Tensor:
-    frames = torch.rand(clips, config.clip_length, *config.image_size, 3)
-    error = (component.pixels(component.latents(frames)) - frames).square()
-    return (error * motion_weights(frames, component.config.motion_weight)).mean()
+def in_bfloat16(layer: nn.Module) -> None:
+    """As `layer.bfloat16()`, which tensors without content do not take."""
+    for part in layer.modules():
+        for name, parameter in list(part.named_parameters(recurse=False)):
+            setattr(part, name, nn.Parameter(parameter.detach().bfloat16(), parameter.requires_grad))
 
 
-def latent_action_loss(component: Any, config: GenieConfig, clips: int) -> Tensor:
-    frames = torch.rand(clips, config.clip_length, *config.image_size, 3)
-    prediction = component.predict(frames[:, :-1], component.latents(frames))
-    return (prediction - frames[:, 1:]).square().mean()
+def let_go(parameter: Tensor) -> None:
+    parameter.grad = None
 
 
-def dynamics_loss(component: Any, config: GenieConfig, clips: int) -> Tensor:
+def frames_of(config: GenieConfig, clips: int) -> Tensor:
+    return torch.rand(clips, config.clip_length, *config.image_size, 3)
+
+
+def tokenizer_loss(genie: Genie, mode: str, clips: int) -> Tensor:
+    frames, tokenizer = frames_of(genie.config, clips), genie.tokenizer
+    error = (tokenizer.pixels(tokenizer.latents(frames)) - frames).square()
+    return (error * motion_weights(frames, tokenizer.config.motion_weight)).mean()
+
+
+def latent_action_loss(genie: Genie, mode: str, clips: int) -> Tensor:
+    frames = frames_of(genie.config, clips)
+    return explained(genie, frames, genie.latent_action.latents(frames))
+
+
+def explained(genie: Genie, frames: Tensor, actions: Tensor) -> Tensor:
+    return (genie.latent_action.predict(frames[:, :-1], actions) - frames[:, 1:]).square().mean()
+
+
+def dynamics_loss(genie: Genie, mode: str, clips: int) -> Tensor:
+    frames = frames_of(genie.config, clips)
+    with torch.no_grad():
+        genie.tokenizer.latents(frames)
+        actions = genie.latent_action.latents(frames)
+    return filled_in(genie, actions, clips)
+
+
+def filled_in(genie: Genie, actions: Tensor, clips: int) -> Tensor:
     """With as many tokens masked as are on average: which they are needs content, which there is none of."""
-    c = config.dynamics
+    c, dynamics = genie.config.dynamics, genie.dynamics
     tokens = torch.randint(0, c.num_tokens, (clips, c.clip_length, c.num_patches))
-    actions = shift_to_next_frame(torch.randn(clips, c.clip_length - 1, c.action_dim))
-    before = component.a_frame_earlier(tokens) if component.before_in is not None else None
-    x, _ = component.hidden(tokens, actions, None, before)
+    x = dynamics.filled(tokens, dynamics.draw_mask(tokens), shift_to_next_frame(actions))
     masked = int((1 + c.min_mask_rate) / 2 * clips * (c.clip_length - 1) * c.num_patches)
-    return F.cross_entropy(component.head(x.flatten(0, 2)[:masked]).float(), tokens.flatten()[:masked])
+    return F.cross_entropy(dynamics.head(x.flatten(0, 2)[:masked]).float(), tokens.flatten()[:masked])
 
 
-LOSSES: dict[str, Callable[[Any, GenieConfig, int], Tensor]] = {
+def joint_loss(genie: Genie, mode: str, clips: int) -> Tensor:
+    frames = frames_of(genie.config, clips)
+    with torch.no_grad():
+        genie.tokenizer.latents(frames)
+    actions = genie.latent_action.latents(frames)
+    if mode == "end_to_end":
+        return filled_in(genie, actions, clips)
+    loss = explained(genie, frames, actions)
+    return loss + filled_in(genie, actions if mode == "warmup" else actions.detach(), clips)
+
+
+LOSSES: dict[str, Callable[[Genie, str, int], Tensor]] = {
     "tokenizer": tokenizer_loss,
     "latent_action": latent_action_loss,
     "dynamics": dynamics_loss,
+    "joint": joint_loss,
 }
-"""Each component's loss without its codebook and without what depends on content; the same tensors otherwise."""
+"""Each stage's loss without codebooks and without what depends on content; the same tensors otherwise."""
+
+FROZEN = {"dynamics": ("tokenizer", "latent_action"), "joint": ("tokenizer",)}
+"""What a stage reads and does not train."""

@@ -35,7 +35,7 @@ class Setup:
         if self.world_size == 1:
             return module
         idle = any(isinstance(part, Codebook) and part.config.hold for part in module.modules())
-        return nn.parallel.DistributedDataParallel(module, find_unused_parameters=idle)
+        return nn.parallel.DistributedDataParallel(module, find_unused_parameters=idle, gradient_as_bucket_view=True)
 
     def broadcast(self, value: float) -> float:
         """Rank 0's value, on every rank: decisions that depend on the clock must be the same everywhere."""

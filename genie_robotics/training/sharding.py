@@ -44,9 +44,8 @@ def shard(module: nn.Module, precision: torch.dtype, device: torch.device) -> No
     policy = MixedPrecisionPolicy(param_dtype=low, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for part in list(module.modules()):
         if isinstance(part, STBlock):
-            for layer in (part.spatial, part.temporal, part.ffw, part.modulation):
-                if layer is not None:
-                    fully_shard(layer, mesh=mesh, mp_policy=policy)
+            for layer in part.layers():
+                fully_shard(layer, mesh=mesh, mp_policy=policy)
     fully_shard(module, mesh=mesh)
 
 

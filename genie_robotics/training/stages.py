@@ -90,6 +90,11 @@ def build_stage(genie: Genie, stage: str, mode: str) -> nn.Module:
         raise UserError(
             "latent_action reads tokens, and the tokenizer is not trained: train it first (--stage tokenizer, or all)"
         )
+    if stage == "joint" and mode != "cotrain" and genie.config.latent_action.codebook.hold:
+        raise UserError(
+            f"--mode {mode} lets the gradient of the dynamics into the latent actions, and held codes let none "
+            "through: --latent-action.codebook.no-hold"
+        )
     if stage == "dynamics":
         module: nn.Module = DynamicsStage(genie)
     elif stage == "joint":

@@ -1,6 +1,7 @@
 """`estimate`: counts that the paper prints, memory as torch's allocator has it, operations as torch counts them."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from genie_robotics.benchmarks.training import StepBench
 from genie_robotics.cli import main
+from genie_robotics.dynamics import DynamicsBatch
 from genie_robotics.estimate.memory import pass_bytes, step_memory
 from genie_robotics.estimate.parameters import PRINTED, count, page
 from genie_robotics.estimate.work import frame_flops, step_flops
 from genie_robotics.genie import COMPONENTS, Genie
 from genie_robotics.presets import preset
-from genie_robotics.training.config import LoopConfig, training_preset
+from genie_robotics.training.config import LoopConfig, StageConfig, training_preset
 from genie_robotics.training.distributed import set_up
 from genie_robotics.training.stages import build_stage
+from genie_robotics.training.trainer import prepare
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -35,13 +38,13 @@ def test_the_page_of_parameters_is_what_is_counted():
     assert (DOCS / "parameters.md").read_text() == page(), "python -m genie_robotics.estimate.parameters"
 
 
-def allocated(bench: StepBench, path: Path) -> int:
+def allocated(module: torch.nn.Module, batch: torch.Tensor | DynamicsBatch, path: Path) -> int:
     """The most that torch's allocator holds at once in one forward and backward pass."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-        with bench.autocast():
-            loss, _ = bench.component(bench.batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, _ = module(batch)
         loss.backward()
-    bench.component.zero_grad(set_to_none=True)
+    module.zero_grad(set_to_none=True)
     profiled.export_chrome_trace(str(path))
     events = [e for e in json.loads(path.read_text())["traceEvents"] if e.get("name") == "[memory]"]
     events.sort(key=lambda event: event["ts"])
@@ -59,10 +62,33 @@ def test_memory_of_a_pass_is_what_the_allocator_holds(part, checkpoint, tmp_path
     found = []
     for clips in (2, 6):
         bench.batch = bench.random(clips)
-        found.append(allocated(bench, tmp_path / f"{clips}.json"))
-    few, many = (pass_bytes(config, part, clips, on_gpu=False, checkpoint=checkpoint) for clips in (2, 6))
+        found.append(allocated(bench.component, bench.batch, tmp_path / f"{clips}.json"))
+    few, many = (
+        pass_bytes(config, part, clips, mode="frozen", on_gpu=False, checkpoint=checkpoint) for clips in (2, 6)
+    )
     assert many == pytest.approx(found[1], rel=0.1)
     assert many - few == pytest.approx(found[1] - found[0], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("stage", "mode", "past", "checkpoint"),
+    [("joint", "cotrain", "masked", False), ("joint", "cotrain", "masked", True),
+     ("joint", "end_to_end", "masked", True), ("joint", "warmup", "masked", False),
+     ("dynamics", "frozen", "whole", False)],
+)  # fmt: skip
+def test_memory_of_a_stage_is_what_the_allocator_holds(stage, mode, past, checkpoint, tmp_path):
+    """With the frozen models that it reads, and its codebooks."""
+    config = preset("nano", mode)
+    config.dynamics.past = past
+    torch.manual_seed(0)
+    genie = Genie(config)
+    for part in (genie.tokenizer, genie.latent_action):
+        part.codebook.vq._codebook.initted.fill_(True)
+    module = prepare(build_stage(genie, stage, mode), LoopConfig(checkpoint_activations=checkpoint))
+    frames = torch.randint(0, 256, (6, 16, 64, 64, 3), dtype=torch.uint8)
+    allocated(module, frames[:1], tmp_path / "plans.json")
+    found = allocated(module, frames, tmp_path / "6.json")
+    assert pass_bytes(config, stage, 6, mode=mode, on_gpu=False, checkpoint=checkpoint) == pytest.approx(found, rel=0.1)
 
 
 def test_memory_of_the_model_is_that_of_its_tensors():
@@ -72,16 +98,18 @@ def test_memory_of_the_model_is_that_of_its_tensors():
     bench.step()
     state = [v for part in bench.optimizers.parts for values in part.state.values() for v in values.values()]
     moments = sum(v.nbytes for v in state if v.ndim)
-    memory = step_memory(config, "dynamics", training)
-    assert memory.moments == moments
-    assert memory.weights == memory.gradients == sum(p.nbytes for p in bench.component.parameters())
-    assert memory.total > memory.weights + memory.gradients + memory.moments + memory.frozen
-    cut = step_memory(config, "dynamics", training, processes=2, cut=True)
-    assert (cut.weights, cut.gradients, cut.moments) == (memory.weights / 2, memory.gradients / 2, memory.moments / 2)
-    assert cut.per_clip == memory.per_clip
-    assert 0 < cut.fixed < memory.weights
-    averaged = step_memory(config, "dynamics", training_preset("nano").dynamics.__class__(ema=0.999))
-    assert averaged.moments == 3 * memory.weights  # AdamW's two and the average
+    memory = partial(step_memory, config, "dynamics", training, mode="frozen")
+    one, two, cut = memory(), memory(processes=2), memory(processes=2, cut=True)
+    assert one.moments == two.moments == moments
+    assert one.weights == two.weights == two.gradients == sum(p.nbytes for p in bench.component.parameters())
+    assert 0 <= one.gradients < 0.2 * one.weights, "most come when the activations that they are made of have gone"
+    whole = pass_bytes(config, "dynamics", training.batch_size, mode="frozen")
+    assert one.gradients + one.fixed + one.per_clip * one.clips == whole
+    assert (cut.weights, cut.gradients, cut.moments) == (one.weights / 2, two.gradients / 2, one.moments / 2)
+    assert cut.per_clip == pytest.approx(one.per_clip, rel=0.01)
+    assert 0 < cut.fixed < one.weights
+    averaged = step_memory(config, "dynamics", StageConfig(ema=0.999), mode="frozen")
+    assert averaged.moments == 3 * one.weights  # AdamW's two and the average
 
 
 @pytest.mark.parametrize("stage", COMPONENTS)

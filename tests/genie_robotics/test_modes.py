@@ -9,6 +9,7 @@ from torch import nn
 
 from genie_datasets.errors import UserError
 from genie_robotics.genie import COMPONENTS, Genie
+from genie_robotics.presets import preset
 from genie_robotics.run_folder import save_component
 from genie_robotics.training.config import LoopConfig, StageConfig, TrainingConfig
 from genie_robotics.training.lock import locked
@@ -47,6 +48,20 @@ def test_after_warm_up_both_losses_teach_the_latent_actions():
     for name in alone:
         same = torch.equal(alone[name], together[name])
         assert same == name.startswith(("decoder", "from_latent", "patch_out")), name
+
+
+@pytest.mark.parametrize("mode", ["cotrain", "warmup", "end_to_end"])
+@pytest.mark.parametrize("name", ["nano", "small"])
+def test_presets_that_hold_their_codes_let_gradients_through_where_a_mode_needs_them(name, mode):
+    assert preset(name).latent_action.codebook.hold
+    assert not preset(name, mode).latent_action.codebook.hold
+    config = tiny_config()
+    config.latent_action.codebook.hold = True
+    if mode == "cotrain":  # the actions learn from their own loss until the codes are held
+        build_stage(random_genie(config), "joint", mode)
+        return
+    with pytest.raises(UserError, match=f"--mode {mode} .* held codes let none through"):
+        build_stage(random_genie(config), "joint", mode)
 
 
 def test_end_to_end_only_the_dynamics_teaches_and_the_decoder_rests():

@@ -1,6 +1,7 @@
 """Training: interrupted equals uninterrupted, the stages connect, mistakes are named."""
 
 import json
+import weakref
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from safetensors.torch import load_file
 
 from genie_datasets.errors import UserError
 from genie_robotics import training
+from genie_robotics.attention import SelfAttention
 from genie_robotics.genie import COMPONENTS, Genie
 from genie_robotics.run_folder import save_config
 from genie_robotics.st_transformer import STBlock
@@ -16,6 +18,7 @@ from genie_robotics.training.distributed import set_up
 from genie_robotics.training.optimizer import Optimizers, rate_at
 from genie_robotics.training.stages import MODES, build_stage
 from genie_robotics.training.trainer import Trainer, prepare
+from tests.genie_robotics.conftest import random_genie
 
 STAGE = StageConfig(steps=12, batch_size=2, learning_rate=1e-3, matrix_rate=0.01, warmup=2, schedule="wsd", decay=0.4)
 
@@ -156,6 +159,20 @@ def test_recomputed_activations_give_the_same_gradients(config, frames):
         found.append({name: p.grad for name, p in module.named_parameters()})
     assert calls[1] == 2 * calls[0] > 0, "every block is computed once more in the backward pass"
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+@pytest.mark.parametrize("stage", ["tokenizer", "latent_action", "dynamics", "joint"])
+def test_recomputed_activations_leave_no_keys_and_values_of_the_blocks_before(config, frames, stage):
+    """They are for caches; in training they would live until the last block is done, in every block."""
+    module = prepare(build_stage(random_genie(config), stage, "cotrain"), LoopConfig(checkpoint_activations=True))
+    keys = []
+    for part in module.modules():
+        if isinstance(part, SelfAttention):
+            part.register_forward_hook(lambda _, __, output: keys.append(weakref.ref(output[1][0])))
+    loss, _ = module(frames[:, :6])
+    assert len(keys) >= 2
+    assert all(key() is None for key in keys)
+    loss.backward()
 
 
 @pytest.mark.slow
