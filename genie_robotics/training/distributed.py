@@ -72,14 +72,22 @@ def set_up(device: str = "auto", precision: str = "auto") -> Setup:
         raise UserError(f"--precision must be auto, bfloat16 or float32, not {precision}")
     world_size, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
     if device == "auto":
-        device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
     except RuntimeError:
         raise UserError(f"--device must be auto, cpu or cuda, not {device}") from None
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch sees no GPU here; --device cpu, or another build of torch (README)")
     if chosen.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UserError("--device cuda: torch sees no GPU here; --device cpu, or another build of torch (README)")
+        chosen = torch.device("cuda", local if chosen.index is None else chosen.index)
+        if (chosen.index or 0) >= torch.cuda.device_count():
+            raise UserError(
+                f"--device {chosen}: torch sees {torch.cuda.device_count()} GPU(s) here; start as many processes on a "
+                "machine as it has (torchrun --nproc-per-node)"
+            )
+        if chosen.index != local and world_size > 1:
+            raise UserError(f"--device {device} would put all processes on one GPU: --device cuda gives each its own")
         torch.cuda.set_device(chosen)
     if world_size > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")

@@ -14,6 +14,7 @@ from genie_datasets import ClipDataset, build_frame_cache
 from genie_datasets.cache_dir import cache_dir
 from genie_datasets.clip_filter import KEEP_ALL, ClipFilter
 from genie_datasets.errors import UserError
+from genie_datasets.frame_cache import FrameCache
 from genie_datasets.labelled_windows import LabelledWindows
 from genie_datasets.labels import Labels, check_places
 from genie_datasets.split import Source
@@ -269,10 +270,14 @@ def entry(stored: dict[str, Any], part: str, name: str) -> Any:
 
 
 def open_clips(source: Source, split: str, config: GenieConfig, drop: ClipFilter = KEEP_ALL) -> ClipDataset:
-    """Clips from the frame cache of this source, which is made once in the user's cache directory."""
+    """Clips from the frame cache of this source, which is made once in the user's cache directory; from the source
+    itself where it is such a cache already (`data cache SRC OUT`)."""
     height, width = config.image_size
+    frames = source.split(split)
+    if isinstance(frames, FrameCache) and (frames.size, frames.mode) == (config.image_size, config.fit):
+        return ClipDataset(frames, clip_length=config.clip_length, gap=config.gap, drop=drop)
     folder = cache_dir() / "frames" / f"{source.name}-{source.fingerprint}-{split}-{height}x{width}-{config.fit}"
-    frames = build_frame_cache(source.split(split), folder, config.image_size, config.fit)
+    frames = build_frame_cache(frames, folder, config.image_size, config.fit)
     return ClipDataset(frames, clip_length=config.clip_length, gap=config.gap, drop=drop)
 
 

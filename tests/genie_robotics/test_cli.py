@@ -118,6 +118,24 @@ def test_no_episode_as_long_as_a_clip(tmp_path, tabletop_rlds, capsys):
     assert not (tmp_path / "run").exists(), "nothing is left behind that would stop the next try"
 
 
+def test_a_frame_cache_of_that_size_is_trained_from_where_it_lies(tmp_path, tabletop_rlds):
+    from genie_datasets import build_frame_cache, open_source
+    from genie_datasets.cache_dir import cache_dir
+    from genie_robotics.presets import preset
+    from genie_robotics.training.run import open_clips
+
+    config = preset("nano")
+    split = open_source(str(tabletop_rlds)).split("train")
+    decoded = open_clips(open_source(str(tabletop_rlds)), "train", config)
+    for size, made in ((64, 1), (80, 2)):  # of another size: fitted again, into a cache of its own
+        build_frame_cache(split, tmp_path / str(size), (size, size), config.fit, progress=False)
+        clips = open_clips(open_source(str(tmp_path / str(size))), "train", config)
+        assert len(list((cache_dir() / "frames").iterdir())) == made
+        assert len(clips) == len(decoded)
+        assert clips[0].shape == decoded[0].shape
+        assert (size == 64) == bool((clips[0] == decoded[0]).all())
+
+
 def test_actions_cannot_reach_training(tabletop_rlds):
     """What training reads has pixels only: no accessor for actions or truth."""
     import torch

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from genie_datasets import UserError
 from genie_robotics import attention
 from genie_robotics.attention import attention_by
 from genie_robotics.benchmarks.training import StepBench
@@ -71,3 +72,41 @@ def test_the_bench_takes_the_choice(monkeypatch, capsys):
         assert bench(["train", "--attention", kind, "--json"]) == 0
     assert seen == ["fused", "plain", None]
     assert attention._asked is None
+
+
+@pytest.fixture
+def see_gpus(monkeypatch):
+    """see_gpus(number, local) -> the list of devices that are then taken."""
+
+    def see(number, local):
+        taken = []
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: number)
+        monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+        monkeypatch.setenv("LOCAL_RANK", str(local))
+        return taken
+
+    return see
+
+
+@pytest.mark.parametrize(
+    ("asked", "local", "gpus", "chosen"),
+    [("auto", 0, 1, "cuda:0"), ("cuda", 0, 1, "cuda:0"), ("cuda", 3, 8, "cuda:3"), ("auto", 3, 8, "cuda:3"),
+     ("cuda:1", 0, 2, "cuda:1")],
+)  # fmt: skip
+def test_each_process_takes_the_gpu_of_its_number(asked, local, gpus, chosen, see_gpus):
+    taken = see_gpus(gpus, local)
+    assert set_up(asked, "float32").device == torch.device(chosen)
+    assert taken == [torch.device(chosen)], "torch takes none without a number"
+
+
+@pytest.mark.parametrize(
+    ("asked", "local", "processes", "words"),
+    [("cuda", 2, 1, "torch sees 2 GPU.s. here; start as many processes"), ("cuda:5", 0, 1, "torch sees 2 GPU.s. here"),
+     ("cuda:0", 1, 2, "would put all processes on one GPU: --device cuda")],
+)  # fmt: skip
+def test_a_gpu_that_is_not_there_or_shared_is_one_line(asked, local, processes, words, see_gpus, monkeypatch):
+    see_gpus(2, local)
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    with pytest.raises(UserError, match=words):
+        set_up(asked, "float32")
