@@ -78,6 +78,8 @@ class Codebook(nn.Module):
 
             self.vq = VectorCodes(config)
         self.progress = 0.0  # of the training, 0 .. 1; the trainer tells
+        self.more = False  # of the same step's batch is still to come; the trainer tells
+        self.parts: list[Tensor] = []  # how often the parts of a step use each code
         # State of training only: kept in the run's state/, not in the model's file. Summed over all processes.
         self.register_buffer("usage", torch.zeros(config.num_codes, dtype=torch.long), persistent=False)
         self.register_buffer("share", torch.zeros(config.num_codes), persistent=False)
@@ -102,7 +104,9 @@ class Codebook(nn.Module):
         """Returns quantised latents (straight-through), codes (None before the start) and the codebook's own loss."""
         with exactly(latents):
             latents = self.normalise(latents)
-            quantised, codes, loss = self.quantiser.quantise(latents.flatten(0, -2), self.progress, len(latents))
+            quantised, codes, loss = self.quantiser.quantise(
+                latents.flatten(0, -2), self.progress, len(latents), self.more
+            )
             quantised = quantised.reshape(latents.shape)
             if codes is None:
                 return quantised, None, loss
@@ -116,6 +120,11 @@ class Codebook(nn.Module):
         if num_processes() > 1:
             dist.all_reduce(counts)
         self.usage += counts
+        self.parts.append(counts)
+        if self.more:
+            return
+        counts = torch.stack(self.parts).sum(0)
+        self.parts.clear()
         now = counts / counts.sum()
         self.share.copy_(torch.where(self.share.any(), self.share.lerp(now.to(self.share), 1 - self.config.decay), now))
 

@@ -83,7 +83,7 @@ class FiniteScalars(nn.Module):
         self.grid = FSQ(list(levels), preserve_symmetry=True)
 
     def quantise(
-        self, latents: Float[Tensor, "M L"], progress: float, num_clips: int = 1
+        self, latents: Float[Tensor, "M L"], progress: float, num_clips: int = 1, more: bool = False
     ) -> tuple[Float[Tensor, "M L"], Int[Tensor, "M"], Float[Tensor, ""]]:
         """Quantised latents (straight-through), codes, and no loss: there is nothing to commit to."""
         values, codes = self.grid(linear(self.project_in, latents).unsqueeze(0))

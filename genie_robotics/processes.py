@@ -15,6 +15,7 @@ from torch import Tensor
 
 _together = False
 _shared: torch.Generator | None = None
+_part, _parts = 0, 1
 
 
 def num_processes() -> int:
@@ -26,28 +27,30 @@ def rank() -> int:
 
 
 @contextmanager
-def together(common_seed: int, own_seed: int, device: torch.device) -> Iterator[None]:
+def together(common_seed: int, own_seed: int, device: torch.device, part: int = 0, parts: int = 1) -> Iterator[None]:
     """A training step, which all processes take at once. Outside of it nothing here talks to the others.
 
-    Seeds torch's generator with `own_seed`. Of several processes, what is drawn for the whole batch comes from a
-    generator of its own that starts at `common_seed`: what a single process would have been seeded with.
+    Seeds torch's generator with `own_seed`. Of several processes or parts, what is drawn for the whole batch comes from
+    a generator of its own that starts at `common_seed`: what a single process would have been seeded with.
+
+    part, parts: the step's batch is taken in so many parts, and this is the one of that number.
     """
-    global _together, _shared
+    global _together, _shared, _part, _parts
     torch.manual_seed(own_seed)
-    if num_processes() == 1:
+    if num_processes() == parts == 1:
         yield
         return
-    _together, _shared = True, torch.Generator(device).manual_seed(common_seed)
+    _together, _shared, _part, _parts = True, torch.Generator(device).manual_seed(common_seed), part, parts
     try:
         yield
     finally:
-        _together, _shared = False, None
+        _together, _shared, _part, _parts = False, None, 0, 1
 
 
 @torch.no_grad()
 def mean_over_processes(value: Tensor) -> Tensor:
     """The mean of a value over all processes, without a gradient; the value itself where there is one process."""
-    if not _together:
+    if not _together or num_processes() == 1:
         return value
     total = value.detach().clone()
     dist.all_reduce(total)
@@ -55,18 +58,20 @@ def mean_over_processes(value: Tensor) -> Tensor:
 
 
 def rand_by_clip(num_clips: int, *shape: int, device: torch.device) -> Tensor:
-    """Uniform numbers (num_clips, *shape) in [0, 1): this process' rows of those drawn for the whole batch."""
+    """Uniform numbers (num_clips, *shape) in [0, 1): this process' rows of those drawn for the whole batch, of the part
+    that is being taken."""
     if not _together:
         return torch.rand(num_clips, *shape, device=device)
     every = num_processes()
-    return torch.rand(every * num_clips, *shape, generator=_shared, device=device)[rank() :: every]
+    rows = torch.rand(_parts * every * num_clips, *shape, generator=_shared, device=device)
+    return rows.chunk(_parts)[_part][rank() :: every]
 
 
 @contextmanager
 def drawn_alike(device: torch.device) -> Iterator[None]:
     """What torch's generator of `device` draws inside, all processes draw alike: in a training step as one process
     would, else from a seed of the first. All must come here at once."""
-    if num_processes() == 1:
+    if num_processes() == _parts == 1:
         yield
         return
     if not _together or _shared is None:

@@ -57,6 +57,9 @@ class VectorCodes(VectorQuantize):
         self._codebook.replace_sample_fn = batched_sample_vectors  # of the rows of all processes, gathered: follow
         self.config = config
         self.whitening = Whitening(config.latent_dim, config.whiten) if config.whiten else None
+        # Of the parts of a step whose batch is taken in several.
+        self.step_rows = 0
+        self.parts: list[tuple[Tensor, Tensor, int]] = []
         # State of training only: kept in the run's state/, not in the model's file.
         self.register_buffer("num_updates", torch.zeros((), dtype=torch.long), persistent=False)
         self.register_buffer("recent", torch.zeros(0, config.latent_dim), persistent=False)
@@ -66,29 +69,37 @@ class VectorCodes(VectorQuantize):
         return bool(self._codebook.initted)
 
     def quantise(
-        self, latents: Float[Tensor, "M L"], progress: float, num_clips: int = 1
+        self, latents: Float[Tensor, "M L"], progress: float, num_clips: int = 1, more: bool = False
     ) -> tuple[Float[Tensor, "M L"], Int[Tensor, "M"] | None, Float[Tensor, ""]]:
         """Quantised latents (straight-through), codes (None before the start) and the commitment loss.
 
-        `progress` of the training, 0 .. 1. `num_clips`: the latents are of so many clips, one after the other.
+        `progress` of the training, 0 .. 1. `num_clips`: the latents are of so many clips, one after the other. `more`
+        of the step's batch is to come: the codebook starts and moves with the last part, when it has seen all.
         """
         c, started = self.config, self.started
         if not started and self.training:
             batch = gather_rows(latents.detach(), num_clips)  # of all processes, so that each remembers the same
             self.recent = torch.cat([self.recent, batch])[-c.num_remembered :]
-            self.num_updates += 1
-            if int(self.num_updates) > c.start_after or progress >= c.start_share:
-                self.start(self.recent, len(batch))
-                self.recent = self.recent[:0]
-                started = True
+            self.step_rows += len(batch)
+            if not more:
+                self.num_updates += 1
+                if int(self.num_updates) > c.start_after or progress >= c.start_share:
+                    self.start(self.recent, self.step_rows)
+                    self.recent = self.recent[:0]
+                    started = True
+                self.step_rows = 0
         if not started:
             return latents, None, latents.new_zeros(())
         codes = self.nearest(latents.detach())
         vectors = self.lookup(codes).to(latents.dtype)
         if not self.training or c.hold:
             return vectors, codes, latents.new_zeros(())
-        self.num_updates += 1
-        self.follow(self.white(latents.detach()), codes, num_clips)
+        self.parts.append((self.white(latents.detach()), codes, num_clips))
+        if not more:
+            self.num_updates += 1
+            whole, all_codes, nums = zip(*self.parts, strict=True)
+            self.parts.clear()
+            self.follow(torch.cat(whole), torch.cat(all_codes), sum(nums))
         loss = c.commitment * F.mse_loss(latents, vectors)
         return latents + (vectors - latents).detach(), codes, loss
 

@@ -18,6 +18,9 @@ class StageConfig:
     """Share of --minutes, where training is given a time instead of steps."""
     batch_size: int = 36
     """Clips a step, over all ranks."""
+    accumulate: int = 1
+    """In how many parts, one after the other, each rank takes its clips of a step: as much less memory for activations.
+    What is relative to a mean of the batch (motion, masked tokens) is then relative to that of a part."""
     learning_rate: float = 3e-5
     """Peak of AdamW."""
     matrix_rate: float = 0.0
@@ -161,7 +164,7 @@ TOKENIZER_BATCH = 384
 def check(config: StageConfig, name: str) -> None:
     """Raises UserError that names the first option that cannot be."""
     option = f"--training.{name.replace('_', '-')}"
-    whole = {"batch_size": 1, "steps": 1, "warmup": 0}
+    whole = {"batch_size": 1, "accumulate": 1, "steps": 1, "warmup": 0}
     for field_name, least in whole.items():
         if getattr(config, field_name) < least:
             raise UserError(f"{name}: {field_name} must be at least {least}, not {getattr(config, field_name)}")
@@ -176,6 +179,19 @@ def check(config: StageConfig, name: str) -> None:
     for field_name in ("ema", "beta1", "beta2"):
         if not 0 <= getattr(config, field_name) < 1:
             raise UserError(f"{name}: {field_name} must be at least 0 and below 1, not {getattr(config, field_name)}")
+
+
+def check_batch(config: StageConfig, name: str, processes: int, labels: bool = False) -> None:
+    """Raises UserError where the batch cannot be shared out."""
+    option = f"--training.{name.replace('_', '-')}"
+    if config.batch_size % (processes * config.accumulate):
+        parts = f" in {config.accumulate} parts ({option}.accumulate)" if config.accumulate > 1 else ""
+        raise UserError(
+            f"{name}: batch size {config.batch_size} does not divide by {processes} processes{parts}; "
+            f"{option}.batch-size is over all of them"
+        )
+    if labels and config.accumulate > 1:
+        raise UserError(f"{option}.accumulate does not go with --labels: leave one of them out")
 
 
 def check_labels(config: LabelConfig, world_size: int = 1) -> None:

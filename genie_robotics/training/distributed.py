@@ -37,6 +37,15 @@ class Setup:
         idle = any(isinstance(part, Codebook) and part.config.hold for part in module.modules())
         return nn.parallel.DistributedDataParallel(module, find_unused_parameters=idle, gradient_as_bucket_view=True)
 
+    @contextmanager
+    def exchange(self, module: nn.Module, now: bool) -> Iterator[None]:
+        """The processes' gradients are summed in this backward pass, or (DDP) only in one that follows."""
+        if isinstance(module, nn.parallel.DistributedDataParallel) and not now:
+            with module.no_sync():
+                yield
+        else:
+            yield
+
     def broadcast(self, value: float) -> float:
         """Rank 0's value, on every rank: decisions that depend on the clock must be the same everywhere."""
         if self.world_size == 1:

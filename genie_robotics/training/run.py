@@ -22,7 +22,7 @@ from genie_robotics.config import GenieConfig, read_json, to_dict
 from genie_robotics.genie import COMPONENTS, Genie
 from genie_robotics.health.measures import num_not_finite
 from genie_robotics.run_folder import load_component, load_config, same_model, save_config
-from genie_robotics.training.config import LoopConfig, TrainingConfig, check, check_labels, check_loop
+from genie_robotics.training.config import LoopConfig, TrainingConfig, check, check_batch, check_labels, check_loop
 from genie_robotics.training.distributed import Setup, set_up
 from genie_robotics.training.initial import begin_with, begun_with, other_beginning
 from genie_robotics.training.labels import LabelTeacher
@@ -119,11 +119,7 @@ def check_plan(plan: RunPlan, stages: tuple[str, ...]) -> None:
     for stage in stages:
         config = plan.training.stage(stage)
         check(config, stage)
-        if config.batch_size % processes:
-            raise UserError(
-                f"{stage}: batch size {config.batch_size} does not divide by {processes} processes; "
-                f"--training.{stage.replace('_', '-')}.batch-size is over all of them"
-            )
+        check_batch(config, stage, processes, plan.labels is not None and "latent_action" in TRAINED[stage])
     check_loggers(plan.loop.loggers)
 
 

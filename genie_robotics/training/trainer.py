@@ -27,7 +27,7 @@ from genie_robotics.run_folder import digest, on_cpu, read_tensors, save_compone
 from genie_robotics.st_transformer import STBlock, STTransformer
 from genie_robotics.training.averaging import Average
 from genie_robotics.training.checkpoint import Checkpoints, load_module_state, module_state
-from genie_robotics.training.config import LoopConfig, StageConfig, check
+from genie_robotics.training.config import LoopConfig, StageConfig, check, check_batch
 from genie_robotics.training.distributed import Setup
 from genie_robotics.training.labels import LabelTeacher
 from genie_robotics.training.monitor import Monitor
@@ -62,8 +62,7 @@ class Trainer:
         labels: LabelTeacher | None = None,
     ):
         check(config, stage)
-        if config.batch_size % setup.world_size:
-            raise UserError(f"{stage}: batch size {config.batch_size} does not divide by {setup.world_size} processes")
+        check_batch(config, stage, setup.world_size, labels is not None)
         self.genie, self.stage, self.clips, self.config = genie, stage, clips, config
         self.run, self.setup, self.loop, self.seconds, self.mode = run, setup, loop, seconds, mode
         self.labels = labels
@@ -186,28 +185,41 @@ class Trainer:
     def train_step(self, module: nn.Module, frames: Tensor) -> tuple[dict[str, Tensor], float]:
         """One optimizer step; returns what to log and the share of the peak learning rate."""
         rate = rate_at(self.progress, self.step, self.config)
-        frames = frames.to(self.setup.device, non_blocking=True)
-        setup, labels = self.setup, self.labels
-        labelled = labels.batch(self.step, setup.rank, setup.world_size) if labels is not None else None
         progress = 1.0 if self.is_last_step() else self.progress  # so that the shortest run too ends with codes
+        parts = frames.chunk(self.config.accumulate)
         for book in self.codebooks:
             book.progress = progress
-        common, own = (step_seed(self.loop.seed, self.stage, self.step, rank) for rank in (0, setup.rank))
-        with together(common, own, setup.device):
-            with setup.autocast():
-                beside = self.known_codes(frames) if self.token_cache is not None else labelled
-                loss, logs = module(frames) if beside is None else module(frames, beside)
-            loss.backward()
-            logs = {"loss": loss.detach(), **logs}
-            shown = mean_over_processes(torch.stack([value.float() for value in logs.values()]))
+        logs = [self.backward(module, some, number, len(parts)) for number, some in enumerate(parts)]
+        shown = {name: torch.stack([log[name] for log in logs if name in log]).mean(0) for name in logs[-1]}
         # Each component by itself: what one learns must not depend on how large the other's gradient is.
-        parts = [*self.trained.values(), *([labels.head] if labels is not None else [])]
-        norms = [nn.utils.clip_grad_norm_(part.parameters(), self.config.clip_gradient) for part in parts]
+        learning = [*self.trained.values(), *([self.labels.head] if self.labels is not None else [])]
+        norms = [nn.utils.clip_grad_norm_(part.parameters(), self.config.clip_gradient) for part in learning]
         norm = torch.stack([whole(norm) for norm in norms]).max()
-        if is_finite(loss, norm):  # else the weights stay what they are, and training stops
+        if is_finite(shown["loss"], norm):  # else the weights stay what they are, and training stops
             self.optimizers.step(rate)
             self.average.update(self.step)
-        return {**dict(zip(logs, shown, strict=True)), "grad_norm": norm}, rate
+        return {**shown, "grad_norm": norm}, rate
+
+    def backward(self, module: nn.Module, frames: Tensor, part: int, parts: int) -> dict[str, Tensor]:
+        """Adds the gradient of one of the `parts` of a step's clips; returns what to log, of all processes."""
+        setup, labels = self.setup, self.labels
+        frames = frames.to(setup.device, non_blocking=True)
+        labelled = labels.batch(self.step, setup.rank, setup.world_size) if labels is not None else None
+        is_last = part + 1 == parts
+        for book in self.codebooks:
+            book.more = not is_last
+        common, own = (
+            step_seed(self.loop.seed, self.stage, self.step, number)
+            for number in (0, setup.rank + part * setup.world_size)
+        )
+        with together(common, own, setup.device, part, parts), setup.exchange(module, now=is_last):
+            with setup.autocast():
+                beside = self.known_codes(frames, part) if self.token_cache is not None else labelled
+                loss, logs = module(frames) if beside is None else module(frames, beside)
+            (loss / parts).backward()
+            logs = {"loss": loss.detach(), **logs}
+            shown = mean_over_processes(torch.stack([value.float() for value in logs.values()]))
+        return dict(zip(logs, shown, strict=True))
 
     def open_token_cache(self) -> TokenCache | None:
         """Raises UserError where the disk has not got the room."""
@@ -221,11 +233,12 @@ class Trainer:
             print(f"token cache: {found.path}, {found.num_bytes / 1e6:.1f} MB when all clips have been met")
         return found
 
-    def known_codes(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens and latent actions of this step's clips, from the token cache or put there."""
+    def known_codes(self, frames: Tensor, part: int) -> tuple[Tensor, Tensor]:
+        """Tokens and latent actions of a part of this step's clips, from the token cache or put there."""
         assert self.token_cache is not None
         assert isinstance(self.module, DynamicsStage)
-        clips = self.sampler.batch(self.step, len(frames))
+        num = len(frames)
+        clips = self.sampler.batch(self.step, num * self.config.accumulate)[part * num : (part + 1) * num]
         found = self.token_cache.get(clips)
         if found is None:
             found = self.module.codes(frames)

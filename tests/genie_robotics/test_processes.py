@@ -39,16 +39,17 @@ for part in (config.tokenizer, config.latent_action):
     part.codebook.num_remembered = 40
 if revive:
     config.latent_action.codebook.num_codes, config.latent_action.codebook.decay = 64, 0.5
-config.tokenizer.motion_weight = 1.0
+plain = sys.argv[10] == "1"
+config.tokenizer.motion_weight = 0.0 if plain else 1.0
 torch.manual_seed(0)
 genie = Genie(config)
-if stage == "dynamics" or stage == "joint":
+if stage == "dynamics" or stage == "joint" or plain:
     for part in (genie.tokenizer, genie.latent_action):
         part.codebook.vq._codebook.embed.copy_(torch.randn(part.codebook.vq._codebook.embed.shape))
         part.codebook.vq._codebook.initted.fill_(True)
 before = {name: value.clone() for name, value in genie.state_dict().items()}
 options = StageConfig(steps=steps, schedule="wsd", decay=0.0, batch_size=4, learning_rate=1e-3, warmup=1)
-options.matrix_rate = float(sys.argv[5])
+options.matrix_rate, options.accumulate = float(sys.argv[5]), int(sys.argv[9])
 clips = ClipDataset(Squares(), clip_length=config.clip_length)
 loop = LoopConfig(log_every=1, watch_every=3, sharding=sys.argv[6])
 from vector_quantize_pytorch.vector_quantize_pytorch import Codebook
@@ -86,6 +87,8 @@ def trained(
     sharding: str = "none",
     precision: str = "float32",
     revive: float = 0.0,
+    parts: int = 1,
+    plain: bool = False,
 ) -> dict:
     """Trains to step `steps`, from where the folder's last checkpoint is."""
     folder.mkdir(exist_ok=True)
@@ -93,7 +96,7 @@ def trained(
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     done = subprocess.run(
         [sys.executable, *(launch if processes > 1 else []), str(folder / "worker.py"), stage, mode, str(folder),
-         str(steps), "0", sharding, precision, str(revive)],
+         str(steps), "0", sharding, precision, str(revive), str(parts), str(int(plain))],
         cwd=ROOT, capture_output=True, text=True, timeout=300,
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'datasets'}:{ROOT / 'eval'}"},
     )  # fmt: skip
@@ -122,6 +125,34 @@ def test_two_processes_train_as_one(stage, mode, tmp_path):
     assert len(one["loss"]) > 3
     assert len(set(one["loss"])) == len(one["loss"])
     same(one, trained(stage, mode, tmp_path / "two", 2))
+
+
+@pytest.mark.parametrize(("processes", "parts", "sharding"), [(1, 4, "none"), (2, 2, "none"), (2, 2, "full")])
+def test_a_batch_in_parts_trains_as_a_whole_one(processes, parts, sharding, tmp_path):
+    """Codes move once a step, and are revived alike. Nothing in this loss is relative to a mean of the batch."""
+    one = trained("tokenizer", "frozen", tmp_path / "one", 1, revive=0.5, plain=True)
+    assert one["revived"], "nothing was revived: this test shows less"
+    cut = trained(
+        "tokenizer", "frozen", tmp_path / "cut", processes, revive=0.5, plain=True, parts=parts, sharding=sharding
+    )
+    assert cut["revived"] == one["revived"]
+    if sharding == "full":  # what the run folder has of it
+        one["model"] = {name: value for name, value in one["model"].items() if name.startswith("tokenizer.")}
+        one["buffers"] = {}
+    same(one, cut)
+
+
+@pytest.mark.parametrize(
+    ("stage", "mode", "processes"),
+    [("joint", "cotrain", 1), ("joint", "cotrain", 2), ("dynamics", "frozen", 2), ("latent_action", "frozen", 1)],
+)
+def test_what_is_relative_to_a_mean_is_to_that_of_a_part(stage, mode, processes, tmp_path):
+    """So that parts train nearly as the whole batch: the masks are the same, their loss is weighed otherwise."""
+    one = trained(stage, mode, tmp_path / "one", 1)
+    cut = trained(stage, mode, tmp_path / "cut", processes, parts=2)
+    assert cut["loss"][0] == pytest.approx(one["loss"][0], rel=1e-3)
+    assert cut["loss"] != pytest.approx(one["loss"], rel=1e-5)
+    assert cut["loss"] == pytest.approx(one["loss"], rel=0.02)
 
 
 @pytest.mark.parametrize("stage", ["tokenizer", "latent_action"])
