@@ -25,6 +25,7 @@ def bench_train(name: str, batch_size: int = 4, loop: LoopConfig | None = None, 
         matmul_share: model FLOP/s of the slowest component over those of a square matrix product at the same
             precision, in the same run; recomputed activations do not count as work;
         clips_per_s: of the slowest component; {component}_share: each one's matmul_share;
+        {component}_tflops: TFLOP/s of its step, recomputation counted, as `estimate --tflops` takes it;
         bytes_per_clip: peak memory that one more clip of the batch costs, of the component that needs most;
         growth_frames, growth_batch: exponent of the step's time when the clip's frames or the batch double (1 is
             linear), of the dynamics.
@@ -40,6 +41,7 @@ def bench_train(name: str, batch_size: int = 4, loop: LoopConfig | None = None, 
         took = seconds(bench.step, repeats, setup.device)
         flops = 3 * forward_flops(bench.genie, stage) * batch_size  # backward costs twice the forward
         result[f"{stage}_share"] = flops / took / product
+        result[f"{stage}_tflops"] = (4 / 3 if loop.checkpoint_activations else 1) * flops / took / 1e12
         result["clips_per_s"] = min(result.get("clips_per_s", math.inf), batch_size / took)
         memory += bench.bytes_per_clip()
     result["matmul_share"] = min(result[f"{stage}_share"] for stage in COMPONENTS)

@@ -10,7 +10,7 @@ from genie_datasets.errors import UserError
 from genie_datasets.options import parse
 from genie_robotics.commands import named
 from genie_robotics.config import GenieConfig
-from genie_robotics.training.config import TrainingConfig, training_preset
+from genie_robotics.training.config import TrainingConfig, check_batch, training_preset
 
 
 @dataclass
@@ -24,9 +24,9 @@ class EstimateOptions:
     gpu: Literal["a100", "h100", "h200", "l40s", "rtx4090"] = "h100"
     """Whose data sheet gives the peak throughput."""
     reached: float = 0.4
-    """Share of that peak which training reaches; `genie-robotics bench train` measures it."""
+    """Share of that peak which training reaches: a guess."""
     tflops: float | None = None
-    """TFLOP/s reached by one GPU, where you know it: instead of the two above."""
+    """TFLOP/s that one GPU reaches, as `genie-robotics bench train` measures it there: instead of the two above."""
     device: Literal["cuda", "cpu"] = "cuda"
     """Memory with the attention that this kind of device takes."""
     precision: Literal["bfloat16", "float32"] = "bfloat16"
@@ -56,7 +56,8 @@ def cost(options: EstimateOptions) -> dict[str, Any]:
     """All figures: bytes, floating-point operations, seconds."""
     from genie_robotics.estimate.memory import step_memory
     from genie_robotics.estimate.parameters import count
-    from genie_robotics.estimate.work import PEAK, frame_flops, step_flops
+    from genie_robotics.estimate.work import MEMORY, PEAK, frame_flops, step_flops
+    from genie_robotics.training.sharding import check_sharding
     from genie_robotics.training.stages import stages_of
 
     config = options.model.resolved()
@@ -64,17 +65,20 @@ def cost(options: EstimateOptions) -> dict[str, Any]:
     stages: dict[str, Any] = {}
     for stage in stages_of(options.training.mode):
         of_stage = options.training.stage(stage)
-        if of_stage.batch_size % options.gpus:
-            raise UserError(f"{stage}: batch size {of_stage.batch_size} does not divide by {options.gpus} processes")
+        check_batch(of_stage, stage, options.gpus)
+        if options.sharding == "full":
+            check_sharding(config, of_stage, stage, options.gpus, labels=False)
+        mode = options.training.mode
         memory = step_memory(
-            config, stage, of_stage, processes=options.gpus, bfloat16=options.precision == "bfloat16",
+            config, stage, of_stage, mode=mode, processes=options.gpus, bfloat16=options.precision == "bfloat16",
             on_gpu=options.device == "cuda", checkpoint_activations=options.checkpoint_activations,
             cut=options.sharding == "full",
         )  # fmt: skip
-        flops = step_flops(config, stage, of_stage.batch_size, options.checkpoint_activations)
+        flops = step_flops(config, stage, of_stage.batch_size, options.checkpoint_activations, mode)
         seconds = flops / (rate * options.gpus)
         stages[stage] = {
-            "memory": {**vars(memory), "total": memory.total}, "steps": of_stage.steps,
+            "memory": {**vars(memory), "total": memory.total},
+            "fits": memory.total < 1e9 * MEMORY[options.gpu], "steps": of_stage.steps,
             "batch_size": of_stage.batch_size, "flops_per_step": flops, "seconds_per_step": seconds,
             "days": seconds * of_stage.steps / 86_400,
         }  # fmt: skip
@@ -103,6 +107,13 @@ def text(options: EstimateOptions, found: dict[str, Any]) -> str:
             f"{stage:<15}{row['batch_size']:>7}{memory['total'] / 1e9:>11.2f}{model / 1e9:>9.2f}{work / 1e9:>10.2f}"
             f"{memory['per_clip'] / 1e9:>9.3f}{row['flops_per_step'] / 1e12:>10.2f}{row['seconds_per_step']:>10.3f}"
             f"{row['steps']:>10,}{row['days']:>9.2f}"
+        )
+    if options.device == "cuda" and not all(row["fits"] for row in found["stages"].values()):
+        from genie_robotics.estimate.work import MEMORY
+
+        lines.append(
+            f"does not fit: {options.gpu} has {MEMORY[options.gpu]} GB. Less is needed with more --gpus, "
+            "--sharding full, --checkpoint-activations, or --training.STAGE.accumulate N, the same batch in N parts"
         )
     frame = found["flops_per_frame"]
     lines += [

@@ -47,8 +47,8 @@ class StepMemory:
     """Of the pass, whatever the batch: weights in bfloat16, mostly; of a model that is cut, the layers gathered."""
     per_clip: float
     """Of the pass, for one clip more than there are."""
-    clips: float
-    """Clips a step in this process."""
+    clips: int
+    """Clips at once in this process: of a step, or of each part of it where there are several (`accumulate`)."""
 
     @property
     def total(self) -> float:
@@ -112,7 +112,7 @@ def step_memory(
     trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
     frozen = sum(p.numel() for other in FROZEN.get(stage, ()) for p in getattr(genie, other).parameters())
     averaged = held if training.ema else 0
-    clips = training.batch_size // processes
+    clips = training.batch_size // (processes * training.accumulate)
     make = partial(
         pass_bytes, config, stage, mode=mode, bfloat16=bfloat16, on_gpu=on_gpu, checkpoint=checkpoint_activations,
     )  # fmt: skip

@@ -9,16 +9,22 @@ from genie_robotics.st_transformer import STBlock, STTransformer
 
 BACKWARD = 2  # passes forward that one backward costs
 PEAK = {"a100": 312, "h100": 989, "h200": 989, "l40s": 362, "rtx4090": 165}
-"""Dense bfloat16 TFLOP/s of data sheets; training reaches a share of it (`genie-robotics bench train` measures it)."""
+"""Dense bfloat16 TFLOP/s of data sheets; training reaches a share of it."""
+MEMORY = {"a100": 80, "h100": 80, "h200": 141, "l40s": 48, "rtx4090": 24}
+"""GB of data sheets."""
 
 
-def step_flops(config: GenieConfig, stage: str, batch_size: int, checkpoint_activations: bool = False) -> float:
+def step_flops(
+    config: GenieConfig, stage: str, batch_size: int, checkpoint_activations: bool = False, mode: str = "cotrain"
+) -> float:
     """Of one optimizer step over the whole batch, with the frozen models that the stage reads."""
     with torch.device("meta"):
         genie = Genie(config)
     passes = 1 + BACKWARD + (1 if checkpoint_activations else 0)
     trained = ("latent_action", "dynamics") if stage == "joint" else (stage,)
     clip = sum(passes * forward_flops(genie, part) for part in trained)
+    if stage == "joint" and mode == "end_to_end":  # without the latent actions' decoder
+        clip += passes * (encoder_flops(genie, "latent_action") - forward_flops(genie, "latent_action"))
     if stage in ("dynamics", "joint"):
         clip += encoder_flops(genie, "tokenizer")
     if stage == "dynamics":

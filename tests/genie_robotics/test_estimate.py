@@ -150,5 +150,43 @@ def test_the_command_prints_a_table_or_one_object(capsys):
     assert found["parameters"]["dynamics"] > 5e6
     stage = found["stages"]["dynamics"]
     assert stage["seconds_per_step"] == pytest.approx(stage["flops_per_step"] / 1e12)
-    assert main(["estimate", "--gpus", "3"]) == 2
-    assert "batch size 4 does not divide by 3 processes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [("--gpus 3", "batch size 4 does not divide by 3 processes"),
+     ("--gpus 2 --sharding full", "--sharding full goes with AdamW alone"),
+     ("--preset coinrun --sharding full", "start them with torchrun"),
+     ("--dynamics.past whole --checkpoint-activations", "cannot be trained with --checkpoint-activations"),
+     ("--mode end_to_end --latent-action.codebook.hold", "held codes let none through")],
+)  # fmt: skip
+def test_what_cannot_be_trained_is_not_estimated(argv, words, capsys):
+    assert main(["estimate", *argv.split()]) == 2
+    assert words in capsys.readouterr().err
+
+
+def estimated(capsys, *argv: str) -> dict:
+    assert main(["estimate", *argv, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)["stages"]
+
+
+def test_estimates_follow_what_is_trained(capsys):
+    """A batch in parts needs less memory and no less work; without the frames' decoder there is less of both; a second
+    pass, for whole pasts, takes more."""
+    whole, parts = (estimated(capsys, "--training.dynamics.accumulate", n)["dynamics"] for n in ("1", "4"))
+    assert (whole["memory"]["clips"], parts["memory"]["clips"]) == (4, 1)
+    assert parts["memory"]["total"] < 0.5 * whole["memory"]["total"]
+    assert parts["flops_per_step"] == whole["flops_per_step"]
+    both, alone = (estimated(capsys, "--mode", mode)["joint"] for mode in ("cotrain", "end_to_end"))
+    assert alone["memory"]["per_clip"] < 0.9 * both["memory"]["per_clip"]
+    assert alone["flops_per_step"] < 0.9 * both["flops_per_step"]
+    seen = estimated(capsys, "--dynamics.past", "whole")["dynamics"]
+    assert seen["memory"]["per_clip"] > 1.5 * whole["memory"]["per_clip"]
+    assert seen["flops_per_step"] > 1.5 * whole["flops_per_step"]
+
+
+def test_a_model_too_large_for_the_gpu_is_said_to_be(capsys):
+    assert main(["estimate", "--preset", "robotics_1b", "--gpus", "8", "--gpu", "rtx4090"]) == 0
+    assert "does not fit: rtx4090 has 24 GB. Less is needed with more --gpus" in capsys.readouterr().out
+    assert main(["estimate"]) == 0
+    assert "does not fit" not in capsys.readouterr().out

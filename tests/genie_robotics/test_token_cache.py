@@ -51,6 +51,16 @@ def test_it_trains_the_same_and_asks_once(tmp_path, config, clips):
     assert asked == {"plain": STEPS, "cached": pytest.approx(first_epoch, abs=1), "again": 0}
 
 
+def test_in_parts_it_trains_the_same(tmp_path, config, clips):
+    weights = []
+    for cached in (False, True):
+        job = trainer(tmp_path / str(cached), config, clips, cached)
+        job.config.accumulate = 2
+        job.train()
+        weights.append(load_file(tmp_path / str(cached) / "dynamics/model.safetensors"))
+    assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
+
+
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path, config, clips):
     trainer(tmp_path / "whole", config, clips, False).train()
     kill_after(trainer(tmp_path / "cut", config, clips, True), 17)

@@ -13,7 +13,7 @@ from genie_robotics.attention import SelfAttention
 from genie_robotics.genie import COMPONENTS, Genie
 from genie_robotics.run_folder import save_config
 from genie_robotics.st_transformer import STBlock
-from genie_robotics.training.config import LoopConfig, StageConfig
+from genie_robotics.training.config import LoopConfig, StageConfig, check_batch
 from genie_robotics.training.distributed import set_up
 from genie_robotics.training.optimizer import Optimizers, rate_at
 from genie_robotics.training.stages import MODES, build_stage
@@ -207,6 +207,29 @@ def test_training_for_a_time_ends_and_follows_the_clock(tmp_path, config, clips)
     job.train()
     assert 1.0 <= job.elapsed < 20
     assert 0 < job.step < 10**9
+
+
+@pytest.mark.parametrize("killed_at", [2, 7])
+def test_a_killed_run_whose_batch_is_taken_in_parts_resumes_to_the_same_weights(tmp_path, config, clips, killed_at):
+    config.latent_action.codebook.revive_below = 0.5
+    options = {"mode": "cotrain", "accumulate": 2}
+    trainer(tmp_path / "whole", config, clips, "joint", **options).train()
+    kill_after(trainer(tmp_path / "cut", config, clips, "joint", save_every=1, **options), killed_at)
+    trainer(tmp_path / "cut", config, clips, "joint", **options).train()
+    for part in ("latent_action", "dynamics"):
+        whole, cut = (load_file(tmp_path / run / part / "model.safetensors") for run in ("whole", "cut"))
+        assert all(torch.equal(value, cut[name]) for name, value in whole.items())
+
+
+@pytest.mark.parametrize(
+    ("processes", "accumulate", "labels", "words"),
+    [(1, 3, False, r"tokenizer: batch size 4 does not divide by 1 processes in 3 parts"), (2, 4, False, "in 4 parts"),
+     (3, 1, False, "batch size 4 does not divide by 3 processes; --training.tokenizer.batch-size is over all"),
+     (1, 2, True, "--training.tokenizer.accumulate does not go with --labels")],
+)  # fmt: skip
+def test_a_batch_that_cannot_be_shared_out_is_one_line(processes, accumulate, labels, words):
+    with pytest.raises(UserError, match=words):
+        check_batch(StageConfig(batch_size=4, accumulate=accumulate), "tokenizer", processes, labels)
 
 
 @pytest.mark.parametrize("step_seconds", [0.3, 0.9])  # four steps, and two
