@@ -36,6 +36,20 @@ class Genie(nn.Module):
         self.latent_action = LatentActionModel(config.latent_action, self.tokenizer)
         self.dynamics = Dynamics(config.dynamics)
 
+    def begin_anew(self, name: str) -> nn.Module:
+        """Puts an untrained component, on the CPU, into the place of this one, and returns it."""
+        fresh: nn.Module
+        if name == "tokenizer":  # the latent action model may read through it
+            fresh = VideoTokenizer(self.config.tokenizer)
+            if self.latent_action.tokens is not None:
+                raise ValueError("the latent action model reads this tokenizer's tokens: make a new Genie")
+        elif name == "latent_action":
+            fresh = LatentActionModel(self.config.latent_action, self.tokenizer)
+        else:
+            fresh = Dynamics(self.config.dynamics)
+        setattr(self, name, fresh)
+        return fresh
+
     @staticmethod
     def from_pretrained(run: str | Path, device: str | torch.device = "cpu") -> Genie:
         """Loads a run folder (config.json and one safetensors file a component), strictly, in evaluation mode."""

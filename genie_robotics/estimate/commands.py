@@ -56,7 +56,7 @@ def cost(options: EstimateOptions) -> dict[str, Any]:
     """All figures: bytes, floating-point operations, seconds."""
     from genie_robotics.estimate.memory import step_memory
     from genie_robotics.estimate.parameters import count
-    from genie_robotics.estimate.work import MEMORY, PEAK, frame_flops, step_flops
+    from genie_robotics.estimate.work import FREE, MEMORY, PEAK, frame_flops, step_flops
     from genie_robotics.training.sharding import check_sharding
     from genie_robotics.training.stages import stages_of
 
@@ -78,7 +78,7 @@ def cost(options: EstimateOptions) -> dict[str, Any]:
         seconds = flops / (rate * options.gpus)
         stages[stage] = {
             "memory": {**vars(memory), "total": memory.total},
-            "fits": memory.total < 1e9 * MEMORY[options.gpu], "steps": of_stage.steps,
+            "fits": memory.total < FREE * 1e9 * MEMORY[options.gpu], "steps": of_stage.steps,
             "batch_size": of_stage.batch_size, "flops_per_step": flops, "seconds_per_step": seconds,
             "days": seconds * of_stage.steps / 86_400,
         }  # fmt: skip
@@ -115,6 +115,9 @@ def text(options: EstimateOptions, found: dict[str, Any]) -> str:
             f"does not fit: {options.gpu} has {MEMORY[options.gpu]} GB. Less is needed with more --gpus, "
             "--sharding full, --checkpoint-activations, or --training.STAGE.accumulate N, the same batch in N parts"
         )
+    if options.sharding == "full":
+        whole = 4e-9 * found["parameters"]["all"]
+        lines.append(f"on the CPU each process holds the whole model at its start: {whole:,.1f} GB")
     frame = found["flops_per_frame"]
     lines += [
         "",

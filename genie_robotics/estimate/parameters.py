@@ -1,4 +1,4 @@
-"""Parameters of the presets, beside what the paper prints: the table of docs/parameters.md.
+"""Parameters of the presets, beside what the paper prints: docs/parameters.md.
 
 python -m genie_robotics.estimate.parameters > docs/parameters.md
 """
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from genie_robotics.config import GenieConfig
+from genie_robotics.estimate.hyperparameters import table
 from genie_robotics.genie import Genie
 from genie_robotics.presets import PRESETS, preset
 
@@ -55,6 +56,17 @@ holds this page to it. In millions:
 ## Beside the paper
 
 {printed}
+
+## Every hyperparameter
+
+`nano` and `small` are ours throughout ([why](ablations.md)); the last column says where those of the other sizes come
+from, by tables and sections of the paper. The `scale_*` presets are `robotics_1b` with table 10's dynamics.
+
+{hyperparameters}
+
+QK-norm is in every attention layer (the paper says it of the dynamics). The loss of predicted frames is divided by that
+of repeating the last frame, and each component is clipped by itself: neither the camera nor the other component
+decides how large a step is. The tokenizer's commitment counts a tenth in its loss.
 
 **How layers are counted.** Read as that many blocks of spatial attention, temporal attention and a feed-forward, the
 printed `num_layers` of table 12 would give 19.1B and not 10.1B. Counted as spatial and temporal layers that take
@@ -104,7 +116,7 @@ def page() -> str:
         )
     series = [100 * (counts[e.preset]["dynamics"] / e.millions - 1) for e in PRINTED if e.part == "dynamics"]
     return PAGE.format(
-        presets="\n".join(rows), printed="\n".join(beside), low=min(series), high=max(series),
+        presets="\n".join(rows), hyperparameters=table(), printed="\n".join(beside), low=min(series), high=max(series),
         robotics=counts["robotics_2_5b"]["all"] / 1000,
     )  # fmt: skip
 

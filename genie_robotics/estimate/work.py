@@ -12,6 +12,8 @@ PEAK = {"a100": 312, "h100": 989, "h200": 989, "l40s": 362, "rtx4090": 165}
 """Dense bfloat16 TFLOP/s of data sheets; training reaches a share of it."""
 MEMORY = {"a100": 80, "h100": 80, "h200": 141, "l40s": 48, "rtx4090": 24}
 """GB of data sheets."""
+FREE = 0.9
+"""Of these, what is left beside the driver, the processes' exchange and what the allocator cannot use."""
 
 
 def step_flops(

@@ -160,7 +160,7 @@ def train_stages(
         trained |= set(trainer.trained)
         if is_sharded(trainer.module) and stage != stages[-1]:  # what comes next reads it whole, in every process
             for name in trainer.trained:
-                setattr(genie, name, getattr(Genie(genie.config), name).to(setup.device))
+                genie.begin_anew(name).to(setup.device)
                 load_component(genie, name, run)
 
 
