@@ -89,7 +89,7 @@ to pool the latent action (an `AttentionPool`; the paper does not say how a fram
 for the codebooks. Optimizers, steps and batches of the paper's sizes are those of
 tables 6 to 12 and 15 to 17 (`genie_robotics/training/config.py`); for robotics, which has none, those of table 10.
 
-**Trained by us** are `nano`, and `small` for a tenth of nano's clips (numbers.md); no other.
+**Trained by us** are `nano`, and `small` for a quarter of nano's clips (numbers.md); no other.
 """
 
 
