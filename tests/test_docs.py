@@ -6,6 +6,7 @@ is none of these fails.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -190,7 +191,10 @@ def run(words: list[str], read: bool = False) -> None:
         with only_read():
             main(words[1:])
         return
+    parts = {word: number for word, number in itertools.pairwise(words) if word.endswith(".accumulate")}
     words = [*words[1:], *SMALLER.get(name, [])]
+    for word, number in parts.items():
+        words += [word.replace("accumulate", "batch-size"), number]
     if name == "train" and not {"--init", "--labels"} & set(words):
         words = [word for word in words if word != "--compile"] + SMALL_MODEL
     assert main(words) in ((0, 1) if name == "doctor" else (0,)), words
@@ -200,13 +204,14 @@ def divide(words: list[str], processes: int) -> None:
     """The batches that a `train` command means can be cut over so many processes."""
     from unittest.mock import patch
 
+    from genie_robotics.training.config import check_batch
     from genie_robotics.training.run import stages_of
 
     with patch("genie_robotics.training.run.train_run") as asked:
         assert main(words) == 0
     training = asked.call_args.args[3].training
     for stage in stages_of(training.mode):
-        assert training.stage(stage).batch_size % processes == 0, (words, stage)
+        check_batch(training.stage(stage), stage, processes)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "bash")])

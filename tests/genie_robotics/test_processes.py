@@ -3,6 +3,7 @@
 import os
 import pickle
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -383,6 +384,40 @@ def test_a_killed_process_ends_the_run_and_the_last_checkpoint_is_whole(tmp_path
     done = subprocess.run([*command, "--steps", str(before + 2)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "run" / "tokenizer" / "model.safetensors").exists()
+
+
+def test_a_process_whose_companion_is_killed_says_so_in_one_line(tmp_path, tabletop_rlds):
+    """Without torchrun, which may end it before it has noticed by itself."""
+    small = [word for part in ("tokenizer.encoder", "tokenizer.decoder") for word in (f"--{part}-blocks", "1")]
+    command = [
+        sys.executable, "-m", "genie_robotics", "train", str(tmp_path / "run"), "--data", str(tabletop_rlds), "--stage",
+        "tokenizer", "--clip-length", "2", "--device", "cpu", "--save-every", "2", "--watch-every", "0", "--steps",
+        "100000", *small,
+    ]  # fmt: skip
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    meeting = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    jobs = [
+        subprocess.Popen(command, env={**meeting, "RANK": rank, "LOCAL_RANK": rank}, stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT, text=True)
+        for rank in ("0", "1")
+    ]  # fmt: skip
+    states, ended = tmp_path / "run" / "state" / "tokenizer", time.monotonic() + 300
+    try:
+        while len(list(states.glob("step_????????"))) < 2 and jobs[0].poll() is None and time.monotonic() < ended:
+            time.sleep(0.1)
+        jobs[1].kill()
+        said = jobs[0].communicate(timeout=300)[0]
+    finally:
+        for job in jobs:
+            job.kill()
+    assert jobs[0].returncode == 2, said
+    lines = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, said
+    assert lines[0].startswith("error: rank 0: another process of this run is gone (killed,"), said
+    assert "Traceback" not in said
+    assert len(list(states.glob("step_????????"))) >= 2
 
 
 def test_alone_nothing_is_asked_of_others():
