@@ -83,7 +83,8 @@ def label_curve(path: Path, rows: list[dict[str, Any]], columns: list[Any], abou
 
 
 def trend_lines(path: Path, found: dict[str, Any], columns: list[Any]) -> None:
-    """One row an axis, one panel a metric: every seed, the mean, the fitted line within what was measured."""
+    """One row an axis, one panel a metric: every seed, the mean, the fitted line within what was measured, and between
+    which lines its slope may lie (95 %)."""
     by_axis = found["trends"]
     shown = [c for c in columns if any(moves(entries.get(c.name)) for entries in by_axis.values())]
     rows = {row["name"]: row for row in found["variants"]}
@@ -104,9 +105,14 @@ def trend_lines(path: Path, found: dict[str, Any], columns: list[Any]) -> None:
                     axis.plot([x] * len(values), values, "o", color=PALETTE[0], ms=3.2, alpha=0.55, mew=0)
                 axis.plot(entry["x"], entry["mean"], "o", color=PALETTE[0], ms=5, mfc="white")
                 x = np.array(entry["x"], float)
-                height = entry["at"] + entry["slope"]["value"] * np.log10(x)
+                place, slope = np.log10(x), entry["slope"]
+                middle = entry["at"] + slope["value"] * place.mean()
+                lines = [middle + b * (place - place.mean()) for b in (slope["value"], *(slope["ci95"] or ()))]
+                lines = [10**line if entry["power"] else line for line in lines]
                 colour = COLOURS.get(entry["verdict"], GREY)
-                axis.plot(x, 10**height if entry["power"] else height, color=colour, lw=1.6, zorder=1)
+                axis.plot(x, lines[0], color=colour, lw=1.6, zorder=1)
+                if len(lines) == 3:
+                    axis.fill_between(x, lines[1], lines[2], color=colour, alpha=0.15, lw=0, zorder=0)
                 axis.set_xticks(x, [short(value) for value in x])
                 axis.minorticks_off()
                 axis.set_title(column.title + (" (less is better)" if column.less_is_better else ""))
