@@ -128,6 +128,13 @@ class Codebook(nn.Module):
         now = counts / counts.sum()
         self.share.copy_(torch.where(self.share.any(), self.share.lerp(now.to(self.share), 1 - self.config.decay), now))
 
+    def begin_step(self) -> None:
+        """Forgets the parts of a step that was cut."""
+        self.more = False
+        self.parts.clear()
+        if self.config.kind == "vq":
+            self.vq.parts.clear()
+
     def forget(self) -> None:
         """Back to before the start: codes will be found anew, in the latents of the training to come."""
         self.quantiser.forget()

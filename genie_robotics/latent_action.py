@@ -5,6 +5,7 @@ frame t+1. It is read from frames 0 .. t+1. Whatever generates frame t+1 receive
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -90,6 +91,11 @@ class MeanPool(nn.Module):
         return x.mean(2)
 
 
+def mean_change(frames: Float[Tensor, "B T H W 3"]) -> Float[Tensor, ""]:
+    """The squared error of repeating the last frame."""
+    return (frames[:, 1:] - frames[:, :-1]).square().mean()
+
+
 class LatentActionModel(nn.Module):
     """P numbers a patch are read (pixels, or a token's vector) and Q predicted (pixels, or a logit for each code).
 
@@ -101,6 +107,7 @@ class LatentActionModel(nn.Module):
         super().__init__()
         self.config = c = config
         self.tokens: TokenInput | None = None
+        self.change_of_step: Tensor | None = None
         if c.input == "tokens":
             if tokenizer is None:
                 raise ValueError("a latent action model that reads tokens needs the tokenizer")
@@ -161,10 +168,18 @@ class LatentActionModel(nn.Module):
         error = (prediction - frames[:, 1:]).square()
         weights = motion_weights(frames, self.config.motion_weight)
         weights = weights[:, 1:] if isinstance(weights, Tensor) else weights
-        still = mean_over_processes((frames[:, 1:] - frames[:, :-1]).square().mean()).clamp_min(1e-6)
+        still = mean_change(frames) if self.change_of_step is None else self.change_of_step
+        still = mean_over_processes(still).clamp_min(1e-6)
         # Relative to copying the last frame: the loss then has one scale for every camera and gap.
         loss = (error * weights).mean() / still + loss
         return actions, loss, {"error_share": error.detach().mean() / still} | logs
+
+    @torch.no_grad()
+    def look_ahead(self, parts: Sequence[UInt8[Tensor, "B T H W 3"]]) -> None:
+        """The parts of the clips of a training step, before the first is taken: the loss is relative to how much all of
+        them change. Of one part: nothing is to be known before."""
+        changes = [mean_change(to_unit(part)) for part in parts] if len(parts) > 1 else []
+        self.change_of_step = torch.stack(changes).mean() if changes else None
 
     def decoder_parts(self) -> nn.ModuleList:
         """What serves prediction alone, and is thrown away after training (Genie section 2.1)."""

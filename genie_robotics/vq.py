@@ -57,9 +57,7 @@ class VectorCodes(VectorQuantize):
         self._codebook.replace_sample_fn = batched_sample_vectors  # of the rows of all processes, gathered: follow
         self.config = config
         self.whitening = Whitening(config.latent_dim, config.whiten) if config.whiten else None
-        # Of the parts of a step whose batch is taken in several.
-        self.step_rows = 0
-        self.parts: list[tuple[Tensor, Tensor, int]] = []
+        self.parts: list[tuple[Tensor, int]] = []  # latents and clips of a step whose batch is taken in several
         # State of training only: kept in the run's state/, not in the model's file.
         self.register_buffer("num_updates", torch.zeros((), dtype=torch.long), persistent=False)
         self.register_buffer("recent", torch.zeros(0, config.latent_dim), persistent=False)
@@ -76,30 +74,32 @@ class VectorCodes(VectorQuantize):
         `progress` of the training, 0 .. 1. `num_clips`: the latents are of so many clips, one after the other. `more`
         of the step's batch is to come: the codebook starts and moves with the last part, when it has seen all.
         """
-        c, started = self.config, self.started
-        if not started and self.training:
+        c = self.config
+        if self.training and not (self.started and c.hold):
+            self.parts.append((latents.detach(), num_clips))
+        if not self.started and self.training:
             batch = gather_rows(latents.detach(), num_clips)  # of all processes, so that each remembers the same
             self.recent = torch.cat([self.recent, batch])[-c.num_remembered :]
-            self.step_rows += len(batch)
             if not more:
                 self.num_updates += 1
                 if int(self.num_updates) > c.start_after or progress >= c.start_share:
-                    self.start(self.recent, self.step_rows)
+                    self.start(self.recent, len(batch) * len(self.parts))
                     self.recent = self.recent[:0]
-                    started = True
-                self.step_rows = 0
-        if not started:
+                else:
+                    self.parts.clear()
+        if not self.started:
             return latents, None, latents.new_zeros(())
         codes = self.nearest(latents.detach())
         vectors = self.lookup(codes).to(latents.dtype)
         if not self.training or c.hold:
+            self.parts.clear()
             return vectors, codes, latents.new_zeros(())
-        self.parts.append((self.white(latents.detach()), codes, num_clips))
         if not more:
             self.num_updates += 1
-            whole, all_codes, nums = zip(*self.parts, strict=True)
+            step = torch.cat([rows for rows, _ in self.parts])
+            of_step = codes if len(self.parts) == 1 else self.nearest(step)
+            self.follow(self.white(step), of_step, sum(num for _, num in self.parts))
             self.parts.clear()
-            self.follow(torch.cat(whole), torch.cat(all_codes), sum(nums))
         loss = c.commitment * F.mse_loss(latents, vectors)
         return latents + (vectors - latents).detach(), codes, loss
 
@@ -155,6 +155,7 @@ class VectorCodes(VectorQuantize):
         self._codebook.initted.fill_(False)
         self.num_updates.zero_()
         self.recent = self.recent[:0]
+        self.parts.clear()
 
     def nearest(self, latents: Float[Tensor, "M L"]) -> Int[Tensor, "M"]:
         """The largest x.e - |e|^2/2, in pieces that stay in a processor's cache."""

@@ -95,10 +95,11 @@ def existing_cache(out_dir: Path) -> FrameCache | None:
 def locked(partial: Path) -> Iterator[None]:
     """The folder of a cache under way is this process's; it is taken away where nothing in it is worth keeping."""
     lock = partial / "lock"
+    partial.parent.mkdir(parents=True, exist_ok=True)
     while True:
         with contextlib.ExitStack() as stack:
             try:
-                partial.mkdir(parents=True, exist_ok=True)
+                partial.mkdir(exist_ok=True)
                 held = stack.enter_context(file_lock(lock))
             except FileNotFoundError:
                 continue  # the one before us has finished between these two lines

@@ -10,7 +10,7 @@ from genie_datasets.errors import UserError
 from genie_datasets.options import parse
 from genie_robotics.commands import named
 from genie_robotics.config import GenieConfig
-from genie_robotics.training.config import TrainingConfig, check_batch, training_preset
+from genie_robotics.training.config import TrainingConfig, check, check_batch, training_preset
 
 
 @dataclass
@@ -61,10 +61,13 @@ def cost(options: EstimateOptions) -> dict[str, Any]:
     from genie_robotics.training.stages import stages_of
 
     config = options.model.resolved()
+    if config.latent_action.input == "tokens":
+        raise UserError("estimate knows latent action models that read pixels alone: --latent-action.input pixels")
     rate = 1e12 * (options.tflops or PEAK[options.gpu] * options.reached)
     stages: dict[str, Any] = {}
     for stage in stages_of(options.training.mode):
         of_stage = options.training.stage(stage)
+        check(of_stage, stage)
         check_batch(of_stage, stage, options.gpus)
         if options.sharding == "full":
             check_sharding(config, of_stage, stage, options.gpus, labels=False)

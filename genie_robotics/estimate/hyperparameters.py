@@ -71,6 +71,10 @@ ROWS = (
     Row("reads and predicts the change", lambda c, t: yes(c.latent_action.predict_change),
         "no: frames, through a sigmoid (C.1)"),
     Row("a frame becomes one vector by", lambda c, t: c.latent_action.pool, SILENT),
+    Row("codes whitened; latents remembered", lambda c, t:
+        f"{c.latent_action.codebook.whiten:g}; {c.latent_action.codebook.num_remembered:,}", SILENT),
+    Row("steps x clips", lambda c, t: f"{t.latent_action.steps:,} x {t.latent_action.batch_size}" if t.mode == "frozen"
+        else "with the dynamics", "section 2.1"),
     Row("rate", lambda c, t: rates(t.latent_action if t.mode == "frozen" else t.joint),
         "table 9; for Platformers it is printed of the dynamics alone"),
     Row("**dynamics** blocks x width, heads x size", lambda c, t: stack(
@@ -86,7 +90,7 @@ ROWS = (
         "tables 10, 12, F; for robotics those of table 10"),
     Row("rate", lambda c, t: rates(late(t)), "table 9"),
     Row("warm-up, betas, weight decay", lambda c, t: settings(late(t)), "table 9"),
-    Row("schedule", lambda c, t: late(t).schedule, "table 8's cosine, said of the tokenizer"),
+    Row("schedule", lambda c, t: late(t).schedule + (f", decay {late(t).decay:g}" if late(t).schedule == "wsd" else ""), "table 8's cosine, said of the tokenizer"),
     Row("**all**: largest gradient norm of each component", lambda c, t: f"{late(t).clip_gradient:g}", SILENT),
     Row("codebooks: commitment, decay of averages", lambda c, t:
         f"{c.tokenizer.codebook.commitment:g}, {c.tokenizer.codebook.decay:g}", SILENT),

@@ -38,7 +38,8 @@ class StepMemory:
 
     weights: float
     gradients: float
-    """Of several processes, those that are kept in buckets to be exchanged; of one, what there is at that moment."""
+    """Of several processes, those that are kept in buckets to be exchanged, and those of the parts before the last
+    where a batch is taken in parts; of one process, what there is at that moment."""
     moments: float
     """AdamW's two, Muon's one, and the average of the weights where there is one."""
     frozen: float
@@ -119,12 +120,17 @@ def step_memory(
     alone = processes == 1
     most = make(clips, gradients=alone, low=cut)
     work = make(clips, gradients=False, low=cut) if alone else most
-    per_clip = work - make(clips - 1, gradients=False, low=cut) if clips > 1 else work
+    more, fewer = (clips, clips - 1) if clips > 1 else (2, 1)
+    slope = make(more, gradients=False, low=cut) - make(fewer, gradients=False, low=cut)
+    per_clip = min(slope, work / clips)
     share = processes if cut else 1
+    gradients = float(most - work) if alone else WHOLE * trained / share
+    if training.accumulate > 1 and not cut:  # DDP's of the parts that are not exchanged are no views of its buckets
+        gradients = float(WHOLE * trained * (1 if alone else 2))
     gathers = gathered(module, 2 if bfloat16 else WHOLE) if cut else 0
     return StepMemory(
         weights=WHOLE * held / share,
-        gradients=most - work if alone else WHOLE * trained / share,
+        gradients=gradients,
         moments=WHOLE * (2 * (trained - muon) + muon + averaged) / share,
         frozen=WHOLE * frozen,
         fixed=gathers + work - per_clip * clips,

@@ -57,7 +57,7 @@ holds this page to it. In millions:
 
 {printed}
 
-## Every hyperparameter
+## The hyperparameters
 
 `nano` and `small` are ours throughout ([why](ablations.md)); the last column says where those of the other sizes come
 from, by tables and sections of the paper. The `scale_*` presets are `robotics_1b` with table 10's dynamics.

@@ -20,7 +20,7 @@ class StageConfig:
     """Clips a step, over all ranks."""
     accumulate: int = 1
     """In how many parts, one after the other, each rank takes its clips of a step: as much less memory for activations.
-    What is relative to a mean of the batch (motion, masked tokens) is then relative to that of a part."""
+    A part's masked tokens and motion weights are relative to its own mean."""
     learning_rate: float = 3e-5
     """Peak of AdamW."""
     matrix_rate: float = 0.0

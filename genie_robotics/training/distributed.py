@@ -89,13 +89,17 @@ def set_up(device: str = "auto", precision: str = "auto") -> Setup:
     if chosen.type == "cuda":
         if not torch.cuda.is_available():
             raise UserError("--device cuda: torch sees no GPU here; --device cpu, or another build of torch (README)")
-        chosen = torch.device("cuda", local if chosen.index is None else chosen.index)
-        if (chosen.index or 0) >= torch.cuda.device_count():
+        visible = torch.cuda.device_count()
+        if visible == 1 and "CUDA_VISIBLE_DEVICES" in os.environ:
+            local = 0  # srun and its like show each process a GPU of its own
+        number = local if chosen.index is None else chosen.index
+        chosen = torch.device("cuda", number)
+        if number >= visible:
             raise UserError(
-                f"--device {chosen}: torch sees {torch.cuda.device_count()} GPU(s) here; start as many processes on a "
-                "machine as it has (torchrun --nproc-per-node)"
+                f"--device {chosen}: torch sees {visible} GPU(s) here; start as many processes on a machine as it has "
+                "(torchrun --nproc-per-node)"
             )
-        if chosen.index != local and world_size > 1:
+        if number != local and world_size > 1:
             raise UserError(f"--device {device} would put all processes on one GPU: --device cuda gives each its own")
         torch.cuda.set_device(chosen)
     if world_size > 1 and not dist.is_initialized():

@@ -30,7 +30,7 @@ from genie_robotics.training.lock import locked
 from genie_robotics.training.loggers import check_loggers
 from genie_robotics.training.monitor import duration
 from genie_robotics.training.sharding import is_sharded
-from genie_robotics.training.stages import MODES, TRAINED, needs, stages_of
+from genie_robotics.training.stages import MODES, TRAINED, check_held, needs, stages_of
 from genie_robotics.training.trainer import Trainer
 
 
@@ -120,6 +120,8 @@ def check_plan(plan: RunPlan, stages: tuple[str, ...]) -> None:
         config = plan.training.stage(stage)
         check(config, stage)
         check_batch(config, stage, processes, plan.labels is not None and "latent_action" in TRAINED[stage])
+    if "joint" in stages:
+        check_held(plan.model.latent_action.codebook.hold, plan.training.mode)
     check_loggers(plan.loop.loggers)
 
 

@@ -90,11 +90,8 @@ def build_stage(genie: Genie, stage: str, mode: str) -> nn.Module:
         raise UserError(
             "latent_action reads tokens, and the tokenizer is not trained: train it first (--stage tokenizer, or all)"
         )
-    if stage == "joint" and mode != "cotrain" and genie.config.latent_action.codebook.hold:
-        raise UserError(
-            f"--mode {mode} lets the gradient of the dynamics into the latent actions, and held codes let none "
-            "through: --latent-action.codebook.no-hold"
-        )
+    if stage == "joint":
+        check_held(genie.config.latent_action.codebook.hold, mode)
     if stage == "dynamics":
         module: nn.Module = DynamicsStage(genie)
     elif stage == "joint":
@@ -105,6 +102,15 @@ def build_stage(genie: Genie, stage: str, mode: str) -> nn.Module:
     if stage == "joint" and mode == "end_to_end":
         genie.latent_action.decoder_parts().requires_grad_(False)
     return module
+
+
+def check_held(hold: bool, mode: str) -> None:
+    """Raises UserError where the mode would teach the latent actions through codes that let nothing through."""
+    if hold and mode in ("warmup", "end_to_end"):
+        raise UserError(
+            f"--mode {mode} lets the gradient of the dynamics into the latent actions, and held codes let none "
+            "through: --latent-action.codebook.no-hold"
+        )
 
 
 def stages_of(mode: str, asked: str = "all") -> tuple[str, ...]:

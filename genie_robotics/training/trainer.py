@@ -81,7 +81,6 @@ class Trainer:
         self.step = 0
         self.began_at_step: int | None = None  # of this call; None until it looked for a checkpoint
         self.elapsed = 0.0
-        self.step_seconds = 0.0  # what the last step of this call took
         self.average = Average(self.module, config.ema)
         steps_per_epoch = math.ceil(len(clips) / config.batch_size)
         self.sentinel = Sentinel(genie, stage, TRAINED[stage], steps_per_epoch=steps_per_epoch)
@@ -99,7 +98,7 @@ class Trainer:
         """Trains to the end; returns False when an earlier call already had."""
         if self.began_at_step is None:
             self.resume()
-        if self.progress >= 1:
+        if self.progress >= 1 and not self.lacks_codes:
             self.finish()
             return False
         if self.setup.is_main:
@@ -113,12 +112,11 @@ class Trainer:
         loader = iter(self.loader())
         began, before = time.monotonic(), self.elapsed
         try:
-            while self.progress < 1:
+            while self.progress < 1 or self.lacks_codes:
                 frames = next(loader)
                 values, rate = self.train_step(module, frames)
                 self.step += 1
-                now = self.setup.broadcast(before + time.monotonic() - began)
-                self.step_seconds, self.elapsed = now - self.elapsed, now
+                self.elapsed = self.setup.broadcast(before + time.monotonic() - began)
                 self.sentinel.observe(self.step, values)
                 finite = is_finite(values["loss"], values["grad_norm"])
                 if self.setup.is_main:
@@ -176,20 +174,25 @@ class Trainer:
         """Progress when this call began, for the time left."""
         return min(1.0, elapsed / self.seconds) if self.seconds else (self.began_at_step or 0) / self.config.steps
 
-    def is_last_step(self) -> bool:
-        """Of a run by time: as far as the step before tells."""
-        if self.seconds:
-            return self.elapsed + self.step_seconds >= self.seconds
-        return self.step + 1 >= self.config.steps
+    @property
+    def lacks_codes(self) -> bool:
+        """A run by time whose steps are long may end before one begins in which codes are due: it takes one more."""
+        due = (book for book in self.codebooks if book.config.start_share <= 1)
+        return bool(self.seconds) and not all(book.started for book in due)
 
     def train_step(self, module: nn.Module, frames: Tensor) -> tuple[dict[str, Tensor], float]:
         """One optimizer step; returns what to log and the share of the peak learning rate."""
         rate = rate_at(self.progress, self.step, self.config)
-        progress = 1.0 if self.is_last_step() else self.progress  # so that the shortest run too ends with codes
+        last = not self.seconds and self.step + 1 >= self.config.steps  # so that the shortest run too ends with codes
         parts = frames.chunk(self.config.accumulate)
         for book in self.codebooks:
-            book.progress = progress
+            book.progress = 1.0 if last else self.progress
+            book.begin_step()
+        if "latent_action" in self.trained:
+            self.genie.latent_action.look_ahead(parts)
         logs = [self.backward(module, some, number, len(parts)) for number, some in enumerate(parts)]
+        if "latent_action" in self.trained:
+            self.genie.latent_action.look_ahead(())
         shown = {name: torch.stack([log[name] for log in logs if name in log]).mean(0) for name in logs[-1]}
         # Each component by itself: what one learns must not depend on how large the other's gradient is.
         learning = [*self.trained.values(), *([self.labels.head] if self.labels is not None else [])]

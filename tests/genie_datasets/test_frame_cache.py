@@ -126,6 +126,12 @@ def test_a_file_where_the_cache_would_be_begun_is_one_line(rlds_dir, tmp_path):
     assert (tmp_path / ".cache.partial").read_text() == "mine"
 
 
+def test_a_folder_that_leads_nowhere_is_one_line(rlds_dir, tmp_path):
+    (tmp_path / "scratch").symlink_to(tmp_path / "not mounted")
+    with pytest.raises(UserError, match="cannot write .*cache: File exists"):
+        build(open_source(rlds_dir).split("train"), tmp_path / "scratch" / "cache")
+
+
 def others(folder):
     return sorted(path.name for path in folder.iterdir() if path.name != "rlds")
 

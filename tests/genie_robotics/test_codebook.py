@@ -370,6 +370,37 @@ def test_the_library_keeps_no_other_state():
     assert not [m for m in book.vq.modules() for v in vars(m).values() if isinstance(v, torch.Generator)]
 
 
+@pytest.mark.parametrize("hold", [False, True])
+def test_codes_start_and_move_with_the_last_part_as_with_the_whole_batch(hold):
+    found = []
+    for parts in (1, 4):
+        torch.manual_seed(0)
+        config = CodebookConfig(num_codes=16, latent_dim=8, start_after=3, revive_below=0.5, hold=hold)
+        book = Codebook(config).train()
+        for step in range(8):
+            latents = torch.randn(8, 20, 8, generator=torch.Generator().manual_seed(step))
+            book.begin_step()
+            for number, part in enumerate(latents.chunk(parts)):
+                book.more = number + 1 < parts
+                torch.manual_seed(step)
+                book(part)
+        found.append(dict(book.named_buffers()))
+    for name, value in found[0].items():
+        if name not in ("usage", "share"):  # earlier parts of the step in which codes start are not counted
+            assert torch.allclose(found[1][name].float(), value.float(), atol=1e-5), name
+
+
+def test_a_step_that_was_cut_leaves_nothing():
+    book = Codebook(CodebookConfig(num_codes=4, latent_dim=8, start_after=0)).train()
+    book(torch.randn(4, 8, 8))
+    book.more = True
+    book(torch.randn(4, 8, 8))
+    assert book.parts
+    assert book.vq.parts
+    book.begin_step()
+    assert (book.more, book.parts, book.vq.parts) == (False, [], [])
+
+
 WORKER = """
 import os
 import sys

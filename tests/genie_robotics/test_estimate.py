@@ -1,6 +1,7 @@
 """`estimate`: counts that the paper prints, memory as torch's allocator has it, operations as torch counts them."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -73,8 +74,8 @@ def test_memory_of_a_pass_is_what_the_allocator_holds(part, checkpoint, tmp_path
 @pytest.mark.parametrize(
     ("stage", "mode", "past", "checkpoint"),
     [("joint", "cotrain", "masked", False), ("joint", "cotrain", "masked", True),
-     ("joint", "end_to_end", "masked", True), ("joint", "warmup", "masked", False),
-     ("dynamics", "frozen", "whole", False)],
+     ("joint", "end_to_end", "masked", False), ("joint", "end_to_end", "masked", True),
+     ("joint", "warmup", "masked", False), ("joint", "warmup", "masked", True), ("dynamics", "frozen", "whole", False)],
 )  # fmt: skip
 def test_memory_of_a_stage_is_what_the_allocator_holds(stage, mode, past, checkpoint, tmp_path):
     """With the frozen models that it reads, and its codebooks."""
@@ -103,8 +104,11 @@ def test_memory_of_the_model_is_that_of_its_tensors():
     assert one.moments == two.moments == moments
     assert one.weights == two.weights == two.gradients == sum(p.nbytes for p in bench.component.parameters())
     assert 0 <= one.gradients < 0.2 * one.weights, "most come when the activations that they are made of have gone"
-    whole = pass_bytes(config, "dynamics", training.batch_size, mode="frozen")
-    assert one.gradients + one.fixed + one.per_clip * one.clips == whole
+    parts = {
+        n: step_memory(config, "dynamics", replace(training, accumulate=2), mode="frozen", processes=n) for n in (1, 2)
+    }
+    assert parts[1].gradients == one.weights, "those of the first part live beside the second's activations"
+    assert parts[2].gradients == 2 * one.weights, "and DDP's buckets beside them"
     assert (cut.weights, cut.gradients, cut.moments) == (one.weights / 2, two.gradients / 2, one.moments / 2)
     assert cut.per_clip == pytest.approx(one.per_clip, rel=0.01)
     assert 0 < cut.fixed < one.weights
@@ -154,7 +158,9 @@ def test_the_command_prints_a_table_or_one_object(capsys):
 
 @pytest.mark.parametrize(
     ("argv", "words"),
-    [("--gpus 3", "batch size 4 does not divide by 3 processes"),
+    [("--training.dynamics.accumulate 0", "accumulate must be at least 1"),
+     ("--latent-action.input tokens", "--latent-action.input pixels"),
+     ("--gpus 3", "batch size 4 does not divide by 3 processes"),
      ("--gpus 2 --sharding full", "--sharding full goes with AdamW alone"),
      ("--preset coinrun --sharding full", "start them with torchrun"),
      ("--dynamics.past whole --checkpoint-activations", "cannot be trained with --checkpoint-activations"),

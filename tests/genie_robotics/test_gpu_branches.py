@@ -92,10 +92,12 @@ def see_gpus(monkeypatch):
 @pytest.mark.parametrize(
     ("asked", "local", "gpus", "chosen"),
     [("auto", 0, 1, "cuda:0"), ("cuda", 0, 1, "cuda:0"), ("cuda", 3, 8, "cuda:3"), ("auto", 3, 8, "cuda:3"),
-     ("cuda:1", 0, 2, "cuda:1")],
+     ("cuda:1", 0, 2, "cuda:1"), ("auto", 3, 1, "cuda:0"), ("cuda:0", 3, 1, "cuda:0")],
 )  # fmt: skip
-def test_each_process_takes_the_gpu_of_its_number(asked, local, gpus, chosen, see_gpus):
+def test_each_process_takes_the_gpu_of_its_number(asked, local, gpus, chosen, see_gpus, monkeypatch):
     taken = see_gpus(gpus, local)
+    if gpus == 1:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", str(local))  # each process is shown its own
     assert set_up(asked, "float32").device == torch.device(chosen)
     assert taken == [torch.device(chosen)], "torch takes none without a number"
 

@@ -13,7 +13,7 @@ from genie_robotics.presets import preset
 from genie_robotics.run_folder import save_component
 from genie_robotics.training.config import LoopConfig, StageConfig, TrainingConfig
 from genie_robotics.training.lock import locked
-from genie_robotics.training.run import RunPlan, train_run
+from genie_robotics.training.run import RunPlan, check_plan, train_run
 from genie_robotics.training.stages import MODES, TRAINED, build_stage, needs, stages_of
 from tests.genie_robotics.conftest import Squares, random_genie, tiny_config
 
@@ -60,8 +60,12 @@ def test_presets_that_hold_their_codes_let_gradients_through_where_a_mode_needs_
     if mode == "cotrain":  # the actions learn from their own loss until the codes are held
         build_stage(random_genie(config), "joint", mode)
         return
-    with pytest.raises(UserError, match=f"--mode {mode} .* held codes let none through"):
+    words = f"--mode {mode} .* held codes let none through"
+    with pytest.raises(UserError, match=words):
         build_stage(random_genie(config), "joint", mode)
+    plan = RunPlan(config, TrainingConfig(mode), LoopConfig())
+    with pytest.raises(UserError, match=words):  # before the stages before it are trained
+        check_plan(plan, stages_of(mode))
 
 
 def test_end_to_end_only_the_dynamics_teaches_and_the_decoder_rests():

@@ -327,7 +327,9 @@ import os, time
 from datetime import timedelta
 import torch.distributed as dist
 from genie_robotics.training.distributed import set_up
-dist.init_process_group("gloo", timeout=timedelta(seconds=2))
+dist.init_process_group("gloo")
+dist.barrier()
+dist.distributed_c10d._set_pg_timeout(timedelta(seconds=2), dist.group.WORLD)
 made = []
 set_up("cpu", "float32").first_prepares(lambda: (time.sleep(5), made.append(1)))
 assert made == [1] * (dist.get_rank() == 0)

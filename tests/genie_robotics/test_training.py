@@ -209,6 +209,22 @@ def test_training_for_a_time_ends_and_follows_the_clock(tmp_path, config, clips)
     assert 0 < job.step < 10**9
 
 
+def test_a_part_in_which_nothing_moves_weighs_as_in_the_whole_batch(tmp_path, config, clips):
+    """The latent action model's loss is relative to how much the whole step's frames change."""
+    frames = clips.batch([0, 5, 9, 14])
+    frames[2] = frames[2, :1]
+    found = []
+    for parts in (1, 4):
+        job = trainer(
+            tmp_path / str(parts), config, clips, "latent_action", batch_size=4, accumulate=parts, mode="frozen"
+        )
+        job.average.update = lambda *_: None
+        values, _ = job.train_step(job.module, frames)
+        found.append(float(values["loss"]))
+        assert job.genie.latent_action.change_of_step is None, "it holds for that step alone"
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+
+
 @pytest.mark.parametrize("killed_at", [2, 7])
 def test_a_killed_run_whose_batch_is_taken_in_parts_resumes_to_the_same_weights(tmp_path, config, clips, killed_at):
     config.latent_action.codebook.revive_below = 0.5
@@ -232,9 +248,13 @@ def test_a_batch_that_cannot_be_shared_out_is_one_line(processes, accumulate, la
         check_batch(StageConfig(batch_size=4, accumulate=accumulate), "tokenizer", processes, labels)
 
 
-@pytest.mark.parametrize("step_seconds", [0.3, 0.9])  # four steps, and two
-def test_a_run_by_time_ends_with_codes_however_few_its_steps(tmp_path, config, clips, monkeypatch, step_seconds):
-    """The codebook of a long run starts at 95 % of the time, in which no step of a short one may begin."""
+@pytest.mark.parametrize(
+    ("pace", "steps"),
+    [([0.3] * 9, 5), ([2.0] * 9, 2), ([0.4, 0.7, 0.1], 3), ([0.5, *[0.04] * 99], 14),
+     ([*[0.04] * 10, 0.3, *[0.04] * 99], 19)],
+)  # fmt: skip
+def test_a_run_by_time_ends_with_codes_and_starts_them_no_earlier(tmp_path, config, clips, monkeypatch, pace, steps):
+    """Codes are due at 95 % of the time, after which no step of a short run may begin; one slow step is no reason."""
     config.latent_action.codebook.start_after, config.latent_action.codebook.start_share = 10**9, 0.95
     job = trainer(tmp_path, config, clips, "latent_action", mode="frozen")
     job.seconds = 1.0
@@ -242,14 +262,19 @@ def test_a_run_by_time_ends_with_codes_however_few_its_steps(tmp_path, config, c
     monkeypatch.setattr(training.trainer.time, "monotonic", lambda: clock[0])
     whole = job.train_step
 
+    started = []
+
     def step(module, frames):
-        clock[0] += step_seconds
-        return whole(module, frames)
+        clock[0] += pace[job.step]
+        found = whole(module, frames)
+        started.append(job.genie.latent_action.codebook.started)
+        return found
 
     job.train_step = step
     job.train()
-    assert job.step == {0.3: 4, 0.9: 2}[step_seconds]
-    assert job.genie.latent_action.codebook.started
+    assert job.step == steps
+    assert started.index(True) + 1 == steps
+    assert not trainer(tmp_path, config, clips, "latent_action", mode="frozen").lacks_codes, "of a run by steps"
 
 
 def test_metrics_are_one_json_object_a_log_step(tmp_path, config, clips):

@@ -76,10 +76,10 @@ def label_curve(path: Path, rows: list[dict[str, Any]], columns: list[Any], abou
                 axis.axhline(flow, color=GREY, lw=1, ls=":")
                 axis.text(places[-1], flow, "k-means of flow", color=GREY, fontsize=7, ha="right", va="bottom")
             axis.set_xscale("log")
-            axis.set_xticks(places, ["0" if not row["labels"] else f"{100 * row['labels']:g} %" for row in rows])
+            axis.set_xticks(places, [f"{100 * row['labels']:g}" for row in rows])
             axis.minorticks_off()
             axis.set_title(column.title + (" (less is better)" if column.less_is_better else ""))
-            axis.set_xlabel("labelled transitions")
+            axis.set_xlabel("labelled transitions (%)")
 
 
 def trend_lines(path: Path, found: dict[str, Any], columns: list[Any]) -> None:
