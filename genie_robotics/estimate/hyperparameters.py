@@ -90,7 +90,7 @@ ROWS = (
         "tables 10, 12, F; for robotics those of table 10"),
     Row("rate", lambda c, t: rates(late(t)), "table 9"),
     Row("warm-up, betas, weight decay", lambda c, t: settings(late(t)), "table 9"),
-    Row("schedule", lambda c, t: late(t).schedule + (f", decay {late(t).decay:g}" if late(t).schedule == "wsd" else ""), "table 8's cosine, said of the tokenizer"),
+    Row("schedule", lambda c, t: shape(late(t)), "table 8's cosine, said of the tokenizer"),
     Row("**all**: largest gradient norm of each component", lambda c, t: f"{late(t).clip_gradient:g}", SILENT),
     Row("codebooks: commitment, decay of averages", lambda c, t:
         f"{c.tokenizer.codebook.commitment:g}, {c.tokenizer.codebook.decay:g}", SILENT),
@@ -100,6 +100,10 @@ ROWS = (
 
 def settings(stage: StageConfig) -> str:
     return f"{stage.warmup:,}, {stage.beta1:g} {stage.beta2:g}, {stage.weight_decay:g}"
+
+
+def shape(stage: StageConfig) -> str:
+    return f"wsd, decay {stage.decay:g}" if stage.schedule == "wsd" else stage.schedule
 
 
 def table() -> str:
