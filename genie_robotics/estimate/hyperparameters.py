@@ -1,4 +1,4 @@
-"""Every hyperparameter of the presets and where it comes from: a table of docs/parameters.md."""
+"""The hyperparameters of the presets and where each comes from: a table of docs/parameters.md."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -184,7 +184,7 @@ class Trainer:
         """One optimizer step; returns what to log and the share of the peak learning rate."""
         rate = rate_at(self.progress, self.step, self.config)
         last = not self.seconds and self.step + 1 >= self.config.steps  # so that the shortest run too ends with codes
-        parts = frames.chunk(self.config.accumulate)
+        parts = frames.to(self.setup.device, non_blocking=True).chunk(self.config.accumulate)
         for book in self.codebooks:
             book.progress = 1.0 if last else self.progress
             book.begin_step()
@@ -206,7 +206,6 @@ class Trainer:
     def backward(self, module: nn.Module, frames: Tensor, part: int, parts: int) -> dict[str, Tensor]:
         """Adds the gradient of one of the `parts` of a step's clips; returns what to log, of all processes."""
         setup, labels = self.setup, self.labels
-        frames = frames.to(setup.device, non_blocking=True)
         labelled = labels.batch(self.step, setup.rank, setup.world_size) if labels is not None else None
         is_last = part + 1 == parts
         for book in self.codebooks:

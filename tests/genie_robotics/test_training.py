@@ -2,6 +2,7 @@
 
 import json
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -223,6 +224,22 @@ def test_a_part_in_which_nothing_moves_weighs_as_in_the_whole_batch(tmp_path, co
         found.append(float(values["loss"]))
         assert job.genie.latent_action.change_of_step is None, "it holds for that step alone"
     assert found[1] == pytest.approx(found[0], rel=1e-4)
+
+
+def test_the_steps_motion_is_measured_where_the_model_is(tmp_path, config, clips):
+    """Processes with GPUs exchange it, and NCCL takes nothing from a CPU."""
+    job = trainer(tmp_path, config, clips, "latent_action", batch_size=4, accumulate=2, mode="frozen")
+    job.setup = replace(job.setup, device=torch.device("meta"))
+    seen = []
+
+    def look(parts):
+        seen.extend(part.device.type for part in parts)
+        raise Killed
+
+    job.genie.latent_action.look_ahead = look
+    with pytest.raises(Killed):
+        job.train_step(job.module, clips.batch([0, 5, 9, 14]))
+    assert seen == ["meta", "meta"]
 
 
 @pytest.mark.parametrize("killed_at", [2, 7])
