@@ -1,8 +1,9 @@
 """A folder of numpy files: one .npy or .npz an episode, its frames an array (L, H, W, 3) of whole numbers 0 .. 255."""
 
-import re
+import contextlib
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,18 @@ from numpy.lib import format as npy
 
 from genie_datasets.cache_dir import fingerprint
 from genie_datasets.errors import UserError
+from genie_datasets.file_state import FileState
 from genie_datasets.fit import fit_frames
-from genie_datasets.globs import keep_files
+from genie_datasets.folders import find_files, such
+from genie_datasets.globs import exclude_option, keep_files
 from genie_datasets.registry import DEFAULT_HZ, known_hz, warn
 from genie_datasets.schema import PREFERRED_IMAGES
-from genie_datasets.split import Size, Source, Split, frame_ids
-from genie_datasets.video_source import instruction_of, split_folders
+from genie_datasets.split import BLOCK, Size, Source, Split, frame_ids
+from genie_datasets.video_source import instruction_of, say_copies, split_folders
 
 SUFFIXES = (".npy", ".npz")
 FRAMES = ("frames", "video", "images", *PREFERRED_IMAGES)  # names of arrays, the likeliest first
-KEEP_FILES = 4  # that were read last
+KEEP_BYTES = 256 << 20  # of the episodes that were read last
 MOST_BYTES = 8 << 30  # of one episode's frames
 
 
@@ -42,35 +45,60 @@ class ArraySplit(Split):
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
-        self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._kept: OrderedDict[tuple, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
 
     def frames(
         self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
     ) -> np.ndarray:
-        frames = self._read(episode)[frame_ids(ids, self.num_frames[episode])]
-        return frames if size is None else fit_frames(frames, size, mode)
-
-    def _read(self, episode: int) -> np.ndarray:
+        wanted = frame_ids(ids, self.num_frames[episode])
+        height, width = size or self.shapes[episode][1:3]
+        is_large = int(self.num_frames[episode]) * height * width * 3 > KEEP_BYTES
+        if ids is None or is_large:
+            return self._read(episode, wanted, size, mode)
+        key = (episode, size and tuple(size), mode)
         with self._lock:
-            kept = self._kept.pop(episode, None)
+            kept = self._kept.pop(key, None)
         if kept is None:
-            file = self.files[episode]
-            try:
-                kept = as_bytes(load(file, self.keys[episode]))
-                if kept.shape != self.shapes[episode]:
-                    raise DamagedArray("it has changed since it was opened")
-            except DamagedArray as error:
-                raise bad_file(self.root, file, str(error)) from None
+            kept = self._read(episode, np.arange(self.num_frames[episode]), size, mode)
         with self._lock:
-            self._kept[episode] = kept
-            while len(self._kept) > KEEP_FILES:
+            self._kept[key] = kept
+            while sum(frames.nbytes for frames in self._kept.values()) > KEEP_BYTES:
                 self._kept.popitem(last=False)
-        return kept
+        return kept[wanted]
 
-    @property
-    def image_size(self) -> Size:
-        return self.shapes[0][1:3]
+    def frame_blocks(self, episode: int, size: Size | None = None, mode: str = "crop") -> Iterator[np.ndarray]:
+        height, width = size or self.shapes[episode][1:3]
+        block = np.empty((BLOCK, height, width, 3), np.uint8)
+        num = 0
+        with self._errors(episode):
+            for frame in each_frame(self.files[episode], self.keys[episode], self.shapes[episode]):
+                block[num] = frame if size is None else fit_frames(frame, size, mode)
+                num += 1
+                if num == BLOCK:
+                    yield block.copy()
+                    num = 0
+        if num:
+            yield block[:num].copy()
+
+    def _read(self, episode: int, ids: np.ndarray, size: Size | None, mode: str) -> np.ndarray:
+        out = np.empty((len(ids), *(size or self.shapes[episode][1:3]), 3), np.uint8)
+        with self._errors(episode):
+            for number, frame in enumerate(each_frame(self.files[episode], self.keys[episode], self.shapes[episode])):
+                places = np.flatnonzero(ids == number)
+                if len(places):
+                    out[places] = frame if size is None else fit_frames(frame, size, mode)
+        return out
+
+    @contextlib.contextmanager
+    def _errors(self, episode: int) -> Iterator[None]:
+        try:
+            yield
+        except DamagedArray as error:
+            raise bad_file(self.root, self.files[episode], str(error)) from None
+
+    def size_of(self, episode: int) -> Size:
+        return self.shapes[episode][1:3]
 
     def instruction(self, episode: int) -> str:
         return instruction_of(self.files[episode])
@@ -79,36 +107,45 @@ class ArraySplit(Split):
         return self.files[episode].relative_to(self.root).as_posix()
 
 
-def find_arrays(root: Path) -> list[Path]:
-    """Every numpy file below `root` in order of its path; hidden files are none."""
-    found = (p for p in root.rglob("*") if p.suffix in SUFFIXES and not p.name.startswith("."))
-    return sorted(p for p in found if p.is_file())
+def find_arrays(root: Path, say: bool = False) -> list[Path]:
+    """Every numpy file below `root` in order of its path; hidden files are left out. say: with notes on links."""
+    return find_files(root, SUFFIXES, say)
 
 
 def open_arrays(root: Path, hz: float | None, include=None, exclude=None, image_key: str | None = None) -> Source:
     """root: a folder that holds numpy files at any depth. Raises UserError naming the first that holds no frames."""
-    files = keep_files(find_arrays(root), root, include, exclude)
+    files = keep_files(find_arrays(root, say=True), root, include, exclude)
     if not files:
         raise UserError(f"{root} holds no numpy file ({', '.join(SUFFIXES)}): give a folder of episodes")
     mark = fingerprint(root, files, "arrays", image_key or "")
     keys, shapes = [], []
+    others: dict[Path, list[str]] = {}
     for file in files:
         try:
-            key, shape = find_frames(headers(file), image_key)
+            found = headers(file)
+            key, shape = find_frames(found, image_key)
+            if image_key is None and (rest := [name for name in fitting(found) if name != key]):
+                others[file] = rest
         except DamagedArray as error:
             raise bad_file(root, file, str(error)) from None
         keys.append(key)
         shapes.append(shape)
+    if others:
+        file, rest = next(iter(others.items()))
+        key = keys[files.index(file)]
+        warn(f"{such([*others])}: reading '{key}'; --image-key chooses another array ({', '.join(rest)})")
     rate = hz or known_hz(root.name)
     if rate is None:
         rate = DEFAULT_HZ
-        warn(f"numpy files state no rate: taking {rate:g} Hz for {root}; say --hz if that is wrong")
+        warn(f"numpy files state no rate: taking {rate:g} Hz for {root}; pass --hz if that is wrong")
+    say_copies(files)
     splits: dict[str, Split] = {}
     for name, members in split_folders(root, files).items():
         splits[name] = ArraySplit(
             name, f"{mark}-{name}", root, [files[i] for i in members], [keys[i] for i in members],
             [shapes[i] for i in members], np.full(len(members), rate),
         )  # fmt: skip
+        splits[name].states = [FileState.read(root, [files[i] for i in members])]
     return Source(root.name, str(root), "arrays", splits, mark)
 
 
@@ -122,7 +159,7 @@ def headers(file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         return shape, dtype
 
     try:
-        if file.suffix == ".npy":
+        if file.suffix.lower() == ".npy":
             with file.open("rb") as stream:
                 return {"": header(stream)}
         found = {}
@@ -135,35 +172,73 @@ def headers(file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         raise DamagedArray(f"no numpy file: {in_short(error)}") from None
 
 
-def find_frames(found: dict[str, tuple[tuple[int, ...], np.dtype]], asked: str | None) -> tuple[str, tuple[int, ...]]:
-    """Name and shape of the array that holds the frames; raises DamagedArray."""
-    fitting = {
+def fitting(found: dict[str, tuple[tuple[int, ...], np.dtype]]) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every array that may hold frames: (L, H, W, 3) of whole numbers."""
+    return {
         name: shape
         for name, (shape, dtype) in found.items()
         if len(shape) == 4 and shape[-1] == 3 and min(shape) > 0 and dtype.kind in "ui"
     }
+
+
+def find_frames(found: dict[str, tuple[tuple[int, ...], np.dtype]], asked: str | None) -> tuple[str, tuple[int, ...]]:
+    """Name and shape of the array that holds the frames; raises DamagedArray."""
+    likely = fitting(found)
     listing = ", ".join(f"{name or 'the array'} {shape} {dtype}" for name, (shape, dtype) in found.items()) or "nothing"
     if asked is not None:
-        if asked not in fitting:
+        if asked not in likely:
             raise DamagedArray(f"no frames '{asked}': it holds {listing}")
-        return asked, fitting[asked]
-    for name in ("", *FRAMES, *(fitting if len(fitting) == 1 else ())):
-        if name in fitting:
-            return name, fitting[name]
+        return asked, likely[asked]
+    for name in ("", *FRAMES, *(likely if len(likely) == 1 else ())):
+        if name in likely:
+            return name, likely[name]
     raise DamagedArray(f"no frames (L, H, W, 3) of whole numbers, or several: it holds {listing}; see --image-key")
 
 
-def load(file: Path, key: str) -> np.ndarray:
+def each_frame(file: Path, key: str, expected: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """Yield the frames (H, W, 3) uint8 of an array, with one in memory at a time. Raises DamagedArray.
+
+    An .npz is read as a stream to its end, where its checksum is compared.
+    """
     shape, dtype = headers(file).get(key, ((), np.dtype(np.uint8)))
+    if shape != expected:
+        raise DamagedArray(f"it has changed since it was opened, from {expected} to {shape}")
     if int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize > MOST_BYTES:
         raise DamagedArray(f"claims {shape} {dtype}")
-    try:
-        if file.suffix == ".npy":
-            return np.load(file, mmap_mode="r", allow_pickle=False)
-        with np.load(file, allow_pickle=False) as arrays:
-            return arrays[key]
-    except Exception as error:
-        raise DamagedArray(f"cut off or damaged: {in_short(error)}") from None
+    frames = mapped(file) if file.suffix.lower() == ".npy" else streamed(file, key)
+    while True:
+        try:
+            frame = next(frames, None)
+        except DamagedArray:
+            raise
+        except Exception as error:  # zipfile and numpy raise whatever foreign bytes lead to
+            raise DamagedArray(f"cut off or damaged: {in_short(error)}") from None
+        if frame is None:
+            return
+        yield as_bytes(frame)
+
+
+def mapped(file: Path) -> Iterator[np.ndarray]:
+    yield from np.load(file, mmap_mode="r", allow_pickle=False)
+
+
+def streamed(file: Path, key: str) -> Iterator[np.ndarray]:
+    import zipfile
+
+    with zipfile.ZipFile(file) as archive, archive.open(f"{key}.npy") as member:
+        read = npy.read_array_header_1_0 if npy.read_magic(member) == (1, 0) else npy.read_array_header_2_0
+        shape, is_fortran, dtype = read(member)
+        if not is_fortran:
+            num_bytes = int(np.prod(shape[1:])) * dtype.itemsize
+            for _ in range(shape[0]):
+                data = member.read(num_bytes)
+                if len(data) < num_bytes:
+                    raise DamagedArray("cut off")
+                yield np.frombuffer(data, dtype).reshape(shape[1:])
+            member.read(1)  # the end, where the checksum is compared
+            return
+    with np.load(file, allow_pickle=False) as arrays:  # its frames do not lie one after the other
+        yield from arrays[key]
 
 
 def in_short(error: Exception) -> str:
@@ -171,7 +246,7 @@ def in_short(error: Exception) -> str:
 
 
 def as_bytes(frames: np.ndarray) -> np.ndarray:
-    """(L, H, W, 3) uint8 of other whole numbers, which must be 0 .. 255."""
+    """uint8 of other whole numbers, which must be 0 .. 255."""
     if frames.dtype == np.uint8:
         return frames
     if frames.size and (frames.min() < 0 or frames.max() > 255):
@@ -180,5 +255,7 @@ def as_bytes(frames: np.ndarray) -> np.ndarray:
 
 
 def bad_file(root: Path, file: Path, what: str) -> UserError:
-    name = re.sub(r"\s", "?", file.relative_to(root).as_posix())
-    return UserError(f"{file} cannot be read as frames ({what}): mend it, or leave it out with --exclude '{name}'")
+    name = file.relative_to(root).as_posix()
+    return UserError(
+        f"{file} cannot be read as frames ({what}): repair it, or leave it out with {exclude_option([name])}"
+    )

@@ -103,7 +103,7 @@ def as_videos(split: Split, folder: Path) -> VideoSplit:
     for episode in range(split.num_episodes):
         path = folder / f"episode_{episode}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_video(path, split.frames(episode), float(split.hz[episode]))
+        write_video(path, [split.frames(episode)], float(split.hz[episode]), int(split.num_frames[episode]))
     (videos,) = open_source(folder, hz=float(split.hz[0])).splits.values()
     assert isinstance(videos, VideoSplit)
     return videos

@@ -49,6 +49,7 @@ class ClipDataset(Dataset):
             :8
         ]  # with the same gap, another --hz makes other clips
         self.fingerprint = f"{frames.fingerprint}/{clip_length}/{steps}/{size}-{mode}/{drop}"
+        self.stamp = frames.stamp
         self._kept = None
         if drop and starts.sum():
             self._kept = KeptClips(frames, starts, clip_length, self.steps, drop)
@@ -93,8 +94,22 @@ class ClipDataset(Dataset):
 
     def _raise_too_short(self) -> None:
         frames = self._frames
-        spans = (frames.num_frames - 1) // self.steps + 1 if frames.num_episodes else np.zeros(1, np.int64)
-        raise UserError(
+        longest = int(frames.num_frames.max(initial=0))
+        if longest < 2:
+            raise UserError(
+                f"no episode of split '{frames.name}' is long enough for a clip: the longest has {longest} frames, and "
+                "an action lies between two; give longer episodes"
+            )
+        span = int(((frames.num_frames - 1) // self.steps + 1).max())
+        what = (
             f"no episode of split '{frames.name}' is as long as a clip of {self.clip_length} frames (the longest has "
-            f"{spans.max()} at this gap): ask for shorter clips with --clip-length {max(2, spans.max())}"
+            f"{span} at this gap)"
         )
+        if span < 2:
+            raise UserError(f"{what}: pass --clip-length 2 and a --gap of at most {self._longest_gap():.4g} (s)")
+        raise UserError(f"{what}: ask for shorter clips with --clip-length {span}")
+
+    def _longest_gap(self) -> float:
+        """Seconds, rounded down, at which some episode still has two frames."""
+        longest = float(((self._frames.num_frames - 1) / self._frames.hz).max())
+        return float(f"{longest:.3e}") if float(f"{longest:.3e}") <= longest else longest * 0.999

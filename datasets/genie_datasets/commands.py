@@ -131,7 +131,9 @@ def inspect(config: InspectConfig) -> int:
         short = int((split.num_frames < config.clip_length).sum())
         print(
             f"  {name}: {row['episodes']} episodes, {row['frames']} frames ({split.num_frames.min()} to "
-            f"{split.num_frames.max()} each) of {row['height']}x{row['width']} at {row['hz']:g} Hz; "
+            f"{split.num_frames.max()} each) of {row['height']}x{row['width']}"
+            + "".join(f", {h}x{w}" for h, w in row.get("other_sizes", [])[:3])
+            + f" at {row['hz']:g} Hz; "
             f"{short} shorter than a clip of {config.clip_length}"
             + (f"; {split.num_filtered} episodes left out (--unfiltered)" if split.num_filtered else "")
             + (f"; {len(split.damage)} damaged, skipped" if split.damage else "")
@@ -148,11 +150,18 @@ def inspect(config: InspectConfig) -> int:
 
 def cache(config: CacheConfig) -> int:
     from genie_datasets.fit import check_mode, parse_size
+    from genie_datasets.frame_cache import FrameCache, find_caches
     from genie_datasets.frame_cache_writer import build_frame_cache
 
     size = parse_size(config.size)
     check_mode(config.fit)
     source = config.open(config.src)
+    for folder in find_caches(config.out):
+        if FrameCache.open(folder).name not in source.splits:
+            raise UserError(
+                f"{folder} is a frame cache of another source, with a split that {config.src} does not have: give "
+                "another folder for OUT, or remove it"
+            )
     for name, split in source.splits.items():
         built = build_frame_cache(split, config.out / name, size, config.fit)
         print(f"{built.folder}: {built.num_episodes} episodes, {built.packed.nbytes / 1e6:.1f} MB")

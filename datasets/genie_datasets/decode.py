@@ -63,9 +63,17 @@ def jpeg_ratio(height: int, width: int, size: Size | None) -> int:
     return next((r for r in (8, 4, 2) if -(-height // r) >= need[0] and -(-width // r) >= need[1]), 1)
 
 
-def _decode_png(data: bytes) -> np.ndarray:
-    width, height = struct.unpack(">II", data[16:24].ljust(8, b"\0"))  # of the IHDR chunk, which comes first
+def png_header(data: bytes) -> Size:
+    """(height, width) of a PNG; raises DamagedImage where its values are not bytes."""
+    width, height, depth = struct.unpack(">IIB", data[16:25].ljust(9, b"\0"))  # of the IHDR chunk, which comes first
+    if depth > 8:
+        raise DamagedImage(f"a PNG of {depth} bits per channel, such as depth, where images have 8")
     check_pixels(height, width)
+    return height, width
+
+
+def _decode_png(data: bytes) -> np.ndarray:
+    png_header(data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
@@ -76,7 +84,9 @@ def _decode_png(data: bytes) -> np.ndarray:
 
 
 def image_size(data: bytes) -> Size:
-    """(height, width) of encoded bytes, from the header alone where that is possible. Raises DamagedImage."""
+    """(height, width) of encoded bytes, from the header alone. Raises DamagedImage."""
+    if data[:8] == PNG_MAGIC:
+        return png_header(data)
     if data[:3] == JPEG_MAGIC:
         try:
             return simplejpeg.decode_jpeg_header(data)[:2]

@@ -1,7 +1,9 @@
 """EpisodeIndex: where every frame of one split lies in its unchanged shards. Built once, then mapped, never loaded."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from genie_datasets.index_shard import ShardIndex, Wanted
 from genie_datasets.index_workers import index_shards
 from genie_datasets.mapped_npz import BROKEN, Pieces, map_npz, write_npz
 
-INDEX_VERSION = 3
+INDEX_VERSION = 4
 
 
 @dataclass
@@ -31,6 +33,7 @@ class EpisodeIndex:
     instructions: np.ndarray  # (I,) distinct instructions
     instruction_id: np.ndarray  # (E,) int32
     num_left_out: np.ndarray  # (1,) int64, episodes that the filter left out
+    num_joined: np.ndarray  # (1,) int64, episodes in which a later step says that it is the first
     damage: np.ndarray  # (D,) what was skipped as damaged, a line each
     path: Path | None = None  # the file that the arrays are mapped from
 
@@ -41,6 +44,15 @@ class EpisodeIndex:
     @property
     def num_filtered(self) -> int:
         return int(self.num_left_out.sum())
+
+    @cached_property
+    def digest(self) -> str:
+        """Of what is an episode: number, place, length and instruction of each, and the length of every image."""
+        found = hashlib.sha256("\0".join(self.instructions.tolist()).encode())
+        for array in (self.record_shard, self.record_number, self.record_start, self.record_end, self.episode_start,
+                      self.frame_length, self.instruction_id):  # fmt: skip
+            found.update(np.ascontiguousarray(array).data)
+        return found.hexdigest()[:16]
 
     @classmethod
     def load(cls, path: Path) -> "EpisodeIndex":
@@ -58,15 +70,16 @@ class EpisodeIndex:
         return EpisodeIndex, tuple(getattr(self, field.name) for field in fields(self))
 
 
-def load_or_build(shards: list[Path], wanted: Wanted, fingerprint: str, lengths: dict[str, int]) -> EpisodeIndex:
+def load_or_build(shards: list[Path], wanted: Wanted, key: str, lengths: dict[str, int]) -> EpisodeIndex:
     """The index of a split's shards, from the user's cache directory if it was built before.
 
+    key: of the shards and how they are read; it changes when they do.
     lengths: episodes per shard name as the data set's own metadata states them, where it does.
 
     Raises:
         UserError: a shard is damaged; what other shards hold is kept, so the next call goes on there.
     """
-    path = cache_dir() / "index" / f"v{INDEX_VERSION}-{fingerprint}.npz"
+    path = cache_dir() / "index" / f"v{INDEX_VERSION}-{key}.npz"
     try:
         return EpisodeIndex.load(path)
     except BROKEN:
@@ -105,7 +118,7 @@ def joined(shards: Sequence[Path], read: Callable[[int], ShardIndex]) -> dict[st
     rows: list[np.ndarray] = []
     num_frames: list[np.ndarray] = []
     damage: list[str] = []
-    num_left_out = 0
+    num_left_out = num_joined = 0
     for number in numbers:
         part = read(number)
         ids = [instructions.setdefault(text, len(instructions)) for text in part.instructions.tolist()]
@@ -116,6 +129,7 @@ def joined(shards: Sequence[Path], read: Callable[[int], ShardIndex]) -> dict[st
         num_frames.append(part.num_frames)
         damage += part.damage.tolist()
         num_left_out += int(part.num_left_out)
+        num_joined += int(part.num_joined)
     table = np.concatenate([np.zeros((0, 5), np.int64), *rows])
     lengths = np.concatenate([np.zeros(0, np.int64), *num_frames])
     total = (int(lengths.sum()),)
@@ -133,6 +147,7 @@ def joined(shards: Sequence[Path], read: Callable[[int], ShardIndex]) -> dict[st
         "instructions": np.array(list(instructions) or [""]),
         "instruction_id": table[:, 4].astype(np.int32),
         "num_left_out": np.array([num_left_out]),
+        "num_joined": np.array([num_joined]),
         "damage": np.array(damage, str),
     }
     return {name: Pieces.whole(array) for name, array in small.items()} | {

@@ -100,6 +100,9 @@ def ints(buffer: Buffer, feature: Span) -> np.ndarray:
     packed = at < end and buffer[at] == 0x0A
     if packed:
         at, end = delimited(buffer, at, end, 0x0A)
+        flat = np.frombuffer(bytes(buffer[at:end]), np.uint8)
+        if (flat < 0x80).all():  # small numbers, such as flags: a byte each
+            return flat.astype(np.int64)
     values = []
     while at < end:
         value, at = varint(buffer, at if packed else at + 1)

@@ -55,7 +55,7 @@ def crop_box(height: int, width: int, size: Size) -> tuple[int, int, int, int]:
 
 def _crop(image: np.ndarray, out: np.ndarray) -> None:
     top, left, h, w = crop_box(image.shape[0], image.shape[1], out.shape[:2])
-    out[:] = _resize(image[top : top + h, left : left + w], out.shape[:2])
+    out[:] = resize(image[top : top + h, left : left + w], out.shape[:2])
 
 
 def _letterbox(image: np.ndarray, out: np.ndarray) -> None:
@@ -63,10 +63,10 @@ def _letterbox(image: np.ndarray, out: np.ndarray) -> None:
     h = min(out.shape[0], max(1, round(image.shape[0] * scale)))
     w = min(out.shape[1], max(1, round(image.shape[1] * scale)))
     top, left = (out.shape[0] - h) // 2, (out.shape[1] - w) // 2
-    out[top : top + h, left : left + w] = _resize(image, (h, w))
+    out[top : top + h, left : left + w] = resize(image, (h, w))
 
 
-def _resize(image: np.ndarray, size: Size) -> np.ndarray:
+def resize(image: np.ndarray, size: Size) -> np.ndarray:
     if image.shape[:2] == tuple(size):
         return image
     shrinks = image.shape[0] >= size[0] and image.shape[1] >= size[1]

@@ -1,26 +1,34 @@
 """FrameCache: every frame decoded and fitted once, packed in one uint8 memory map. Training reads this.
 
-A cache is a folder: `frames.u8` (N, H, W, 3), `index.npz` (per episode), `cache.json` (what it was made of).
+A cache is a folder: `frames.u8` (N, H, W, 3), `index.npz` (per episode), `cache.json` (what it was made of),
+`source.json` (size and time of change of every file it was made of).
 """
 
+import contextlib
 import json
 from pathlib import Path
 
 import numpy as np
 
 from genie_datasets.errors import UserError
+from genie_datasets.file_state import FileState
 from genie_datasets.fit import Size, fit_frames
 from genie_datasets.mapped_npz import BROKEN, map_npz
+from genie_datasets.registry import warn
 from genie_datasets.split import Source, Split, frame_ids
 
-META, INDEX, FRAMES = "cache.json", "index.npz", "frames.u8"
+META, INDEX, FRAMES, STATE = "cache.json", "index.npz", "frames.u8", "source.json"
+CACHE_VERSION = 2
 
 
 class FrameCache(Split):
     """A split whose frames are already decoded; it holds no truth. Open with `FrameCache.open(folder)`."""
 
     def __init__(self, folder: Path, meta: dict, index: dict[str, np.ndarray]):
+        if meta.get("version") != CACHE_VERSION:
+            raise ValueError("an earlier version made it, whose readers could give other frames")
         self.folder, self.meta, self._index = folder, meta, index
+        self.states = [FileState.read(folder, [folder / name for name in (META, INDEX, FRAMES)])]
         self._weights: np.ndarray = np.array(index["group_weights"])
         self.name: str = meta["split"]
         self.fingerprint: str = meta["fingerprint"]
@@ -39,7 +47,7 @@ class FrameCache(Split):
         try:
             return cls(folder, json.loads((folder / META).read_text()), map_npz(folder / INDEX))
         except (*BROKEN, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{folder} is no frame cache ({error}): make one with `data cache SRC OUT`") from None
+            raise UserError(f"{folder} is not a frame cache ({error}): make one with `data cache SRC OUT`") from None
 
     def _map(self) -> np.ndarray:
         shape = (int(self.episode_start[-1]), *self.size, 3)
@@ -52,6 +60,18 @@ class FrameCache(Split):
         self.__dict__.update(state)
         self._index = map_npz(self.folder / INDEX)
         self.packed = self._map()
+
+    @property
+    def source_states(self) -> list[FileState]:
+        """The files that it was made of, as they were then. Raises one of `BROKEN_STATE`."""
+        return [FileState.of(plain) for plain in json.loads((self.folder / STATE).read_text())]
+
+    def source_change(self) -> str | None:
+        """The first file of its source that has changed since, None where all are as they were, or gone."""
+        for state in self.source_states:
+            if name := state.first_change():
+                return str(Path(state.root) / name)
+        return None
 
     def seen_as(self, split: Split) -> "FrameCache":
         """With the rates and shares of `split`: --hz and weights are no matter of pixels, and may be others now."""
@@ -69,8 +89,7 @@ class FrameCache(Split):
         frames = np.take(self.packed, self.episode_start[episodes][:, None] + ids, axis=0)
         return frames if size is None else fit_frames(frames, size, mode)
 
-    @property
-    def image_size(self) -> Size:
+    def size_of(self, episode: int) -> Size:
         return self.size
 
     def instruction(self, episode: int) -> str:
@@ -86,6 +105,10 @@ class FrameCache(Split):
     @property
     def group_weights(self) -> np.ndarray:
         return self._weights
+
+
+BROKEN_STATE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+"""What `source_states` raises where there are none."""
 
 
 def check(folder: Path, meta: dict, index: dict[str, np.ndarray]) -> None:
@@ -105,10 +128,24 @@ def find_caches(path: Path) -> list[Path]:
     """The frame caches that `path` is, or holds as `path/SPLIT` (as `data cache` writes them)."""
     if (path / META).exists():
         return [path]
-    return sorted(meta.parent for meta in path.glob(f"*/{META}"))
+    return sorted(meta.parent for meta in path.glob(f"*/{META}") if not meta.parent.name.startswith("."))
 
 
-def open_caches(path: Path, folders: list[Path]) -> Source:
+def open_caches(path: Path, folders: list[Path], hz: float | None = None) -> Source:
+    """hz: the rate of the frames, where it is another than when they were cached.
+
+    A note tells where a cache's source has changed since. Raises UserError where two hold one split.
+    """
     caches = sorted((FrameCache.open(folder) for folder in folders), key=lambda c: (c.name != "train", c.name))
-    splits: dict[str, Split] = {cache.name: cache for cache in caches}
+    splits: dict[str, Split] = {}
+    for cache in caches:
+        if cache.name in splits:
+            others = " and ".join(str(c.folder) for c in caches if c.name == cache.name)
+            raise UserError(f"{others} both hold the split '{cache.name}': give one of these folders")
+        if hz is not None:
+            cache.hz = np.full(cache.num_episodes, hz)
+        with contextlib.suppress(*BROKEN_STATE):
+            if changed := cache.source_change():
+                warn(f"{changed} has changed since {cache.folder} was made of it: rerun `data cache` to read it anew")
+        splits[cache.name] = cache
     return Source(path.name, str(path), "cache", splits, "+".join(cache.fingerprint for cache in caches))

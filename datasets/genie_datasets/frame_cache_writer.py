@@ -24,8 +24,10 @@ from tqdm import tqdm
 from genie_datasets.cores import num_cores
 from genie_datasets.errors import UserError
 from genie_datasets.file_lock import file_lock
+from genie_datasets.file_state import stamp_of
 from genie_datasets.fit import FIT_VERSION, Size, check_mode
-from genie_datasets.frame_cache import FRAMES, INDEX, META, FrameCache
+from genie_datasets.frame_cache import BROKEN_STATE, CACHE_VERSION, FRAMES, INDEX, META, STATE, FrameCache
+from genie_datasets.registry import warn
 from genie_datasets.split import Split
 
 SYNC_BYTES = 64 << 20  # written between two times that progress is made safe
@@ -50,21 +52,24 @@ def build_frame_cache(
         split = split[0] if len(split) == 1 else MixedSplit(split[0].name, list(split), [1.0] * len(split))
     out_dir = Path(out_dir)
     mark = cache_fingerprint(split, size, mode)
-    if finished := finished_cache(out_dir, mark):
+    if finished := finished_cache(out_dir, mark, split):
         return finished.seen_as(split)
     if not split.num_frames.sum():
         raise UserError(f"split '{split.name}' holds no frames: there is nothing to cache")
     partial = out_dir.with_name(f".{out_dir.name}.partial")
     try:
         with locked(partial):
-            if not (existing := existing_cache(out_dir)) or existing.fingerprint != mark:
+            existing = existing_cache(out_dir)
+            if not (isinstance(existing, FrameCache) and existing.fingerprint == mark and is_current(existing, split)):
+                if existing:
+                    warn(f"{out_dir} is made again: its source, or the way to read it, has changed since it was made")
                 write(split, partial, size, mode, mark, progress)
-                put_in_place(partial, out_dir, existing is not None)
+                put_in_place(partial, out_dir, bool(existing))
             return FrameCache.open(out_dir).seen_as(split)
     except OSError as error:
         raise UserError(
-            f"cannot write {out_dir}: {error.strerror or error}; put that right and run the same command again, it "
-            f"goes on where it was (in {partial})"
+            f"cannot write {out_dir} ({error.strerror or error}): fix this and rerun the command, which resumes in "
+            f"{partial}"
         ) from None
 
 
@@ -72,23 +77,39 @@ def cache_fingerprint(split: Split, size: Size, mode: str) -> str:
     return f"{split.fingerprint}/{split.name}/{size[0]}x{size[1]}-{mode}-v{FIT_VERSION}"
 
 
-def finished_cache(out_dir: Path, mark: str) -> FrameCache | None:
+def is_current(cache: FrameCache, split: Split) -> bool:
+    """Whether the files that a cache was made of are those of `split`, by size and time of change."""
+    try:
+        return stamp_of(cache.source_states) == split.stamp
+    except BROKEN_STATE:
+        return False
+
+
+def finished_cache(out_dir: Path, mark: str, split: Split) -> FrameCache | None:
     """The cache in `out_dir` where it is the one asked for. Without the lock, another call may be exchanging it just
     now: then, as where anything else is amiss, None, and the look under the lock tells."""
     try:
         cache = FrameCache.open(out_dir)
     except (UserError, OSError):
         return None
-    return cache if cache.fingerprint == mark else None
+    return cache if cache.fingerprint == mark and is_current(cache, split) else None
 
 
-def existing_cache(out_dir: Path) -> FrameCache | None:
-    """The cache in `out_dir`, None if there is nothing; UserError if the folder is someone else's."""
+def existing_cache(out_dir: Path) -> FrameCache | bool:
+    """The cache in `out_dir`; True if it is of another version, False if there is none.
+
+    Raises UserError if the folder holds something else.
+    """
     if (out_dir / META).exists():
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            meta = json.loads((out_dir / META).read_text())
+            is_ours = {"split", "fingerprint", "mode"} <= meta.keys() and (out_dir / FRAMES).is_file()
+            if is_ours and meta.get("version") != CACHE_VERSION:
+                return True
         return FrameCache.open(out_dir)
     if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
-        raise UserError(f"{out_dir} exists and is no frame cache: give another folder")
-    return None
+        raise UserError(f"{out_dir} exists and is not a frame cache: give another folder")
+    return False
 
 
 @contextlib.contextmanager
@@ -142,7 +163,7 @@ def write(split: Split, partial: Path, size: Size, mode: str, mark: str, progres
     """Fills `partial` with a whole cache. Raises UserError, OSError."""
     frame_bytes = size[0] * size[1] * 3
     start = np.concatenate([[0], np.cumsum(split.num_frames)]).astype(np.int64)
-    done = take_over(partial, mark, split.num_episodes)
+    done = take_over(partial, f"{mark} {split.stamp}", split.num_episodes)
     written = int(split.num_frames[done].sum())
     check_disk(partial, int(start[-1] - written) * frame_bytes)
     with (partial / FRAMES).open("ab"):
@@ -192,7 +213,12 @@ def write(split: Split, partial: Path, size: Size, mode: str, mark: str, progres
         instruction=np.array([split.instruction(e) for e in episodes]),
         episode_name=np.array([split.episode_name(e) for e in episodes]),
     )
-    meta = {"split": split.name, "height": size[0], "width": size[1], "mode": mode, "fingerprint": mark}
+    states = [state.plain() for state in split.states]
+    (partial / STATE).write_text(json.dumps(states, indent=0))
+    meta = {
+        "version": CACHE_VERSION, "split": split.name, "height": size[0], "width": size[1], "mode": mode,
+        "fingerprint": mark,
+    }  # fmt: skip
     (partial / META).write_text(json.dumps(meta, indent=1))
 
 

@@ -1,18 +1,21 @@
 """--include and --exclude: which files of a source count."""
 
+import re
 from collections.abc import Sequence
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from genie_datasets.errors import UserError
 
 Globs = str | Sequence[str] | None
+MOST_NAMES = 8  # in an option that a message spells out
 
 
 def keep_files(files: list[Path], root: Path, include: Globs = None, exclude: Globs = None) -> list[Path]:
     """The files whose path below `root`, or whose name, matches `include` (all without it) and not `exclude`.
 
-    A glob may be several, separated by commas. Raises UserError when there were files and none is left.
+    A text may hold several globs, separated by commas; a comma inside brackets belongs to its glob. Raises UserError
+    when there were files and none is left.
     """
     wanted, unwanted = _split(include), _split(exclude)
     kept = [f for f in files if (not wanted or _matches(f, root, wanted)) and not _matches(f, root, unwanted)]
@@ -23,10 +26,25 @@ def keep_files(files: list[Path], root: Path, include: Globs = None, exclude: Gl
     return kept
 
 
+def exclude_option(names: Sequence[str]) -> str:
+    """--exclude for these very names (the first few), as it is typed into a shell."""
+    globs = ",".join(map(glob_of, names[:MOST_NAMES])).replace("'", "'\"'\"'")
+    return f"--exclude '{globs}'"
+
+
+def glob_of(name: str) -> str:
+    """The glob that matches this name alone, whatever characters it holds."""
+    escaped = re.sub(r"[\[*?,]", lambda match: f"[{match[0]}]", name)
+    escaped = re.sub(r"^-", "[-]", escaped)  # an option's value must not look like an option
+    escaped = re.sub(r"^ | $|(?<= ) ", "[ ]", escaped)  # messages, and the ends of globs, are stripped
+    return re.sub(r"[^\S ]|[\x00-\x1f\x7f\ud800-\udfff]", "?", escaped)  # what no terminal prints
+
+
 def _split(globs: Globs) -> list[str]:
-    parts = globs.split(",") if isinstance(globs, str) else list(globs or [])
+    parts = re.findall(r"(?:\[[^\]]*\]|[^,])+", globs) if isinstance(globs, str) else list(globs or [])
     return [part.strip() for part in parts if part.strip()]
 
 
 def _matches(file: Path, root: Path, globs: list[str]) -> bool:
-    return any(fnmatch(file.relative_to(root).as_posix(), glob) or fnmatch(file.name, glob) for glob in globs)
+    path = file.relative_to(root).as_posix()
+    return any(fnmatchcase(path, glob) or fnmatchcase(file.name, glob) for glob in globs)

@@ -13,6 +13,7 @@ from genie_datasets.example import bytes_spans, feature_spans, ints, texts
 from genie_datasets.tfrecord import Buffer, DamagedRecord, check_data, record_spans
 
 MOST_INSTRUCTION_CODES = 512
+IS_FIRST = "steps/is_first"
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Wanted:
     instruction_key: str = ""
     keep_if: str = ""
     """A bool of the episode; where it is false, the episode is left out."""
+    step_key: str = ""
+    """A number per step, by which the steps are counted: there must be as many images."""
     skip_damaged: bool = False
     """Damaged episodes are left out. To find them, checksums are compared and every image is decoded."""
 
@@ -41,6 +44,7 @@ class ShardIndex:
     damage: np.ndarray  # (d,) text, what was skipped
     num_records: np.ndarray  # () int64, all that were read, kept or not
     num_left_out: np.ndarray  # () int64, by keep_if
+    num_joined: np.ndarray  # () int64, kept episodes in which a later step says that it is the first
 
     def arrays(self) -> dict[str, np.ndarray]:
         return asdict(self)
@@ -56,7 +60,7 @@ def index_shard(shard: Path, wanted: Wanted) -> ShardIndex:
     spans: list[np.ndarray] = []
     instructions: list[str] = []
     damage: list[str] = []
-    num_records = num_left_out = 0
+    num_records = num_left_out = num_joined = 0
     for number, start, found in walk(shard, wanted):
         if isinstance(found, DamagedRecord):
             if not wanted.skip_damaged:
@@ -64,9 +68,10 @@ def index_shard(shard: Path, wanted: Wanted) -> ShardIndex:
             damage.append(f"{shard.name} {found}")
             continue
         num_records += 1
-        end, images, instruction, kept = found
+        end, images, instruction, kept, is_joined = found
         num_left_out += not kept
         if len(images) and kept:
+            num_joined += is_joined
             records.append((start, end, number))
             spans.append(images)
             instructions.append(instruction)
@@ -83,10 +88,12 @@ def index_shard(shard: Path, wanted: Wanted) -> ShardIndex:
         damage=np.array(damage, str),
         num_records=np.array(num_records),
         num_left_out=np.array(num_left_out),
+        num_joined=np.array(num_joined),
     )
 
 
-Found = tuple[int, np.ndarray, str, bool]  # end of the record, (L,2) spans of its images, instruction, is it kept
+# End of the record, (L,2) spans of its images, instruction, is it kept, does a later step say that it is the first.
+Found = tuple[int, np.ndarray, str, bool, bool]
 
 
 def walk(shard: Path, wanted: Wanted) -> Iterator[tuple[int, int, Found | DamagedRecord]]:
@@ -133,17 +140,18 @@ def walk_array_record(shard: Path, wanted: Wanted) -> Iterator[tuple[int, int, F
             at = address(number)
             try:
                 data = read_record(reader, number)
-                images, instruction, kept = read_episode(data, 0, len(data), wanted)
+                images, instruction, kept, is_joined = read_episode(data, 0, len(data), wanted)
             except DamagedRecord as error:
                 yield number, at, error
             else:
-                yield number, at, (address(number, len(data)), images + at, instruction, kept)
+                yield number, at, (address(number, len(data)), images + at, instruction, kept, is_joined)
     finally:
         reader.close()
 
 
-def read_episode(buffer: Buffer, start: int, end: int, wanted: Wanted) -> tuple[np.ndarray, str, bool]:
-    """(L,2) spans of an episode's images, its instruction, and whether it is kept; raises DamagedRecord."""
+def read_episode(buffer: Buffer, start: int, end: int, wanted: Wanted) -> tuple[np.ndarray, str, bool, bool]:
+    """(L,2) spans of an episode's images, its instruction, whether it is kept, and whether a later step says that it
+    is the first; raises DamagedRecord."""
     try:
         features = feature_spans(buffer, start, end)
         if wanted.image_key not in features:
@@ -152,25 +160,26 @@ def read_episode(buffer: Buffer, start: int, end: int, wanted: Wanted) -> tuple[
         instruction = first_text(buffer, features.get(wanted.instruction_key))
         keep_if = wanted.keep_if
         kept = not keep_if or bool(keep_if in features and ints(buffer, features[keep_if]).any())
+        steps = ints(buffer, features[wanted.step_key]) if wanted.step_key in features else None
+        if steps is not None and len(steps) != len(images):
+            raise DamagedRecord(f"has an episode of {len(steps)} steps with {len(images)} images at byte {start}")
+        is_joined = steps is not None and wanted.step_key == IS_FIRST and bool(steps[1:].any())
     except (IndexError, ValueError) as error:  # DamagedRecord is a ValueError
         if isinstance(error, DamagedRecord):
             raise
         raise DamagedRecord(f"holds a damaged tf.train.Example at byte {start}") from None
     if wanted.skip_damaged:
         check_images(buffer, images)
-    return images, instruction, kept
+    return images, instruction, kept, is_joined
 
 
 def check_images(buffer: Buffer, images: np.ndarray) -> None:
-    """Raises DamagedRecord where one of an episode's images does not decode, or is of another size."""
-    size: tuple[int, ...] | None = None
+    """Raises DamagedRecord where one of an episode's images does not decode."""
     for start, end in images.tolist():
         try:
-            shape = decode_image(bytes(buffer[start:end])).shape
+            decode_image(bytes(buffer[start:end]))
         except DamagedImage as error:
             raise DamagedRecord(f"holds an image that does not decode at byte {start} ({error})") from None
-        if shape != (size := size or shape):
-            raise DamagedRecord(f"holds an image of {shape[:2]} pixels where others have {size[:2]} at byte {start}")
 
 
 def first_text(buffer: Buffer, feature: tuple[int, int] | None) -> str:

@@ -7,6 +7,7 @@ workers are processes of our own, not of `multiprocessing`, which would run a us
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,9 +24,10 @@ from tqdm import tqdm
 from genie_datasets.cache_dir import AtomicFile
 from genie_datasets.cores import num_cores
 from genie_datasets.errors import UserError
+from genie_datasets.globs import exclude_option
 from genie_datasets.index_shard import ShardIndex, Wanted, index_shard
 from genie_datasets.mapped_npz import BROKEN, Pieces, map_npz, write_npz
-from genie_datasets.tfrecord import DamagedRecord
+from genie_datasets.tfrecord import GZIP, DamagedRecord
 
 PARALLEL_FROM = 1 << 28  # bytes of shards; fewer are walked faster than processes start
 Lengths = dict[str, int]
@@ -83,15 +85,21 @@ def check(shard: Path, found: ShardIndex, lengths: Lengths, wanted: Wanted) -> S
 
 
 def damaged(shard: Path, what: str) -> UserError:
+    if what.startswith(GZIP):
+        name, plain = (shlex.quote(str(path)) for path in (shard, f"{shard}.plain"))
+        return UserError(
+            f"shard {shard} {what}, and TFDS shards are not: decompress it with gzip -dc {name} > {plain} && "
+            f"mv {plain} {name}"
+        )
     return UserError(
-        f"shard {shard} {what}: download it again, or leave it out with --exclude '{shard.name}' (--skip-damaged: only "
-        "its damaged episodes)"
+        f"shard {shard} {what}: download it again, or leave it out with {exclude_option([shard.name])} "
+        "(--skip-damaged: only its damaged episodes)"
     )
 
 
 def unreadable(shard: Path, why: str) -> UserError:
     return UserError(
-        f"cannot read shard {shard} ({why}): put that right, or leave it out with --exclude '{shard.name}'"
+        f"cannot read shard {shard} ({why}): make it readable, or leave it out with {exclude_option([shard.name])}"
     )
 
 

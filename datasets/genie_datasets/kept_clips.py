@@ -13,7 +13,7 @@ from genie_datasets.mapped_npz import BROKEN, Pieces, map_npz, write_npz
 from genie_datasets.motion import Motion, episode_motion
 from genie_datasets.split import Split
 
-VERSION = 1  # raise it when `motion` measures something else
+VERSION = 2  # raise it when `motion` measures something else
 STATIC, CUT = 1, 2
 
 
@@ -54,7 +54,7 @@ def motion_table(frames: Split, steps: np.ndarray) -> np.ndarray:
     """
     if not isinstance(frames, FrameCache):
         return np.concatenate([flags(frames, episode, int(step)) for episode, step in enumerate(steps)])
-    mark = hashlib.sha256(np.asarray(steps, np.int64).tobytes()).hexdigest()[:8]
+    mark = hashlib.sha256(np.asarray(steps, np.int64).tobytes() + frames.stamp.encode()).hexdigest()[:8]
     path = frames.folder / f"motion-v{VERSION}-{mark}.npz"
     with contextlib.suppress(*BROKEN, KeyError):
         return map_npz(path)["flags"]

@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from genie_datasets.errors import UserError
+from genie_datasets.folders import find_files, walk
+from genie_datasets.registry import warn
 
 INFO = "meta/info.json"
 PREFERRED = ("image", "image_0", "top", "front", "ego_view", "base_view", "exterior_image_1_left", "cam_high")
@@ -51,6 +55,13 @@ class Meta:
     """Name -> positions in `episodes`."""
     absent: list[Episode]
     """Those whose file is not there."""
+    files: list[Path]
+    """All of `meta/`."""
+
+    @property
+    def deciding(self) -> list[Path]:
+        """The files of `meta/` that decide which frames and words are read."""
+        return [file for file in self.files if file.name != "episodes_stats.jsonl" and file.name != "stats.json"]
 
 
 def is_lerobot(folder: Path) -> bool:
@@ -62,7 +73,7 @@ def read_meta(root: Path, image_key: str | None = None) -> Meta:
     info = read_json(root / INFO)
     version = str(info.get("codebase_version", ""))
     if not re.fullmatch(r"v?[23]\.\d+(\.\d+)?", version):
-        raise UserError(f"{root / INFO}: LeRobot layout '{version}' is not known: convert the data set to v2.1 or v3.0")
+        raise UserError(f"{root / INFO}: unknown LeRobot layout '{version}': convert the data set to v2.1 or v3.0")
     try:
         features = dict(info["features"])
         hz, chunk = float(info["fps"]), max(1, int(info.get("chunks_size") or 1000))
@@ -70,14 +81,16 @@ def read_meta(root: Path, image_key: str | None = None) -> Meta:
         if not 0 < hz < float("inf"):
             raise ValueError(f"fps {hz:g}")
         cameras = find_cameras(features, image_key, root)
-        rows = list(read_episodes_v3(root, cameras) if version.strip("v")[0] == "3" else read_episodes_v2(root, chunk))
+        is_v3 = version.strip("v")[0] == "3"
+        rows = list(read_episodes_v3(root, cameras) if is_v3 else read_episodes_v2(root, chunk))
+        check_rows(root, info, rows)
         found = [
             (camera, [episode_of(row, camera, tables, videos, hz) for row in rows if row["length"] > 0])
             for camera in cameras
         ]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(
-            f"{root / INFO} and its neighbours do not fit together ({error!r}): download meta/ again"
+            f"{root / INFO} and the files beside it do not fit together ({error!r}): download meta/ again"
         ) from None
     # Of several cameras that would do, the first of which there is a file: parts of data sets are downloaded.
     by_presence = [(camera, [(root / where(e)).is_file() for e in episodes], episodes) for camera, episodes in found]
@@ -89,7 +102,47 @@ def read_meta(root: Path, image_key: str | None = None) -> Meta:
         )
     kept = [episode for episode, there in zip(episodes, present, strict=True) if there]
     absent = [episode for episode, there in zip(episodes, present, strict=True) if not there]
-    return Meta(root, version, hz, camera, features, kept, split_ranges(info.get("splits"), kept), absent)
+    if image_key is None and len(cameras) > 1:
+        others = ", ".join(other.key for other in cameras if other != camera)
+        warn(f"{root}: reading the camera '{camera.key}'; --image-key chooses another ({others})")
+    files = [folder / name for folder, _, names in walk(root / "meta") for name in names]
+    splits = split_ranges(root, info.get("splits"), kept)
+    return Meta(root, version, hz, camera, features, kept, splits, absent, sorted(files))
+
+
+def check_rows(root: Path, info: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """Raises UserError where an episode is listed twice; notes what is not as a user may expect."""
+    numbers = [row["number"] for row in rows]
+    if len({*numbers}) < len(numbers):
+        twice = next(number for at, number in enumerate(numbers) if number in numbers[:at])
+        raise UserError(f"{root / 'meta'} lists episode {twice} twice: download meta/ again")
+    if any(row["length"] < 0 for row in rows):
+        raise ValueError("an episode of negative length")
+    for key, value in (("total_episodes", len(rows)), ("total_frames", sum(row["length"] for row in rows))):
+        stated = info.get(key)
+        if isinstance(stated, int) and stated != value:
+            warn(f"{root / INFO} states {key} {stated}, and the episodes listed in meta/ have {value}: reading those")
+            break
+    empty = [row["number"] for row in rows if not row["length"]]
+    if empty:
+        warn(f"{root}: {len(empty)} episodes have no frames, such as {empty[0]}: left out")
+    several = [row["number"] for row in rows if row["num_tasks"] > 1]
+    if several:
+        warn(f"{root}: {len(several)} episodes have several tasks, such as {several[0]}: the first is the instruction")
+
+
+def instruction_of(tasks: Any, root: Path) -> tuple[str, int]:
+    """What `tasks` of an episode says, and how many there are: a text, a list of texts, or numbers of meta/tasks."""
+    if isinstance(tasks, list | tuple):
+        texts = list(dict.fromkeys(instruction_of(task, root)[0] for task in tasks))
+        return (texts[0] if texts else ""), len(texts)
+    if isinstance(tasks, int) and not isinstance(tasks, bool):
+        for line in read_text(root / "meta/tasks.jsonl").splitlines():
+            row = json.loads(line) if line.strip() else {}
+            if row.get("task_index") == tasks:
+                return str(row["task"]), 1
+        raise ValueError(f"task {tasks} is not in meta/tasks.jsonl")
+    return ("" if tasks is None else str(tasks)), 1
 
 
 def where(episode: Episode) -> str:
@@ -129,19 +182,21 @@ def read_episodes_v2(root: Path, chunk: int) -> Iterator[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-            episode, length, tasks = int(row["episode_index"]), int(row["length"]), row.get("tasks") or [""]
-        except (ValueError, KeyError, TypeError):
-            raise UserError(f"{path}, line {number} is no episode: download meta/ again") from None
+            episode, length = int(row["episode_index"]), int(row["length"])
+            words, num_tasks = instruction_of(row.get("tasks"), root)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f"{path}, line {number} is not an episode: download meta/ again") from None
         yield {
-            "number": episode, "length": length, "instruction": str(tasks[0]),
+            "number": episode, "length": length, "instruction": words, "num_tasks": num_tasks,
             "fields": {"episode_index": episode, "episode_chunk": episode // chunk},
         }  # fmt: skip
 
 
 def read_episodes_v3(root: Path, cameras: list[Camera]) -> Iterator[dict[str, Any]]:
-    import pyarrow.parquet as parquet
+    from genie_datasets.lerobot_table import pyarrow_parquet
 
-    files = sorted((root / "meta/episodes").glob("**/*.parquet"))
+    parquet = pyarrow_parquet()
+    files = find_files(root / "meta/episodes", (".parquet",)) if (root / "meta/episodes").is_dir() else []
     if not files:
         raise UserError(f"{root / 'meta/episodes'} holds no .parquet: download meta/ again")
     parts = ("chunk_index", "file_index", "from_timestamp")
@@ -154,9 +209,10 @@ def read_episodes_v3(root: Path, cameras: list[Camera]) -> Iterator[dict[str, An
         except (OSError, ValueError) as error:  # pyarrow's own errors are both
             raise UserError(f"{file} is no table of episodes ({first_line(error)}): download meta/ again") from None
         for row in rows:
+            words, num_tasks = instruction_of(row.get("tasks"), root)
             yield {
                 "number": int(row["episode_index"]), "length": int(row["length"]),
-                "instruction": str((row.get("tasks") or [""])[0]), "row": row,
+                "instruction": words, "num_tasks": num_tasks, "row": row,
                 "fields": {"chunk_index": int(row["data/chunk_index"]), "file_index": int(row["data/file_index"])},
             }  # fmt: skip
 
@@ -191,16 +247,31 @@ def fill(template: str, fields: dict[str, Any]) -> str:
     return path
 
 
-def split_ranges(splits: Any, episodes: list[Episode]) -> dict[str, list[int]]:
-    """'train': '0:50' -> positions of the episodes numbered 0 .. 49; all are `train` where nothing is said."""
+def split_ranges(root: Path, splits: Any, episodes: list[Episode]) -> dict[str, list[int]]:
+    """'train': '0:50' -> positions of the episodes numbered 0 .. 49; all are `train` where nothing is said.
+
+    Notes splits that share episodes or are not ranges, and episodes that are in no split, which are left out.
+    """
     found: dict[str, list[int]] = {}
-    for name, text in (splits or {}).items():
+    stated = splits if isinstance(splits, dict) else {}
+    for name, text in stated.items():
         match = re.fullmatch(r"(\d+):(\d+)", str(text))
-        if match:
-            chosen = [i for i, e in enumerate(episodes) if int(match[1]) <= e.number < int(match[2])]
-            if chosen:
-                found[str(name)] = chosen
-    return found or {"train": list(range(len(episodes)))}
+        if not match:
+            warn(f"{root / INFO}: the split '{name}' is {text!r}, which is not a range such as '0:50': left out")
+            continue
+        chosen = [i for i, e in enumerate(episodes) if int(match[1]) <= e.number < int(match[2])]
+        if chosen:
+            found[str(name)] = chosen
+    if not found:
+        if stated:
+            warn(f"{root / INFO}: no episode is in any of its splits: all are read as 'train'")
+        return {"train": list(range(len(episodes)))}
+    counts = np.bincount(np.concatenate(list(found.values())), minlength=len(episodes))
+    if (counts == 0).any():
+        warn(f"{root / INFO}: {int((counts == 0).sum())} episodes are in none of its splits: left out")
+    if (counts > 1).any():
+        warn(f"{root / INFO}: {int((counts > 1).sum())} episodes are in several of its splits")
+    return found
 
 
 def read_text(path: Path) -> str:

@@ -1,43 +1,55 @@
 """LeRobotDataset folders (v2.0, v2.1, v3.0): video files, or images inside the table; see `lerobot_meta`."""
 
+import contextlib
+import itertools
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from genie_datasets.cache_dir import fingerprint
+from genie_datasets.cache_dir import cache_dir, fingerprint
 from genie_datasets.decode import DamagedImage, decode_image, image_size
 from genie_datasets.errors import UserError
-from genie_datasets.globs import keep_files
-from genie_datasets.lerobot_meta import Episode, Meta, first_line, read_meta, where
+from genie_datasets.file_state import FileState
+from genie_datasets.folders import such
+from genie_datasets.globs import exclude_option, keep_files
+from genie_datasets.lerobot_meta import Episode, Meta, read_meta, where
+from genie_datasets.lerobot_table import TOLERANCE, DamagedTable, bad_table, check_tables, episode_column
 from genie_datasets.lerobot_truth import TruthColumns
-from genie_datasets.registry import warn
+from genie_datasets.registry import warn, warn_once
 from genie_datasets.split import Size, Source, Split, frame_ids
 from genie_datasets.truth import Truth
 from genie_datasets.video_file import VideoInfo
-from genie_datasets.video_source import VideoSplit, leave_out_damaged, probe_all
+from genie_datasets.video_source import Numbers, VideoSplit, leave_out_damaged, probe_all
 
+RATE_DIFFERS = 0.01  # share of the table's rate
 KEEP_TABLES = 4  # decoded columns of images, each of one file
 
 
 class LeRobotVideos(VideoSplit):
     """Episodes in video files; several may share one."""
 
-    def __init__(self, name: str, mark: str, meta: Meta, chosen: list[int], infos: dict[str, VideoInfo], hz: float):
+    def __init__(
+        self,
+        name: str,
+        mark: str,
+        meta: Meta,
+        chosen: list[int],
+        infos: dict[str, VideoInfo],
+        numbers: dict[int, Numbers],
+        hz: float,
+    ):
         self.episodes = [meta.episodes[i] for i in chosen]
         files = [meta.root / where(episode) for episode in self.episodes]
         own = [infos[where(episode)] for episode in self.episodes]
-        self.starts = [episode.start for episode in self.episodes]
-        super().__init__(name, mark, meta.root, files, own, np.full(len(files), hz))
-        self.num_frames = np.array([episode.num_frames for episode in self.episodes], np.int64)
+        frames = [numbers[episode.number] for episode in self.episodes]
+        super().__init__(name, mark, meta.root, files, own, np.full(len(files), hz), frames)
         self._truth = TruthColumns.find(meta.features)
 
     def truth(self, episode: int) -> Truth | None:
         return None if self._truth is None else self._truth.read(self.root, self.episodes[episode])
-
-    def start(self, episode: int) -> float:
-        return self.starts[episode]
 
     def instruction(self, episode: int) -> str:
         return self.episodes[episode].instruction
@@ -73,15 +85,29 @@ class LeRobotImages(Split):
     ) -> np.ndarray:
         ids = frame_ids(ids, self.num_frames[episode])
         encoded = self._encoded(episode)
-        found = []
-        for step in ids.tolist():
+        out: np.ndarray | None = None
+        native: Size | None = None
+        for n, step in enumerate(ids.tolist()):
             try:
-                found.append(decode_image(encoded[step], size, mode))
+                height, width = image_size(encoded[step])
+                image = decode_image(encoded[step], size, mode)
             except DamagedImage as error:
                 raise self._bad(episode, f"step {step}: {error}") from None
-            if found[-1].shape != found[0].shape:
-                raise self._bad(episode, f"step {step} has {found[-1].shape[:2]} pixels, others {found[0].shape[:2]}")
-        return np.stack(found) if found else np.empty((0, *(size or self.image_size), 3), np.uint8)
+            if (height, width) != (native := native or (height, width)):
+                what = f"step {step} has {height}x{width} pixels, others {native[0]}x{native[1]}"
+                if size is None:
+                    raise UserError(
+                        f"{self.episode_name(episode)}: {what}: read it with a size, such as frames(episode, "
+                        "size=(64, 64)) or `data cache`, which fit every frame, or leave it out with "
+                        f"{exclude_option([self.episodes[episode].table])}"
+                    )
+                warn_once(
+                    f"sizes in {self.root}", f"{self.root}: sizes change within episodes ({what}); each frame is fitted"
+                )
+            if out is None:
+                out = np.empty((len(ids), *image.shape), np.uint8)
+            out[n] = image
+        return np.empty((0, *(size or self.image_size), 3), np.uint8) if out is None else out
 
     def _encoded(self, episode: int) -> list[bytes]:
         with self._lock:
@@ -95,28 +121,21 @@ class LeRobotImages(Split):
         return kept
 
     def _read(self, episode: int) -> list[bytes]:
-        import pyarrow.parquet as parquet
-
         entry = self.episodes[episode]
-        path = self.root / entry.table
         try:
-            chosen = [("episode_index", "=", entry.number)]
-            rows = parquet.read_table(path, columns=[self.key], filters=chosen).column(self.key).to_pylist()
-            images = [row["bytes"] if isinstance(row, dict) else row for row in rows]
-        except (OSError, ValueError, KeyError, NotImplementedError) as error:
-            raise self._bad(episode, first_line(error)) from None
+            rows = episode_column(self.root / entry.table, entry, self.key)
+        except DamagedTable as error:
+            raise self._bad(episode, str(error)) from None
+        images = [row["bytes"] if isinstance(row, dict) else row for row in rows]
         if not all(isinstance(image, bytes) for image in images):
             raise self._bad(episode, f"column '{self.key}' holds no encoded images")
-        if len(images) != entry.num_frames:
-            raise self._bad(episode, f"{len(images)} rows where the metadata says {entry.num_frames}")
         return images
 
-    @property
-    def image_size(self) -> Size:
+    def size_of(self, episode: int) -> Size:
         try:
-            return image_size(self._encoded(0)[0])
+            return image_size(self._encoded(episode)[0])
         except DamagedImage as error:
-            raise self._bad(0, f"step 0: {error}") from None
+            raise self._bad(episode, f"step 0: {error}") from None
 
     def instruction(self, episode: int) -> str:
         return self.episodes[episode].instruction
@@ -125,11 +144,7 @@ class LeRobotImages(Split):
         return f"{self.episodes[episode].table}#{self.episodes[episode].number}"
 
     def _bad(self, episode: int, what: str) -> UserError:
-        entry = self.episodes[episode]
-        return UserError(
-            f"{self.root / entry.table}, episode {entry.number} cannot be read ({what}): download it again, or leave "
-            f"it out with --exclude '{entry.table}'"
-        )
+        return bad_table(self.root, self.episodes[episode], what)
 
 
 def open_lerobot(
@@ -150,46 +165,118 @@ def open_lerobot(
     files = sorted({root / where(episode) for episode in meta.episodes})
     kept = {path.relative_to(root).as_posix() for path in keep_files(files, root, include, exclude)}
     files = [root / name for name in sorted(kept)]
-    mark = fingerprint(root, [root / "meta/info.json", *files], "lerobot", meta.camera.key)
     damage: list[str] = []
-    if skip_damaged and meta.camera.kind != "video":
+    is_video = meta.camera.kind == "video"
+    if skip_damaged and not is_video:
         warn(
             f"--skip-damaged does nothing for images in tables, such as those of {root}: leave files out with --exclude"
         )
-    if skip_damaged and meta.camera.kind == "video":
-        files, damage = leave_out_damaged(root, files, mark)
+    if skip_damaged and is_video:
+        files, damage = leave_out_damaged(root, files)
         kept = {path.relative_to(root).as_posix() for path in files}
-        mark = fingerprint(root, [root / "meta/info.json", *files], "lerobot", meta.camera.key)
+    episodes = [episode for episode in meta.episodes if where(episode) in kept]
+    tables = sorted({root / episode.table for episode in episodes if (root / episode.table).is_file()})
+    data = sorted({*files, *tables})
+    mark = fingerprint(root, data, "lerobot", meta.camera.key, f"{meta.hz:g}", metadata=meta.deciding)
+    state = FileState.read(root, [*data, *meta.files])
+    if tables:
+        once(f"lerobot-tables-v1-{mark}-{state.digest}", lambda: check_tables(root, episodes, meta.hz))
     rate = hz or meta.hz
     infos: dict[str, VideoInfo] = {}
-    if meta.camera.kind == "video":
-        infos = dict(zip(sorted(kept), probe_all(root, files, mark), strict=True))
-        check_lengths(meta, infos, kept)
+    numbers: dict[int, Numbers] = {}
+    if is_video:
+        infos = dict(zip([file.relative_to(root).as_posix() for file in files], probe_all(root, files), strict=True))
+        numbers = {episode.number: frames_of(meta, episode, infos[episode.video]) for episode in episodes}
+        check_apart(meta, episodes, numbers)
+        say_what_is_odd(meta, episodes, infos, numbers)
     splits: dict[str, Split] = {}
     for name, positions in meta.splits.items():
         chosen = [i for i in positions if where(meta.episodes[i]) in kept]
-        if chosen and meta.camera.kind == "video":
-            splits[name] = LeRobotVideos(name, f"{mark}-{name}", meta, chosen, infos, rate)
+        if chosen and is_video:
+            splits[name] = LeRobotVideos(name, f"{mark}-{name}", meta, chosen, infos, numbers, rate)
         elif chosen:
             splits[name] = LeRobotImages(name, f"{mark}-{name}", meta, chosen, rate)
+    if not splits:
+        raise UserError(
+            f"{root}: no episode of its splits ({', '.join(meta.splits)}) is left: loosen --include, --exclude"
+        )
     for split in splits.values():
         split.damage = damage
+        split.states = [state]
     return Source(root.name, str(root), "lerobot", splits, mark)
 
 
-def check_lengths(meta: Meta, infos: dict[str, VideoInfo], kept: set[str]) -> None:
-    """Every episode lies within its file; raises UserError for the first that does not."""
-    for episode in meta.episodes:
-        if episode.video not in kept:
-            continue
-        info = infos[episode.video]
-        needed = first_frame(episode, info.rate or meta.hz) + episode.num_frames
-        if info.num_frames < needed:
-            raise UserError(
-                f"{meta.root / episode.video} has {info.num_frames} frames where episode {episode.number} needs "
-                f"{needed}: download it again, or leave it out with --exclude '{episode.video}'"
-            )
+def once(key: str, check: Callable[[], None]) -> None:
+    """`check`, unless it passed before: the user's cache directory remembers. Raises what it raises."""
+    passed = cache_dir() / "index" / key
+    if passed.exists():
+        return
+    check()
+    with contextlib.suppress(OSError):
+        passed.parent.mkdir(parents=True, exist_ok=True)
+        passed.touch()
 
 
-def first_frame(episode: Episode, rate: float) -> int:
-    return round(episode.start * rate)
+def frames_of(meta: Meta, episode: Episode, info: VideoInfo) -> Numbers:
+    """Which frames of its video file an episode has: frame i is the one at start + i / fps, as LeRobot takes it.
+
+    Raises UserError where none is within LeRobot's tolerance of its time.
+    """
+    seconds = episode.start + np.arange(episode.num_frames) / meta.hz
+    ids, off = info.nearest(seconds)
+    # What the container's unit of time cannot express is no fault, such as milliseconds in WebM.
+    far = off > TOLERANCE + info.tick / 2
+    if far.any():
+        at = int(far.argmax())
+        raise UserError(
+            f"{meta.root / episode.video}: episode {episode.number} has its frame {at} at {seconds[at]:.4f} s, where "
+            f"the video has none (the nearest of its {info.num_frames} is {off[at]:.4f} s away): correct its start in "
+            "meta/episodes or download the file again, or leave it out with "
+            f"{exclude_option([episode.video])}"
+        )
+    return range(int(ids[0]), int(ids[-1]) + 1) if len(ids) == ids[-1] - ids[0] + 1 else ids
+
+
+def check_apart(meta: Meta, episodes: list[Episode], numbers: dict[int, Numbers]) -> None:
+    """Raises UserError where two episodes share frames of a file."""
+    by_file: dict[str, list[Episode]] = {}
+    for episode in episodes:
+        by_file.setdefault(episode.video, []).append(episode)
+    for file, some in by_file.items():
+        some.sort(key=lambda episode: (int(numbers[episode.number][0]), episode.number))
+        for one, other in itertools.pairwise(some):
+            if numbers[one.number][-1] >= numbers[other.number][0]:
+                raise UserError(
+                    f"{meta.root / file}: episodes {one.number} and {other.number} share frames (they begin at "
+                    f"{one.start:.4f} s and {other.start:.4f} s): correct their starts in meta/episodes, or leave the "
+                    f"file out with {exclude_option([file])}"
+                )
+
+
+def say_what_is_odd(
+    meta: Meta, episodes: list[Episode], infos: dict[str, VideoInfo], numbers: dict[int, Numbers]
+) -> None:
+    """One note for each kind of thing that a user may not expect of the video files."""
+    paths = {name: meta.root / name for name in infos}
+    for note in sorted({note for info in infos.values() for note in info.notes}):
+        warn(f"{such([paths[name] for name, info in infos.items() if note in info.notes])} {note}")
+    others = [name for name, info in infos.items() if info.rate and abs(info.rate / meta.hz - 1) > RATE_DIFFERS]
+    if others:
+        warn(
+            f"{such([paths[name] for name in others])} runs at {infos[others[0]].rate:g} frames/s, the table at "
+            f"{meta.hz:g} Hz: frames are taken by their times"
+        )
+    late = [name for name, info in infos.items() if abs(info.start) > TOLERANCE + info.tick]
+    if late:
+        first = infos[late[0]].start
+        warn(f"{such([paths[name] for name in late])} begins at {first:.4f} s: times are counted from its first frame")
+    rest = {name: info.num_frames for name, info in infos.items()}
+    slack = dict.fromkeys(infos, 0.0)  # after the last frame of each episode there may be some that lie between two
+    for episode in episodes:
+        taken = numbers[episode.number]
+        rest[episode.video] -= int(taken[-1]) - int(taken[0]) + 1
+        slack[episode.video] += max(0.0, infos[episode.video].rate / meta.hz - 1)
+    rest = {name: num for name, num in rest.items() if num > slack[name]}
+    if rest:
+        name = next(iter(rest))
+        warn(f"{such([paths[n] for n in rest])} holds {rest[name]} frames that belong to no episode: they are not read")

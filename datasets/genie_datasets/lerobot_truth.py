@@ -12,6 +12,7 @@ import numpy as np
 
 from genie_datasets.errors import UserError
 from genie_datasets.lerobot_meta import Episode, first_line
+from genie_datasets.lerobot_table import episode_column
 from genie_datasets.truth import Truth
 
 STATE = "observation.state"
@@ -40,17 +41,12 @@ class TruthColumns:
 
     def read(self, root: Path, episode: Episode) -> Truth:
         """Raises UserError where the table is absent, damaged or short of rows."""
-        import pyarrow.parquet as parquet
-
         path = root / episode.table
         try:
-            chosen = [("episode_index", "=", episode.number)]
-            rows = parquet.read_table(path, columns=[self.key], filters=chosen).column(self.key).to_pylist()
+            rows = episode_column(path, episode, self.key)
             position = np.array(rows, np.float64)[:, list(self.columns)]
-        except (OSError, ValueError, KeyError, IndexError, TypeError, NotImplementedError) as error:
+        except (ValueError, IndexError, TypeError) as error:  # DamagedTable is a ValueError
             raise self._bad(path, episode, first_line(error)) from None
-        if len(position) != episode.num_frames:
-            raise self._bad(path, episode, f"{len(position)} rows for {episode.num_frames} frames")
         if not np.isfinite(position).all():
             raise self._bad(path, episode, "some of it is not finite")
         return Truth(position, state=position)

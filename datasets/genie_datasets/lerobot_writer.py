@@ -4,7 +4,9 @@ Layout as huggingface/lerobot documents it: `meta/`, `data/` (parquet), `videos/
 both versions allow.
 """
 
+import itertools
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +16,7 @@ from jaxtyping import Shaped, UInt8
 
 from genie_datasets.cache_dir import AtomicFile
 from genie_datasets.errors import UserError
+from genie_datasets.rlds_writer import Frames, blocks_of
 
 VERSIONS = ("v2.1", "v3.0")
 CHUNK = 1000  # files in a folder
@@ -71,19 +74,30 @@ class LeRobotWriter:
 
     def add(
         self,
-        frames: UInt8[np.ndarray, "L H W 3"],
+        frames: Frames,
         instruction: str = "",
         fields: dict[str, Shaped[np.ndarray, "L *D"]] | None = None,
         split: str = "train",
+        length: int | None = None,
     ) -> None:
         """One episode. Fields are numbers or text, one row a frame; all episodes have the same. Splits come in turn.
+
+        frames: (L, H, W, 3) uint8, or arrays (n, H, W, 3) of a few, one after the other, `length` frames in all, which
+            are not held together.
 
         Raises:
             UserError: the episode does not go with those before it, or the disk is full.
         """
         fields = {name: np.asarray(value) for name, value in (fields or {}).items()}
-        self._check(frames, fields, split)
-        number, length = len(self.rows), len(frames)
+        length = len(frames) if isinstance(frames, np.ndarray) else length
+        if length is None:
+            raise UserError(f"episode {len(self.rows)}: frames in several arrays need their number, length=")
+        blocks = blocks_of(frames, f"episode {len(self.rows)}")
+        first = next(blocks, None)
+        if first is None:
+            raise UserError(f"episode {len(self.rows)}: there is no frame in it")
+        self._check((length, *first.shape[1:]), fields, split)
+        number = len(self.rows)
         task = self.tasks.setdefault(instruction, len(self.tasks))
         place = {
             "episode_index": number, "episode_chunk": number // CHUNK,
@@ -101,36 +115,34 @@ class LeRobotWriter:
         try:
             for path in (table, video):
                 path.parent.mkdir(parents=True, exist_ok=True)
-            write_video(video, frames, self.hz)
+            sampled = write_video(video, itertools.chain([first], blocks), self.hz, length)
             write_table(table, columns)
         except OSError as failure:
             raise UserError(
                 f"cannot write {self.folder} ({failure.strerror or failure}): free some space, then anew"
             ) from None
         stats = {name: statistics(value) for name, value in columns.items() if value.dtype.kind in "fiub"}
-        stats[self.camera] = image_statistics(frames)
+        stats[self.camera] = image_statistics(sampled)
         self.rows.append({"place": place, "length": length, "instruction": instruction, "stats": stats})
         self.splits.setdefault(split, []).append(number)
         self.num_frames += length
 
-    def _check(self, frames: np.ndarray, fields: dict[str, np.ndarray], split: str) -> None:
+    def _check(self, shape: tuple[int, ...], fields: dict[str, np.ndarray], split: str) -> None:
         where = f"episode {len(self.rows)}"
-        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not len(frames):
-            raise UserError(f"{where}: frames must be (L, H, W, 3) uint8, L above 0, not {frames.shape} {frames.dtype}")
-        if frames.shape[1] % 2 or frames.shape[2] % 2:
-            raise UserError(f"{where}: video needs even sizes, not {frames.shape[1]}x{frames.shape[2]}")
+        if shape[1] % 2 or shape[2] % 2:
+            raise UserError(f"{where}: video needs even sizes, not {shape[1]}x{shape[2]}")
         reserved = sorted({*fields} & {*OWN, self.camera})
         if reserved:
             raise UserError(f"{where}: the field '{reserved[0]}' is the layout's own: give it another name")
         for name, value in fields.items():
-            if len(value) != len(frames) or value.ndim > 2:
-                raise UserError(f"{where}: field '{name}' must have one row a frame, {len(frames)}, not {value.shape}")
+            if len(value) != shape[0] or value.ndim > 2:
+                raise UserError(f"{where}: field '{name}' must have one row per frame, {shape[0]}, not {value.shape}")
         kinds = {name: (kind_of(value), value.shape[1:] or (1,)) for name, value in fields.items()}
-        if self.rows and (kinds != self.fields or frames.shape[1:] != self.shape):
+        if self.rows and (kinds != self.fields or shape[1:] != self.shape):
             raise UserError(f"{where} has other fields or another size than the first: one data set holds one kind")
         if split in self.splits and split != next(reversed(self.splits)):
             raise UserError(f"{where}: split '{split}' was left for another: add each split's episodes in a row")
-        self.fields, self.shape = kinds, frames.shape[1:]
+        self.fields, self.shape = kinds, shape[1:]
 
     def finish(self) -> None:
         """Writes `meta/`. Raises UserError where there is no episode or the disk is full."""
@@ -220,19 +232,36 @@ class LeRobotWriter:
             stream.write(text.encode())
 
 
-def write_video(path: Path, frames: UInt8[np.ndarray, "L H W 3"], hz: float) -> None:
-    """H.264 with a key frame every other frame, as LeRobot's files have: any frame is two decodes away."""
+def write_video(path: Path, blocks: Iterable[UInt8[np.ndarray, "n H W 3"]], hz: float, length: int) -> np.ndarray:
+    """H.264 with a key frame every other frame, as LeRobot's files have: any frame is two decodes away.
+
+    Returns at most SAMPLED of the frames, evenly spaced. Raises UserError where there are not `length` frames, or where
+    they have several sizes.
+    """
     from fractions import Fraction
 
     import av
 
+    wanted = {*np.linspace(0, length - 1, min(length, SAMPLED)).astype(int).tolist()}
+    kept, number = [], 0
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(hz).limit_denominator(1000))
-        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
         stream.options = {"crf": "18", "g": "2", "bf": "0"}
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        for block in blocks:
+            if not number:
+                stream.height, stream.width, stream.pix_fmt = block.shape[1], block.shape[2], "yuv420p"
+            if block.shape[1:3] != (stream.height, stream.width):
+                raise UserError(f"{path}: its frames have several sizes: fit them to one")
+            for frame in block:
+                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+                container.mux(stream.encode(picture))
+                if number in wanted:
+                    kept.append(frame.copy())
+                number += 1
         container.mux(stream.encode())
+    if number != length:
+        raise UserError(f"{path}: {number} frames where {length} were announced")
+    return np.stack(kept)
 
 
 def write_table(path: Path, columns: dict[str, np.ndarray]) -> None:
@@ -272,7 +301,7 @@ def statistics(value: np.ndarray) -> dict[str, np.ndarray]:
 
 def image_statistics(frames: UInt8[np.ndarray, "L H W 3"]) -> dict[str, np.ndarray]:
     """Of the camera, by channel, of pixels in 0 .. 1: (3, 1, 1) each, as lerobot keeps them."""
-    some = frames[np.unique(np.linspace(0, len(frames) - 1, min(len(frames), SAMPLED)).astype(int))] / 255.0
+    some = frames / 255.0
     found = {
         "min": some.min((0, 1, 2)),
         "max": some.max((0, 1, 2)),

@@ -1,5 +1,7 @@
 """Several sources as one, each with its share of the training clips: `A:0.7,B:0.3`."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from genie_datasets.errors import UserError
@@ -16,6 +18,7 @@ class MixedSplit(Split):
         self.sequential = any(part.sequential for part in parts)
         self._weights = np.asarray(weights, np.float64) / np.sum(weights)
         self.fingerprint = "+".join(part.fingerprint for part in parts)
+        self.states = [state for part in parts for state in part.states]
         self.num_frames = np.concatenate([part.num_frames for part in parts])
         self.hz = np.concatenate([part.hz for part in parts])
         self._first = np.concatenate([[0], np.cumsum([part.num_episodes for part in parts])])
@@ -29,6 +32,14 @@ class MixedSplit(Split):
     ) -> np.ndarray:
         part, local = self._find(episode)
         return part.frames(local, ids, size, mode)
+
+    def frame_blocks(self, episode: int, size: Size | None = None, mode: str = "crop") -> Iterator[np.ndarray]:
+        part, local = self._find(episode)
+        return part.frame_blocks(local, size, mode)
+
+    def size_of(self, episode: int) -> Size:
+        part, local = self._find(episode)
+        return part.size_of(local)
 
     def instruction(self, episode: int) -> str:
         part, local = self._find(episode)

@@ -63,11 +63,13 @@ class SourceOptions:
     """Mixed into a command's config: how to read SRC."""
 
     hz: float | None = None
-    """The robot's control rate, frames a second, where the source does not state it."""
+    """The robot's control rate, frames per second: declares the rate of the stored frames."""
+    resample: float | None = None
+    """Video files: take this many frames per second by the container's clock, instead of the stored frames."""
     include: str | None = None
     """Only shards or videos that match this glob (several: with commas)."""
     exclude: str | None = None
-    """No shards or videos that match this glob."""
+    """No shards or videos that match this glob (several: with commas)."""
     reader: str = "index"
     """index: TFRecord shards without TensorFlow; rlds: through TFDS and rlds.transformations."""
     image_key: str | None = None
@@ -94,4 +96,5 @@ class SourceOptions:
             image_key=self.image_key,
             unfiltered=self.unfiltered,
             skip_damaged=self.skip_damaged,
+            resample=self.resample,
         )

@@ -14,16 +14,21 @@ LABEL = 18
 
 
 def summary(source: Source) -> dict[str, dict]:
-    """{split: {"episodes", "frames", "hz", "height", "width"}}: what `data inspect --json` prints."""
+    """{split: {"episodes", "frames", "hz", "height", "width"}}: what `data inspect --json` prints.
+
+    Sizes as a player shows the frames; of several (in a sample of the episodes), that of the first, and "other_sizes".
+    """
     result = {}
     for name, split in source.splits.items():
         height, width = split.image_size
+        sizes = {split.size_of(episode) for episode in spaced(split.num_episodes, SAMPLE)} - {(height, width)}
         result[name] = {
             "episodes": split.num_episodes,
             "frames": int(split.num_frames.sum()),
             "hz": float(np.median(split.hz)),
             "height": int(height),
             "width": int(width),
+            **({"other_sizes": [list(map(int, size)) for size in sorted(sizes)]} if sizes else {}),
         }
     return result
 

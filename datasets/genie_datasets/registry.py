@@ -110,6 +110,16 @@ def warn(message: str) -> None:
     print(f"note: {message}", file=sys.stderr)
 
 
+def warn_once(about: str, message: str) -> None:
+    """`warn`, once per process for each `about`: for what shows itself while frames are read."""
+    if about not in _said:
+        _said.add(about)
+        warn(message)
+
+
+_said: set[str] = set()
+
+
 def catalogue() -> str:
     """The table of datasets/README.md."""
     lines = [

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,20 @@ from genie_datasets.cache_dir import fingerprint
 from genie_datasets.decode import DamagedImage, decode_image, image_size
 from genie_datasets.episode_index import EpisodeIndex, load_or_build
 from genie_datasets.errors import UserError
-from genie_datasets.globs import keep_files
+from genie_datasets.file_state import FileState
+from genie_datasets.globs import exclude_option, glob_of, keep_files
 from genie_datasets.index_shard import Wanted
-from genie_datasets.registry import DEFAULT_HZ, known, known_hz, warn
+from genie_datasets.registry import DEFAULT_HZ, known, known_hz, warn, warn_once
 from genie_datasets.rlds_truth import TruthReader
-from genie_datasets.schema import find_image_key, find_instruction_key, read_schema_file
+from genie_datasets.schema import find_image_key, find_instruction_key, find_step_key, read_schema_file
 from genie_datasets.shard_files import ShardFiles
 from genie_datasets.split import Size, Source, Split, frame_ids
 from genie_datasets.truth import Truth
 
-SHARD = re.compile(r"^(?P<name>.+)-(?P<split>[^-]+)\.(?P<format>tfrecord|array_record)-\d+-of-(?P<total>\d+)$")
+SHARD = re.compile(
+    r"^(?P<name>.+)-(?P<split>[^-]+)\.(?P<format>tfrecord|array_record)-(?P<number>\d+)-of-(?P<total>\d+)$"
+)
+METADATA = ("features.json", "dataset_info.json", "metadata.json")
 
 
 class RldsSplit(Split):
@@ -34,6 +39,7 @@ class RldsSplit(Split):
         self.num_filtered = index.num_filtered
         self.damage = index.damage.tolist()
         self.hz = np.full(len(self.num_frames), hz)
+        self.folder = folder
         paths = [folder / shard for shard in index.shards]
         self._files = ArrayRecordFiles(paths) if is_array_record(paths[0]) else ShardFiles(paths)
         self._truth = truth
@@ -41,19 +47,53 @@ class RldsSplit(Split):
     def frames(
         self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
     ) -> np.ndarray:
+        is_whole = ids is None
         ids = frame_ids(ids, self.num_frames[episode])
         out: np.ndarray | None = None
+        native: Size | None = None
         for n, step in enumerate(ids):
+            data = self.encoded(episode, step)
             try:
-                image = decode_image(self.encoded(episode, step), size, mode)
+                height, width = image_size(data)
+                image = decode_image(data, size, mode)
             except DamagedImage as error:
-                raise self._bad_image(episode, step, str(error)) from None
+                raise self._bad(episode, str(error), f", step {step}") from None
+            if (height, width) != (native := native or (height, width)):
+                self._say_size(episode, step, (height, width), native, size)
             if out is None:
                 out = np.empty((len(ids), *image.shape), np.uint8)
-            if image.shape != out.shape[1:]:
-                raise self._bad_image(episode, step, f"{image.shape[:2]} pixels where the others have {out.shape[1:3]}")
             out[n] = image
+        if is_whole:
+            self._check_intact(episode)
         return np.empty((0, *(size or self.image_size), 3), np.uint8) if out is None else out
+
+    def frame_blocks(self, episode: int, size: Size | None = None, mode: str = "crop") -> Iterator[np.ndarray]:
+        yield from super().frame_blocks(episode, size, mode)
+        self._check_intact(episode)
+
+    def _check_intact(self, episode: int) -> None:
+        if not self._files.is_intact(*self._place(episode)):
+            raise self._bad(episode, "its checksum is wrong, so the file was changed or damaged")
+
+    def _say_size(self, episode: int, step: int, found: Size, others: Size, size: Size | None) -> None:
+        """A note that sizes change; UserError where no size was asked for that all could be fitted to."""
+        what = f"step {step} has {found[0]}x{found[1]} pixels, others {others[0]}x{others[1]}"
+        shard = self.index.shards[self.index.record_shard[episode]]
+        where = f"episode {self.index.record_number[episode]} of shard {shard}"
+        if size is None:
+            raise UserError(
+                f"{where}: {what}: read it with a size, such as frames(episode, size=(64, 64)) or `data cache`, which "
+                f"fit every frame, or leave it out with {exclude_option([str(shard)])}"
+            )
+        warn_once(
+            f"sizes in {self.folder}",
+            f"{self.folder}: sizes change within episodes ({where}: {what}); each frame is fitted",
+        )
+
+    def _place(self, episode: int) -> tuple[int, int, int]:
+        """Shard, start and end of the record."""
+        index = self.index
+        return int(index.record_shard[episode]), int(index.record_start[episode]), int(index.record_end[episode])
 
     def encoded(self, episode: int, step: int) -> bytes:
         """The stored image file of one frame, as it is."""
@@ -61,12 +101,11 @@ class RldsSplit(Split):
         shard = self.index.record_shard[episode]
         return self._files.read(shard, int(self.index.frame_offset[frame]), int(self.index.frame_length[frame]))
 
-    @property
-    def image_size(self) -> Size:
+    def size_of(self, episode: int) -> Size:
         try:
-            return image_size(self.encoded(0, 0))
+            return image_size(self.encoded(episode, 0))
         except DamagedImage as error:
-            raise self._bad_image(0, 0, str(error)) from None
+            raise self._bad(episode, str(error), ", step 0") from None
 
     def instruction(self, episode: int) -> str:
         return str(self.index.instructions[self.index.instruction_id[episode]])
@@ -86,17 +125,14 @@ class RldsSplit(Split):
         return found
 
     def record(self, episode: int) -> bytes:
-        start, end = int(self.index.record_start[episode]), int(self.index.record_end[episode])
-        return self._files.read(self.index.record_shard[episode], start, end - start)
-
-    def _bad_image(self, episode: int, step: int, what: str) -> UserError:
-        return self._bad(episode, what, f", step {step}")
+        shard, start, end = self._place(episode)
+        return self._files.read(shard, start, end - start)
 
     def _bad(self, episode: int, what: str, where: str = "") -> UserError:
         shard = self.index.shards[self.index.record_shard[episode]]
         return UserError(
-            f"episode {self.index.record_number[episode]}{where} of shard {shard}: {what}; "
-            f"download the shard again, or leave it out with --exclude '{shard}'"
+            f"episode {self.index.record_number[episode]}{where} of shard {self.folder / shard}: {what}; download the "
+            f"shard again, or leave it out with {exclude_option([str(shard)])}"
         )
 
 
@@ -117,34 +153,48 @@ def open_rlds(
     row = known(name)
     key = find_image_key(schema, image_key, str(folder), row.image_key if row else None)
     keep_if = row.keep_if if row and row.keep_if in schema and not unfiltered else ""
-    wanted = Wanted(key, find_instruction_key(schema) or "", keep_if, skip_damaged)
+    wanted = Wanted(key, find_instruction_key(schema) or "", keep_if, find_step_key(schema), skip_damaged)
     keys = ("rlds", key, *([f"if {keep_if}"] if keep_if else []), *(["skip damaged"] if skip_damaged else []))
+    metadata = [folder / name for name in METADATA]
     lengths = shard_lengths(info)
     rate = resolve_hz(folder, name, hz)
     truth = TruthReader.for_schema(schema, name)
     splits: dict[str, Split] = {}
     groups = find_shards(folder, include, exclude)
+    damage: list[str] = []
     for split, shards in groups.items():
-        mark = fingerprint(folder, shards, *keys)
-        index = load_or_build(shards, wanted, mark, lengths)
+        state = FileState.read(folder, [*shards, *metadata])
+        mark = fingerprint(folder, shards, *keys, metadata=metadata)
+        index = load_or_build(shards, wanted, f"{mark}-{state.digest}", lengths)
+        damage += index.damage.tolist()
         if len(index.damage):
             more = f" (and {len(index.damage) - 1} more)" if len(index.damage) > 1 else ""
             warn(f"split '{split}' of {folder}: skipped what is damaged: {index.damage[0]}{more}")
+        if num := int(index.num_joined.sum()):
+            warn(
+                f"split '{split}' of {folder}: in {num} of {len(index.record_shard)} episodes a later step has "
+                "is_first set; each record is read as one episode"
+            )
         if len(index.record_shard):
-            splits[split] = RldsSplit(split, mark, index, folder, rate, truth)
+            splits[split] = RldsSplit(split, f"{mark}-{index.digest}", index, folder, rate, truth)
+            splits[split].states = [state]
     if not splits:
-        which = f" with {keep_if}: --unfiltered reads all" if keep_if else ": its shards are empty; download it again"
+        which = ": its shards are empty; download it again"
+        if damage:
+            which = f" that can be read: {damage[0]}; leave out --skip-damaged to see what to do"
+        elif keep_if:
+            which = f" with {keep_if}: --unfiltered reads all"
         raise UserError(f"{folder} holds no episode{which}")
-    shards = [shard for group in groups.values() for shard in group]
-    return Source(name, str(folder), "rlds", splits, fingerprint(folder, shards, *keys))
+    return Source(name, str(folder), "rlds", splits, "+".join(split.fingerprint for split in splits.values()))
 
 
 def find_shards(folder: Path, include=None, exclude=None) -> dict[str, list[Path]]:
-    """Split name -> its TFRecord shards in order, `train` first; raises UserError when there are none."""
+    """Split name -> its shards by number, `train` first.
+
+    Raises UserError when there are none, or where the folder holds shards of two data sets: other names, formats, or
+    numbers of shards.
+    """
     matches = {path: match for path in sorted(folder.iterdir()) if (match := SHARD.match(path.name))}
-    formats = {match["format"] for match in matches.values()}
-    if len(formats) > 1:
-        raise UserError(f"{folder} holds shards of two formats, {' and '.join(sorted(formats))}: remove those of one")
     kept = keep_files(list(matches), folder, include, exclude)
     if not kept:
         raise UserError(
@@ -153,12 +203,37 @@ def find_shards(folder: Path, include=None, exclude=None) -> dict[str, list[Path
     groups: dict[str, list[Path]] = {}
     for path in kept:
         groups.setdefault(matches[path]["split"], []).append(path)
+    only_one_kind(folder, {f"*.{matches[path]['format']}-*": path for path in kept}, "formats")
+    only_one_kind(folder, {f"{glob_of(matches[path]['name'])}-*.*": path for path in kept}, "data sets")
     for split, shards in groups.items():
+        totals = [int(matches[path]["total"]) for path in shards]
+        globs = {f"*-{glob_of(split)}.*-of-{matches[path]['total']}": path for path in shards}
+        only_one_kind(folder, globs, f"writings of split '{split}'")
+        shards.sort(key=lambda path: int(matches[path]["number"]))
+        numbers = [int(matches[path]["number"]) for path in shards]
+        if numbers[-1] >= totals[0] or len({*numbers}) < len(numbers):
+            wrong = shards[-1] if numbers[-1] >= totals[0] else shards[int((np.diff(numbers) == 0).argmax()) + 1]
+            raise UserError(
+                f"{wrong} does not fit its neighbors, which are {totals[0]} shards with a number each: remove it, or "
+                f"leave it out with {exclude_option([wrong.name])}"
+            )
         present = sum(match["split"] == split for match in matches.values())
-        total = int(matches[shards[0]]["total"])
-        if present != total:
-            warn(f"{folder} has {present} of the {total} shards of split '{split}': reading those")
+        if present != totals[0]:
+            warn(f"{folder} has {present} of the {totals[0]} shards of split '{split}': reading those")
     return dict(sorted(groups.items(), key=lambda item: (item[0] != "train", item[0])))
+
+
+def only_one_kind(folder: Path, globs: dict[str, Path], what: str) -> None:
+    """globs: of each kind of shard the glob that matches it, and one shard.
+
+    Raises UserError where there are several kinds: together they would hold episodes twice.
+    """
+    if len(globs) > 1:
+        first, *others = globs
+        raise UserError(
+            f"{folder} holds shards of several {what}, such as {globs[first].name} and {globs[others[0]].name}: read "
+            f"those of one, for instance with --exclude '{','.join(others)}'"
+        )
 
 
 def read_info(folder: Path) -> dict:
@@ -193,7 +268,10 @@ def resolve_hz(folder: Path, name: str, asked: float | None) -> float:
         stated = json.loads((folder / "metadata.json").read_text()).get("hz")
     except (OSError, ValueError, AttributeError):
         stated = None
-    rate = float(stated) if isinstance(stated, int | float) and stated > 0 else known_hz(name)
+    is_rate = isinstance(stated, int | float) and not isinstance(stated, bool) and 0 < stated < float("inf")
+    if stated is not None and not is_rate:
+        warn(f"{folder / 'metadata.json'} states the rate {stated!r}, which is no number of frames per second: ignored")
+    rate = float(stated) if is_rate else known_hz(name)
     if rate is None:
-        warn(f"the control rate of '{name}' is not known: taking {DEFAULT_HZ:g} Hz; say --hz if that is wrong")
+        warn(f"the control rate of '{name}' is not known: taking {DEFAULT_HZ:g} Hz; pass --hz if that is wrong")
     return rate or DEFAULT_HZ

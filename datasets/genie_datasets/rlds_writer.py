@@ -7,10 +7,12 @@ OUT/NAME/VERSION.incomplete/       the same while it is written; readers do not 
 import io
 import re
 import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import cv2
 import numpy as np
 import simplejpeg
 from jaxtyping import Shaped, UInt8
@@ -23,6 +25,7 @@ VERSION = "1.0.0"
 SHARD_BYTES = 128 << 20  # after which a shard is full
 QUALITY = 95  # of JPEG, as RT-1's
 IMAGE, WORDS = "observation/image", "observation/natural_language_instruction"
+Frames = UInt8[np.ndarray, "L H W 3"] | Iterable[UInt8[np.ndarray, "n H W 3"]]
 OWN = ("is_first", "is_last", "is_terminal", IMAGE, WORDS)
 
 
@@ -77,7 +80,7 @@ class RldsWriter:
 
     def add(
         self,
-        frames: UInt8[np.ndarray, "L H W 3"],
+        frames: Frames,
         instruction: str = "",
         fields: dict[str, Shaped[np.ndarray, "L ..."]] | None = None,
         split: str = "train",
@@ -85,6 +88,7 @@ class RldsWriter:
     ) -> None:
         """One episode.
 
+        frames: (L, H, W, 3) uint8, or arrays (n, H, W, 3) of a few, one after the other, which are not held together.
         fields: numbers, truth values or text, one row a frame; "observation/state" is the feature `state` of the
             observation. float64 is kept as float32, as TFDS does. about: numbers or text of the whole episode, kept
             under `episode_metadata`. All episodes have the same fields.
@@ -94,14 +98,15 @@ class RldsWriter:
         """
         fields = {key: field_of(value) for key, value in (fields or {}).items()}
         about = {key: field_of(value) for key, value in (about or {}).items()}
-        self._check(frames, fields, about, split)
+        images, shape = self._encode(frames)
+        self._check(shape, fields, about, split)
         if self._records is None:
-            self._shape = frames.shape[1:]
+            self._shape = shape[1:]
             self._kinds = {key: (value.dtype, value.shape[1:]) for key, value in fields.items()}
             self._about_kinds = {key: value.dtype for key, value in about.items()}
             self._features = features_of(self._shape, self.image_format, self._kinds, self._about_kinds)
             self._records = Records(self._features)
-        steps = [nested(self._step(t, frames, instruction, fields)) for t in range(len(frames))]
+        steps = [nested(self._step(t, images, instruction, fields)) for t in range(len(images))]
         episode = {"steps": steps} | ({"episode_metadata": {k: v[()] for k, v in about.items()}} if about else {})
         record = self._records.encode(episode)
         lengths, sizes = self._lengths.setdefault(split, [0]), self._bytes.setdefault(split, [0])
@@ -117,39 +122,56 @@ class RldsWriter:
         lengths[-1] += 1
         sizes[-1] += len(record)
 
-    def _step(self, t: int, frames: np.ndarray, instruction: str, fields: dict[str, np.ndarray]) -> dict[str, Any]:
-        last = t == len(frames) - 1
+    def _step(
+        self, t: int, images: list[io.BytesIO], instruction: str, fields: dict[str, np.ndarray]
+    ) -> dict[str, Any]:
+        last = t == len(images) - 1
         return {
             "is_first": t == 0, "is_last": last, "is_terminal": last,
-            IMAGE: self._encoded(frames[t]), WORDS: instruction,
+            IMAGE: images[t], WORDS: instruction,
             **{key: value[t] for key, value in fields.items()},
         }  # fmt: skip
 
-    def _encoded(self, frame: np.ndarray) -> Any:
-        """TFDS keeps the bytes of a JPEG that it gets; PNG it encodes itself."""
+    def _encode(self, frames: Frames) -> tuple[list[io.BytesIO], tuple[int, ...]]:
+        """The image files of an episode, which TFDS keeps as they are, and (L, H, W, 3)."""
+        images: list[io.BytesIO] = []
+        shape: tuple[int, ...] | None = None
+        for block in blocks_of(frames, self._where()):
+            shape = shape or block.shape[1:]
+            if block.shape[1:] != shape:
+                raise UserError(
+                    f"{self._where()}: its frames have several sizes, {shape[:2]} and {block.shape[1:3]}: fit them"
+                )
+            images += [io.BytesIO(self._encoded(frame)) for frame in block]
+        if shape is None:
+            raise UserError(f"{self._where()}: there is no frame in it")
+        return images, (len(images), *shape)
+
+    def _encoded(self, frame: np.ndarray) -> bytes:
         if self.image_format == "png":
-            return frame
-        return io.BytesIO(simplejpeg.encode_jpeg(np.ascontiguousarray(frame), QUALITY))
+            return cv2.imencode(".png", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1].tobytes()
+        return simplejpeg.encode_jpeg(np.ascontiguousarray(frame), QUALITY)
+
+    def _where(self) -> str:
+        return f"episode {sum(map(sum, self._lengths.values()))}"
 
     def _check(
-        self, frames: np.ndarray, fields: dict[str, np.ndarray], about: dict[str, np.ndarray], split: str
+        self, shape: tuple[int, ...], fields: dict[str, np.ndarray], about: dict[str, np.ndarray], split: str
     ) -> None:
-        where = f"episode {sum(map(sum, self._lengths.values()))}"
-        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not len(frames):
-            raise UserError(f"{where}: frames must be (L, H, W, 3) uint8, L above 0, not {frames.shape} {frames.dtype}")
+        where, length = self._where(), shape[0]
         if not re.fullmatch(r"\w+", split):
             raise UserError(f"{where}: '{split}' is no name of a split: letters, digits and underscores")
         for key, value in fields.items():
             if key in OWN or not re.fullmatch(r"\w+(/\w+)*", key):
                 raise UserError(f"{where}: '{key}' cannot be a field: {', '.join(OWN)} are RLDS's own")
-            if value.ndim == 0 or len(value) != len(frames):
-                raise UserError(f"{where}: field '{key}' must have one row a frame, {len(frames)}, not {value.shape}")
+            if value.ndim == 0 or len(value) != length:
+                raise UserError(f"{where}: field '{key}' must have one row per frame, {length}, not {value.shape}")
         for key, value in about.items():
             if value.ndim:
                 raise UserError(f"{where}: '{key}' of the episode must be one number or text, not {value.shape}")
         kinds = {key: (value.dtype, value.shape[1:]) for key, value in fields.items()}
         alike = kinds == self._kinds and {k: v.dtype for k, v in about.items()} == self._about_kinds
-        if self._records is not None and not (alike and frames.shape[1:] == self._shape):
+        if self._records is not None and not (alike and shape[1:] == self._shape):
             raise UserError(f"{where} has other fields or another size than the first: one data set holds one kind")
 
     def finish(self) -> Path:
@@ -173,6 +195,14 @@ class RldsWriter:
 
     def _unwritable(self, failure: OSError) -> UserError:
         return UserError(f"cannot write {self.folder} ({failure.strerror or failure}): free some space, then anew")
+
+
+def blocks_of(frames: Frames, where: str) -> Iterator[np.ndarray]:
+    """The frames of an episode in arrays (n, H, W, 3) uint8, n above 0; UserError where they are something else."""
+    for block in [frames] if isinstance(frames, np.ndarray) else frames:
+        if block.ndim != 4 or block.shape[-1] != 3 or block.dtype != np.uint8 or not len(block):
+            raise UserError(f"{where}: frames must be (L, H, W, 3) uint8, L above 0, not {block.shape} {block.dtype}")
+        yield block
 
 
 def field_of(value: Any) -> np.ndarray:

@@ -1,14 +1,19 @@
 """Positioned reads from many shards with few open files: RT-1 has 1,024 shards, a process often 1,024 descriptors."""
 
 import os
+import struct
 import threading
 from collections import OrderedDict
 from io import FileIO
 from pathlib import Path
 
+import google_crc32c
+
 from genie_datasets.errors import UserError
+from genie_datasets.tfrecord import FOOTER, masked
 
 MAX_OPEN = 64
+CHUNK = 1 << 20  # bytes read at once for a checksum
 
 
 class ShardFiles:
@@ -42,5 +47,13 @@ class ShardFiles:
                 self._open.popitem(last=False)  # closed when the last reader drops it
         data = os.pread(stream.fileno(), length, offset)
         if len(data) < length:
-            raise UserError(f"shard {self.paths[shard]} has become shorter while it was read: start again")
+            raise UserError(f"shard {self.paths[shard]} has become shorter since it was opened: rerun the command")
         return data
+
+    def is_intact(self, shard: int, start: int, end: int) -> bool:
+        """Whether the record whose data lie at [start, end) has the checksum that it was written with."""
+        found = 0
+        for at in range(start, end, CHUNK):
+            found = google_crc32c.extend(found, self.read(shard, at, min(CHUNK, end - at)))
+        (stored,) = struct.unpack("<I", self.read(shard, end, FOOTER))
+        return stored == masked(found)

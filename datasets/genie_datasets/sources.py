@@ -4,12 +4,14 @@ import os
 from pathlib import Path
 
 from genie_datasets.errors import UserError
+from genie_datasets.folders import such, walk
 from genie_datasets.globs import Globs
 from genie_datasets.registry import MIXES, SHORT, known, warn
 from genie_datasets.split import Source
 
 READERS = ("index", "rlds")
 MAX_DEPTH = 6  # folders between the one given and the one that holds features.json
+LEROBOT_DEPTH = 4  # and meta/info.json
 
 
 def open_source(
@@ -21,6 +23,7 @@ def open_source(
     image_key: str | None = None,
     unfiltered: bool = False,
     skip_damaged: bool = False,
+    resample: float | None = None,
 ) -> Source:
     """Open an RLDS/TFDS folder or a LeRobotDataset (or a folder above it), a folder of videos or of numpy files, a
     frame cache, or a name below TFDS_DATA_DIR.
@@ -28,26 +31,34 @@ def open_source(
     hz: the robot's control rate, where the source does not state it. include, exclude: globs of shards or videos.
     reader: "index" reads TFRecord shards without TensorFlow, "rlds" through TFDS and `rlds.transformations` (it also
     opens gs:// addresses). unfiltered: also episodes that the catalogue leaves out. skip_damaged: without what
-    cannot be read, which a warning counts; to find that, every image is decoded once. Several sources with weights:
-    "A:0.7,B:0.3"; a mixture of the catalogue by its name. Raises UserError.
+    cannot be read, which a warning counts; to find that, every image is decoded once. resample: frames per second of
+    video files, taken by the container's clock. Several sources with weights: "A:0.7,B:0.3"; a mixture of the catalogue
+    by its name. Raises UserError.
     """
     from genie_datasets.mixture import open_mixture, parse_mixture
 
     if reader not in READERS:
         raise UserError(f"'{reader}' is no reader: --reader is one of {', '.join(READERS)}")
-    if hz is not None and not 0 < hz < float("inf"):
-        raise UserError(f"--hz {hz:g} is no control rate: give frames a second, such as --hz 3")
+    for option, value in (("hz", hz), ("resample", resample)):
+        if value is not None and not 0 < value < float("inf"):
+            raise UserError(f"--{option} must be positive frames per second, got {value:g}: pass --{option} 3")
+    if hz is not None and resample is not None:
+        raise UserError(
+            "--hz declares the rate of the stored frames and --resample takes frames by the container's clock: they "
+            "cannot be combined; pass one of them"
+        )
+    hz, resample = (None if value is None else float(value) for value in (hz, resample))
     text = str(path_or_name)
     if not Path(text).exists():
         if parts := parse_mixture(text):
             opened = [
-                (open_source(part, hz, include, exclude, reader, image_key, unfiltered, skip_damaged), weight)
+                (open_source(part, hz, include, exclude, reader, image_key, unfiltered, skip_damaged, resample), weight)
                 for part, weight in parts
             ]
             return open_mixture(text, opened)
         if text in MIXES:
             members = [
-                open_source(name, hz, reader=reader, unfiltered=unfiltered, skip_damaged=skip_damaged)
+                open_source(name, hz, include, exclude, reader, image_key, unfiltered, skip_damaged, resample)
                 for name in MIXES[text]
             ]
             return open_mixture(text, [(member, seconds_of_video(member)) for member in members])
@@ -55,9 +66,19 @@ def open_source(
     if isinstance(place, str):
         from genie_datasets.tfds_reader import open_tfds
 
+        refuse(
+            place, "an address in a bucket is read in whole splits", include=include, exclude=exclude, resample=resample
+        )
         refuse_skipping(skip_damaged)
         return open_tfds(place, hz, image_key, unfiltered)
-    return _open_path(place, hz, include, exclude, reader, image_key, unfiltered, skip_damaged)
+    return _open_path(place, hz, include, exclude, reader, image_key, unfiltered, skip_damaged, resample)
+
+
+def refuse(place: str | Path, why: str, **options: object) -> None:
+    """Raises UserError where one of these options is set: nothing that was asked for is ignored."""
+    for name, value in options.items():
+        if value:
+            raise UserError(f"{place}: --{name.replace('_', '-')} cannot be used here: {why}; leave it out")
 
 
 def refuse_skipping(skip_damaged: bool) -> None:
@@ -79,22 +100,28 @@ def _open_path(
     image_key: str | None,
     unfiltered: bool,
     skip_damaged: bool,
+    resample: float | None,
 ) -> Source:
     from genie_datasets.array_source import find_arrays, open_arrays
     from genie_datasets.frame_cache import find_caches, open_caches
     from genie_datasets.video_source import SUFFIXES, find_videos, open_videos
 
+    no_clock = "it samples video files by their clock, and this is {}, which states times of its own or none"
     if path.is_file():
         if path.suffix.lower() in SUFFIXES:
-            return open_videos(path, hz)
+            refuse(path, "it is one video file", include=include, exclude=exclude)
+            return open_videos(path, hz, skip_damaged=skip_damaged, resample=resample)
         raise UserError(f"{path} is a file: give the folder of the data set")
     if caches := find_caches(path):
         if include or exclude:
             raise UserError(
                 f"{path} is a frame cache, which knows no shards: give --include and --exclude to `data cache`"
             )
-        return open_caches(path, caches)
+        refuse(path, "it is a frame cache; give it to `data cache`", resample=resample, image_key=image_key)
+        return open_caches(path, caches, hz)
     if folder := find_rlds(path):
+        refuse(folder, no_clock.format("an RLDS data set"), resample=resample)
+        say_what_else(path, folder)
         if reader == "rlds":
             from genie_datasets.tfds_reader import open_tfds
 
@@ -108,23 +135,41 @@ def _open_path(
     if root := find_lerobot(path):
         from genie_datasets.lerobot_source import open_lerobot
 
+        refuse(root, no_clock.format("a LeRobotDataset"), resample=resample)
+        say_what_else(path, root)
         return open_lerobot(root, hz, include, exclude, image_key, skip_damaged)
     if any(path.glob("*.tfrecord*")):
         raise UserError(f"{path} has TFRecord shards but no features.json: copy it from the data set, beside them")
     if find_videos(path):
-        return open_videos(path, hz, include, exclude, skip_damaged)
+        refuse(path, "a folder of videos has one camera; choose files with --include", image_key=image_key)
+        if arrays := find_arrays(path):
+            warn(f"{path} holds videos and numpy files: the {len(arrays)} numpy files are left out")
+        return open_videos(path, hz, include, exclude, skip_damaged, resample)
     if find_arrays(path):
+        refuse(path, no_clock.format("a folder of numpy files"), resample=resample)
         if skip_damaged:
             warn(f"--skip-damaged does nothing for numpy files such as those of {path}: leave them out with --exclude")
         return open_arrays(path, hz, include, exclude, image_key)
-    if unfinished := next(path.glob("**/*.incomplete"), None):
+    if unfinished := next((folder for folder, _, _ in walk(path) if folder.suffix == ".incomplete"), None):
         if "tabletop" in unfinished.parts:
-            raise UserError(f"{unfinished} is not finished: run the `data tabletop` command that began it again")
-        raise UserError(f"{unfinished} is not finished: whatever wrote it was cut; write it anew")
+            raise UserError(f"{unfinished} is not finished: rerun the `data tabletop` command that began it")
+        raise UserError(f"{unfinished} is not finished, because its writer was stopped: write it again")
     raise UserError(
         f"{path} holds no robot video: neither features.json with TFRecord shards (RLDS) nor videos "
         f"({', '.join(SUFFIXES)}) nor numpy files; give a folder that does"
     )
+
+
+def say_what_else(path: Path, folder: Path) -> None:
+    """A note where videos or numpy files lie beside the data set that was found below `path`."""
+    from genie_datasets.array_source import find_arrays
+    from genie_datasets.video_source import find_videos
+
+    if path == folder:
+        return
+    others = [file for file in (*find_videos(path), *find_arrays(path)) if not file.is_relative_to(folder)]
+    if others:
+        warn(f"{path} holds more than the data set {folder.relative_to(path)}: {such(others)} is left out")
 
 
 def find_path(text: str) -> Path | str:
@@ -148,36 +193,41 @@ def find_path(text: str) -> Path | str:
 
 
 def find_rlds(path: Path) -> Path | None:
-    """The folder with features.json at or below `path`; of several versions of one data set, the newest.
+    """The folder with features.json at or below `path`; of several versions of one data set, the newest, which is said.
 
     A data set that is being made (NAME.incomplete) is not looked into.
     """
-    found: list[Path] = []
-    for folder, subfolders, files in os.walk(path):
-        subfolders[:] = [name for name in subfolders if not name.endswith(".incomplete")]
-        if "features.json" in files:
-            found.append(Path(folder))
-            subfolders.clear()
-        elif len(Path(folder).relative_to(path).parts) >= MAX_DEPTH:
-            subfolders.clear()
+    found = folders_with(path, "features.json", MAX_DEPTH)
     if len({folder.parent for folder in found}) > 1:
         names = ", ".join(sorted(str(folder.relative_to(path)) for folder in found))
         raise UserError(f"{path} holds several data sets ({names}): give one of these folders")
-    return max(found, key=_version, default=None)
+    newest = max(found, key=_version, default=None)
+    if newest and len(found) > 1:
+        others = ", ".join(sorted(folder.name for folder in found if folder != newest))
+        warn(f"{newest.parent} holds several versions: reading {newest.name}; give the folder of another ({others})")
+    return newest
 
 
 def find_lerobot(path: Path) -> Path | None:
     """The folder with meta/info.json at `path` or a few levels below it; raises UserError when there are several."""
-    from genie_datasets.lerobot_meta import INFO
+    found = [folder.parent for folder in folders_with(path, "info.json", LEROBOT_DEPTH) if folder.name == "meta"]
+    if len(found) > 1:
+        names = ", ".join(str(folder.relative_to(path)) for folder in sorted(found))
+        raise UserError(f"{path} holds several data sets ({names}): give one of these folders")
+    return found[0] if found else None
 
-    for depth in range(4):
-        found = sorted(file.parent.parent for file in path.glob("*/" * depth + INFO))
-        if len(found) > 1:
-            names = ", ".join(str(folder.relative_to(path)) for folder in found)
-            raise UserError(f"{path} holds several data sets ({names}): give one of these folders")
-        if found:
-            return found[0]
-    return None
+
+def folders_with(path: Path, name: str, most_depth: int) -> list[Path]:
+    """Every folder at or a few levels below `path` that holds a file of this name, and is not inside another such."""
+    found: list[Path] = []
+    for folder, subfolders, files in walk(path):
+        subfolders[:] = [sub for sub in subfolders if not sub.endswith(".incomplete")]
+        if name in files:
+            found.append(folder)
+            subfolders.clear()
+        elif len(folder.relative_to(path).parts) >= most_depth:
+            subfolders.clear()
+    return found
 
 
 def _version(folder: Path) -> tuple:

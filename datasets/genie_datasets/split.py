@@ -1,16 +1,17 @@
 """The one view of robot video that every kind of source gives: a Source has named Splits, a Split has episodes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from genie_datasets.errors import UserError
+from genie_datasets.file_state import FileState, stamp_of
 from genie_datasets.truth import Truth
 
 Size = tuple[int, int]
+BLOCK = 16  # frames
 
 
 class Split(ABC):
@@ -23,10 +24,16 @@ class Split(ABC):
     num_filtered: int = 0  # episodes that the catalogue's filter left out
     sequential: bool = False  # to be read by one thread, in order: going back begins anew
     damage: Sequence[str] = ()  # what --skip-damaged left out, a line each
+    states: Sequence[FileState] = ()  # of the files it is read from, one per source
 
     @property
     def num_episodes(self) -> int:
         return len(self.num_frames)
+
+    @property
+    def stamp(self) -> str:
+        """Changes when any of its files is touched: part of the key of all that is kept of it, beside `fingerprint`."""
+        return stamp_of(self.states)
 
     @abstractmethod
     def frames(
@@ -41,6 +48,12 @@ class Split(ABC):
         """Frames ids[b] (B, T) of episodes[b] (B,): (B, T, H, W, 3) uint8, for all of one size."""
         # numpy's stack copies in this thread; torch's starts a team of threads, which costs more than the copy
         return np.stack([self.frames(int(e), i, size, mode) for e, i in zip(episodes, ids, strict=True)])
+
+    def frame_blocks(self, episode: int, size: Size | None = None, mode: str = "crop") -> Iterator[np.ndarray]:
+        """All frames of an episode in order, in arrays (n, H, W, 3) of a few: for episodes larger than the memory."""
+        for first in range(0, int(self.num_frames[episode]), BLOCK):
+            last = min(first + BLOCK, int(self.num_frames[episode]))
+            yield self.frames(episode, np.arange(first, last), size, mode)
 
     @abstractmethod
     def instruction(self, episode: int) -> str:
@@ -59,10 +72,14 @@ class Split(ABC):
         `tabletop.recorded` read it."""
         return None
 
-    @cached_property
+    @property
     def image_size(self) -> Size:
-        """(H, W) of the first frame as it is stored."""
-        return self.frames(0, np.array([0])).shape[1:3]
+        """(H, W) of the first frame of all, as it is stored."""
+        return self.size_of(0)
+
+    def size_of(self, episode: int) -> Size:
+        """(H, W) of an episode's first frame as it is stored."""
+        return self.frames(episode, np.array([0])).shape[1:3]
 
     @property
     def group(self) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Some episodes of a split as a split of its own: how a source without a test split holds episodes out, and how a
 study trains on less data."""
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -16,13 +18,21 @@ class Subset(Split):
     def __init__(self, whole: Split, name: str, chosen: np.ndarray):
         self.whole, self.name, self.chosen = whole, name, np.asarray(chosen, np.int64)
         self.sequential = whole.sequential
-        self.fingerprint = f"{whole.fingerprint}-{name}-{len(self.chosen)}"
+        digest = hashlib.sha256(self.chosen.tobytes()).hexdigest()[:8]
+        self.fingerprint = f"{whole.fingerprint}-{name}-{len(self.chosen)}-{digest}"
+        self.states = whole.states
         self.num_frames, self.hz = whole.num_frames[self.chosen], whole.hz[self.chosen]
 
     def frames(
         self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
     ) -> np.ndarray:
         return self.whole.frames(int(self.chosen[episode]), ids, size, mode)
+
+    def frame_blocks(self, episode: int, size: Size | None = None, mode: str = "crop") -> Iterator[np.ndarray]:
+        return self.whole.frame_blocks(int(self.chosen[episode]), size, mode)
+
+    def size_of(self, episode: int) -> Size:
+        return self.whole.size_of(int(self.chosen[episode]))
 
     def instruction(self, episode: int) -> str:
         return self.whole.instruction(int(self.chosen[episode]))

@@ -4,16 +4,21 @@ It opens whatever TFDS opens (gs:// too) and is what the tests hold the index pa
 for an episode before the last one starts again from the beginning. For training, build a frame cache from it.
 """
 
+import hashlib
 import os
+import re
 from collections.abc import Iterator
 
 import numpy as np
 
-from genie_datasets.decode import image_size, jpeg_ratio
+from genie_datasets.cache_dir import READERS_VERSION, SAMPLED
+from genie_datasets.decode import DamagedImage, image_size, jpeg_ratio
 from genie_datasets.errors import UserError
+from genie_datasets.file_state import FileState
 from genie_datasets.fit import fit_frames
-from genie_datasets.registry import DEFAULT_HZ, known, warn
+from genie_datasets.registry import DEFAULT_HZ, known, warn, warn_once
 from genie_datasets.reverb_stand_in import import_rlds
+from genie_datasets.rlds_source import METADATA
 from genie_datasets.schema import find_image_key, find_instruction_key, read_schema
 from genie_datasets.split import Size, Source, Split, frame_ids
 
@@ -37,6 +42,9 @@ class TfdsSplit(Split):
         self._keep_if = keep_if
         info = builder.info.splits[name]
         self.fingerprint = f"tfds-{builder.info.full_name}-{name}-{image_key}-{info.num_bytes}-{info.shard_lengths}"
+        state, content = state_and_content(builder, name)
+        self.fingerprint += f"-{content}"
+        self.states = [state]
         self._instructions: list[str] = []
         if keep_if:
             self.fingerprint += f"-if-{keep_if}"
@@ -101,15 +109,28 @@ class TfdsSplit(Split):
     ) -> np.ndarray:
         tf = import_tensorflow()
         images = self._images(episode)
-        ratio = self._ratio(images[0], size)
-        try:
-            frames = np.stack([decode(images[i], ratio).numpy() for i in frame_ids(ids, self.num_frames[episode])])
-        except tf.errors.InvalidArgumentError as error:
-            raise UserError(
-                f"episode {episode} of split '{self.name}' of {self._builder.data_path} has a damaged image "
-                f"({str(error).splitlines()[0][:80]}): download its shard again"
-            ) from None
-        return frames if size is None else fit_frames(frames, size, mode)
+        out: np.ndarray | None = None
+        native: tuple[int, ...] | None = None
+        ids = frame_ids(ids, self.num_frames[episode])
+        where = f"episode {episode} of split '{self.name}' of {self._builder.data_path}"
+        for n, step in enumerate(ids.tolist()):
+            try:
+                found = image_size(images[step])
+                frame = decode(images[step], self._ratio(images[step], size)).numpy()
+            except (tf.errors.InvalidArgumentError, DamagedImage) as error:
+                raise UserError(
+                    f"{where} has a damaged image ({str(error).splitlines()[0][:80]}): download its shard again"
+                ) from None
+            if found != (native := native or found):
+                what = f"step {step} has {found[0]}x{found[1]} pixels, others {native[0]}x{native[1]}"
+                if size is None:
+                    raise UserError(f"{where}: {what}: read it with a size, such as frames(episode, size=(64, 64))")
+                warn_once(f"sizes read by TFDS in {self._builder.data_path}", f"{where}: {what}; each frame is fitted")
+            frame = frame if size is None else fit_frames(frame, size, mode)
+            if out is None:
+                out = np.empty((len(ids), *frame.shape), np.uint8)
+            out[n] = frame
+        return np.empty((0, *(size or self.image_size), 3), np.uint8) if out is None else out
 
     def instruction(self, episode: int) -> str:
         return self._instructions[episode]
@@ -158,6 +179,29 @@ def decode(image, ratio: int = 1):
     )
 
 
+def state_and_content(builder, name: str) -> tuple[FileState, str]:
+    """Size and time of change of a split's files, and a digest of them, wherever TensorFlow reads them: what describes
+    the data set whole, shards by name, size and their last 4 KB."""
+    tf = import_tensorflow()
+    folder = str(builder.data_path)
+    shards = [str(path) for path in builder.info.splits[name].filepaths]
+    found, digest = {}, hashlib.sha256(READERS_VERSION.encode())
+    for path in sorted([*shards, *(f"{folder}/{file}" for file in METADATA)]):
+        file = path.rpartition("/")[2]
+        try:
+            info = tf.io.gfile.stat(path)
+            found[file] = (int(info.length), int(info.mtime_nsec))
+            if "://" not in path:  # TensorFlow rounds the time to seconds
+                found[file] = (os.stat(path).st_size, os.stat(path).st_mtime_ns)
+            with tf.io.gfile.GFile(path, "rb") as stream:
+                if file not in METADATA:
+                    stream.seek(max(0, found[file][0] - SAMPLED))
+                digest.update(f"\0{file}\0{found[file][0]}\0".encode() + stream.read())
+        except tf.errors.NotFoundError:  # metadata.json is our own, and shards may be absent
+            continue
+    return FileState(folder, found), digest.hexdigest()[:16]
+
+
 def open_tfds(folder: str, hz: float | None, image_key: str | None, unfiltered: bool = False) -> Source:
     """folder: a path or gs:// address of the folder with features.json; raises UserError when TFDS cannot read it."""
     tf = import_tensorflow()
@@ -179,14 +223,14 @@ def open_tfds(folder: str, hz: float | None, image_key: str | None, unfiltered: 
     rate = hz or (row.hz if row else None)
     if rate is None:
         rate = DEFAULT_HZ
-        warn(f"the control rate of '{builder.name}' is not known: taking {rate:g} Hz; say --hz if that is wrong")
+        warn(f"the control rate of '{builder.name}' is not known: taking {rate:g} Hz; pass --hz if that is wrong")
     names = sorted(builder.info.splits, key=lambda name: (name != "train", name))
     try:
         splits: dict[str, Split] = {
             name: TfdsSplit(builder, name, key, find_instruction_key(schema), rate, keep_if) for name in names
         }
     except tf.errors.OpError as error:
-        reason = str(error).splitlines()[0][:120]
+        reason = re.sub(r"\{\{.*?\}\} ?", "", " ".join(str(error).split()))[:120]
         raise UserError(f"TFDS cannot read {folder} ({reason}): download its shards again") from None
     return Source(builder.name, folder, "rlds", splits, "+".join(split.fingerprint for split in splits.values()))
 

@@ -3,8 +3,8 @@
 record = length (u64 LE) | masked crc32c of the length (u32) | data | masked crc32c of the data (u32)
 
 The checksum of the length is verified: it is what tells a damaged or foreign file from a good one. That of the data
-is not, unless damaged records are looked for: every byte would have to be read, and a damaged image shows itself when
-it is decoded.
+is verified where every byte is read anyway: when an episode is read as a whole, as frame caches do, and when damaged
+records are looked for.
 """
 
 import mmap
@@ -18,13 +18,20 @@ HEADER = 12
 FOOTER = 4
 
 
+GZIP_MAGIC = b"\x1f\x8b"
+GZIP = "is compressed with gzip"
+
+
 class DamagedRecord(ValueError):
     """The framing or the protocol buffer does not parse; the message says where."""
 
 
 def masked_crc32c(data: bytes) -> int:
     """CRC-32C (Castagnoli) of `data`, rotated and offset as TFRecord stores it."""
-    crc = google_crc32c.value(data)
+    return masked(google_crc32c.value(data))
+
+
+def masked(crc: int) -> int:
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
@@ -43,6 +50,8 @@ def record_spans(buffer: Buffer) -> Iterator[tuple[int, int]]:
         if size - at < HEADER:
             raise DamagedRecord(f"is cut off at byte {size}")
         head = buffer[at : at + 8]
+        if not at and head.startswith(GZIP_MAGIC):
+            raise DamagedRecord(GZIP)
         (length,) = struct.unpack("<Q", head)
         (crc,) = struct.unpack("<I", buffer[at + 8 : at + HEADER])
         if crc != masked_crc32c(head):

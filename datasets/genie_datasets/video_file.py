@@ -1,27 +1,81 @@
-"""One video file: how many frames it holds, and those frames. PyAV is imported only when a video is opened."""
+"""One video file: its frames, when each is shown, and how. PyAV is imported only when a video is opened."""
 
+import itertools
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from genie_datasets.decode import MOST_PIXELS
-from genie_datasets.fit import Size, fit_frames
+from genie_datasets.fit import Size, fit_frames, resize
+from genie_datasets.registry import warn_once
+
+HDR = {16: "PQ", 18: "HLG"}  # transfer functions, by their number in ITU-T H.273
+FIRSTS = 6  # frames that are decoded to see whether they carry the times of their packets
+UNEVEN = 0.25  # by how much of the median an interval differs that counts as uneven
+RIGHT_ANGLE = 0.0175  # sine of one degree: turns nearer to a right angle are right angles, as in FFmpeg
 
 
 class DamagedVideo(ValueError):
     """The file is no video, or stops being one; the message says why."""
 
 
-@dataclass(frozen=True)
+class SizeChanges(ValueError):
+    """The frames of a video have several sizes, and no size to fit them to was given."""
+
+
+@dataclass(frozen=True, eq=False)
 class VideoInfo:
+    """A video file. Frame i is the i-th that a player shows."""
+
     num_frames: int
-    rate: float  # frames a second as the container states it: often not the robot's rate
+    rate: float
+    """Frames per second as the container states it: often not the robot's rate. 0: not stated."""
     height: int
+    """Of the first frame as a player shows it: turned, mirrored, with square pixels."""
     width: int
+    times: np.ndarray | None = None
+    """(F,) seconds from the first frame, rising. None: the container has no usable time stamps."""
+    is_stamped: bool = True
+    """Whether decoded frames carry these times. Else (AVI with B-frames, for one) frames are counted."""
+    start: float = 0.0
+    """Time stamp of the first frame, seconds."""
+    tick: float = 0.0
+    """The container's unit of time, seconds: time stamps are rounded to it."""
+    aspect: float = 1.0
+    """Width of a stored pixel divided by its height."""
+    notes: tuple[str, ...] = ()
+    """What a user should know, such as a second video stream."""
+
+    @property
+    def uneven(self) -> float:
+        """Share of the intervals between frames that differ from the median by more than a quarter of it."""
+        if self.times is None or self.num_frames < 3:
+            return 0.0
+        intervals = np.diff(self.times)
+        median = float(np.median(intervals))
+        return float((np.abs(intervals - median) > UNEVEN * median + self.tick).mean())
+
+    def nearest(self, seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) numbers of the frames nearest to these times, and (n,) how far each is, in seconds."""
+        times = np.arange(self.num_frames) / (self.rate or 1.0) if self.times is None else np.asarray(self.times)
+        right = np.minimum(np.searchsorted(times, seconds), len(times) - 1)
+        left = np.maximum(right - 1, 0)
+        ids = np.where(np.abs(times[left] - seconds) <= np.abs(times[right] - seconds), left, right)
+        return ids, np.abs(times[ids] - seconds)
+
+    def at_rate(self, hz: float) -> np.ndarray:
+        """(n,) numbers of the frames that a player shows at 0, 1/hz, 2/hz, ... seconds."""
+        assert self.times is not None
+        times = np.asarray(self.times)
+        # Half a tick: a time stamp that was rounded up still belongs to its moment.
+        moments = np.arange(int(np.floor((times[-1] + self.tick / 2) * hz + 1e-9)) + 1) / hz
+        return np.searchsorted(times, moments + self.tick / 2 + 1e-9, side="right") - 1
 
 
 @contextmanager
@@ -30,76 +84,219 @@ def _opened(path: Path):
 
     try:
         with av.open(str(path), metadata_errors="replace") as container:
-            if not container.streams.video:
+            pictures = [s for s in container.streams.video if s.disposition & type(s.disposition).attached_pic]
+            streams = [s for s in container.streams.video if s not in pictures]  # cover art is no video
+            if not streams:
                 raise DamagedVideo("no video stream")
-            stream = container.streams.video[0]
+            stream = streams[0]
             if stream.codec_context is None:
                 raise DamagedVideo("a codec that is not known")
             if stream.width * stream.height > MOST_PIXELS:
                 raise DamagedVideo(f"claims {stream.height}x{stream.width} pixels")
             stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}  # a later frame may claim more
             stream.codec_context.thread_count = 1  # files are decoded side by side, one thread each
-            yield container, stream
+            yield container, stream, len(streams)
     except (av.FFmpegError, OSError) as error:
         raise DamagedVideo(getattr(error, "strerror", None) or str(error)) from None
 
 
 def probe(path: Path) -> VideoInfo:
-    """Count the frames without decoding them; raises DamagedVideo."""
-    with _opened(path) as (container, stream):
-        count = sum(packet.size > 0 and not packet.is_discard for packet in container.demux(stream))
-        rate = float(stream.average_rate or 0)
-        if not count or not stream.width:
+    """Count the frames and read their times; only the first is decoded. Raises DamagedVideo."""
+    with _opened(path) as (container, stream, num_streams):
+        is_vp8 = stream.codec_context.name in ("vp8", "libvpx")
+        stamps: list[int | None] = []
+        order: list[int | None] = []
+        for packet in container.demux(stream):
+            hidden = is_vp8 and packet.size > 0 and not bytes(packet)[0] & 0x10  # a frame that is never shown
+            if packet.size > 0 and not packet.is_discard and not hidden:
+                stamps.append(packet.pts)
+                order.append(packet.dts)
+        rate, unit = float(stream.average_rate or 0), float(stream.time_base or 0)
+        aspect = float(stream.sample_aspect_ratio or 1)
+        if not stamps or not stream.width:
             raise DamagedVideo("no frames")
-        return VideoInfo(count, rate, stream.height, stream.width)
+    firsts = list(itertools.islice(_decode(path), FIRSTS))
+    if not firsts:
+        raise DamagedVideo("no frame of it can be decoded")
+    frame = firsts[0]
+    height, width = Upright.of(frame, aspect).size(frame.height, frame.width)
+    notes = []
+    if num_streams > 1:
+        notes.append(f"has {num_streams} video streams, of which the first is read")
+    if frame.color_trc in HDR:
+        notes.append(f"is HDR video ({HDR[frame.color_trc]}), whose colors are read without tone mapping")
+    times, start = _times(stamps, unit)
+    shown = [frame.pts for frame in firsts]
+    is_stamped = times is not None and None not in shown and all(a < b for a, b in itertools.pairwise(shown))
+    if not is_stamped:  # frames are counted: all of them must decode, or later ones would be shifted
+        times, start = _times(order, unit)
+        if (num := sum(1 for _ in _decode(path))) != len(stamps):
+            raise DamagedVideo(f"its frames have no usable time stamps, and {num} of {len(stamps)} can be decoded")
+    tick = unit if times is not None else 0.0
+    return VideoInfo(len(stamps), rate, height, width, times, is_stamped, start, tick, aspect, tuple(notes))
+
+
+def _times(stamps: list[int | None], unit: float) -> tuple[np.ndarray | None, float]:
+    """Seconds from the first frame, and the first time stamp; None where stamps are missing or repeated."""
+    known = np.array([stamp for stamp in stamps if stamp is not None], np.int64)
+    if len(known) < len(stamps) or not unit or len(np.unique(known)) < len(known):
+        return None, 0.0
+    known.sort()
+    return (known - known[0]) * unit, float(known[0]) * unit
 
 
 def probe_whole(path: Path) -> VideoInfo:
     """`probe`, and every frame decoded; raises DamagedVideo."""
     info = probe(path)
-    num = sum(1 for _ in decoded(path))
+    num = sum(1 for _ in _decode(path))
     if num < info.num_frames:
         raise DamagedVideo(f"only {num} of its {info.num_frames} frames can be decoded")
     return info
 
 
-def decoded(path: Path, start: float = 0.0) -> Iterator[Any]:
-    """Yield the frames (av.VideoFrame) in order from `start` seconds on; raises DamagedVideo.
+def _decode(path: Path, seek: float | None = None) -> Iterator[Any]:
+    """The frames (av.VideoFrame) in order; seek: from the key frame before this time stamp (seconds) on."""
+    with _opened(path) as (container, stream, _):
+        if seek is not None:
+            container.seek(int(seek / stream.time_base), stream=stream)
+        yield from container.decode(stream)
 
-    A later start is reached through the key frame before it; a frame belongs to it from half a frame earlier on.
+
+def numbered(path: Path, info: VideoInfo, first: int = 0) -> Iterator[tuple[int, Any]]:
+    """Yield (number, av.VideoFrame) from frame `first` on, in order. Raises DamagedVideo.
+
+    Frames are known by their time stamps, so frames that do not decode leave a gap instead of shifting all others. A
+    video without time stamps is decoded from its beginning and counted.
     """
-    with _opened(path) as (container, stream):
-        if not start:
-            yield from container.decode(stream)
+    if info.times is None or not info.is_stamped:
+        for number, frame in enumerate(_decode(path)):
+            if number >= first:
+                yield number, frame
+        return
+    times = np.asarray(info.times)
+    if first:
+        # A little early: time stamps are rounded.
+        decoded = _decode(path, float(times[first]) + info.start - info.tick / 2)
+        began = False
+        try:
+            for frame in decoded:
+                found = _number_of(frame, info, times)
+                if not began and (found is None or found > first):
+                    break  # the seek went too far
+                began = True
+                if found is not None and found >= first:
+                    yield found, frame
+        except DamagedVideo:  # a container in which nothing can be found by its time
+            if began:
+                raise
+        if began:
             return
-        beginning = (stream.start_time or 0) * stream.time_base
-        container.seek(int((start + float(beginning)) / stream.time_base), stream=stream)
-        slack = 0.5 / float(stream.average_rate or 1)
-        for frame in container.decode(stream):
-            if frame.time is None:
-                raise DamagedVideo("its frames have no times, so that no episode can be found in it")
-            if frame.time - float(beginning) > start - slack:
-                yield frame
+    for frame in _decode(path):
+        found = _number_of(frame, info, times)
+        if found is not None and found >= first:
+            yield found, frame
 
 
-def read_frames(path: Path, ids: np.ndarray, size: Size | None, mode: str, start: float = 0.0) -> np.ndarray:
-    """Frames `ids` (any order, repeats allowed), counted from `start` seconds, fitted to `size`: (n, H, W, 3) uint8.
+def _number_of(frame: Any, info: VideoInfo, times: np.ndarray) -> int | None:
+    if frame.pts is None:
+        return None
+    seconds = float(frame.pts) * info.tick - info.start
+    number = int(np.searchsorted(times, seconds - info.tick / 2))
+    return number if number < len(times) and abs(times[number] - seconds) < info.tick / 2 else None
 
-    Decodes up to the last frame asked, and keeps only those asked. Raises DamagedVideo.
+
+def read_frames(path: Path, ids: np.ndarray, size: Size | None, mode: str, info: VideoInfo | None = None) -> np.ndarray:
+    """Frames `ids` (any order, repeats allowed) as a player shows them, fitted to `size`: (n, H, W, 3) uint8.
+
+    Holds its output and a few decoded frames in memory. Raises DamagedVideo; SizeChanges where frames have several
+    sizes and `size` is None (with a size each is fitted, which is said once).
     """
+    info = info or probe(path)
+    ids = np.asarray(ids, np.int64)
+    out = np.empty((len(ids), *(size or (info.height, info.width)), 3), np.uint8)
+    for place, image in fitted(path, ids, size, mode, info):
+        out[place] = image
+    return out
+
+
+def fitted(
+    path: Path, ids: np.ndarray, size: Size | None, mode: str, info: VideoInfo
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (places in `ids`, image (H, W, 3) uint8) of each frame asked for, in the order of the video."""
     from av.video.reformatter import VideoReformatter
 
     # One for all frames: each frame's own, which `to_ndarray(format=...)` uses, costs as much as decoding it.
     reformatter = VideoReformatter()
-    wanted = set(ids.tolist())
-    last = max(wanted)
-    kept: dict[int, np.ndarray] = {}
-    seen = 0
-    for number, frame in enumerate(decoded(path, start)):
-        seen = number + 1
-        if number in wanted:
-            image = reformatter.reformat(frame, format="rgb24").to_ndarray()
-            kept[number] = image if size is None else fit_frames(image, size, mode)
-        if number == last:
-            return np.stack([kept[n] for n in ids.tolist()])
-    raise DamagedVideo(f"only {seen} of its frames can be decoded")
+    order = np.argsort(ids, kind="stable")
+    wanted, begins = np.unique(ids[order], return_index=True)
+    places = np.split(order, begins[1:])
+    native = (info.height, info.width)
+    at = 0
+    upright, stored = None, (0, 0)
+    for number, frame in numbered(path, info, int(wanted[0])) if len(wanted) else ():
+        if number > wanted[at]:
+            break
+        if number < wanted[at]:
+            continue
+        if upright is None or stored != (frame.height, frame.width):
+            upright, stored = Upright.of(frame, info.aspect), (frame.height, frame.width)
+        image = upright(reformatter.reformat(frame, format="rgb24").to_ndarray())
+        if image.shape[:2] != native:
+            text = f"frame {number} has {image.shape[0]}x{image.shape[1]} pixels, others {native[0]}x{native[1]}"
+            if size is None:
+                raise SizeChanges(text)
+            warn_once(f"sizes below {path.parent}", f"{path}: {text}; each is fitted to {size[0]}x{size[1]}")
+        yield places[at], image if size is None else fit_frames(image, size, mode)
+        at += 1
+        if at == len(wanted):
+            return
+    if at < len(wanted):
+        raise DamagedVideo(f"frame {wanted[at]} of {info.num_frames} cannot be decoded")
+
+
+@dataclass(frozen=True)
+class Upright:
+    """How stored pixels become what a player shows."""
+
+    matrix: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 1.0)
+    """(a, b, c, d): a stored pixel (x, y) is shown at (a x + c y, b x + d y)."""
+    aspect: float = 1.0
+    """Width of a stored pixel divided by its height."""
+
+    @classmethod
+    def of(cls, frame: Any, aspect: float) -> "Upright":
+        """Not for every frame: to ask for its side data keeps a frame alive until Python looks for cycles."""
+        matrix = (1.0, 0.0, 0.0, 1.0)
+        for data in frame.side_data:
+            if data.type.name == "DISPLAYMATRIX" and len(bytes(data)) >= 20:
+                a, b, _, c, d = struct.unpack("=5i", bytes(data)[:20])
+                across, down = np.hypot(a, b), np.hypot(c, d)
+                if across and down and a * d != b * c:
+                    matrix = (float(a / across), float(b / across), float(c / down), float(d / down))
+        return cls(matrix, aspect)
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 as stored -> as shown."""
+        if self.aspect != 1:
+            image = resize(image, self._square(*image.shape[:2]))
+        a, b, c, d = self.matrix
+        if abs(b) < RIGHT_ANGLE and abs(c) < RIGHT_ANGLE:
+            return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+        if abs(a) < RIGHT_ANGLE and abs(d) < RIGHT_ANGLE:
+            return image.transpose(1, 0, 2)[:: -1 if b < 0 else 1, :: -1 if c < 0 else 1]
+        # Any other angle: about the middle, in a picture of the same size, as FFmpeg turns it.
+        height, width = image.shape[:2]
+        x, y = (width - 1) / 2, (height - 1) / 2
+        about = np.array([[a, c, x - a * x - c * y], [b, d, y - b * x - d * y]])
+        return cv2.warpAffine(np.ascontiguousarray(image), about, (width, height), flags=cv2.INTER_LINEAR)
+
+    def size(self, height: int, width: int) -> Size:
+        """(height, width) shown of a stored size. Raises DamagedVideo."""
+        height, width = self._square(height, width)
+        if height * width > MOST_PIXELS:
+            raise DamagedVideo(f"claims {height}x{width} pixels")
+        a, _, _, d = self.matrix
+        return (width, height) if abs(a) < RIGHT_ANGLE and abs(d) < RIGHT_ANGLE else (height, width)
+
+    def _square(self, height: int, width: int) -> Size:
+        return height, max(1, round(width * self.aspect))

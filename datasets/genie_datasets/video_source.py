@@ -1,40 +1,58 @@
-"""A folder of videos: one file an episode, its instruction in the file's name, subfolders allowed."""
+"""A folder of videos: one file per episode, its instruction in the file's name, subfolders and links allowed."""
 
-import json
+import contextlib
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
 
-from genie_datasets.cache_dir import AtomicFile, cache_dir, fingerprint
+from genie_datasets.cache_dir import AtomicFile, cache_dir, fingerprint, sample
 from genie_datasets.cores import num_cores
 from genie_datasets.errors import UserError
-from genie_datasets.globs import keep_files
+from genie_datasets.file_state import FileState
+from genie_datasets.folders import find_files, such
+from genie_datasets.globs import exclude_option, keep_files
+from genie_datasets.mapped_npz import BROKEN, Pieces, map_npz, write_npz
 from genie_datasets.registry import DEFAULT_HZ, known_hz, warn
-from genie_datasets.split import Size, Source, Split, frame_ids
-from genie_datasets.video_file import DamagedVideo, VideoInfo, probe, probe_whole, read_frames
+from genie_datasets.split import BLOCK, Size, Source, Split, frame_ids
+from genie_datasets.video_file import DamagedVideo, SizeChanges, VideoInfo, fitted, probe, probe_whole, read_frames
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
+UNREAD = (".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv", ".gif")  # video as well
 SPLIT_FOLDERS = ("train", "val", "validation", "test")
 KEEP_BYTES = 256 << 20  # of decoded episodes, so that clips in order do not decode the same file again and again
-PROBE_VERSION = 2
+PROBE_VERSION = 5
+
+Numbers = range | np.ndarray
 
 
 class VideoSplit(Split):
-    """Random access decodes a file from its beginning: for training, build a frame cache."""
+    """Episodes in video files. Random access decodes a file from its beginning: for training, build a frame cache.
 
-    def __init__(self, name: str, mark: str, root: Path, files: list[Path], infos: list[VideoInfo], hz: np.ndarray):
+    numbers: of each episode, the frames of its file that are its own, in order (repeats allowed); all by default.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        mark: str,
+        root: Path,
+        files: list[Path],
+        infos: list[VideoInfo],
+        hz: np.ndarray,
+        numbers: Sequence[Numbers] | None = None,
+    ):
         self.name = name
         self.fingerprint = mark
         self.root = root
         self.files = files
         self.infos = infos
-        self.num_frames = np.array([info.num_frames for info in infos], np.int64)
+        self.numbers = [range(info.num_frames) for info in infos] if numbers is None else list(numbers)
+        self.num_frames = np.array([len(chosen) for chosen in self.numbers], np.int64)
         self.hz = hz
         self.__setstate__(self.__dict__)
 
@@ -52,12 +70,24 @@ class VideoSplit(Split):
         wanted = frame_ids(ids, self.num_frames[episode])
         if ids is None:
             return self._decode(episode, wanted, size, mode)
-        height, width = size or self._native(episode)
+        height, width = size or self.size_of(episode)
         if not len(wanted):
             return np.empty((0, height, width, 3), np.uint8)
         if self.num_frames[episode] * height * width * 3 > KEEP_BYTES:
             return self._decode(episode, wanted, size, mode)
         return self._whole(episode, size, mode)[wanted]
+
+    def frame_blocks(self, episode: int, size: Size | None = None, mode: str = "crop") -> Iterator[np.ndarray]:
+        numbers = np.asarray(self.numbers[episode], np.int64)
+        block: list[np.ndarray] = []
+        with self._errors(episode):
+            for places, image in fitted(self.files[episode], numbers, size, mode, self.infos[episode]):
+                block += [image] * len(places)
+                while len(block) >= BLOCK:
+                    yield np.stack(block[:BLOCK])
+                    del block[:BLOCK]
+        if block:
+            yield np.stack(block)
 
     def _whole(self, episode: int, size: Size | None, mode: str) -> np.ndarray:
         key = (episode, size and tuple(size), mode)
@@ -72,21 +102,25 @@ class VideoSplit(Split):
         return clip
 
     def _decode(self, episode: int, ids: np.ndarray, size: Size | None, mode: str) -> np.ndarray:
+        numbers = np.asarray(self.numbers[episode], np.int64)[ids]
+        with self._errors(episode):
+            return read_frames(self.files[episode], numbers, size, mode, self.infos[episode])
+
+    @contextlib.contextmanager
+    def _errors(self, episode: int) -> Iterator[None]:
+        file = self.files[episode]
         try:
-            return read_frames(self.files[episode], ids, size, mode, self.start(episode))
+            yield
         except DamagedVideo as error:
-            raise bad_videos(self.root, {self.files[episode]: error}) from None
+            raise bad_videos(self.root, {file: error}) from None
+        except SizeChanges as error:
+            raise UserError(
+                f"{file}: {error}: read it with a size, such as frames(episode, size=(64, 64)) or `data cache`, which "
+                f"fit every frame, or leave it out with {exclude_option([file.relative_to(self.root).as_posix()])}"
+            ) from None
 
-    def start(self, episode: int) -> float:
-        """Seconds into its file at which an episode begins."""
-        return 0.0
-
-    def _native(self, episode: int) -> Size:
+    def size_of(self, episode: int) -> Size:
         return self.infos[episode].height, self.infos[episode].width
-
-    @property
-    def image_size(self) -> Size:
-        return self._native(0)
 
     def instruction(self, episode: int) -> str:
         return instruction_of(self.files[episode])
@@ -103,31 +137,90 @@ def instruction_of(file: Path) -> str:
     return " ".join(word for word in words if word)
 
 
-def find_videos(root: Path) -> list[Path]:
-    """Every video below `root` in order of its path; hidden files are none."""
-    found = (p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-    return sorted(p for p in found if p.is_file())
+def find_videos(root: Path, say: bool = False) -> list[Path]:
+    """Every video below `root` in order of its path; hidden files are left out. say: with notes on what is not read."""
+    found = find_files(root, SUFFIXES + UNREAD, say)
+    files = [file for file in found if file.suffix.lower() in SUFFIXES]
+    if say and files and len(files) < len(found):
+        unread = [file for file in found if file.suffix.lower() in UNREAD]
+        warn(f"{such(unread)} is left out: videos are read from {', '.join(SUFFIXES)} files")
+    return files
 
 
-def open_videos(root: Path, hz: float | None, include=None, exclude=None, skip_damaged: bool = False) -> Source:
-    """root: a folder of videos at any depth, or one video file; skip_damaged: without those that do not decode."""
-    files, root = (find_videos(root), root) if root.is_dir() else ([root], root.parent)
+def open_videos(
+    root: Path, hz: float | None, include=None, exclude=None, skip_damaged: bool = False, resample: float | None = None
+) -> Source:
+    """root: a folder of videos at any depth, or one video file.
+
+    skip_damaged: without those that do not decode. resample: frames per second, taken by the container's clock.
+    """
+    files, root = (find_videos(root, say=True), root) if root.is_dir() else ([root], root.parent)
     files = keep_files(files, root, include, exclude)
     if not files:
         raise UserError(f"{root} holds no video ({', '.join(SUFFIXES)}): give a folder of episodes")
-    mark = fingerprint(root, files, "video")
     damage: list[str] = []
     if skip_damaged:
-        files, damage = leave_out_damaged(root, files, mark)
-        mark = fingerprint(root, files, "video")
-    infos = probe_all(root, files, mark)
-    rates = episode_hz(root, files, infos, hz)
+        files, damage = leave_out_damaged(root, files)
+    keys = ("video", *([f"resample {resample:g}"] if resample else []))
+    mark = fingerprint(root, files, *keys)
+    infos = probe_all(root, files)
+    numbers = resampled(root, files, infos, resample) if resample else None
+    rates = np.full(len(files), resample) if resample else episode_hz(root, files, infos, hz)
+    say_what_is_odd(root, files, infos, resample)
     splits: dict[str, Split] = {}
     for split, members in split_folders(root, files).items():
         chosen = [files[i] for i in members]
-        splits[split] = VideoSplit(split, f"{mark}-{split}", root, chosen, [infos[i] for i in members], rates[members])
+        splits[split] = VideoSplit(
+            split, f"{mark}-{split}", root, chosen, [infos[i] for i in members], rates[members],
+            None if numbers is None else [numbers[i] for i in members],
+        )  # fmt: skip
         splits[split].damage = damage
+        splits[split].states = [FileState.read(root, chosen)]
     return Source(root.name, str(root), "video", splits, mark)
+
+
+def resampled(root: Path, files: list[Path], infos: list[VideoInfo], hz: float) -> list[np.ndarray]:
+    """The frames of each file that a player shows every 1/hz seconds; UserError where one has no clock."""
+    for file, info in zip(files, infos, strict=True):
+        if info.times is None:
+            raise UserError(
+                f"{file} has no usable time stamps, so it cannot be resampled: leave out --resample and declare its "
+                f"rate with --hz, or leave it out with {exclude_option([file.relative_to(root).as_posix()])}"
+            )
+    return [info.at_rate(hz) for info in infos]
+
+
+def say_what_is_odd(root: Path, files: list[Path], infos: list[VideoInfo], resample: float | None = None) -> None:
+    """One note for each kind of thing that a user may not expect of these files."""
+    said: dict[str, list[Path]] = {}
+    for file, info in zip(files, infos, strict=True):
+        for note in info.notes:
+            said.setdefault(note, []).append(file)
+    for note, some in said.items():
+        warn(f"{such(some)} {note}")
+    uneven = [(info.uneven, file) for file, info in zip(files, infos, strict=True) if info.uneven]
+    if uneven and resample is None:
+        share, file = max(uneven)
+        more = f"; {len(uneven) - 1} more files have some" if len(uneven) > 1 else ""
+        warn(
+            f"uneven time stamps in {file}: {share:.0%} of its transitions last more than a quarter longer or shorter "
+            f"than most{more}. Frames are read as stored; --resample HZ samples by the container's clock"
+        )
+    say_copies(files)
+
+
+def say_copies(files: list[Path]) -> None:
+    """A note where files have the same size and samples: copies, or links to one file."""
+    alike: dict[tuple[int, bytes], list[Path]] = {}
+    for file in files:
+        alike.setdefault(sample(file), []).append(file)
+    copies = [some for some in alike.values() if len(some) > 1]
+    if copies:
+        more = f" (and {len(copies) - 1} more such groups)" if len(copies) > 1 else ""
+        warn(
+            f"{' and '.join(map(str, copies[0][:2]))} seem to be the same file{more}: each counts as an episode of its "
+            "own"
+        )
 
 
 def split_folders(root: Path, files: list[Path]) -> dict[str, list[int]]:
@@ -153,22 +246,22 @@ def episode_hz(root: Path, files: list[Path], infos: list[VideoInfo], asked: flo
         span = f"{min(guessed):g}" if min(guessed) == max(guessed) else f"{min(guessed):g} to {max(guessed):g}"
         warn(
             f"taking the {span} frames/s that {len(guessed)} files of {root} state: a video's rate is often not the "
-            "robot's; say --hz to set it"
+            "robot's; pass --hz to set it"
         )
     return rates
 
 
-def probe_all(root: Path, files: list[Path], mark: str) -> list[VideoInfo]:
+def probe_all(root: Path, files: list[Path]) -> list[VideoInfo]:
     """What each file holds, from the user's cache directory if it was counted before; UserError names the bad ones."""
-    infos, bad = each_video(root, files, mark, probe)
+    infos, bad = each_video(root, files, "first", probe)
     if bad:
         raise bad_videos(root, bad)
     return infos
 
 
-def leave_out_damaged(root: Path, files: list[Path], mark: str) -> tuple[list[Path], list[str]]:
+def leave_out_damaged(root: Path, files: list[Path]) -> tuple[list[Path], list[str]]:
     """The files that decode from the first frame to the last, and a line for each of the others."""
-    _, bad = each_video(root, files, f"whole-{mark}", probe_whole)
+    _, bad = each_video(root, files, "whole", probe_whole)
     if len(bad) == len(files):
         raise bad_videos(root, bad)
     damage = [f"{file.relative_to(root).as_posix()} ({error})" for file, error in bad.items()]
@@ -179,17 +272,16 @@ def leave_out_damaged(root: Path, files: list[Path], mark: str) -> tuple[list[Pa
 
 
 def each_video(
-    root: Path, files: list[Path], mark: str, look: Callable[[Path], VideoInfo]
+    root: Path, files: list[Path], depth: str, look: Callable[[Path], VideoInfo]
 ) -> tuple[list[VideoInfo], dict[Path, DamagedVideo]]:
     """`look` at every file, on all cores, or what was seen before and kept in the user's cache directory."""
     from tqdm import tqdm
 
-    path = cache_dir() / "index" / f"video-v{PROBE_VERSION}-{mark}.json"
+    key = f"{depth}-{fingerprint(root, files)}-{FileState.read(root, files).digest}"
+    path = cache_dir() / "index" / f"video-v{PROBE_VERSION}-{key}.npz"
     try:
-        rows = json.loads(path.read_text())
-        whole = [VideoInfo(*row) for row in rows["infos"]]
-        return whole, {root / name: DamagedVideo(why) for name, why in rows["bad"].items()}
-    except (OSError, ValueError, TypeError, KeyError):  # absent, or not whole: look again
+        return kept_infos(root, map_npz(path))
+    except (*BROKEN, KeyError, IndexError, ValueError):  # absent, or not whole: look again
         pass
 
     def seen(file: Path) -> VideoInfo | DamagedVideo:
@@ -200,7 +292,7 @@ def each_video(
 
     infos: list[VideoInfo] = []
     bad: dict[Path, DamagedVideo] = {}
-    with ThreadPoolExecutor(num_cores()) as pool:  # FFmpeg lets go of the interpreter's lock
+    with ThreadPoolExecutor(num_cores()) as pool:  # FFmpeg releases the interpreter's lock
         found = tqdm(
             pool.map(seen, files), "count frames", len(files), unit="file", leave=False, disable=len(files) < 100
         )
@@ -209,24 +301,49 @@ def each_video(
                 bad[file] = info
             else:
                 infos.append(info)
-    kept = {
-        "infos": [astuple(info) for info in infos],
-        "bad": {file.relative_to(root).as_posix(): str(error) for file, error in bad.items()},
-    }
     try:
         with AtomicFile(path) as stream:
-            stream.write(json.dumps(kept).encode())
+            write_npz(stream, {name: Pieces.whole(array) for name, array in plain_infos(root, infos, bad).items()})
     except OSError as error:
         warn(f"cannot keep the frame counts in {path.parent} ({error.strerror}): they will be counted again")
     return infos, bad
 
 
+NUMBERS = ("num_frames", "rate", "height", "width", "is_stamped", "start", "tick", "aspect")
+
+
+def plain_infos(root: Path, infos: list[VideoInfo], bad: dict[Path, DamagedVideo]) -> dict[str, np.ndarray]:
+    times = [np.zeros(0) if info.times is None else info.times for info in infos]
+    return {
+        "table": np.array([[getattr(info, name) for name in NUMBERS] for info in infos], float).reshape(
+            -1, len(NUMBERS)
+        ),
+        "notes": np.array(["\n".join(info.notes) for info in infos], str),
+        "num_times": np.array([len(some) for some in times], np.int64),
+        "times": np.concatenate([np.zeros(0), *times]),
+        "bad": np.array([file.relative_to(root).as_posix().encode(errors="surrogateescape") for file in bad], bytes),
+        "why": np.array([str(error) for error in bad.values()], str),
+    }
+
+
+def kept_infos(root: Path, kept: dict[str, np.ndarray]) -> tuple[list[VideoInfo], dict[Path, DamagedVideo]]:
+    infos, ends = [], np.cumsum(kept["num_times"])
+    rows = kept["table"].tolist(), kept["notes"].tolist(), kept["num_times"], ends
+    for row, notes, num, end in zip(*rows, strict=True):
+        values = dict(zip(NUMBERS, row, strict=True)) | {"times": kept["times"][end - num : end] if num else None}
+        for name in ("num_frames", "height", "width"):
+            values[name] = int(values[name])
+        values["is_stamped"] = bool(values["is_stamped"])
+        infos.append(VideoInfo(**values, notes=tuple(notes.split("\n")) if notes else ()))
+    names = [name.decode(errors="surrogateescape") for name in kept["bad"].tolist()]
+    return infos, {root / name: DamagedVideo(why) for name, why in zip(names, kept["why"].tolist(), strict=True)}
+
+
 def bad_videos(root: Path, bad: dict[Path, DamagedVideo]) -> UserError:
     file, error = next(iter(bad.items()))
-    name = file.relative_to(root).as_posix()
     others = f" (and {len(bad) - 1} more files)" if len(bad) > 1 else ""
-    globs = ",".join(f.relative_to(root).as_posix() for f in list(bad)[:8])
+    names = [f.relative_to(root).as_posix() for f in bad]
     return UserError(
-        f"{file}{others} cannot be read as video ({error}): mend '{name}', or leave it out with --exclude '{globs}' "
-        "or --skip-damaged"
+        f"{file}{others} cannot be read as video ({error}): repair it, or leave it out with {exclude_option(names)} or "
+        "--skip-damaged"
     )

@@ -1,6 +1,7 @@
 """Small sources written by hand, without TensorFlow: RLDS records, features.json, videos."""
 
 import json
+import os
 import struct
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,11 @@ import pytest
 import simplejpeg
 
 from genie_datasets.tfrecord import frame_record
+
+
+def examples(number: int) -> int:
+    """How many inputs a property is tried on; GENIE_EXAMPLES multiplies it."""
+    return number * int(os.environ.get("GENIE_EXAMPLES", 1))
 
 
 def varint(value: int) -> bytes:

@@ -75,5 +75,5 @@ def test_a_shard_that_loses_records_after_it_was_indexed(pair):
 def test_two_formats_in_one_folder(pair):
     shard = next(pair[0].glob("*-test.*"))
     (pair[1] / shard.name).write_bytes(shard.read_bytes())
-    with pytest.raises(UserError, match="shards of two formats, array_record and tfrecord"):
+    with pytest.raises(UserError, match="shards of several formats, .*array_record.* and .*tfrecord"):
         open_source(pair[1])

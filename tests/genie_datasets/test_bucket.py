@@ -45,6 +45,8 @@ def bucket(tmp_path, monkeypatch):
     monkeypatch.setattr(gpath, "_is_tf_installed", lambda: False)
     monkeypatch.setitem(gpath._PREFIX_TO_BACKEND, "gs", Local())
     monkeypatch.setattr(tf.io.gfile, "GFile", lambda path, *args, **more: file(local(path), *args, **more))
+    stat = tf.io.gfile.stat
+    monkeypatch.setattr(tf.io.gfile, "stat", lambda path: stat(local(path)))
     monkeypatch.setattr(tf.data, "TFRecordDataset", opened)
     folder_of = type("Bucket", (), {"folder": folder, "asked": asked})
     return folder_of

@@ -1,6 +1,7 @@
 """Clips are every window of every episode; the sampler's order is exact, stateless and cut by rank."""
 
 import pickle
+import re
 import tracemalloc
 from unittest.mock import patch
 
@@ -51,8 +52,14 @@ def test_every_window_comes_once_and_stays_inside_its_episode(episodes, clip_len
         step = 1 if gap is None else max(1, round(gap * hz))
         expected |= {(e, s, step) for s in range(max(0, n - (clip_length - 1) * step))}
     if not expected:
-        with pytest.raises(UserError, match="--clip-length"):
+        with pytest.raises(UserError, match="clip") as caught:
             ClipDataset(Numbered(lengths, rates), clip_length, gap)
+        if max(lengths) < 2:
+            assert "give longer episodes" in str(caught.value)
+            return
+        length = int(re.search(r"--clip-length (\d+)", str(caught.value))[1])
+        smaller = re.search(r"--gap of at most ([\d.e-]+) ", str(caught.value))
+        assert len(ClipDataset(Numbered(lengths, rates), length, float(smaller[1]) if smaller else gap))
         return
     clips = ClipDataset(Numbered(lengths, rates), clip_length, gap)
     seen = [(int(c[0, 0, 0, 0]), int(c[0, 0, 0, 1]), int(c[1, 0, 0, 1] - c[0, 0, 0, 1])) for c in clips]
@@ -87,7 +94,7 @@ def test_clips_hold_pixels_only(rlds_dir):
     public = {name for name in dir(clips) if not name.startswith("_")}
     assert public == {
         *("batch", "windows", "locate", "clip_length", "steps", "num_short", "group_sizes", "group_weights"),
-        *("num_frames", "num_windows", "fingerprint"),
+        *("num_frames", "num_windows", "fingerprint", "stamp"),
     }
     assert clips.windows(np.array([1, 3]), np.array([[0, 1], [4, 6]])).shape == (2, 2, 16, 16, 3)
 

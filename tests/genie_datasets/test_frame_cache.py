@@ -121,14 +121,14 @@ def test_a_build_begins_again_where_another_has_just_finished(rlds_dir, tmp_path
 
 def test_a_file_where_the_cache_would_be_begun_is_one_line(rlds_dir, tmp_path):
     (tmp_path / ".cache.partial").write_text("mine")
-    with pytest.raises(UserError, match="cannot write .*cache: File exists"):
+    with pytest.raises(UserError, match="cannot write .*cache \\(File exists\\)"):
         build(open_source(rlds_dir).split("train"), tmp_path / "cache")
     assert (tmp_path / ".cache.partial").read_text() == "mine"
 
 
 def test_a_folder_that_leads_nowhere_is_one_line(rlds_dir, tmp_path):
     (tmp_path / "scratch").symlink_to(tmp_path / "not mounted")
-    with pytest.raises(UserError, match="cannot write .*cache: File exists"):
+    with pytest.raises(UserError, match="cannot write .*cache \\(File exists\\)"):
         build(open_source(rlds_dir).split("train"), tmp_path / "scratch" / "cache")
 
 
@@ -159,7 +159,7 @@ def test_a_build_that_fails_leaves_the_old_cache_and_goes_on(rlds_dir, tmp_path,
     cache = build(split, tmp_path / "cache")
     assert sorted(decoded) == [2, 3]  # the first shard's were there
     assert others(tmp_path) == ["cache"]
-    assert sorted(p.name for p in cache.folder.iterdir()) == ["cache.json", "frames.u8", "index.npz"]
+    assert sorted(p.name for p in cache.folder.iterdir()) == ["cache.json", "frames.u8", "index.npz", "source.json"]
     for episode in range(4):
         np.testing.assert_array_equal(cache.frames(episode), original(split, episode, None, SIZE))
 
@@ -220,7 +220,7 @@ def test_a_disk_that_becomes_full_is_said_and_loses_nothing(rlds_dir, tmp_path, 
         original(file, images, offset)
 
     monkeypatch.setattr(frame_cache_writer, "write_at", full)
-    with pytest.raises(UserError, match="No space left on device.*same command again"):
+    with pytest.raises(UserError, match="No space left on device.*rerun the command"):
         build(split, tmp_path / "cache")
     assert np.fromfile(tmp_path / ".cache.partial/done.u8", np.uint8).tolist() == [1, 0, 0, 0]
     monkeypatch.setattr(frame_cache_writer, "write_at", original)
@@ -239,17 +239,17 @@ def test_the_disk_is_looked_at_first(rlds_dir, tmp_path, monkeypatch):
 def test_a_folder_with_something_else_is_not_touched(rlds_dir, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.txt").write_text("purr")
-    with pytest.raises(UserError, match="is no frame cache"):
+    with pytest.raises(UserError, match="is not a frame cache"):
         build(open_source(rlds_dir).split("train"), tmp_path / "photos")
     assert (tmp_path / "photos" / "cat.txt").read_text() == "purr"
 
 
 def test_opening_what_is_no_cache(rlds_dir, tmp_path):
-    with pytest.raises(UserError, match="is no frame cache"):
+    with pytest.raises(UserError, match="is not a frame cache"):
         FrameCache.open(tmp_path / "nowhere")
     cache = build(open_source(rlds_dir).split("train"), tmp_path / "cache")
     (cache.folder / "frames.u8").write_bytes(b"short")
-    with pytest.raises(UserError, match="is no frame cache"):
+    with pytest.raises(UserError, match="is not a frame cache"):
         FrameCache.open(tmp_path / "cache")
 
 

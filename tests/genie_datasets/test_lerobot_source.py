@@ -127,7 +127,7 @@ def test_images_in_the_table(tmp_path, kit):
     np.testing.assert_array_equal(split.frames(2, np.array([5, 1])), truth(2, kit)[[5, 1]])
     write_table(root / "data/chunk-000/episode_000001.parquet", rows[:3])
     with pytest.raises(
-        UserError, match=r"episode_000001.parquet, episode 1 cannot be read \(0 rows where .* say.* 20\)"
+        UserError, match=r"episode_000001.parquet, episode 1 cannot be read \(0 rows where .* says 20 frames\)"
     ):
         open_source(root).split("train").frames(1)
     (root / "data/chunk-000/episode_000000.parquet").write_bytes(b"PAR1 but no more")
@@ -179,13 +179,13 @@ def test_what_does_not_fit_together_is_said_in_a_line(v2, v3):
     episodes = v2 / "meta/episodes.jsonl"
     text = episodes.read_text()
     episodes.write_text(text.replace('"length": 20', '"length": 30'))
-    refuses(v2, "has 20 frames where episode 1 needs 30")
+    refuses(v2, "episode 1 has its frame 20 at .* where the video has none")
     episodes.write_text(text + "{")
-    refuses(v2, "episodes.jsonl, line 4 is no episode")
+    refuses(v2, "episodes.jsonl, line 4 is not an episode")
     episodes.unlink()
     refuses(v2, "episodes.jsonl cannot be read")
     for wrong, message in (
-        ({"codebase_version": "v1.6"}, "layout 'v1.6' is not known"),
+        ({"codebase_version": "v1.6"}, "unknown LeRobot layout 'v1.6'"),
         ({"codebase_version": None}, "layout 'None' is not known"),
         ({"fps": 0}, "do not fit together"),
         ({"features": {}}, "lists no camera"),
@@ -250,7 +250,10 @@ def test_true_motion_is_read_from_the_table(tmp_path, kit):
         np.testing.assert_allclose(split.truth(i).position, state[:, :3])
     table = tmp_path / "set/data/chunk-000/episode_000001.parquet"
     parquet.write_table(parquet.read_table(table).slice(0, 7), table)
-    with pytest.raises(UserError, match=r"episode_000001.parquet: true motion .* of episode 1 .*7 rows for 20 frames"):
+    with pytest.raises(
+        UserError,
+        match=r"episode_000001.parquet: true motion .* of episode 1 .*7 rows where the metadata says 20 frames",
+    ):
         split.truth(1)
     table.unlink()
     with pytest.raises(UserError, match=r"episode_000001.parquet: true motion .*download it again"):

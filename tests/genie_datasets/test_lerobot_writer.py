@@ -111,7 +111,7 @@ def test_what_cannot_be_written(tmp_path, kit):
         ((frames[:0], "", {}), "L above 0"),
         ((frames.astype(float), "", {}), "uint8"),
         ((frames[:, :31], "", {}), "even sizes"),
-        ((frames, "", {"action": np.zeros(4)}), "one row a frame, 5"),
+        ((frames, "", {"action": np.zeros(4)}), "one row per frame, 5"),
         ((frames, "", {"index": np.zeros(5)}), "the layout's own"),
     ):
         with pytest.raises(UserError, match=message):

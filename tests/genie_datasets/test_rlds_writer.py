@@ -113,7 +113,7 @@ def test_what_cannot_be_written(tmp_path, kit):
     for arguments, message in (
         ((frames[:0],), "L above 0"),
         ((frames.astype(float),), "uint8"),
-        ((frames, "", {"action": np.zeros(4)}), "one row a frame, 5"),
+        ((frames, "", {"action": np.zeros(4)}), "one row per frame, 5"),
         ((frames, "", {"is_first": np.zeros(5)}), "RLDS's own"),
         ((frames, "", {"a/": np.zeros(5)}), "cannot be a field"),
         ((frames, "", {}, "a-b"), "no name of a split"),
@@ -133,5 +133,7 @@ def test_what_cannot_be_written(tmp_path, kit):
 def test_a_writer_that_was_cut_is_named(tmp_path, kit):
     writer = RldsWriter(tmp_path / "out", "my_robot", hz=4)
     writer.add(kit.moving_square(5, seed=0), "task", fields(5, 0))  # and the process is killed
-    with pytest.raises(UserError, match=r"my_robot/1\.0\.0\.incomplete is not finished: whatever wrote it was cut"):
+    with pytest.raises(
+        UserError, match=r"my_robot/1\.0\.0\.incomplete is not finished, because its writer was stopped"
+    ):
         open_source(tmp_path / "out")

@@ -332,7 +332,7 @@ def test_a_run_that_died_in_its_first_moment_is_no_obstacle(tmp_path, whole):
 
 
 def test_an_unfinished_set_is_said_to_be_one(out):
-    with pytest.raises(UserError, match=r"1\.0\.0\.incomplete is not finished: run the `data tabletop` command"):
+    with pytest.raises(UserError, match=r"1\.0\.0\.incomplete is not finished: rerun the `data tabletop` command"):
         open_source(out)
 
 

@@ -8,7 +8,7 @@ import pytest
 from genie_datasets import video_source
 from genie_datasets.errors import UserError
 from genie_datasets.sources import open_source
-from genie_datasets.video_file import decoded
+from genie_datasets.video_file import _decode
 from genie_datasets.video_source import instruction_of
 
 
@@ -104,6 +104,6 @@ def test_one_bad_file_among_several_is_named(video_dir):
 
 def test_a_file_that_ends_early_is_named_when_it_is_read(video_dir, monkeypatch):
     split = open_source(video_dir, hz=3).split("train")
-    monkeypatch.setattr("genie_datasets.video_file.decoded", lambda *a: iter(list(decoded(*a))[:9]))
-    with pytest.raises(UserError, match=r"open-drawer.mp4.*only 9 of its frames.*--exclude"):
+    monkeypatch.setattr("genie_datasets.video_file._decode", lambda *a: iter(list(_decode(*a))[:9]))
+    with pytest.raises(UserError, match=r"open-drawer.mp4.*frame 9 of 20 cannot be decoded.*--exclude"):
         split.frames(0)

@@ -109,7 +109,7 @@ def held_out(
     place = cache_dir() / "frames" / f"{source.name}-{source.fingerprint}-{split.name}-{size}"
     frames = build_frame_cache(split, place, config.image_size, config.fit, progress)
     mark = f"{config.gap}-{sampling.trajectories}-{sampling.seed}-v{VERSION}"
-    kept = cache_dir() / "ablation" / f"{source.name}-{source.fingerprint}-{split.name}-{size}-{mark}.npz"
+    kept = cache_dir() / "ablation" / f"{source.name}-{source.fingerprint}-{split.stamp}-{split.name}-{size}-{mark}.npz"
     evidence = _load(kept)
     if evidence is None:
         describe = _NoModel(config)
