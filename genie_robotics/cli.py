@@ -1,5 +1,6 @@
 """`genie-robotics COMMAND ...`: finds the command among the entry points and loads only that one."""
 
+import os
 import sys
 from importlib.metadata import EntryPoint, entry_points
 
@@ -34,8 +35,8 @@ def usage(found: dict[str, EntryPoint]) -> str:
     return "\n".join(["usage: genie-robotics COMMAND [options]      (COMMAND --help lists its options)", "", *rows])
 
 
-def main(argv: list[str] | None = None) -> int:
-    argv = sys.argv[1:] if argv is None else argv
+def run(argv: list[str]) -> int:
+    """Runs the command that `argv` names; returns its exit status."""
     found = commands()
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(usage(found))
@@ -48,12 +49,21 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] not in found:
         print(f"error: no command '{argv[0]}'; there are: {', '.join(sorted(found))}", file=sys.stderr)
         return 2
+    return found[argv[0]].load()(argv[1:]) or 0
+
+
+def main(argv: list[str] | None = None) -> int:
     try:
-        return found[argv[0]].load()(argv[1:]) or 0
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
+        try:
+            return run(sys.argv[1:] if argv is None else argv)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        finally:
+            if sys.stdout is not None:  # None where the shell closed it
+                sys.stdout.flush()  # a closed pipe shows here, and not when the interpreter ends
+    except BrokenPipeError:  # the reader has seen enough (head, a pager)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's end flushes once more
         return 1
     except OSError as error:  # a folder that is a file, or cannot be written; a disk that is full
         where = f"{error.filename}: " if error.filename else ""

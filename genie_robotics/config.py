@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
+import numpy as np
+
 from genie_datasets.errors import UserError
 from genie_robotics.codebook import CodebookConfig
 from genie_robotics.dynamics import DynamicsConfig
@@ -58,10 +60,10 @@ class GenieConfig:
                 raise UserError(f"--{name}.codebook needs at least 2 codes of at least 1 number")
         if self.fit not in ("crop", "letterbox"):
             raise UserError(f"--fit must be crop or letterbox, not {self.fit}")
-        shared: dict[str, Any] = {"image_size": tuple(self.image_size), "clip_length": self.clip_length}
+        height, width = (int(side) for side in self.image_size)
+        shared: dict[str, Any] = {"image_size": (height, width), "clip_length": int(self.clip_length)}
         tokenizer = dataclasses.replace(self.tokenizer, **shared)
         latent_action = dataclasses.replace(self.latent_action, **shared)
-        height, width = self.image_size
         for name, part in (("tokenizer", tokenizer), ("latent action model", latent_action)):
             if height % part.patch or width % part.patch:
                 raise UserError(
@@ -73,15 +75,20 @@ class GenieConfig:
             num_patches=(height // tokenizer.patch) * (width // tokenizer.patch),
             num_tokens=tokenizer.codebook.num_codes,
             action_dim=latent_action.codebook.latent_dim,
-            clip_length=self.clip_length,
+            clip_length=shared["clip_length"],
         )
-        return dataclasses.replace(
-            self, image_size=(height, width), tokenizer=tokenizer, latent_action=latent_action, dynamics=dynamics
-        )
+        return dataclasses.replace(self, **shared, tokenizer=tokenizer, latent_action=latent_action, dynamics=dynamics)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    return dataclasses.asdict(config)
+    """Its entries by name, with Python's numbers in place of numpy's, which JSON does not take."""
+    return dataclasses.asdict(config, dict_factory=lambda entries: {name: plain(value) for name, value in entries})
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(plain(entry) for entry in value)
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def from_dict(cls: type[T], values: dict[str, Any], where: str) -> T:

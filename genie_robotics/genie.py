@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
+from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,9 +15,14 @@ from torch import Tensor, nn
 from genie_datasets.errors import UserError
 from genie_robotics.config import GenieConfig
 from genie_robotics.dynamics import Dynamics
+from genie_robotics.inputs import device_of, frames_of, integer, integers_of, number, path_of, seed_of, shown
 from genie_robotics.latent_action import LatentActionModel
+from genie_robotics.threads import threads_for
 from genie_robotics.video_tokenizer import VideoTokenizer
 from genie_robotics.world import World, prime
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 COMPONENTS = ("tokenizer", "latent_action", "dynamics")
 Frames = UInt8[Tensor, "B T H W 3"] | np.ndarray
@@ -25,8 +31,9 @@ Frames = UInt8[Tensor, "B T H W 3"] | np.ndarray
 class Genie(nn.Module):
     """The three components. A new one is untrained; `Genie.from_pretrained` loads a run.
 
-    Frames are (B, T, H, W, 3) uint8 at `config.image_size`, torch or numpy; torch comes back. Clips may be longer
-    than `config.clip_length`: they are read in windows.
+    Frames are (B, T, H, W, 3) uint8 at `config.image_size`: torch, numpy of any layout, or lists; torch comes back.
+    Clips may be longer than `config.clip_length`: they are read in windows. Integers may be of any type. A small model
+    on a CPU computes with one thread, unless you chose a number of threads (`genie_robotics.threads`).
     """
 
     def __init__(self, config: GenieConfig):
@@ -39,6 +46,8 @@ class Genie(nn.Module):
     def begin_anew(self, name: str) -> nn.Module:
         """Puts an untrained component, on the CPU, into the place of this one, and returns it."""
         fresh: nn.Module
+        if not isinstance(name, str) or name not in COMPONENTS:
+            raise UserError(f"unknown component {shown(name)}; expected one of {', '.join(COMPONENTS)}")
         if name == "tokenizer":  # the latent action model may read through it
             fresh = VideoTokenizer(self.config.tokenizer)
             if self.latent_action.tokens is not None:
@@ -52,18 +61,24 @@ class Genie(nn.Module):
 
     @staticmethod
     def from_pretrained(run: str | Path, device: str | torch.device = "cpu") -> Genie:
-        """Loads a run folder (config.json and one safetensors file a component), strictly, in evaluation mode."""
+        """Loads a run folder (config.json and one safetensors file a component), strictly, in evaluation mode.
+
+        Raises:
+            UserError: there is no such run, it is damaged, or `device` cannot be used.
+        """
         from genie_robotics.run_folder import load_genie
 
-        return load_genie(Path(run)).to(device).eval()
+        path, device = path_of(run, "run"), device_of(device)
+        return load_genie(path).to(device).eval()
 
     def save_pretrained(self, run: str | Path) -> None:
         """Writes config.json and the three components into the folder `run`."""
         from genie_robotics.run_folder import save_component, save_config
 
-        save_config(self.config, Path(run))
+        path = path_of(run, "run")
+        save_config(self.config, path)
         for name in COMPONENTS:
-            save_component(self, name, Path(run))
+            save_component(self, name, path)
 
     @property
     def device(self) -> torch.device:
@@ -76,26 +91,34 @@ class Genie(nn.Module):
     def infer_actions(self, frames: Frames) -> Int[Tensor, "B T-1"]:
         """The code of every step; entry t is what happened from frame t to t+1."""
         frames = self.check(frames, at_least=2)
-        return torch.cat([self.latent_action.encode(clip) for clip in self.windows(frames, overlap=1)], dim=1)
+        with threads_for(self):
+            return torch.cat([self.latent_action.encode(clip) for clip in self.windows(frames, overlap=1)], dim=1)
 
     @torch.no_grad()
     def embed_actions(self, frames: Frames) -> Float[Tensor, "B T-1 L"]:
         """The latent actions before quantisation (normalised), entry t for the step from t to t+1."""
         frames = self.check(frames, at_least=2)
-        return torch.cat([self.latent_action.embed(clip) for clip in self.windows(frames, overlap=1)], dim=1)
+        with threads_for(self):
+            return torch.cat([self.latent_action.embed(clip) for clip in self.windows(frames, overlap=1)], dim=1)
 
     @torch.no_grad()
     def tokenize(self, frames: Frames) -> Int[Tensor, "B T N"]:
+        """The tokens of every frame, read in windows."""
         frames = self.check(frames)
-        return torch.cat([self.tokenizer.encode(clip) for clip in self.windows(frames)], dim=1)
+        with threads_for(self):
+            return torch.cat([self.tokenizer.encode(clip) for clip in self.windows(frames)], dim=1)
 
     @torch.no_grad()
-    def detokenize(self, tokens: Int[Tensor, "B T N"]) -> UInt8[Tensor, "B T H W 3"]:
-        tokens = torch.as_tensor(tokens, device=self.device)
-        most = self.config.dynamics.num_tokens
-        if tokens.ndim != 3 or tokens.is_floating_point() or tokens.min() < 0 or tokens.max() >= most:
-            raise UserError(f"tokens must be (B, T, N) integers of 0 .. {most - 1}")
-        return torch.cat([self.tokenizer.decode(clip) for clip in self.windows(tokens)], dim=1)
+    def detokenize(self, tokens: Int[Tensor, "B T N"] | np.ndarray) -> UInt8[Tensor, "B T H W 3"]:
+        """The frames that the decoder makes of tokens (B, T, N), read in windows."""
+        remedy = "pass tokens as Genie.tokenize returns them"
+        found = integers_of(tokens, self.config.dynamics.num_tokens - 1, "tokens", remedy)
+        num_patches = self.config.dynamics.num_patches
+        if found.ndim != 3 or found.shape[2] != num_patches or not found.numel():
+            raise UserError(f"tokens must be (B, T, {num_patches}) integers, got {shown(tokens)}; {remedy}")
+        found = found.to(self.device)
+        with threads_for(self):
+            return torch.cat([self.tokenizer.decode(clip) for clip in self.windows(found)], dim=1)
 
     @torch.no_grad()
     def generate(
@@ -113,10 +136,13 @@ class Genie(nn.Module):
         With several prompt frames the actions between them are inferred. Of a prompt longer than the window the last
         frames are used. `use_cache=False` recomputes the full window at every MaskGIT step: the slow reference.
         """
-        codes = self.check_codes(codes)
+        given, codes = codes, self.check_codes(codes)
         frames = self.check(frames)
         if codes.ndim != 2 or len(codes) != len(frames):
-            raise UserError(f"codes must be (B, n) with B={len(frames)} as in frames, not {tuple(codes.shape)}")
+            raise UserError(
+                f"codes must be (B, n) with B={len(frames)} as in frames, got {shown(given)}; "
+                f"pass {len(frames)} rows of codes"
+            )
         world = self.start(
             frames,
             seed=seed,
@@ -137,7 +163,7 @@ class Genie(nn.Module):
     @torch.no_grad()
     def start(
         self,
-        frames: Frames,
+        frames: Frames | str | PathLike | Image,
         *,
         seed: int = 0,
         maskgit_steps: int | None = None,
@@ -145,28 +171,35 @@ class Genie(nn.Module):
         guidance: float | None = None,
         use_cache: bool = True,
     ) -> World:
-        """A world to play from a frame (H, W, 3), a clip (T0, H, W, 3), or a batch of clips (B, T0, H, W, 3)."""
-        defaults = self.config.dynamics
-        maskgit_steps = defaults.maskgit_steps if maskgit_steps is None else maskgit_steps
-        temperature = defaults.temperature if temperature is None else temperature
-        guidance = defaults.guidance if guidance is None else guidance
+        """A world to play from a picture, a clip (T0, H, W, 3), or a batch of clips (B, T0, H, W, 3).
+
+        frames: a picture is an array (H, W, 3) uint8, a PIL image, or the path of an image file, of any size: it is
+            fitted as `config.fit` says (`genie_datasets.fit_frames`). Clips must have the model's size.
+        seed: any integer between -2**128 and 2**128; each dreams another future.
+
+        Raises:
+            UserError: an argument is not as expected.
+        """
+        defaults, seed = self.config.dynamics, seed_of(seed)
+        own = "leave it out for the model's own"
+        steps = defaults.maskgit_steps if maskgit_steps is None else maskgit_steps
+        maskgit_steps = integer(steps, "maskgit_steps", 1, remedy=own)
+        temperature = number(defaults.temperature if temperature is None else temperature, "temperature", 0, own)
+        guidance = number(defaults.guidance if guidance is None else guidance, "guidance", remedy=own)
         if guidance != 1 and not defaults.action_dropout:
             raise UserError(
                 f"guidance {guidance:g} compares with dreams that are not told the action, and this model always was; "
                 "leave it at 1, or train with --dynamics.action-dropout .1"
             )
-        if maskgit_steps < 1 or not 0 <= temperature < math.inf:
-            raise UserError(
-                f"maskgit_steps must be at least 1 and temperature 0 or more, not {maskgit_steps}, {temperature}"
-            )
-        frames = torch.as_tensor(frames)
-        while frames.ndim < 5:
-            frames = frames.unsqueeze(0)
-        frames = self.check(frames)[:, -self.config.clip_length :]
+        from genie_robotics.pictures import as_array
+
+        frames = frames_of(as_array(frames), self.config.image_size, self.config.fit, with_pictures=True)
+        frames = frames[:, -self.config.clip_length :].to(self.device)
         actions = torch.zeros(*frames.shape[:2], self.config.dynamics.action_dim, device=self.device)
-        if frames.shape[1] > 1:
-            actions[:, 1:] = self.latent_action.codebook.lookup(self.latent_action.encode(frames))
-        tokens = self.tokenizer.encode(frames)
+        with threads_for(self):
+            if frames.shape[1] > 1:
+                actions[:, 1:] = self.latent_action.codebook.lookup(self.latent_action.encode(frames))
+            tokens = self.tokenizer.encode(frames)
         actions = actions.to(self.dynamics.head.weight.dtype)
         return World(
             self,
@@ -185,29 +218,17 @@ class Genie(nn.Module):
         Raises:
             UserError: not uint8, not five-dimensional, too few frames, or not of `config.image_size`.
         """
-        frames = torch.as_tensor(frames)
-        expected = (*self.config.image_size, 3)
-        if frames.dtype != torch.uint8 or frames.ndim != 5 or tuple(frames.shape[2:]) != expected:
-            height, width = self.config.image_size
+        found = frames_of(frames, self.config.image_size, self.config.fit)
+        if found.shape[1] < at_least:
             raise UserError(
-                f"frames must be (B, T, {height}, {width}, 3) uint8, not {tuple(frames.shape)} "
-                f"{str(frames.dtype).removeprefix('torch.')}; genie_datasets.fit_frames resizes any image"
+                f"frames must be clips of at least {at_least} frames, got {shown(frames)}; pass longer clips"
             )
-        if not len(frames):
-            raise UserError("there is no clip in this batch")
-        if frames.shape[1] < at_least:
-            raise UserError(f"this needs clips of at least {at_least} frames, not {frames.shape[1]}")
-        return frames.to(self.device)
+        return found.to(self.device)
 
     def check_codes(self, codes: Tensor | np.ndarray | Sequence | int) -> Int[Tensor, "*S"]:
-        """Latent actions as a tensor on this model's device; raises UserError where they are none of this model."""
-        codes = torch.as_tensor(codes, device=self.device)
-        whole = not (codes.is_floating_point() or codes.is_complex()) or not codes.numel()
-        if not whole or (codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.config.num_actions):
-            raise UserError(
-                f"latent actions are 0 .. {self.config.num_actions - 1}, not {codes.flatten()[:8].tolist()}"
-            )
-        return codes.long()
+        """Latent actions as int64 on this model's device; raises UserError where they are none of this model."""
+        remedy = "pass codes as Genie.infer_actions returns them (counted from 0)"
+        return integers_of(codes, self.config.num_actions - 1, "codes", remedy).to(self.device)
 
     def windows(self, x: Tensor, overlap: int = 0) -> Iterator[Tensor]:
         """Pieces of at most `clip_length` along axis 1; neighbours share `overlap` entries."""

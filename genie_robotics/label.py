@@ -139,6 +139,7 @@ def label_episode(genie: "Genie", split: "Split", episode: int) -> Labels:
     import torch
 
     from genie_datasets import frame_step
+    from genie_robotics.threads import threads_for
 
     step = frame_step(genie.config.gap, float(split.hz[episode]))
     frames = split.frames(episode, None, genie.config.image_size, genie.config.fit)
@@ -147,9 +148,10 @@ def label_episode(genie: "Genie", split: "Split", episode: int) -> Labels:
         ids = np.arange(first, len(frames), step)
         if len(ids) < 2:
             continue
-        latents = genie.embed_actions(torch.from_numpy(frames[ids])[None])
-        codes[ids[:-1]] = genie.latent_action.codebook.nearest(latents)[0].cpu().numpy()
-        confidence[ids[:-1]] = genie.latent_action.codebook.margin(latents)[0].float().cpu().numpy()
+        with threads_for(genie):
+            latents = genie.embed_actions(torch.from_numpy(frames[ids])[None])
+            codes[ids[:-1]] = genie.latent_action.codebook.nearest(latents)[0].cpu().numpy()
+            confidence[ids[:-1]] = genie.latent_action.codebook.margin(latents)[0].float().cpu().numpy()
     return Labels(codes, confidence, step)
 
 
@@ -187,8 +189,8 @@ def add(writer: Any, split: "Split", episode: int, labels: Labels) -> None:
     from genie_datasets.rlds_writer import RldsWriter
 
     fields = {"latent_action": labels.codes, "latent_action_confidence": np.nan_to_num(labels.confidence)}
-    frames, instruction = split.frames(episode), split.instruction(episode)
+    frames, instruction = split.frame_blocks(episode), split.instruction(episode)
     if isinstance(writer, RldsWriter):
         writer.add(frames, instruction, fields, split.name, {"source": split.episode_name(episode)})
     else:
-        writer.add(frames, instruction, fields, split.name)
+        writer.add(frames, instruction, fields, split.name, len(labels.codes))

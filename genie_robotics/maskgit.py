@@ -12,14 +12,23 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from genie_robotics.inputs import seed_of
+
 CHOICE_TEMPERATURE = 4.5  # of the noise on confidences, annealed to 0 over the steps (Chang et al.)
 
 
 def gumbel(seed: int, samples: list[int], frame: int, step: int, shape: tuple[int, ...]) -> Tensor:
-    """Gumbel noise (len(samples), *shape) in float32, from a counter-based generator."""
+    """Gumbel noise (len(samples), *shape) in float32, from a counter-based generator.
+
+    No two quadruples share noise. Philox has a key of two 64-bit words and a counter of four, of which a draw uses the
+    lower half of the first alone: the words hold the seed's sign and 128 bits, sample, step and frame.
+    """
+    seed = seed_of(seed)
+    high, low = divmod(abs(seed), 2**64)
+    counter = np.array([2**63 * (seed < 0), high, step, frame], np.uint64)
     rows = []
     for sample in samples:
-        bits = np.random.Philox(key=[seed & (2**64 - 1), sample], counter=[0, 0, step, frame])
+        bits = np.random.Philox(key=np.array([low, sample], np.uint64), counter=counter)
         rows.append(np.random.Generator(bits).standard_exponential(size=shape, dtype=np.float32))
     return -torch.from_numpy(np.stack(rows)).clamp_min(1e-30).log()
 

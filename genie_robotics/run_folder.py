@@ -5,6 +5,7 @@ and `components` where not all three are there; a component's config.json says `
 left out.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -30,9 +31,9 @@ DIGEST = "genie_robotics.sha256"
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes beside `path`, then renames: a kill or a full disk leaves the old file whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(partial, "wb") as file:
             file.write(content)
             file.flush()
@@ -40,7 +41,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(partial, path)
         sync_folder(path.parent)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise UserError(
             f"cannot write {path}: {error.strerror}; the last good file is kept, free space or move"
         ) from None

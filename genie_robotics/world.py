@@ -11,13 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from genie_datasets.errors import UserError
+from genie_robotics.inputs import integer, seed_of, shown
 from genie_robotics.maskgit import sample_frame
 from genie_robotics.st_transformer import Past, TemporalCache
+from genie_robotics.threads import threads_for
 
 if TYPE_CHECKING:
     from genie_robotics.genie import Genie
@@ -58,7 +61,7 @@ class World:
         use_cache: bool,
     ):
         self.genie = genie
-        self.seed = seed
+        self.seed = seed_of(seed)
         self.samples = samples
         self.maskgit_steps = maskgit_steps
         self.temperature = temperature
@@ -76,26 +79,33 @@ class World:
         frame = self.state.frame
         return frame[0] if len(frame) == 1 else frame
 
-    def step(self, code: int | list[int] | Int[Tensor, B]) -> Tensor:
+    def step(self, code: int | Sequence[int] | np.ndarray | Int[Tensor, B]) -> Tensor:
         """Plays one latent action (one for all dreams, or one each) and returns the new frame, uint8."""
-        codes = self.genie.check_codes(code)
-        if codes.numel() not in (1, len(self.samples)) or codes.ndim > 1:
+        codes, num = self.genie.check_codes(code), len(self.samples)
+        if codes.numel() not in (1, num) or codes.ndim > 1:
             raise UserError(
-                f"give one latent action for all {len(self.samples)} dreams, or one each, not {codes.numel()}"
+                f"code must be one latent action for all {num} dreams, or one each, got {shown(code)}; "
+                f"pass an int, or a list of {num}"
             )
-        codes = codes.expand(len(self.samples))
-        self.states.append(self.advance(self.state, codes))
+        with threads_for(self.genie):
+            self.states.append(self.advance(self.state, codes.expand(num)))
         return self.frame
 
-    def each(self, codes: Sequence[int]) -> UInt8[Tensor, "n H W 3"]:
+    def each(self, codes: Sequence[int] | np.ndarray | Int[Tensor, n]) -> UInt8[Tensor, "n H W 3"]:
         """The frames that each of these actions would give from here, computed together; the world stays where it is.
 
         Raises:
             UserError: there is more than one dream, or an action is none of this model's.
         """
         if len(self.samples) != 1:
-            raise UserError("only a world of one dream can be asked what each action would do")
-        wanted = self.genie.check_codes(list(codes))
+            raise UserError(
+                f"each needs a world of one dream, this one has {len(self.samples)}; start one from a single picture"
+            )
+        wanted = self.genie.check_codes(codes)
+        if wanted.ndim != 1:
+            raise UserError(f"codes must be a list of latent actions, got {shown(codes)}; pass [code, ...]")
+        if not len(wanted):
+            return self.state.frame[:0]
         caches = (self.state.dynamics_cache, self.state.decoder_cache)
         dynamics_cache, decoder_cache = (cache and cache.repeated(len(wanted)) for cache in caches)
         state = replace(
@@ -108,11 +118,19 @@ class World:
         )
         several = self.fork()
         several.samples = self.samples * len(wanted)
-        return several.advance(state, wanted).frame
+        with threads_for(self.genie):
+            return several.advance(state, wanted).frame
 
     def undo(self, steps: int = 1) -> Tensor:
-        """Takes back `steps` actions (not beyond the start) and returns the frame shown then."""
-        del self.states[max(1, len(self.states) - steps) :]
+        """Takes back `steps` actions and returns the frame shown then.
+
+        Raises:
+            UserError: so many were not played.
+        """
+        played = len(self.states) - 1
+        remedy = f"{played} actions were played: pass at most {played}"
+        steps = integer(steps, "steps of undo", 0, played, remedy)
+        del self.states[played + 1 - steps :]
         return self.frame
 
     def fork(self, seed: int | None = None) -> World:
@@ -210,11 +228,12 @@ def prime(
     num_generated: int = 0,
 ) -> WorldState:
     """The state after a window of given tokens; computes both caches."""
-    if not use_cache:
-        frame = genie.tokenizer.decode(tokens)[:, -1]
-        return WorldState(tokens, actions, None, None, num_generated, frame)
-    _, dynamics_new = genie.dynamics.hidden(tokens, actions, None)
-    frames, decoder_new = genie.tokenizer.decode_after(tokens, None)
+    with threads_for(genie):
+        if not use_cache:
+            frame = genie.tokenizer.decode(tokens)[:, -1]
+            return WorldState(tokens, actions, None, None, num_generated, frame)
+        _, dynamics_new = genie.dynamics.hidden(tokens, actions, None)
+        frames, decoder_new = genie.tokenizer.decode_after(tokens, None)
     caches = TemporalCache().extended(dynamics_new), TemporalCache().extended(decoder_new)
     return WorldState(tokens, actions, *caches, num_generated, frames[:, -1])
 

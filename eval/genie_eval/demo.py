@@ -7,6 +7,7 @@ from pathlib import Path
 
 from genie_datasets.errors import UserError
 from genie_datasets.options import SourceOptions, parse
+from genie_eval.checks import check_seed
 
 EPISODES = {"train": 600, "test": 200}
 """Of the tabletop data: 200 unseen trajectories are what the statistics ask for (eval/README.md)."""
@@ -34,6 +35,7 @@ def main(argv: list[str]) -> int:
     options = parse(DemoOptions, argv, prog="genie-robotics demo")
     if options.minutes <= 0:
         raise UserError(f"--minutes must be above 0, not {options.minutes}")
+    check_seed(options.seed)
     demo(options)
     return 0
 

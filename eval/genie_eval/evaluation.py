@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from genie_datasets.errors import UserError
+from genie_eval.checks import checked
 from genie_eval.codes.details import code_details
 from genie_eval.codes.ladder import rungs
 from genie_eval.codes.measure import StatisticsConfig, code_metrics
@@ -150,14 +151,16 @@ def evaluate(
         UserError: no such split, or no episode of three frames.
     """
     from genie_eval.report.write import write_report
+    from genie_robotics.threads import threads_for
 
-    config = replace(config or EvaluationConfig(), **options)
+    config = checked(replace(config or EvaluationConfig(), **options))
     if config.clips < 1 or config.starts < 1 or (config.trajectories is not None and config.trajectories < 1):
         raise UserError("--trajectories, --clips and --starts must be at least 1")
     config = config.resolved()
     evaluated, train = choose_splits(source, split)
-    results = measure(genie, evaluated, train, config, judge)
-    add_seeds(results.metrics, [measure(other, evaluated, train, config).metrics for other in seeds])
+    with threads_for(genie):
+        results = measure(genie, evaluated, train, config, judge)
+        add_seeds(results.metrics, [measure(other, evaluated, train, config).metrics for other in seeds])
     return write_report(results, genie, source, evaluated, Path(out), run, config)
 
 

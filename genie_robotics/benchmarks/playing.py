@@ -37,10 +37,9 @@ def bench_play(run: str, num_actions: int = 400, browser: bool = False, seed: in
     Raises:
         UserError: `run` cannot be opened; there is no Chromium.
     """
-    from genie_robotics.player.commands import PlayOptions, make_player, one_thread_if_small
+    from genie_robotics.player.commands import PlayOptions, make_player
 
     player = make_player(PlayOptions(run=run))
-    one_thread_if_small(player.genie)
     with served(player) as port:
         return (in_browser if browser else by_client)(player, port, num_actions, random.Random(seed))
 

@@ -31,6 +31,7 @@ from genie_robotics.health.measures import (
 )
 from genie_robotics.health.rules import RULES, gain, gap_share, judge
 from genie_robotics.run_folder import load_component, load_config
+from genie_robotics.threads import threads_for
 from genie_robotics.training.checkpoint import Checkpoints, load_module_state
 from genie_robotics.training.stages import MODES, TRAINED, last_stage
 
@@ -102,7 +103,8 @@ def diagnose(
     for stage in MODES[mode]:
         loaded |= take_stock(found, genie, stage, bool(metrics.get(stage)))
     genie.to(device).eval()
-    behaviour = examine(genie, loaded, found, None if clips is None else clips.to(device), seed)
+    with threads_for(genie):
+        behaviour = examine(genie, loaded, found, None if clips is None else clips.to(device), seed)
     for stage in MODES[mode]:
         lines = metrics.get(stage, [])
         figures = last_logged(lines) | history_figures(lines, stage, config)

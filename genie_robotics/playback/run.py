@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from genie_datasets.errors import UserError
 from genie_datasets.labels import read_actions
+from genie_robotics.config import to_dict
 from genie_robotics.playback.action_map import MODES, ActionMap, check_codes
 from genie_robotics.playback.codes import check_gap, episode_codes, read_frames, to_numpy
 from genie_robotics.playback.config import PlaybackConfig
@@ -189,7 +190,7 @@ def _prepare(
             "hz": float(split.hz[first]),
         },
         "settings": {
-            **dataclasses.asdict(config),
+            **to_dict(config),
             "labels": len(found),
             "labels_from": said,
             "label_split": found.split,

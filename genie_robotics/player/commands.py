@@ -3,7 +3,7 @@
 import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
@@ -11,11 +11,7 @@ from genie_datasets.errors import UserError
 from genie_datasets.options import SourceOptions, parse
 from genie_robotics.player.limits import Limits
 
-if TYPE_CHECKING:
-    from genie_robotics.genie import Genie
-
 TABLES = 3
-SMALL = 20_000_000  # parameters
 
 
 @dataclass
@@ -54,7 +50,6 @@ def play(argv: list[str]) -> int:
     except ModuleNotFoundError as error:
         raise UserError(f"the player needs {error.name}: pip install 'genie_robotics[player]'") from None
     player = make_player(options)
-    one_thread_if_small(player.genie)
     app = make_app(player, hosts(options.host))
     print(f"playing {options.run}: open http://{shown_host(options.host)}:{options.port}   (Ctrl-C ends)")
     config = uvicorn.Config(
@@ -99,15 +94,6 @@ def make_player(options: PlayOptions):
         tables = 0
     starts = choose(config.image_size, config.fit, options.image, source, options.limits, tables)
     return Player(genie, Path(options.run).name, meanings, starts, options.limits, options.origins)
-
-
-def one_thread_if_small(genie: "Genie") -> None:
-    """On CPU, a small model's tensors are not worth a team of threads, which the connections' thread keeps waiting: 8.7
-    frames a second with two, 11.8 with one (`nano`, two cores)."""
-    import torch
-
-    if genie.device.type == "cpu" and sum(genie.num_parameters().values()) < SMALL:
-        torch.set_num_threads(1)
 
 
 def knows_tabletop(run: Path) -> bool:

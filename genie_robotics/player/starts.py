@@ -11,11 +11,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from genie_datasets.decode import decode_image
-from genie_datasets.errors import UserError
 from genie_datasets.fit import fit_frames
 from genie_datasets.split import Source
+from genie_robotics.pictures import read_picture
 from genie_robotics.player.limits import Limits
-from genie_robotics.player.uploads import picture
 
 FROM_DATA = 12  # episodes that are offered
 FIRST_TABLE = 731_000  # seeds of simulated tables, far from those of any data set here
@@ -46,11 +45,7 @@ def choose(
 
 def chosen(size: tuple[int, int], fit: str, image: Path | None, source: Source | None, limits: Limits) -> list[Start]:
     if image is not None:
-        try:
-            data = image.read_bytes()
-        except OSError as error:
-            raise UserError(f"cannot read {image} ({error.strerror})") from None
-        return [Start(image.name, picture(data, size, limits))]
+        return [Start(image.name, fit_frames(read_picture(image, limits.upload_pixels), size, "letterbox"))]
     if source is not None:
         return from_data(source, size, fit)
     return bundled(size)

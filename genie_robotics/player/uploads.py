@@ -1,17 +1,15 @@
 """Bytes that a browser sends -> pictures. Sizes are read from headers and refused before anything is decoded."""
 
-import io
 import tempfile
 from pathlib import Path
 
-import av
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 
 from genie_datasets.errors import UserError
 from genie_datasets.fit import fit_frames
 from genie_datasets.video_file import DamagedVideo, probe, read_frames
+from genie_robotics.pictures import decode_picture
 from genie_robotics.player.limits import Limits
 
 Frame = UInt8[np.ndarray, "H W 3"]
@@ -19,28 +17,7 @@ Frame = UInt8[np.ndarray, "H W 3"]
 
 def picture(data: bytes, size: tuple[int, int], limits: Limits) -> Frame:
     """A photo, drawing or rendering of any size, whole: letterboxed to the model's size. Raises UserError."""
-    height, width = claimed_size(data)
-    if height * width > limits.upload_pixels:
-        raise UserError(f"the picture has {height}x{width} pixels: give one of at most {limits.upload_pixels:,}")
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)  # turned as its EXIF says
-    except cv2.error:
-        image = None
-    if image is None or image.shape[0] * image.shape[1] > limits.upload_pixels:
-        raise UserError("that is no picture that can be read: give JPEG, PNG, WebP, BMP or GIF")
-    return fit_frames(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), size, "letterbox")
-
-
-def claimed_size(data: bytes) -> tuple[int, int]:
-    """(height, width) that the header states."""
-    try:
-        with av.open(io.BytesIO(data), metadata_errors="replace") as container:
-            stream = container.streams.video[0]
-            if stream.codec_context is not None and stream.width and stream.height:
-                return stream.height, stream.width
-    except (av.FFmpegError, OSError, IndexError, ValueError):
-        pass
-    raise UserError("that is no picture that can be read: give JPEG, PNG, WebP, BMP or GIF")
+    return fit_frames(decode_picture(data, "the upload", limits.upload_pixels), size, "letterbox")
 
 
 def clip(data: bytes, size: tuple[int, int], mode: str, limits: Limits) -> UInt8[np.ndarray, "L H W 3"]:
@@ -54,7 +31,7 @@ def clip(data: bytes, size: tuple[int, int], mode: str, limits: Limits) -> UInt8
                 raise UserError(
                     f"the clip has {info.height}x{info.width} pixels: give one of at most {limits.upload_pixels:,}"
                 )
-            frames = read_frames(path, np.arange(min(info.num_frames, limits.upload_frames)), size, mode)
+            frames = read_frames(path, np.arange(min(info.num_frames, limits.upload_frames)), size, mode, info)
         except DamagedVideo as error:
             raise UserError(f"that is no video that can be read ({error}): give MP4, MOV, WebM or GIF") from None
     if len(frames) < 2:

@@ -209,3 +209,5 @@ def check_loop(loop: LoopConfig) -> None:
     for name, value in least.items():
         if getattr(loop, name) < value:
             raise UserError(f"--{name.replace('_', '-')} must be at least {value}, not {getattr(loop, name)}")
+    if loop.seed >= 2**63:
+        raise UserError(f"--seed must be below 2**63, got {loop.seed}; pass a smaller seed")

@@ -228,7 +228,7 @@ class Trainer:
         if not self.loop.token_cache or not isinstance(self.module, DynamicsStage):
             return None
         config = self.genie.config
-        key = f"{self.clips.fingerprint} {self.inputs['tokenizer']} {self.inputs['latent_action']}"
+        key = f"{self.clips.fingerprint} {self.clips.stamp} {self.inputs['tokenizer']} {self.inputs['latent_action']}"
         books = config.tokenizer.codebook.num_codes, config.num_actions
         found = TokenCache(key, len(self.clips), config.clip_length, config.dynamics.num_patches, *books)
         if self.setup.is_main and not self.loop.quiet:

@@ -55,6 +55,7 @@ def write(
     shown: str = "upright",
     aspect: Fraction = Fraction(1),
     first: int = 0,
+    shape: tuple[int, int] = (HEIGHT, WIDTH),
     **more,
 ) -> Path:
     """A video of frames first, first + 1, ...
@@ -65,18 +66,19 @@ def write(
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    images = [stored(frame(first + n), shown) for n in range(length)]
-    width = round(images[0].shape[1] / aspect) // 2 * 2
+    height, full = stored(frame(0, *shape), shown).shape[:2]
+    width = round(full / aspect) // 2 * 2
     with av.open(str(path), "w", **more) as container:
         stream = container.add_stream(codec, rate=rate, options=options or {})
-        stream.height, stream.width, stream.pix_fmt = images[0].shape[0], width, "yuv420p"
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         if codec == "mjpeg":
             stream.pix_fmt = "yuvj420p"
         if aspect != 1:
             stream.codec_context.sample_aspect_ratio = aspect
         if unit:
             stream.codec_context.time_base = unit
-        for n, image in enumerate(images):
+        for n in range(length):
+            image = stored(frame((first + n) % (1 << BITS), *shape), shown)
             columns = (np.arange(width) * image.shape[1] / width).astype(int)
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:, columns]), format="rgb24")
             if pts is not None:

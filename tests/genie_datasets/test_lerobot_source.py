@@ -186,7 +186,7 @@ def test_what_does_not_fit_together_is_said_in_a_line(v2, v3):
     refuses(v2, "episodes.jsonl cannot be read")
     for wrong, message in (
         ({"codebase_version": "v1.6"}, "unknown LeRobot layout 'v1.6'"),
-        ({"codebase_version": None}, "layout 'None' is not known"),
+        ({"codebase_version": None}, "unknown LeRobot layout 'None'"),
         ({"fps": 0}, "do not fit together"),
         ({"features": {}}, "lists no camera"),
         ({"features": [1]}, "do not fit together"),

@@ -9,6 +9,7 @@ import pytest
 
 from genie_datasets import build_frame_cache, open_source
 from genie_datasets.tfrecord import frame_record
+from tests.genie_datasets.numbered import frame, write
 
 FEW, MANY, SHARDS, LENGTH = 200, 20_000, 20, 16
 
@@ -54,3 +55,45 @@ def test_memory_does_not_grow_over_a_hundred_thousand_clips(folders):
     open_source(folders[MANY])
     tenth, end = measured(folders[MANY], 100_000)
     assert end < 1.1 * tenth, (tenth, end)
+
+
+EPISODES = (300, 1200)  # frames
+
+
+@pytest.fixture(scope="module")
+def episodes(tmp_path_factory, kit) -> dict[tuple[str, int], Path]:
+    """One long episode per folder, of each kind of source."""
+    found = {}
+    for length in EPISODES:
+        frames = (frame(n % 1000, 240, 320) for n in range(length))
+        video = tmp_path_factory.mktemp("video") / "train"
+        write(video / "a.mp4", length, shape=(240, 320), options={"preset": "ultrafast"})
+        found["video", length] = video.parent
+        arrays = tmp_path_factory.mktemp("arrays") / "train"
+        arrays.mkdir()
+        np.savez_compressed(arrays / "a.npz", frames=np.stack(list(frames)))
+        found["npz", length] = arrays.parent
+        rlds = kit.RldsFolder(tmp_path_factory.mktemp("rlds"))
+        image = kit.jpeg(frame(7, 240, 320))
+        rlds.leaves[kit.IMAGE] = kit.leaf("image", (240, 320, 3), "uint8")
+        rlds.add("train", [{kit.IMAGE: [image] * length, kit.INSTRUCTION: [b"move"] * length}])
+        found["rlds", length] = rlds.finish()
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["video", "npz", "rlds"])
+@pytest.mark.parametrize("way", ["fitted", "native", "blocks", "label-rlds", "label-lerobot"])
+def test_reading_an_episode_takes_its_output_and_a_constant(episodes, tmp_path, kind, way):
+    script = Path(__file__).with_name("episode_memory.py")
+    rest = []
+    for length in EPISODES:
+        job = [sys.executable, str(script), str(episodes[kind, length]), way, str(tmp_path / str(length))]
+        done = subprocess.run(job, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        peak, size = map(float, done.stdout.split())
+        rest.append(peak - size)
+        print(kind, way, length, f"peak +{peak:.0f} MB, output {size:.0f} MB")
+    # The encoded images of an episode are held by TFDS, which writes it as one record: some 20 KB each.
+    allowed = 25 + (0.1 * (EPISODES[1] - EPISODES[0]) if way == "label-rlds" else 0)
+    assert rest[1] - rest[0] < allowed, rest

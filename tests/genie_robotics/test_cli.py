@@ -1,6 +1,7 @@
 """The command line: a user's mistake is one line and exit status 2, never a traceback."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -40,6 +41,38 @@ def test_the_command_line_starts_without_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def into_closed_pipe(code: str, *argv: str, unbuffered: str = "") -> subprocess.CompletedProcess:
+    """Runs Python with a stdout that nobody reads any more."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    command = [sys.executable, "-c", code, *argv]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=300, env=environment)
+    os.close(writer)
+    return done
+
+
+@pytest.mark.parametrize(
+    ("argv", "unbuffered"),
+    [("--help", ""), ("--help", "1"), ("--version", ""), ("data inspect --help", ""), ("bench --help", "1"),
+     ("estimate", "")],
+)  # fmt: skip
+def test_a_closed_pipe_is_quiet(argv, unbuffered):
+    """As in `genie-robotics --help | head -0`: nothing on stderr, not even when the interpreter ends."""
+    code = "import sys; from genie_robotics.cli import main; sys.exit(main())"
+    done = into_closed_pipe(code, *argv.split(), unbuffered=unbuffered)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_closed_pipe_does_not_swallow_the_error():
+    code = (
+        "import sys; from genie_robotics.cli import main; print('begun'); sys.exit(main(['data', 'inspect', 'none']))"
+    )
+    done = into_closed_pipe(code)
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
 
 
 WITH_MODEL_FIELDS = ("train", "estimate")

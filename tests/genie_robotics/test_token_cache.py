@@ -69,6 +69,16 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, config, clips):
     assert all(torch.equal(value, cut[name]) for name, value in whole.items())
 
 
+def test_video_that_changed_has_a_cache_of_its_own(tmp_path, config, clips):
+    """The contents that a fingerprint samples may be the same: size and time of change of every file count too."""
+    for number in range(2):
+        trainer(tmp_path / str(number), config, clips, True).train()
+    assert len(list((cache_dir() / "tokens").iterdir())) == 1
+    clips.stamp = "the same files, changed since"
+    trainer(tmp_path / "changed", config, clips, True).train()
+    assert len(list((cache_dir() / "tokens").iterdir())) == 2
+
+
 def test_other_weights_have_a_cache_of_their_own(tmp_path, config, clips):
     for seed in (0, 1):
         trainer(tmp_path / str(seed), config, clips, True, seed).train()

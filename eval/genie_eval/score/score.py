@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from genie_datasets.errors import UserError
-from genie_eval.checks import check_seed, make_folder
+from genie_eval.checks import checked, make_folder
 from genie_eval.codes.assay import MotionAssay
 from genie_eval.codes.codebook import codebook_perplexity
 from genie_eval.codes.details import code_details
@@ -78,14 +78,13 @@ def score(path: str | Path, out: str | Path, config: ScoreConfig | None = None, 
 
     Raises UserError, one line, for a file that is not what docs/score_your_latents.md describes.
     """
-    config, path, out = config or ScoreConfig(), Path(path), Path(out)
+    config, path, out = checked(config or ScoreConfig()), Path(path), Path(out)
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: give a folder with --out")
     for name in ("num_codes", "trajectories", "max_rows", "draws"):
         value = getattr(config, name)
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} {value}: at least 1")
-    check_seed(config.seed)
     started = time.perf_counter()
     with open_columns(path, roots) as columns:
         table = latents(

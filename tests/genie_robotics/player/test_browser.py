@@ -149,7 +149,7 @@ def test_a_picture_and_a_clip_are_uploaded(page, tmp_path, world):
     (tmp_path / "note.png").write_text("no picture")
     page.set_input_files("#picture", tmp_path / "note.png")
     page.wait_for_selector("#status.error")
-    assert "no picture that can be read" in page.inner_text("#status")
+    assert "cannot be read as a picture" in page.inner_text("#status")
     start = world.player.starts[1].frame
     dream = world.player.genie.generate(start[None, None], [[1, 1, 7, 7]])[0].numpy()
     (tmp_path / "clip.mp4").write_bytes(film(np.concatenate([start[None], dream]), "mp4"))

@@ -1,0 +1,62 @@
+"""`python episode_memory.py FOLDER WAY OUT`: reads the one episode of a folder in a way (fitted, native, blocks,
+label-rlds or label-lerobot); prints by how many MB the peak of resident memory grew, and the MB of what was read."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from genie_datasets import open_source
+
+
+def status(name: str) -> float:
+    """VmRSS (resident memory) or VmHWM (its peak), in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
+
+
+def begin() -> float:
+    """Resident memory now; the peak is counted from here."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return status("VmRSS")
+
+
+def main(folder: str, way: str, out: str) -> None:
+    import tensorflow_datasets  # noqa: F401  what is imported while it is measured would count
+
+    import genie_robotics.label as label
+    from genie_datasets.lerobot_writer import LeRobotWriter
+    from genie_datasets.rlds_writer import RldsWriter
+
+    split = open_source(folder, hz=3).split("train")
+    length = int(split.num_frames[0])
+    warm_up(out)
+    before = begin()
+    if way == "fitted":
+        size = split.frames(0, None, (64, 64)).nbytes
+    elif way == "native":
+        size = split.frames(0).nbytes
+    elif way == "blocks":
+        size = max(block.nbytes for block in split.frame_blocks(0))
+    else:
+        codes = label.Labels(np.zeros(length, np.int64), np.zeros(length, np.float32), 1)
+        writer = RldsWriter(out, "set", 3) if way == "label-rlds" else LeRobotWriter(Path(out) / "set", 3)
+        label.add(writer, split, 0, codes)
+        writer.finish()
+        size = 0
+    print(status("VmHWM") - before, size / 2**20)
+
+
+def warm_up(out: str) -> None:
+    """Encoders and TensorFlow take memory once, for any episode."""
+    from genie_datasets.lerobot_writer import LeRobotWriter
+    from genie_datasets.rlds_writer import RldsWriter
+
+    frames = np.zeros((20, 240, 320, 3), np.uint8)
+    for writer in (RldsWriter(out, "warm", 3), LeRobotWriter(Path(out) / "warm lerobot", 3)):
+        writer.add(frames)
+        writer.finish()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
