@@ -136,7 +136,7 @@ def frames_of(value: Any, size: tuple[int, int], fit: str, with_pictures: bool =
 
 
 def _remedy(frames: Tensor, size: tuple[int, int], fit: str, with_pictures: bool) -> str:
-    """What to do with frames that are not as expected; empty where they are."""
+    """The remedy for frames that are not as expected; empty if they are."""
     shape = tuple(frames.shape)
     if frames.dtype != torch.uint8:
         return (
@@ -181,6 +181,6 @@ def _is_integer(found: Tensor) -> bool:
 
 
 def _is_single(value: Any) -> bool:
-    """Whether it may be one number: it has no axes, and is no bool."""
+    """True if it may be one number: it has no axes and is not a bool."""
     is_bool = isinstance(value, bool) or getattr(value, "dtype", None) in (np.dtype(bool), torch.bool)
     return not is_bool and not getattr(value, "ndim", None)

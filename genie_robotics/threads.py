@@ -42,7 +42,7 @@ def threads_for(model: Any) -> Iterator[None]:
 
 
 def small(model: Any) -> bool:
-    """Whether it is on a CPU and has few parameters."""
+    """True if it is on a CPU and has few parameters."""
     if not isinstance(model, nn.Module):
         return True
     first = next(model.parameters(), None)

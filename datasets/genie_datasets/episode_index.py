@@ -47,7 +47,7 @@ class EpisodeIndex:
 
     @cached_property
     def digest(self) -> str:
-        """Of what is an episode: number, place, length and instruction of each, and the length of every image."""
+        """Digest of the episodes: number, place, length and instruction of each, and the length of every image."""
         found = hashlib.sha256("\0".join(self.instructions.tolist()).encode())
         for array in (self.record_shard, self.record_number, self.record_start, self.record_end, self.episode_start,
                       self.frame_length, self.instruction_id):  # fmt: skip

@@ -108,7 +108,7 @@ class FrameCache(Split):
 
 
 BROKEN_STATE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
-"""What `source_states` raises where there are none."""
+"""Exceptions of `source_states` where a cache has no readable ones."""
 
 
 def check(folder: Path, meta: dict, index: dict[str, np.ndarray]) -> None:

@@ -78,7 +78,7 @@ def cache_fingerprint(split: Split, size: Size, mode: str) -> str:
 
 
 def is_current(cache: FrameCache, split: Split) -> bool:
-    """Whether the files that a cache was made of are those of `split`, by size and time of change."""
+    """True if the files that a cache was made of are those of `split`, by size and time of change."""
     try:
         return stamp_of(cache.source_states) == split.stamp
     except BROKEN_STATE:

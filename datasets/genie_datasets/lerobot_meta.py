@@ -132,7 +132,7 @@ def check_rows(root: Path, info: dict[str, Any], rows: list[dict[str, Any]]) -> 
 
 
 def instruction_of(tasks: Any, root: Path) -> tuple[str, int]:
-    """What `tasks` of an episode says, and how many there are: a text, a list of texts, or numbers of meta/tasks."""
+    """Instruction and number of tasks of an entry `tasks`: a text, a list of texts, or numbers of meta/tasks."""
     if isinstance(tasks, list | tuple):
         texts = list(dict.fromkeys(instruction_of(task, root)[0] for task in tasks))
         return (texts[0] if texts else ""), len(texts)

@@ -218,7 +218,7 @@ def once(key: str, check: Callable[[], None]) -> None:
 
 
 def frames_of(meta: Meta, episode: Episode, info: VideoInfo) -> Numbers:
-    """Which frames of its video file an episode has: frame i is the one at start + i / fps, as LeRobot takes it.
+    """Numbers of an episode's frames in its video file: frame i is the one at start + i / fps, as LeRobot takes it.
 
     Raises UserError where none is within LeRobot's tolerance of its time.
     """

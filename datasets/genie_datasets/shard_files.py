@@ -51,7 +51,7 @@ class ShardFiles:
         return data
 
     def is_intact(self, shard: int, start: int, end: int) -> bool:
-        """Whether the record whose data lie at [start, end) has the checksum that it was written with."""
+        """True if the record whose data lie at [start, end) has the checksum that it was written with."""
         found = 0
         for at in range(start, end, CHUNK):
             found = google_crc32c.extend(found, self.read(shard, at, min(CHUNK, end - at)))

@@ -37,12 +37,12 @@ class VideoInfo:
     rate: float
     """Frames per second as the container states it: often not the robot's rate. 0: not stated."""
     height: int
-    """Of the first frame as a player shows it: turned, mirrored, with square pixels."""
+    """Height of the first frame as a player shows it: turned, mirrored, with square pixels."""
     width: int
     times: np.ndarray | None = None
     """(F,) seconds from the first frame, rising. None: the container has no usable time stamps."""
     is_stamped: bool = True
-    """Whether decoded frames carry these times. Else (AVI with B-frames, for one) frames are counted."""
+    """True if decoded frames carry these times. Else (AVI with B-frames, for one) frames are counted."""
     start: float = 0.0
     """Time stamp of the first frame, seconds."""
     tick: float = 0.0
@@ -50,7 +50,7 @@ class VideoInfo:
     aspect: float = 1.0
     """Width of a stored pixel divided by its height."""
     notes: tuple[str, ...] = ()
-    """What a user should know, such as a second video stream."""
+    """Notes for the user, such as on a second video stream."""
 
     @property
     def uneven(self) -> float:

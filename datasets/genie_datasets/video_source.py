@@ -252,7 +252,7 @@ def episode_hz(root: Path, files: list[Path], infos: list[VideoInfo], asked: flo
 
 
 def probe_all(root: Path, files: list[Path]) -> list[VideoInfo]:
-    """What each file holds, from the user's cache directory if it was counted before; UserError names the bad ones."""
+    """One VideoInfo per file, from the user's cache directory if counted before. UserError names the bad ones."""
     infos, bad = each_video(root, files, "first", probe)
     if bad:
         raise bad_videos(root, bad)
