@@ -39,15 +39,12 @@ def open_source(
 
     if reader not in READERS:
         raise UserError(f"'{reader}' is no reader: --reader is one of {', '.join(READERS)}")
-    for option, value in (("hz", hz), ("resample", resample)):
-        if value is not None and not 0 < value < float("inf"):
-            raise UserError(f"--{option} must be positive frames per second, got {value:g}: pass --{option} 3")
+    hz, resample = rate_of("hz", hz), rate_of("resample", resample)
     if hz is not None and resample is not None:
         raise UserError(
             "--hz declares the rate of the stored frames and --resample takes frames by the container's clock: they "
             "cannot be combined; pass one of them"
         )
-    hz, resample = (None if value is None else float(value) for value in (hz, resample))
     text = str(path_or_name)
     if not Path(text).exists():
         if parts := parse_mixture(text):
@@ -72,6 +69,19 @@ def open_source(
         refuse_skipping(skip_damaged)
         return open_tfds(place, hz, image_key, unfiltered)
     return _open_path(place, hz, include, exclude, reader, image_key, unfiltered, skip_damaged, resample)
+
+
+def rate_of(option: str, value: float | None) -> float | None:
+    """A rate as a float. Raises UserError where it is none."""
+    if value is None:
+        return None
+    try:
+        rate = float(value)
+    except (TypeError, ValueError):
+        rate = float("nan")
+    if not 0 < rate < float("inf"):
+        raise UserError(f"--{option} must be positive frames per second, got {value}: pass --{option} 3")
+    return rate
 
 
 def refuse(place: str | Path, why: str, **options: object) -> None:

@@ -230,12 +230,13 @@ def test_from_exact_tokens_the_shifts_of_a_square_are_learnt():
             encoder_history=False,
             decoder_history=False,
             action_input="modulate",
-            codebook=CodebookConfig(num_codes=4, latent_dim=8, start_after=60),
+            codebook=CodebookConfig(num_codes=4, latent_dim=8, start_after=100),
         ),
         ExactTokens(),
     )
     clips, shifts = outings(256, 2, seed=1)
-    schedule = StageConfig(steps=160, learning_rate=3e-3, matrix_rate=0.02, beta2=0.95, warmup=10, decay=0.4)
+    # With 160 steps at twice the rate, two of five seeds had not got there.
+    schedule = StageConfig(steps=240, learning_rate=3e-3, matrix_rate=0.01, beta2=0.95, warmup=10, decay=0.4)
     optimizers = Optimizers(model, schedule)
     shares = []
     for step in range(schedule.steps):
