@@ -10,15 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from genie_datasets.cache_dir import cache_dir, fingerprint
-from genie_datasets.decode import DamagedImage, decode_image, image_size
+from genie_datasets.decode import DamagedImage, image_size
 from genie_datasets.errors import UserError
 from genie_datasets.file_state import FileState
 from genie_datasets.folders import such
+from genie_datasets.frame_sizes import SizeChanges, decode_frames, several_sizes
 from genie_datasets.globs import exclude_option, keep_files
 from genie_datasets.lerobot_meta import Episode, Meta, read_meta, where
 from genie_datasets.lerobot_table import TOLERANCE, DamagedTable, bad_table, check_tables, episode_column
 from genie_datasets.lerobot_truth import TruthColumns
-from genie_datasets.registry import warn, warn_once
+from genie_datasets.registry import warn
 from genie_datasets.split import Size, Source, Split, frame_ids
 from genie_datasets.truth import Truth
 from genie_datasets.video_file import VideoInfo
@@ -83,30 +84,16 @@ class LeRobotImages(Split):
     def frames(
         self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
     ) -> np.ndarray:
-        ids = frame_ids(ids, self.num_frames[episode])
+        steps = frame_ids(ids, self.num_frames[episode]).tolist()
         encoded = self._encoded(episode)
-        out: np.ndarray | None = None
-        native: Size | None = None
-        for n, step in enumerate(ids.tolist()):
-            try:
-                height, width = image_size(encoded[step])
-                image = decode_image(encoded[step], size, mode)
-            except DamagedImage as error:
-                raise self._bad(episode, f"step {step}: {error}") from None
-            if (height, width) != (native := native or (height, width)):
-                what = f"step {step} has {height}x{width} pixels, others {native[0]}x{native[1]}"
-                if size is None:
-                    raise UserError(
-                        f"{self.episode_name(episode)}: {what}: read it with a size, such as frames(episode, "
-                        "size=(64, 64)) or `data cache`, which fit every frame, or leave it out with "
-                        f"{exclude_option([self.episodes[episode].table])}"
-                    )
-                warn_once(
-                    f"sizes in {self.root}", f"{self.root}: sizes change within episodes ({what}); each frame is fitted"
-                )
-            if out is None:
-                out = np.empty((len(ids), *image.shape), np.uint8)
-            out[n] = image
+        where, name = f"{self.root / self.episode_name(episode)}", self.episodes[episode].table
+        try:
+            images = ((step, encoded[step]) for step in steps)
+            out = decode_frames(images, len(steps), size, mode, str(self.root), where)
+        except DamagedImage as error:
+            raise self._bad(episode, str(error)) from None
+        except SizeChanges as error:
+            raise several_sizes(where, error, name) from None
         return np.empty((0, *(size or self.image_size), 3), np.uint8) if out is None else out
 
     def _encoded(self, episode: int) -> list[bytes]:

@@ -9,13 +9,14 @@ import numpy as np
 
 from genie_datasets.array_records import ArrayRecordFiles, is_array_record
 from genie_datasets.cache_dir import fingerprint
-from genie_datasets.decode import DamagedImage, decode_image, image_size
+from genie_datasets.decode import DamagedImage, image_size
 from genie_datasets.episode_index import EpisodeIndex, load_or_build
 from genie_datasets.errors import UserError
 from genie_datasets.file_state import FileState
+from genie_datasets.frame_sizes import SizeChanges, decode_frames, several_sizes
 from genie_datasets.globs import exclude_option, glob_of, keep_files
 from genie_datasets.index_shard import Wanted
-from genie_datasets.registry import DEFAULT_HZ, known, known_hz, warn, warn_once
+from genie_datasets.registry import DEFAULT_HZ, known, known_hz, warn
 from genie_datasets.rlds_truth import TruthReader
 from genie_datasets.schema import find_image_key, find_instruction_key, find_step_key, read_schema_file
 from genie_datasets.shard_files import ShardFiles
@@ -47,23 +48,17 @@ class RldsSplit(Split):
     def frames(
         self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
     ) -> np.ndarray:
-        is_whole = ids is None
-        ids = frame_ids(ids, self.num_frames[episode])
-        out: np.ndarray | None = None
-        native: Size | None = None
-        for n, step in enumerate(ids):
-            data = self.encoded(episode, step)
-            try:
-                height, width = image_size(data)
-                image = decode_image(data, size, mode)
-            except DamagedImage as error:
-                raise self._bad(episode, str(error), f", step {step}") from None
-            if (height, width) != (native := native or (height, width)):
-                self._say_size(episode, step, (height, width), native, size)
-            if out is None:
-                out = np.empty((len(ids), *image.shape), np.uint8)
-            out[n] = image
-        if is_whole:
+        steps = frame_ids(ids, self.num_frames[episode]).tolist()
+        images = ((step, self.encoded(episode, step)) for step in steps)
+        shard = str(self.index.shards[self.index.record_shard[episode]])
+        where = f"episode {self.index.record_number[episode]} of shard {self.folder / shard}"
+        try:
+            out = decode_frames(images, len(steps), size, mode, str(self.folder), where)
+        except DamagedImage as error:
+            raise self._bad(episode, str(error)) from None
+        except SizeChanges as error:
+            raise several_sizes(where, error, shard) from None
+        if ids is None:
             self._check_intact(episode)
         return np.empty((0, *(size or self.image_size), 3), np.uint8) if out is None else out
 
@@ -74,21 +69,6 @@ class RldsSplit(Split):
     def _check_intact(self, episode: int) -> None:
         if not self._files.is_intact(*self._place(episode)):
             raise self._bad(episode, "its checksum is wrong, so the file was changed or damaged")
-
-    def _say_size(self, episode: int, step: int, found: Size, others: Size, size: Size | None) -> None:
-        """A note that sizes change; UserError where no size was asked for that all could be fitted to."""
-        what = f"step {step} has {found[0]}x{found[1]} pixels, others {others[0]}x{others[1]}"
-        shard = self.index.shards[self.index.record_shard[episode]]
-        where = f"episode {self.index.record_number[episode]} of shard {shard}"
-        if size is None:
-            raise UserError(
-                f"{where}: {what}: read it with a size, such as frames(episode, size=(64, 64)) or `data cache`, which "
-                f"fit every frame, or leave it out with {exclude_option([str(shard)])}"
-            )
-        warn_once(
-            f"sizes in {self.folder}",
-            f"{self.folder}: sizes change within episodes ({where}: {what}); each frame is fitted",
-        )
 
     def _place(self, episode: int) -> tuple[int, int, int]:
         """Shard, start and end of the record."""
@@ -105,7 +85,7 @@ class RldsSplit(Split):
         try:
             return image_size(self.encoded(episode, 0))
         except DamagedImage as error:
-            raise self._bad(episode, str(error), ", step 0") from None
+            raise self._bad(episode, f"step 0: {error}") from None
 
     def instruction(self, episode: int) -> str:
         return str(self.index.instructions[self.index.instruction_id[episode]])
@@ -128,10 +108,10 @@ class RldsSplit(Split):
         shard, start, end = self._place(episode)
         return self._files.read(shard, start, end - start)
 
-    def _bad(self, episode: int, what: str, where: str = "") -> UserError:
+    def _bad(self, episode: int, what: str) -> UserError:
         shard = self.index.shards[self.index.record_shard[episode]]
         return UserError(
-            f"episode {self.index.record_number[episode]}{where} of shard {self.folder / shard}: {what}; download the "
+            f"episode {self.index.record_number[episode]} of shard {self.folder / shard}: {what}; download the "
             f"shard again, or leave it out with {exclude_option([str(shard)])}"
         )
 

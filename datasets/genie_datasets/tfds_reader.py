@@ -16,7 +16,8 @@ from genie_datasets.decode import DamagedImage, image_size, jpeg_ratio
 from genie_datasets.errors import UserError
 from genie_datasets.file_state import FileState
 from genie_datasets.fit import fit_frames
-from genie_datasets.registry import DEFAULT_HZ, known, warn, warn_once
+from genie_datasets.frame_sizes import SizeChanges, check_size
+from genie_datasets.registry import DEFAULT_HZ, known, warn
 from genie_datasets.reverb_stand_in import import_rlds
 from genie_datasets.rlds_source import METADATA
 from genie_datasets.schema import find_image_key, find_instruction_key, read_schema
@@ -110,7 +111,7 @@ class TfdsSplit(Split):
         tf = import_tensorflow()
         images = self._images(episode)
         out: np.ndarray | None = None
-        native: tuple[int, ...] | None = None
+        native: Size | None = None
         ids = frame_ids(ids, self.num_frames[episode])
         where = f"episode {episode} of split '{self.name}' of {self._builder.data_path}"
         for n, step in enumerate(ids.tolist()):
@@ -121,11 +122,11 @@ class TfdsSplit(Split):
                 raise UserError(
                     f"{where} has a damaged image ({str(error).splitlines()[0][:80]}): download its shard again"
                 ) from None
-            if found != (native := native or found):
-                what = f"step {step} has {found[0]}x{found[1]} pixels, others {native[0]}x{native[1]}"
-                if size is None:
-                    raise UserError(f"{where}: {what}: read it with a size, such as frames(episode, size=(64, 64))")
-                warn_once(f"sizes read by TFDS in {self._builder.data_path}", f"{where}: {what}; each frame is fitted")
+            native = native or found
+            try:
+                check_size(step, found, native, size, f"{self._builder.data_path} read by TFDS", where)
+            except SizeChanges as error:
+                raise UserError(f"{where}: {error}: read it with a size, such as frames(0, size=(64, 64))") from None
             frame = frame if size is None else fit_frames(frame, size, mode)
             if out is None:
                 out = np.empty((len(ids), *frame.shape), np.uint8)

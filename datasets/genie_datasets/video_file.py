@@ -13,7 +13,7 @@ import numpy as np
 
 from genie_datasets.decode import MOST_PIXELS
 from genie_datasets.fit import Size, fit_frames, resize
-from genie_datasets.registry import warn_once
+from genie_datasets.frame_sizes import check_size
 
 HDR = {16: "PQ", 18: "HLG"}  # transfer functions, by their number in ITU-T H.273
 FIRSTS = 6  # frames that are decoded to see whether they carry the times of their packets
@@ -23,10 +23,6 @@ RIGHT_ANGLE = 0.0175  # sine of one degree: turns nearer to a right angle are ri
 
 class DamagedVideo(ValueError):
     """The file is no video, or stops being one; the message says why."""
-
-
-class SizeChanges(ValueError):
-    """The frames of a video have several sizes, and no size to fit them to was given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,11 +237,7 @@ def fitted(
         if upright is None or stored != (frame.height, frame.width):
             upright, stored = Upright.of(frame, info.aspect), (frame.height, frame.width)
         image = upright(reformatter.reformat(frame, format="rgb24").to_ndarray())
-        if image.shape[:2] != native:
-            text = f"frame {number} has {image.shape[0]}x{image.shape[1]} pixels, others {native[0]}x{native[1]}"
-            if size is None:
-                raise SizeChanges(text)
-            warn_once(f"sizes below {path.parent}", f"{path}: {text}; each is fitted to {size[0]}x{size[1]}")
+        check_size(number, image.shape[:2], native, size, str(path.parent), str(path))
         yield places[at], image if size is None else fit_frames(image, size, mode)
         at += 1
         if at == len(wanted):

@@ -15,11 +15,12 @@ from genie_datasets.cores import num_cores
 from genie_datasets.errors import UserError
 from genie_datasets.file_state import FileState
 from genie_datasets.folders import find_files, such
+from genie_datasets.frame_sizes import SizeChanges, several_sizes
 from genie_datasets.globs import exclude_option, keep_files
 from genie_datasets.mapped_npz import BROKEN, Pieces, map_npz, write_npz
 from genie_datasets.registry import DEFAULT_HZ, known_hz, warn
 from genie_datasets.split import BLOCK, Size, Source, Split, frame_ids
-from genie_datasets.video_file import DamagedVideo, SizeChanges, VideoInfo, fitted, probe, probe_whole, read_frames
+from genie_datasets.video_file import DamagedVideo, VideoInfo, fitted, probe, probe_whole, read_frames
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 UNREAD = (".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv", ".gif")  # video as well
@@ -114,10 +115,7 @@ class VideoSplit(Split):
         except DamagedVideo as error:
             raise bad_videos(self.root, {file: error}) from None
         except SizeChanges as error:
-            raise UserError(
-                f"{file}: {error}: read it with a size, such as frames(episode, size=(64, 64)) or `data cache`, which "
-                f"fit every frame, or leave it out with {exclude_option([file.relative_to(self.root).as_posix()])}"
-            ) from None
+            raise several_sizes(str(file), error, file.relative_to(self.root).as_posix()) from None
 
     def size_of(self, episode: int) -> Size:
         return self.infos[episode].height, self.infos[episode].width

@@ -70,7 +70,7 @@ def corrupt_jpeg(rlds_dir, kit):
     at = data.index(b"\xff\xd8\xff")
     data[at : at + 40] = bytes(40)
     shard.write_bytes(bytes(data))
-    return rlds_dir, ["episode 0, step 0", "test.tfrecord-00000-of-00001", "--exclude"]
+    return rlds_dir, ["episode 0 of shard ", "step 0", "test.tfrecord-00000-of-00001", "--exclude"]
 
 
 def array_record(rlds_dir, kit):

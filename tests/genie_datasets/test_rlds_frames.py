@@ -123,7 +123,7 @@ def test_gray_is_shown_gray(tmp_path):
 
 def test_sixteen_bits_are_no_color_whatever_the_folder_says(tmp_path):
     folder = folder_of(tmp_path, [steps(3, 5, deep)], {}).finish()
-    with pytest.raises(UserError, match="step 0 .*a PNG of 16 bits per channel, such as depth"):
+    with pytest.raises(UserError, match="step 0: a PNG of 16 bits per channel, such as depth"):
         open_source(folder, hz=3).split("train").frames(0)
 
 
@@ -174,12 +174,12 @@ def test_sizes_that_change_within_an_episode(tmp_path, capsys):
     ).finish()
     for reader in ("index", "rlds"):
         split = open_source(folder, hz=3, reader=reader).split("train")
-        with pytest.raises(UserError, match="step 1 has 72x80 pixels, others 64x80: read it with a size"):
+        with pytest.raises(UserError, match="frame 1 has 72x80 pixels, others 64x80: read it with a size"):
             split.frames(0)
         capsys.readouterr()
         for _ in range(2):
             assert numbers(split.frames(0, None, (HEIGHT, WIDTH))) == list(range(6))
-        assert capsys.readouterr().err.count("each frame is fitted") == 1
+        assert capsys.readouterr().err.count("each frame is fitted to 64x80") == 1
 
 
 def test_an_inspector_that_meets_several_sizes_says_them(tmp_path, capsys):

@@ -238,7 +238,7 @@ def test_sizes_that_change_are_fitted_and_said_once_or_refused(tmp_path, capsys)
     assert numbers(read(tmp_path, hz=3).frames(0, None, (HEIGHT, WIDTH))) == list(range(20))
     said = [line for line in capsys.readouterr().err.splitlines() if "frame 12 has 128x160" in line]
     assert len(said) == 1
-    assert "each is fitted to 64x80" in said[0]
+    assert "each frame is fitted to 64x80" in said[0]
 
 
 @pytest.mark.parametrize("asked", [{"hz": 3, "resample": 3}, {"resample": 0}, {"resample": float("nan")}])
