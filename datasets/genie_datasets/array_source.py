@@ -117,6 +117,7 @@ def open_arrays(root: Path, hz: float | None, include=None, exclude=None, image_
     files = keep_files(find_arrays(root, say=True), root, include, exclude)
     if not files:
         raise UserError(f"{root} holds no numpy file ({', '.join(SUFFIXES)}): give a folder of episodes")
+    state = FileState.read(root, files)
     mark = fingerprint(root, files, "arrays", image_key or "")
     keys, shapes = [], []
     others: dict[Path, list[str]] = {}
@@ -145,7 +146,7 @@ def open_arrays(root: Path, hz: float | None, include=None, exclude=None, image_
             name, f"{mark}-{name}", root, [files[i] for i in members], [keys[i] for i in members],
             [shapes[i] for i in members], np.full(len(members), rate),
         )  # fmt: skip
-        splits[name].states = [FileState.read(root, [files[i] for i in members])]
+        splits[name].states = [state.part([files[i] for i in members])]
     return Source(root.name, str(root), "arrays", splits, mark)
 
 

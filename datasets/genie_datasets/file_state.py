@@ -43,6 +43,11 @@ class FileState:
             found[file.relative_to(root).as_posix()] = (info.st_size, info.st_mtime_ns)
         return cls(str(root.absolute()), dict(sorted(found.items())))
 
+    def part(self, files: Iterable[Path]) -> "FileState":
+        """The state of some of these files."""
+        names = sorted(file.absolute().relative_to(self.root).as_posix() for file in files)
+        return FileState(self.root, {name: self.files[name] for name in names})
+
     @cached_property
     def digest(self) -> str:
         """16 hexadecimal digits; the place of the folder does not count."""

@@ -159,7 +159,8 @@ def open_videos(
     damage: list[str] = []
     if skip_damaged:
         files, damage = leave_out_damaged(root, files)
-    keys = ("video", *([f"resample {resample:g}"] if resample else []))
+    state = FileState.read(root, files)  # first: what changes from here on is noticed the next time
+    keys = ("video", *([f"resample {resample!r}"] if resample else []))
     mark = fingerprint(root, files, *keys)
     infos = probe_all(root, files)
     numbers = resampled(root, files, infos, resample) if resample else None
@@ -173,7 +174,7 @@ def open_videos(
             None if numbers is None else [numbers[i] for i in members],
         )  # fmt: skip
         splits[split].damage = damage
-        splits[split].states = [FileState.read(root, chosen)]
+        splits[split].states = [state.part(chosen)]
     return Source(root.name, str(root), "video", splits, mark)
 
 
@@ -201,7 +202,7 @@ def say_what_is_odd(root: Path, files: list[Path], infos: list[VideoInfo], resam
         share, file = max(uneven)
         more = f"; {len(uneven) - 1} more files have some" if len(uneven) > 1 else ""
         warn(
-            f"uneven time stamps in {file}: {share:.0%} of its transitions last more than a quarter longer or shorter "
+            f"uneven time stamps in {file}: {share:.1%} of its transitions last more than a quarter longer or shorter "
             f"than most{more}. Frames are read as stored; --resample HZ samples by the container's clock"
         )
     say_copies(files)
@@ -225,6 +226,11 @@ def split_folders(root: Path, files: list[Path]) -> dict[str, list[int]]:
     """Split -> numbers of its files. All are `train`, unless every one lies in a folder train, val or test."""
     tops = [file.relative_to(root).parts[0] for file in files]
     if not set(tops) <= set(SPLIT_FOLDERS):
+        if inside := [file for file, top in zip(files, tops, strict=True) if top in SPLIT_FOLDERS]:
+            outside = next(file for file, top in zip(files, tops, strict=True) if top not in SPLIT_FOLDERS)
+            warn(
+                f"{such(inside)} lies in a folder of a split and {outside} does not: all are read as one split, 'train'"
+            )
         return {"train": list(range(len(files)))}
     return {name: [i for i, top in enumerate(tops) if top == name] for name in SPLIT_FOLDERS if name in tops}
 

@@ -160,3 +160,12 @@ def test_walking_can_be_cut_short(tmp_path):
         seen.append(folder.relative_to(tmp_path).as_posix())
         subfolders[:] = [name for name in subfolders if name != "a"]
     assert seen == [".", "b", "b/y"]
+
+
+def test_files_beside_split_folders_are_said(tmp_path, capsys):
+    for name in ("train/a.npy", "test/b.npy", "extra/c.npy"):
+        array(tmp_path / name)
+    assert list(open_source(tmp_path, hz=3).splits) == ["train"]
+    assert "lies in a folder of a split and" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "extra")
+    assert list(open_source(tmp_path, hz=3).splits) == ["train", "test"]

@@ -84,7 +84,7 @@ def test_uneven_time_stamps_are_said_and_resampled_by_the_clock(tmp_path_factory
     uneven = np.mean([abs(gap - median) > 0.25 * median + 0.001 for gap in gaps])
     assert ("uneven time stamps" in said) == (uneven > 0)
     if uneven:
-        assert f"{uneven:.0%} of its transitions" in said
+        assert f"{uneven:.1%} of its transitions" in said
     assert numbers(declared.frames(0)) == list(range(len(pts)))
     resampled = read(folder, resample=hz)
     assert "uneven" not in capsys.readouterr().err
