@@ -14,12 +14,12 @@ from genie_datasets.cache_dir import fingerprint
 from genie_datasets.errors import UserError
 from genie_datasets.file_state import FileState
 from genie_datasets.fit import fit_frames
-from genie_datasets.folders import find_files, such
+from genie_datasets.folders import find_files, say_copies, such
 from genie_datasets.globs import exclude_option, keep_files
 from genie_datasets.registry import DEFAULT_HZ, known_hz, warn
 from genie_datasets.schema import PREFERRED_IMAGES
 from genie_datasets.split import BLOCK, Size, Source, Split, frame_ids
-from genie_datasets.video_source import instruction_of, say_copies, split_folders
+from genie_datasets.video_source import instruction_of, split_folders
 
 SUFFIXES = (".npy", ".npz")
 FRAMES = ("frames", "video", "images", *PREFERRED_IMAGES)  # names of arrays, the likeliest first
@@ -92,6 +92,8 @@ class ArraySplit(Split):
 
     @contextlib.contextmanager
     def _errors(self, episode: int) -> Iterator[None]:
+        for state in self.states:
+            state.check(self.files[episode])
         try:
             yield
         except DamagedArray as error:
@@ -131,6 +133,9 @@ def open_arrays(root: Path, hz: float | None, include=None, exclude=None, image_
             raise bad_file(root, file, str(error)) from None
         keys.append(key)
         shapes.append(shape)
+    if len({*keys}) > 1 and image_key is None:
+        names = {key: str(file) for key, file in zip(keys, files, strict=True)}
+        warn("arrays of several names are read: " + ", ".join(f"'{key}' of {file}" for key, file in names.items()))
     if others:
         file, rest = next(iter(others.items()))
         key = keys[files.index(file)]
@@ -166,6 +171,8 @@ def headers(file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         found = {}
         with zipfile.ZipFile(file) as archive:
             for name in archive.namelist():
+                if not name.endswith(".npy"):
+                    continue
                 with archive.open(name) as member:
                     found[name.removesuffix(".npy")] = header(member)
         return found

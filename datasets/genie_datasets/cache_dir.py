@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from genie_datasets.errors import UserError
-from genie_datasets.globs import exclude_option
+from genie_datasets.globs import exclude_option, name_below
 
 SAMPLED = 4096
 READERS_VERSION = "readers-2"
@@ -35,7 +35,7 @@ def fingerprint(root: Path, files: Iterable[Path], *keys: str, metadata: Iterabl
     digest = hashlib.sha256("\0".join((READERS_VERSION, *keys)).encode(errors="surrogateescape"))
 
     def add(file: Path, most: int | None) -> None:
-        name = file.relative_to(root).as_posix()
+        name = name_below(root, file)
         try:
             size = file.stat().st_size
             digest.update(f"\0{name}\0{size}\0".encode(errors="surrogateescape"))

@@ -150,14 +150,14 @@ def inspect(config: InspectConfig) -> int:
 
 def cache(config: CacheConfig) -> int:
     from genie_datasets.fit import check_mode, parse_size
-    from genie_datasets.frame_cache import FrameCache, find_caches
+    from genie_datasets.frame_cache import find_caches
     from genie_datasets.frame_cache_writer import build_frame_cache
 
     size = parse_size(config.size)
     check_mode(config.fit)
     source = config.open(config.src)
     for folder in find_caches(config.out):
-        if FrameCache.open(folder).name not in source.splits:
+        if folder.name not in source.splits:
             raise UserError(
                 f"{folder} is a frame cache of another source, with a split that {config.src} does not have: give "
                 "another folder for OUT, or remove it"

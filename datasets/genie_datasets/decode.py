@@ -75,7 +75,7 @@ def png_header(data: bytes) -> Size:
 def _decode_png(data: bytes) -> np.ndarray:
     png_header(data)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
         image = None
     if image is None:

@@ -13,9 +13,9 @@ from genie_datasets.cache_dir import AtomicFile, cache_dir
 from genie_datasets.file_lock import file_lock
 from genie_datasets.index_shard import ShardIndex, Wanted
 from genie_datasets.index_workers import index_shards
-from genie_datasets.mapped_npz import BROKEN, Pieces, map_npz, write_npz
+from genie_datasets.mapped_npz import BROKEN, BrokenNpz, Pieces, map_npz, write_npz
 
-INDEX_VERSION = 4
+INDEX_VERSION = 5
 
 
 @dataclass
@@ -34,6 +34,8 @@ class EpisodeIndex:
     instruction_id: np.ndarray  # (E,) int32
     num_left_out: np.ndarray  # (1,) int64, episodes that the filter left out
     num_joined: np.ndarray  # (1,) int64, episodes in which a later step says that it is the first
+    num_empty: np.ndarray  # (1,) int64, episodes without an image, which are left out
+    num_retold: np.ndarray  # (1,) int64, episodes whose instruction changes
     damage: np.ndarray  # (D,) what was skipped as damaged, a line each
     path: Path | None = None  # the file that the arrays are mapped from
 
@@ -57,7 +59,12 @@ class EpisodeIndex:
     @classmethod
     def load(cls, path: Path) -> "EpisodeIndex":
         """Raises one of `mapped_npz.BROKEN`."""
-        return cls.of(map_npz(path), path)
+        try:
+            return cls.of(map_npz(path), path)
+        except BROKEN:
+            raise
+        except Exception as error:  # a damaged header may claim anything
+            raise BrokenNpz(f"{path.name} is damaged: {error!r}") from None
 
     @classmethod
     def of(cls, arrays: dict[str, np.ndarray], path: Path | None = None) -> "EpisodeIndex":
@@ -118,7 +125,7 @@ def joined(shards: Sequence[Path], read: Callable[[int], ShardIndex]) -> dict[st
     rows: list[np.ndarray] = []
     num_frames: list[np.ndarray] = []
     damage: list[str] = []
-    num_left_out = num_joined = 0
+    counts = dict.fromkeys(("num_left_out", "num_joined", "num_empty", "num_retold"), 0)
     for number in numbers:
         part = read(number)
         ids = [instructions.setdefault(text, len(instructions)) for text in part.instructions.tolist()]
@@ -128,8 +135,8 @@ def joined(shards: Sequence[Path], read: Callable[[int], ShardIndex]) -> dict[st
         )
         num_frames.append(part.num_frames)
         damage += part.damage.tolist()
-        num_left_out += int(part.num_left_out)
-        num_joined += int(part.num_joined)
+        for name in counts:
+            counts[name] += int(getattr(part, name))
     table = np.concatenate([np.zeros((0, 5), np.int64), *rows])
     lengths = np.concatenate([np.zeros(0, np.int64), *num_frames])
     total = (int(lengths.sum()),)
@@ -146,8 +153,7 @@ def joined(shards: Sequence[Path], read: Callable[[int], ShardIndex]) -> dict[st
         "episode_start": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         "instructions": np.array(list(instructions) or [""]),
         "instruction_id": table[:, 4].astype(np.int32),
-        "num_left_out": np.array([num_left_out]),
-        "num_joined": np.array([num_joined]),
+        **{name: np.array([count]) for name, count in counts.items()},
         "damage": np.array(damage, str),
     }
     return {name: Pieces.whole(array) for name, array in small.items()} | {

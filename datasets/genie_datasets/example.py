@@ -56,6 +56,15 @@ def _values(buffer: Buffer, feature: Span, kind: int) -> Span:
     return delimited(buffer, start, end, kind) if start < end else (start, start)
 
 
+def list_span(buffer: Buffer, feature: Span) -> Span:
+    """Span of the values of a feature of any kind, packed numbers without their tag."""
+    at, end = feature
+    at, end = delimited(buffer, at, end, buffer[at])
+    if at < end and buffer[feature[0]] in (FLOATS, INTS) and buffer[at] == 0x0A:
+        at, end = delimited(buffer, at, end, 0x0A)
+    return at, end
+
+
 def bytes_spans(buffer: Buffer, feature: Span) -> list[Span]:
     """Span of every value of a bytes feature. This loop runs once a frame: it is what building an index costs."""
     at, end = _values(buffer, feature, BYTES)

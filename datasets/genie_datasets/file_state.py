@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from genie_datasets.errors import UserError
-from genie_datasets.globs import exclude_option
+from genie_datasets.globs import exclude_option, name_below
 
 
 @dataclass(frozen=True)
@@ -30,22 +30,26 @@ class FileState:
         """Files that do not exist are left out. Raises UserError."""
         found = {}
         for file in files:
+            name = name_below(root, file)
             try:
                 info = os.stat(file)
             except FileNotFoundError:
                 continue
             except OSError as error:
-                name = file.relative_to(root).as_posix()
                 raise UserError(
                     f"cannot read {file} ({error.strerror}): make it readable, or leave it out with "
                     f"{exclude_option([name])}"
                 ) from None
-            found[file.relative_to(root).as_posix()] = (info.st_size, info.st_mtime_ns)
+            found[name] = (info.st_size, info.st_mtime_ns)
         return cls(str(root.absolute()), dict(sorted(found.items())))
+
+    def with_files(self, other: "FileState") -> "FileState":
+        """The state of the files of both, below one root."""
+        return FileState(self.root, dict(sorted({**self.files, **other.files}.items())))
 
     def part(self, files: Iterable[Path]) -> "FileState":
         """The state of some of these files."""
-        names = sorted(file.absolute().relative_to(self.root).as_posix() for file in files)
+        names = sorted(name_below(Path(self.root), file.absolute()) for file in files)
         return FileState(self.root, {name: self.files[name] for name in names})
 
     @cached_property
@@ -53,6 +57,15 @@ class FileState:
         """16 hexadecimal digits; the place of the folder does not count."""
         rows = "\0".join(f"{name}\0{size}\0{time}" for name, (size, time) in self.files.items())
         return hashlib.sha256(rows.encode(errors="surrogateescape")).hexdigest()[:16]
+
+    def check(self, file: Path) -> None:
+        """Raises UserError where a file is not what it was when the source was opened."""
+        name = file.absolute().relative_to(self.root).as_posix() if file.absolute().is_relative_to(self.root) else ""
+        if (
+            name in self.files
+            and FileState.read(Path(self.root), [Path(self.root) / name]).files.get(name) != self.files[name]
+        ):
+            raise UserError(f"{file} has changed since it was opened: rerun the command")
 
     def first_change(self) -> str | None:
         """The first file that is not what it was. None where all are, or where the folder is gone."""

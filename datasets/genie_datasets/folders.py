@@ -1,10 +1,11 @@
 """Walk a folder as a user sees it: links to folders are followed, and each real folder is entered once."""
 
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from genie_datasets.cache_dir import sample
 from genie_datasets.errors import UserError
 from genie_datasets.registry import warn
 
@@ -61,6 +62,22 @@ def find_files(root: Path, suffixes: Collection[str], say: bool = False) -> list
     if broken and say:
         warn(f"{such(broken)} in {root}: the link leads nowhere, so it is left out")
     return files
+
+
+def say_copies(files: list[Path]) -> None:
+    """A note where files have the same size and samples: copies, or links to one file."""
+    alike: dict[tuple[int, bytes], list[Path]] = {}
+    sizes = Counter(file.stat().st_size for file in files)
+    for file in files:
+        if sizes[file.stat().st_size] > 1 and file.stat().st_size:
+            alike.setdefault(sample(file), []).append(file)
+    copies = [some for some in alike.values() if len(some) > 1]
+    if copies:
+        more = f" (and {len(copies) - 1} more such groups)" if len(copies) > 1 else ""
+        warn(
+            f"{' and '.join(map(str, copies[0][:2]))} seem to be the same file{more}: each counts as episodes of "
+            "its own"
+        )
 
 
 def such(paths: list[Path]) -> str:

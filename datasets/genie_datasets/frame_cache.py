@@ -25,6 +25,8 @@ class FrameCache(Split):
     """A split whose frames are already decoded; it holds no truth. Open with `FrameCache.open(folder)`."""
 
     def __init__(self, folder: Path, meta: dict, index: dict[str, np.ndarray]):
+        if not isinstance(meta, dict) or not isinstance(meta.get("split"), str):
+            raise ValueError(f"{META} is not that of a cache")
         if meta.get("version") != CACHE_VERSION:
             raise ValueError("an earlier version made it, whose readers could give other frames")
         self.folder, self.meta, self._index = folder, meta, index
@@ -46,7 +48,7 @@ class FrameCache(Split):
         folder = Path(folder)
         try:
             return cls(folder, json.loads((folder / META).read_text()), map_npz(folder / INDEX))
-        except (*BROKEN, ValueError, KeyError, TypeError) as error:
+        except (*BROKEN, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
             raise UserError(f"{folder} is not a frame cache ({error}): make one with `data cache SRC OUT`") from None
 
     def _map(self) -> np.ndarray:
@@ -73,10 +75,14 @@ class FrameCache(Split):
                 return str(Path(state.root) / name)
         return None
 
-    def seen_as(self, split: Split) -> "FrameCache":
-        """With the rates and shares of `split`: --hz and weights are no matter of pixels, and may be others now."""
-        self._weights, self.hz = np.asarray(split.group_weights), np.asarray(split.hz)
-        return self
+    def describes(self, split: Split) -> bool:
+        """True if the rates and shares of `split` are those of this cache; they decide no pixels, and may change."""
+        same = np.array_equal(self.hz, np.asarray(split.hz))
+        return same and np.array_equal(self._weights, np.asarray(split.group_weights))
+
+    def index_of(self, split: Split) -> dict[str, np.ndarray]:
+        """The arrays of its index, with the rates and shares of `split`."""
+        return {**self._index, "hz": np.asarray(split.hz), "group_weights": np.asarray(split.group_weights)}
 
     def frames(
         self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
@@ -114,6 +120,8 @@ BROKEN_STATE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexE
 def check(folder: Path, meta: dict, index: dict[str, np.ndarray]) -> None:
     """Raises ValueError where the parts of a cache do not fit together."""
     starts = index["episode_start"]
+    if starts.dtype.kind not in "iu" or index["hz"].dtype.kind != "f":
+        raise ValueError(f"{INDEX} does not fit together")
     lengths = {name: len(index[name]) for name in ("hz", "group", "instruction", "episode_name")}
     if starts.ndim != 1 or set(lengths.values()) != {len(starts) - 1} or starts[0] or (np.diff(starts) < 1).any():
         raise ValueError(f"{INDEX} does not fit together")

@@ -21,6 +21,7 @@ from typing import IO, Any
 import numpy as np
 from tqdm import tqdm
 
+from genie_datasets.cache_dir import AtomicFile
 from genie_datasets.cores import num_cores
 from genie_datasets.errors import UserError
 from genie_datasets.file_lock import file_lock
@@ -52,8 +53,8 @@ def build_frame_cache(
         split = split[0] if len(split) == 1 else MixedSplit(split[0].name, list(split), [1.0] * len(split))
     out_dir = Path(out_dir)
     mark = cache_fingerprint(split, size, mode)
-    if finished := finished_cache(out_dir, mark, split):
-        return finished.seen_as(split)
+    if (finished := finished_cache(out_dir, mark, split)) and finished.describes(split):
+        return finished
     if not split.num_frames.sum():
         raise UserError(f"split '{split.name}' holds no frames: there is nothing to cache")
     partial = out_dir.with_name(f".{out_dir.name}.partial")
@@ -62,10 +63,14 @@ def build_frame_cache(
             existing = existing_cache(out_dir)
             if not (isinstance(existing, FrameCache) and existing.fingerprint == mark and is_current(existing, split)):
                 if existing:
-                    warn(f"{out_dir} is made again: its source, or the way to read it, has changed since it was made")
+                    warn(f"{out_dir} is made again: its source, or the way to read it, has changed, or it is broken")
                 write(split, partial, size, mode, mark, progress)
+                check_unchanged(split)
                 put_in_place(partial, out_dir, bool(existing))
-            return FrameCache.open(out_dir).seen_as(split)
+            elif not existing.describes(split):
+                with AtomicFile(out_dir / INDEX) as stream:
+                    np.savez(stream, **existing.index_of(split))  # type: ignore[arg-type]
+            return FrameCache.open(out_dir)
     except OSError as error:
         raise UserError(
             f"cannot write {out_dir} ({error.strerror or error}): fix this and rerun the command, which resumes in "
@@ -75,6 +80,13 @@ def build_frame_cache(
 
 def cache_fingerprint(split: Split, size: Size, mode: str) -> str:
     return f"{split.fingerprint}/{split.name}/{size[0]}x{size[1]}-{mode}-v{FIT_VERSION}"
+
+
+def check_unchanged(split: Split) -> None:
+    """Raises UserError where a file changed since the source was opened: a cache would mix what was and what is."""
+    for state in split.states:
+        if name := state.first_change():
+            raise UserError(f"{Path(state.root) / name} changed while it was read: rerun the command")
 
 
 def is_current(cache: FrameCache, split: Split) -> bool:
@@ -96,17 +108,18 @@ def finished_cache(out_dir: Path, mark: str, split: Split) -> FrameCache | None:
 
 
 def existing_cache(out_dir: Path) -> FrameCache | bool:
-    """The cache in `out_dir`; True if it is of another version, False if there is none.
+    """The cache in `out_dir`; True if it is of another version or broken, False if there is none.
 
     Raises UserError if the folder holds something else.
     """
     if (out_dir / META).exists():
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            meta = json.loads((out_dir / META).read_text())
-            is_ours = {"split", "fingerprint", "mode"} <= meta.keys() and (out_dir / FRAMES).is_file()
-            if is_ours and meta.get("version") != CACHE_VERSION:
+        is_ours = (out_dir / FRAMES).is_file() and (out_dir / INDEX).is_file()
+        try:
+            return FrameCache.open(out_dir)
+        except UserError:
+            if is_ours:
                 return True
-        return FrameCache.open(out_dir)
+            raise
     if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
         raise UserError(f"{out_dir} exists and is not a frame cache: give another folder")
     return False

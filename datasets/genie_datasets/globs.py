@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from genie_datasets.errors import UserError
+from genie_datasets.registry import warn
 
 Globs = str | Sequence[str] | None
 MOST_NAMES = 8  # in an option that a message spells out
@@ -23,6 +24,10 @@ def keep_files(files: list[Path], root: Path, include: Globs = None, exclude: Gl
         asked = " ".join(f"--{k} '{v}'" for k, v in (("include", include), ("exclude", exclude)) if v)
         example = files[0].relative_to(root).as_posix()
         raise UserError(f"{asked} leaves none of the {len(files)} files of {root}, such as '{example}': loosen it")
+    for option, globs in (("include", wanted), ("exclude", unwanted)):
+        for glob in globs:
+            if files and not any(_matches(file, root, [glob]) for file in files):
+                warn(f"--{option} '{glob}' matches none of the {len(files)} files of {root}")
     return kept
 
 
@@ -30,6 +35,12 @@ def exclude_option(names: Sequence[str]) -> str:
     """--exclude for these very names (the first few), as it is typed into a shell."""
     globs = ",".join(map(glob_of, names[:MOST_NAMES])).replace("'", "'\"'\"'")
     return f"--exclude '{globs}'"
+
+
+def name_below(root: Path, file: Path) -> str:
+    """`file.relative_to(root).as_posix()`, ten times as fast where it is written below it."""
+    prefix, name = f"{root}/", str(file)
+    return name[len(prefix) :] if name.startswith(prefix) else file.relative_to(root).as_posix()
 
 
 def glob_of(name: str) -> str:

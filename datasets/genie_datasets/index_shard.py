@@ -9,7 +9,7 @@ import numpy as np
 
 from genie_datasets.array_records import address, is_array_record, open_reader, read_record
 from genie_datasets.decode import DamagedImage, decode_image
-from genie_datasets.example import bytes_spans, feature_spans, ints, texts
+from genie_datasets.example import bytes_spans, feature_spans, ints, list_span, texts
 from genie_datasets.tfrecord import Buffer, DamagedRecord, check_data, record_spans
 
 MOST_INSTRUCTION_CODES = 512
@@ -26,6 +26,8 @@ class Wanted:
     """A bool of the episode; where it is false, the episode is left out."""
     step_key: str = ""
     """A number per step, by which the steps are counted: there must be as many images."""
+    instruction_codes: int = MOST_INSTRUCTION_CODES
+    """How many numbers an instruction has at a step, where it is a row of UTF-8 codes."""
     skip_damaged: bool = False
     """Damaged episodes are left out. To find them, checksums are compared and every image is decoded."""
 
@@ -45,6 +47,8 @@ class ShardIndex:
     num_records: np.ndarray  # () int64, all that were read, kept or not
     num_left_out: np.ndarray  # () int64, by keep_if
     num_joined: np.ndarray  # () int64, kept episodes in which a later step says that it is the first
+    num_empty: np.ndarray  # () int64, without an image
+    num_retold: np.ndarray  # () int64, kept episodes whose instruction changes
 
     def arrays(self) -> dict[str, np.ndarray]:
         return asdict(self)
@@ -60,7 +64,7 @@ def index_shard(shard: Path, wanted: Wanted) -> ShardIndex:
     spans: list[np.ndarray] = []
     instructions: list[str] = []
     damage: list[str] = []
-    num_records = num_left_out = num_joined = 0
+    num_records = num_left_out = num_joined = num_empty = num_retold = 0
     for number, start, found in walk(shard, wanted):
         if isinstance(found, DamagedRecord):
             if not wanted.skip_damaged:
@@ -68,10 +72,12 @@ def index_shard(shard: Path, wanted: Wanted) -> ShardIndex:
             damage.append(f"{shard.name} {found}")
             continue
         num_records += 1
-        end, images, instruction, kept, is_joined = found
+        end, images, instruction, kept, is_joined, is_retold = found
         num_left_out += not kept
+        num_empty += not len(images)
         if len(images) and kept:
             num_joined += is_joined
+            num_retold += is_retold
             records.append((start, end, number))
             spans.append(images)
             instructions.append(instruction)
@@ -89,11 +95,14 @@ def index_shard(shard: Path, wanted: Wanted) -> ShardIndex:
         num_records=np.array(num_records),
         num_left_out=np.array(num_left_out),
         num_joined=np.array(num_joined),
+        num_empty=np.array(num_empty),
+        num_retold=np.array(num_retold),
     )
 
 
-# End of the record, (L,2) spans of its images, instruction, is it kept, does a later step say that it is the first.
-Found = tuple[int, np.ndarray, str, bool, bool]
+# End of the record, (L,2) spans of its images, instruction, is it kept, does a later step say that it is the first,
+# does the instruction change.
+Found = tuple[int, np.ndarray, str, bool, bool, bool]
 
 
 def walk(shard: Path, wanted: Wanted) -> Iterator[tuple[int, int, Found | DamagedRecord]]:
@@ -140,24 +149,24 @@ def walk_array_record(shard: Path, wanted: Wanted) -> Iterator[tuple[int, int, F
             at = address(number)
             try:
                 data = read_record(reader, number)
-                images, instruction, kept, is_joined = read_episode(data, 0, len(data), wanted)
+                images, instruction, kept, joined, retold = read_episode(data, 0, len(data), wanted)
             except DamagedRecord as error:
                 yield number, at, error
             else:
-                yield number, at, (address(number, len(data)), images + at, instruction, kept, is_joined)
+                yield number, at, (address(number, len(data)), images + at, instruction, kept, joined, retold)
     finally:
         reader.close()
 
 
-def read_episode(buffer: Buffer, start: int, end: int, wanted: Wanted) -> tuple[np.ndarray, str, bool, bool]:
-    """(L,2) spans of an episode's images, its instruction, whether it is kept, and whether a later step says that it
-    is the first; raises DamagedRecord."""
+def read_episode(buffer: Buffer, start: int, end: int, wanted: Wanted) -> tuple[np.ndarray, str, bool, bool, bool]:
+    """What `Found` says of an episode, without its end; raises DamagedRecord."""
     try:
         features = feature_spans(buffer, start, end)
         if wanted.image_key not in features:
             raise DamagedRecord(f"has an episode without '{wanted.image_key}' at byte {start}")
         images = np.array(bytes_spans(buffer, features[wanted.image_key]), np.int64).reshape(-1, 2)
-        instruction = first_text(buffer, features.get(wanted.instruction_key))
+        instruction = first_text(buffer, features.get(wanted.instruction_key), wanted.instruction_codes)
+        is_retold = changes(buffer, features.get(wanted.instruction_key), len(images))
         keep_if = wanted.keep_if
         kept = not keep_if or bool(keep_if in features and ints(buffer, features[keep_if]).any())
         steps = ints(buffer, features[wanted.step_key]) if wanted.step_key in features else None
@@ -170,7 +179,7 @@ def read_episode(buffer: Buffer, start: int, end: int, wanted: Wanted) -> tuple[
         raise DamagedRecord(f"holds a damaged tf.train.Example at byte {start}") from None
     if wanted.skip_damaged:
         check_images(buffer, images)
-    return images, instruction, kept, is_joined
+    return images, instruction, kept, is_joined, is_retold
 
 
 def check_images(buffer: Buffer, images: np.ndarray) -> None:
@@ -182,12 +191,21 @@ def check_images(buffer: Buffer, images: np.ndarray) -> None:
             raise DamagedRecord(f"holds an image that does not decode at byte {start} ({error})") from None
 
 
-def first_text(buffer: Buffer, feature: tuple[int, int] | None) -> str:
+def changes(buffer: Buffer, feature: tuple[int, int] | None, num_steps: int) -> bool:
+    """True if the values of a feature are not the same at every step."""
+    if feature is None or feature[0] == feature[1] or not num_steps:
+        return False
+    start, end = list_span(buffer, feature)
+    each, rest = divmod(end - start, num_steps)
+    return bool(rest) or bytes(buffer[start:end]) != bytes(buffer[start : start + each]) * num_steps
+
+
+def first_text(buffer: Buffer, feature: tuple[int, int] | None, num_codes: int = MOST_INSTRUCTION_CODES) -> str:
     """The instruction at the first step: text, or (Language-Table) a row of UTF-8 codes padded with zeros."""
     if feature is None or feature[0] == feature[1]:
         return ""
     if buffer[feature[0]] == 0x0A:
         values = texts(buffer, feature)
         return values[0] if values else ""
-    codes = ints(buffer, feature)[:MOST_INSTRUCTION_CODES]
+    codes = ints(buffer, feature)[:num_codes]
     return bytes(int(code) & 0xFF for code in codes[codes > 0]).decode(errors="replace")

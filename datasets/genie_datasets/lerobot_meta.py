@@ -4,7 +4,9 @@ v2: `meta/episodes.jsonl`, one parquet and one video file an episode. v3: `meta/
 a file, each with where it begins in the video (seconds) and in the table (rows).
 """
 
+import itertools
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -93,7 +95,9 @@ def read_meta(root: Path, image_key: str | None = None) -> Meta:
             f"{root / INFO} and the files beside it do not fit together ({error!r}): download meta/ again"
         ) from None
     # Of several cameras that would do, the first of which there is a file: parts of data sets are downloaded.
-    by_presence = [(camera, [(root / where(e)).is_file() for e in episodes], episodes) for camera, episodes in found]
+    by_presence = [
+        (camera, [os.path.isfile(root / where(e)) for e in episodes], episodes) for camera, episodes in found
+    ]
     camera, present, episodes = next((entry for entry in by_presence if any(entry[1])), by_presence[0])
     if not any(present):
         example = where(episodes[0]) if episodes else "any episode"
@@ -105,16 +109,23 @@ def read_meta(root: Path, image_key: str | None = None) -> Meta:
     if image_key is None and len(cameras) > 1:
         others = ", ".join(other.key for other in cameras if other != camera)
         warn(f"{root}: reading the camera '{camera.key}'; --image-key chooses another ({others})")
-    files = [folder / name for folder, _, names in walk(root / "meta") for name in names]
     splits = split_ranges(root, info.get("splits"), kept)
-    return Meta(root, version, hz, camera, features, kept, splits, absent, sorted(files))
+    return Meta(root, version, hz, camera, features, kept, splits, absent, meta_files(root))
+
+
+def meta_files(root: Path) -> list[Path]:
+    return sorted(folder / name for folder, _, names in walk(root / "meta") for name in names)
 
 
 def check_rows(root: Path, info: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    """Raises UserError where an episode is listed twice; notes what is not as a user may expect."""
+    """Sorts the episodes by number and notes what is not as a user may expect.
+
+    Raises UserError where an episode is listed twice.
+    """
+    rows.sort(key=lambda row: row["number"])
     numbers = [row["number"] for row in rows]
     if len({*numbers}) < len(numbers):
-        twice = next(number for at, number in enumerate(numbers) if number in numbers[:at])
+        twice = next(one for one, other in itertools.pairwise(numbers) if one == other)
         raise UserError(f"{root / 'meta'} lists episode {twice} twice: download meta/ again")
     if any(row["length"] < 0 for row in rows):
         raise ValueError("an episode of negative length")
@@ -137,12 +148,21 @@ def instruction_of(tasks: Any, root: Path) -> tuple[str, int]:
         texts = list(dict.fromkeys(instruction_of(task, root)[0] for task in tasks))
         return (texts[0] if texts else ""), len(texts)
     if isinstance(tasks, int) and not isinstance(tasks, bool):
-        for line in read_text(root / "meta/tasks.jsonl").splitlines():
+        for line in read_text(root / "meta/tasks.jsonl").split("\n"):
             row = json.loads(line) if line.strip() else {}
             if row.get("task_index") == tasks:
                 return str(row["task"]), 1
         raise ValueError(f"task {tasks} is not in meta/tasks.jsonl")
-    return ("" if tasks is None else str(tasks)), 1
+    if tasks is not None and not isinstance(tasks, str):
+        raise ValueError(f"tasks {tasks!r}")
+    return tasks or "", 1
+
+
+def whole(value: Any) -> int:
+    """An int of a whole number; raises ValueError."""
+    if int(value) != value:
+        raise ValueError(f"{value!r} is no whole number")
+    return int(value)
 
 
 def where(episode: Episode) -> str:
@@ -177,12 +197,12 @@ def rank(name: str) -> int:
 
 def read_episodes_v2(root: Path, chunk: int) -> Iterator[dict[str, Any]]:
     path = root / "meta/episodes.jsonl"
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-            episode, length = int(row["episode_index"]), int(row["length"])
+            episode, length = whole(row["episode_index"]), whole(row["length"])
             words, num_tasks = instruction_of(row.get("tasks"), root)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"{path}, line {number} is not an episode: download meta/ again") from None
@@ -206,12 +226,12 @@ def read_episodes_v3(root: Path, cameras: list[Camera]) -> Iterator[dict[str, An
             wanted = ["episode_index", "length", "tasks", "data/chunk_index", "data/file_index"]
             wanted += [f"videos/{camera.key}/{part}" for camera in cameras for part in parts]
             rows = parquet.read_table(file, columns=[name for name in wanted if name in names]).to_pylist()
-        except (OSError, ValueError) as error:  # pyarrow's own errors are both
+        except (OSError, ValueError, NotImplementedError) as error:  # pyarrow's own errors are all of these
             raise UserError(f"{file} is no table of episodes ({first_line(error)}): download meta/ again") from None
         for row in rows:
             words, num_tasks = instruction_of(row.get("tasks"), root)
             yield {
-                "number": int(row["episode_index"]), "length": int(row["length"]),
+                "number": whole(row["episode_index"]), "length": whole(row["length"]),
                 "instruction": words, "num_tasks": num_tasks, "row": row,
                 "fields": {"chunk_index": int(row["data/chunk_index"]), "file_index": int(row["data/file_index"])},
             }  # fmt: skip
@@ -276,7 +296,7 @@ def split_ranges(root: Path, splits: Any, episodes: list[Episode]) -> dict[str, 
 
 def read_text(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read ({first_line(error)}): download meta/ again") from None
 

@@ -13,19 +13,18 @@ from genie_datasets.cache_dir import cache_dir, fingerprint
 from genie_datasets.decode import DamagedImage, image_size
 from genie_datasets.errors import UserError
 from genie_datasets.file_state import FileState
-from genie_datasets.folders import such
+from genie_datasets.folders import say_copies, such
 from genie_datasets.frame_sizes import SizeChanges, decode_frames, several_sizes
 from genie_datasets.globs import exclude_option, keep_files
-from genie_datasets.lerobot_meta import Episode, Meta, read_meta, where
+from genie_datasets.lerobot_meta import Episode, Meta, meta_files, read_meta, where
 from genie_datasets.lerobot_table import TOLERANCE, DamagedTable, bad_table, check_tables, episode_column
 from genie_datasets.lerobot_truth import TruthColumns
 from genie_datasets.registry import warn
 from genie_datasets.split import Size, Source, Split, frame_ids
 from genie_datasets.truth import Truth
 from genie_datasets.video_file import VideoInfo
-from genie_datasets.video_source import Numbers, VideoSplit, leave_out_damaged, probe_all
+from genie_datasets.video_source import RATE_DIFFERS, Numbers, VideoSplit, leave_out_damaged, probe_all
 
-RATE_DIFFERS = 0.01  # share of the table's rate
 KEEP_TABLES = 4  # decoded columns of images, each of one file
 
 
@@ -143,6 +142,7 @@ def open_lerobot(
     skip_damaged: bool = False,
 ) -> Source:
     """root: the folder that holds meta/info.json; skip_damaged: without videos that do not decode."""
+    before = FileState.read(root, meta_files(root))  # first: what changes from here on is noticed the next time
     meta = read_meta(root, image_key)
     if meta.absent:
         warn(
@@ -164,8 +164,9 @@ def open_lerobot(
     episodes = [episode for episode in meta.episodes if where(episode) in kept]
     tables = sorted({root / episode.table for episode in episodes if (root / episode.table).is_file()})
     data = sorted({*files, *tables})
+    say_copies(files)
     mark = fingerprint(root, data, "lerobot", meta.camera.key, f"{meta.hz:g}", metadata=meta.deciding)
-    state = FileState.read(root, [*data, *meta.files])
+    state = FileState.read(root, data).with_files(before)
     if tables:
         once(f"lerobot-tables-v1-{mark}-{state.digest}", lambda: check_tables(root, episodes, meta.hz))
     rate = hz or meta.hz
@@ -209,6 +210,11 @@ def frames_of(meta: Meta, episode: Episode, info: VideoInfo) -> Numbers:
 
     Raises UserError where none is within LeRobot's tolerance of its time.
     """
+    if episode.num_frames > info.num_frames:
+        raise UserError(
+            f"{meta.root / episode.video} has {info.num_frames} frames where episode {episode.number} has "
+            f"{episode.num_frames}: download it again, or leave it out with {exclude_option([episode.video])}"
+        )
     seconds = episode.start + np.arange(episode.num_frames) / meta.hz
     ids, off = info.nearest(seconds)
     # What the container's unit of time cannot express is no fault, such as milliseconds in WebM.

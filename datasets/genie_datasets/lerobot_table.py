@@ -37,9 +37,17 @@ def read_columns(path: Path, columns: list[str], number: int | None = None) -> d
         wanted = [name for name in columns if name in names]
         chosen = [("episode_index", "=", number)] if number is not None and "episode_index" in names else None
         table = parquet.read_table(path, columns=wanted, filters=chosen)
-        return {name: table.column(name) for name in wanted}
-    except (OSError, ValueError, KeyError, NotImplementedError) as error:  # pyarrow's own errors are all of these
+        return {name: plain_column(table.column(name)) if name in ORDER else table.column(name) for name in wanted}
+    except (OSError, ValueError, KeyError, NotImplementedError, TypeError, IndexError) as error:  # pyarrow's are such
         raise DamagedTable(first_line(error)) from None
+
+
+def plain_column(column: Any) -> Any:
+    """Numbers that some writers store as lists of one, as plain numbers."""
+    import pyarrow as pa
+
+    is_list = pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type)
+    return pa.chunked_array([pa.array([row[0] for row in column.to_pylist()])]) if is_list else column
 
 
 def episode_column(path: Path, episode: Episode, key: str) -> list[Any]:

@@ -72,6 +72,8 @@ def parse_mixture(text: str) -> list[tuple[str, float]]:
         return []
     parts = []
     for piece in text.split(","):
+        if not piece.strip():
+            raise UserError(f"'{text}' names a source without a name: write A:0.7,B:0.3")
         path, colon, number = piece.strip().rpartition(":")
         if not colon or "/" in number:  # no weight: the colon, if any, is that of gs://
             path, number = piece.strip(), "1"

@@ -92,10 +92,14 @@ simulation (section 3; the paper gives no weights)."""
 
 
 def known(name: str) -> DataSet | None:
-    """The row whose name is the longest beginning of `name`, or None."""
+    """The row whose name is the longest beginning of `name`, up to the end of a word of it, or None."""
     name = name.lower()
-    rows = [row for row in CATALOGUE if name.startswith(row.name)]
-    rows += [row for row in CATALOGUE for short, whole in SHORT.items() if row.name == whole and name.startswith(short)]
+
+    def begins(start: str) -> bool:
+        return name.startswith(start) and not name[len(start) : len(start) + 1].isalpha()
+
+    rows = [row for row in CATALOGUE if begins(row.name)]
+    rows += [row for row in CATALOGUE for short, whole in SHORT.items() if row.name == whole and begins(short)]
     return max(rows, key=lambda row: len(row.name), default=None)
 
 

@@ -13,9 +13,10 @@ from genie_datasets.decode import DamagedImage, image_size
 from genie_datasets.episode_index import EpisodeIndex, load_or_build
 from genie_datasets.errors import UserError
 from genie_datasets.file_state import FileState
+from genie_datasets.folders import say_copies
 from genie_datasets.frame_sizes import SizeChanges, decode_frames, several_sizes
 from genie_datasets.globs import exclude_option, glob_of, keep_files
-from genie_datasets.index_shard import Wanted
+from genie_datasets.index_shard import MOST_INSTRUCTION_CODES, Wanted
 from genie_datasets.registry import DEFAULT_HZ, known, known_hz, warn
 from genie_datasets.rlds_truth import TruthReader
 from genie_datasets.schema import find_image_key, find_instruction_key, find_step_key, read_schema_file
@@ -133,7 +134,9 @@ def open_rlds(
     row = known(name)
     key = find_image_key(schema, image_key, str(folder), row.image_key if row else None)
     keep_if = row.keep_if if row and row.keep_if in schema and not unfiltered else ""
-    wanted = Wanted(key, find_instruction_key(schema) or "", keep_if, find_step_key(schema), skip_damaged)
+    told = find_instruction_key(schema) or ""
+    codes = schema[told].shape[0] if told and len(schema[told].shape) == 1 and schema[told].shape[0] > 0 else 0
+    wanted = Wanted(key, told, keep_if, find_step_key(schema), codes or MOST_INSTRUCTION_CODES, skip_damaged)
     keys = ("rlds", key, *([f"if {keep_if}"] if keep_if else []), *(["skip damaged"] if skip_damaged else []))
     metadata = [folder / name for name in METADATA]
     lengths = shard_lengths(info)
@@ -150,11 +153,15 @@ def open_rlds(
         if len(index.damage):
             more = f" (and {len(index.damage) - 1} more)" if len(index.damage) > 1 else ""
             warn(f"split '{split}' of {folder}: skipped what is damaged: {index.damage[0]}{more}")
-        if num := int(index.num_joined.sum()):
-            warn(
-                f"split '{split}' of {folder}: in {num} of {len(index.record_shard)} episodes a later step has "
-                "is_first set; each record is read as one episode"
-            )
+        for num, what in (
+            (index.num_joined, "have is_first set at a later step: each record is read as one episode"),
+            (index.num_empty, "have no frame: left out"),
+            (index.num_retold, "change their instruction: the first is read"),
+            (index.num_left_out, f"have no {keep_if} set: left out, as is usual for {name}; --unfiltered reads all"),
+        ):
+            if num.sum():
+                warn(f"split '{split}' of {folder}: {int(num.sum())} episodes {what}")
+        say_copies(shards)
         if len(index.record_shard):
             splits[split] = RldsSplit(split, f"{mark}-{index.digest}", index, folder, rate, truth)
             splits[split].states = [state]
@@ -218,11 +225,22 @@ def only_one_kind(folder: Path, globs: dict[str, Path], what: str) -> None:
 
 def read_info(folder: Path) -> dict:
     """dataset_info.json, or {} when there is none that parses: everything needed can be had without."""
+    return read_described(folder / "dataset_info.json")
+
+
+def read_described(path: Path) -> dict:
+    """A JSON object; {} where there is none, which a note says of a file that is there."""
     try:
-        info = json.loads((folder / "dataset_info.json").read_text())
-    except (OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        if isinstance(found, dict):
+            return found
+        why = "it is no object"
+    except FileNotFoundError:
         return {}
-    return info if isinstance(info, dict) else {}
+    except (OSError, ValueError, RecursionError) as error:
+        why = str(error)
+    warn(f"{path} cannot be read ({' '.join(why.split())[:120]}): going on without it")
+    return {}
 
 
 def shard_lengths(info: dict) -> dict[str, int]:
@@ -244,14 +262,11 @@ def resolve_hz(folder: Path, name: str, asked: float | None) -> float:
     """--hz, else the data set's own metadata.json, else what is known of its name, else 3 with a warning."""
     if asked is not None:
         return asked
-    try:
-        stated = json.loads((folder / "metadata.json").read_text()).get("hz")
-    except (OSError, ValueError, AttributeError):
-        stated = None
+    stated = read_described(folder / "metadata.json").get("hz")
     is_rate = isinstance(stated, int | float) and not isinstance(stated, bool) and 0 < stated < float("inf")
     if stated is not None and not is_rate:
         warn(f"{folder / 'metadata.json'} states the rate {stated!r}, which is no number of frames per second: ignored")
-    rate = float(stated) if is_rate else known_hz(name)
+    rate = float(stated) if is_rate and stated is not None else known_hz(name)
     if rate is None:
         warn(f"the control rate of '{name}' is not known: taking {DEFAULT_HZ:g} Hz; pass --hz if that is wrong")
     return rate or DEFAULT_HZ

@@ -30,7 +30,7 @@ class Feature:
 def read_schema_file(path: Path) -> dict[str, Feature]:
     """`read_schema` of a file; raises UserError."""
     try:
-        return read_schema(path.read_text(), str(path))
+        return read_schema(path.read_text(encoding="utf-8-sig"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not a TFDS features.json ({error}): copy it again from the data set") from None
 
@@ -130,11 +130,16 @@ def _likeliest(images: list[str], schema: dict[str, Feature], likely: str | None
 
 def find_step_key(schema: dict[str, Feature]) -> str:
     """A feature with one whole number per step; empty where none is known."""
-    return next((key for key in STEP_KEYS if key in schema and schema[key].kind != "several"), "")
+    return next((key for key in STEP_KEYS if key in schema and schema[key].dtype in ("bool", "int32", "int64")), "")
 
 
 def find_instruction_key(schema: dict[str, Feature]) -> str | None:
-    return next((path for path in INSTRUCTIONS if path in schema), None)
+    return next((path for path in INSTRUCTIONS if path in schema and is_words(schema[path])), None)
+
+
+def is_words(feature: Feature) -> bool:
+    """True for text, and for rows of character codes."""
+    return feature.kind == "text" or feature.dtype == "string" or feature.dtype.startswith(("int", "uint"))
 
 
 def _listing(paths) -> str:

@@ -11,7 +11,7 @@ from genie_datasets.split import Source
 
 READERS = ("index", "rlds")
 MAX_DEPTH = 6  # folders between the one given and the one that holds features.json
-LEROBOT_DEPTH = 4  # and meta/info.json
+LEROBOT_DEPTH = 7  # and meta/info.json
 
 
 def open_source(
@@ -46,6 +46,8 @@ def open_source(
             "cannot be combined; pass one of them"
         )
     text = str(path_or_name)
+    if not text.strip():
+        raise UserError("the source is an empty text: give the folder of robot video, or '.' for this one")
     if not Path(text).exists():
         if parts := parse_mixture(text):
             opened = [
@@ -128,10 +130,11 @@ def _open_path(
                 f"{path} is a frame cache, which knows no shards: give --include and --exclude to `data cache`"
             )
         refuse(path, "it is a frame cache; give it to `data cache`", resample=resample, image_key=image_key)
+        say_what_else(path, caches)
         return open_caches(path, caches, hz)
     if folder := find_rlds(path):
         refuse(folder, no_clock.format("an RLDS data set"), resample=resample)
-        say_what_else(path, folder)
+        say_what_else(path, [folder])
         if reader == "rlds":
             from genie_datasets.tfds_reader import open_tfds
 
@@ -146,7 +149,7 @@ def _open_path(
         from genie_datasets.lerobot_source import open_lerobot
 
         refuse(root, no_clock.format("a LeRobotDataset"), resample=resample)
-        say_what_else(path, root)
+        say_what_else(path, [root])
         return open_lerobot(root, hz, include, exclude, image_key, skip_damaged)
     if any(path.glob("*.tfrecord*")):
         raise UserError(f"{path} has TFRecord shards but no features.json: copy it from the data set, beside them")
@@ -170,16 +173,18 @@ def _open_path(
     )
 
 
-def say_what_else(path: Path, folder: Path) -> None:
-    """A note where videos or numpy files lie beside the data set that was found below `path`."""
+def say_what_else(path: Path, folders: list[Path]) -> None:
+    """A note where videos or numpy files lie beside what was found below `path`."""
     from genie_datasets.array_source import find_arrays
     from genie_datasets.video_source import find_videos
 
-    if path == folder:
+    if path in folders:
         return
-    others = [file for file in (*find_videos(path), *find_arrays(path)) if not file.is_relative_to(folder)]
+    found = (*find_videos(path), *find_arrays(path))
+    others = [file for file in found if not any(file.is_relative_to(folder) for folder in folders)]
     if others:
-        warn(f"{path} holds more than the data set {folder.relative_to(path)}: {such(others)} is left out")
+        names = ", ".join(str(folder.relative_to(path)) for folder in folders[:3])
+        warn(f"{path} holds more than {names}, which is read: {such(others)} is left out")
 
 
 def find_path(text: str) -> Path | str:

@@ -8,6 +8,8 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from genie_datasets.fit import fit_frames
 from genie_datasets.frame_sizes import SizeChanges, check_size
 from genie_datasets.registry import DEFAULT_HZ, known, warn
 from genie_datasets.reverb_stand_in import import_rlds
-from genie_datasets.rlds_source import METADATA
+from genie_datasets.rlds_source import METADATA, resolve_hz
 from genie_datasets.schema import find_image_key, find_instruction_key, read_schema
 from genie_datasets.split import Size, Source, Split, frame_ids
 
@@ -85,8 +87,9 @@ class TfdsSplit(Split):
         counts = []
         for episode in self.encoded_episodes():
             counts.append(int(rlds.transformations.episode_length(episode["steps"])))
-            first = next(iter(episode["steps"].take(1)))
-            self._instructions.append(_text(_get(first, self._instruction_key)) if self._instruction_key else "")
+            first = next(iter(episode["steps"].take(1)), None)
+            told = self._instruction_key if first is not None else None
+            self._instructions.append(_text(_get(first, told)) if told else "")
         return np.array(counts, np.int64)
 
     def _images(self, episode: int) -> list[bytes]:
@@ -221,7 +224,7 @@ def open_tfds(folder: str, hz: float | None, image_key: str | None, unfiltered: 
     row = known(builder.name)
     key = find_image_key(schema, image_key, folder, row.image_key if row else None)
     keep_if = row.keep_if if row and row.keep_if in schema and not unfiltered else ""
-    rate = hz or (row.hz if row else None)
+    rate = hz or (resolve_hz(Path(folder), builder.name, None) if "://" not in folder else row.hz if row else None)
     if rate is None:
         rate = DEFAULT_HZ
         warn(f"the control rate of '{builder.name}' is not known: taking {rate:g} Hz; pass --hz if that is wrong")
@@ -236,7 +239,7 @@ def open_tfds(folder: str, hz: float | None, image_key: str | None, unfiltered: 
     return Source(builder.name, folder, "rlds", splits, "+".join(split.fingerprint for split in splits.values()))
 
 
-def _get(step: dict, keys: list[str]):
+def _get(step: Any, keys: list[str]):
     for key in keys:
         step = step[key]
     return step

@@ -4,7 +4,7 @@ import itertools
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,74 @@ from genie_datasets.fit import Size, fit_frames, resize
 from genie_datasets.frame_sizes import check_size
 
 HDR = {16: "PQ", 18: "HLG"}  # transfer functions, by their number in ITU-T H.273
-FIRSTS = 6  # frames that are decoded to see whether they carry the times of their packets
+FIRSTS = 2  # frames that are decoded to see whether they carry the times of their packets
+INTRA = 1  # AV_PICTURE_TYPE_I
+LISTS = ("concat", "hls", "dash", "image2")  # demuxers that read other files
+CUT_OFF = 0.1  # share of the stated duration that may be missing, and at least a second
 UNEVEN = 0.25  # by how much of the median an interval differs that counts as uneven
 RIGHT_ANGLE = 0.0175  # sine of one degree: turns nearer to a right angle are right angles, as in FFmpeg
 
 
 class DamagedVideo(ValueError):
-    """The file is no video, or stops being one; the message says why."""
+    """The file is no video, or stops being one; the message says why.
+
+    is_passing: the file could not be opened or read this time, which says nothing of its content.
+    """
+
+    def __init__(self, message: str, is_passing: bool = False):
+        super().__init__(message)
+        self.is_passing = is_passing
+
+
+@dataclass(frozen=True)
+class Upright:
+    """How stored pixels become what a player shows."""
+
+    a: float = 1.0
+    b: float = 0.0
+    c: float = 0.0
+    d: float = 1.0
+    """A stored pixel (x, y) is shown at (a x + c y, b x + d y)."""
+    aspect: float = 1.0
+    """Width of a stored pixel divided by its height."""
+
+    @classmethod
+    def of(cls, frame: Any, aspect: float) -> "Upright":
+        """Asked of the first frame alone: a message in the stream is not repeated with every frame, and asking for side
+        data keeps a frame alive until Python looks for cycles."""
+        for data in frame.side_data:
+            if data.type.name == "DISPLAYMATRIX" and len(bytes(data)) >= 20:
+                a, b, _, c, d = struct.unpack("=5i", bytes(data)[:20])
+                across, down = float(np.hypot(a, b)), float(np.hypot(c, d))
+                if across and down and a * d != b * c:
+                    return cls(a / across, b / across, c / down, d / down, aspect)
+        return cls(aspect=aspect)
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 as stored -> as shown."""
+        a, b, c, d = self.a, self.b, self.c, self.d
+        if self.aspect != 1:
+            image = resize(image, self._square(*image.shape[:2]))
+        if abs(b) < RIGHT_ANGLE and abs(c) < RIGHT_ANGLE:
+            return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+        if abs(a) < RIGHT_ANGLE and abs(d) < RIGHT_ANGLE:
+            return image.transpose(1, 0, 2)[:: -1 if b < 0 else 1, :: -1 if c < 0 else 1]
+        # Any other angle: about the middle, in a picture of the same size, as FFmpeg turns it.
+        height, width = image.shape[:2]
+        x, y = (width - 1) / 2, (height - 1) / 2
+        about = np.array([[a, c, x - a * x - c * y], [b, d, y - b * x - d * y]])
+        return cv2.warpAffine(np.ascontiguousarray(image), about, (width, height), flags=cv2.INTER_LINEAR)
+
+    def size(self, height: int, width: int) -> Size:
+        """(height, width) shown of a stored size. Raises DamagedVideo."""
+        height, width = self._square(height, width)
+        if height * width > MOST_PIXELS:
+            raise DamagedVideo(f"claims {height}x{width} pixels")
+        turned = abs(self.a) < RIGHT_ANGLE and abs(self.d) < RIGHT_ANGLE
+        return (width, height) if turned else (height, width)
+
+    def _square(self, height: int, width: int) -> Size:
+        return height, max(1, round(width * self.aspect))
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,19 +104,11 @@ class VideoInfo:
     """Time stamp of the first frame, seconds."""
     tick: float = 0.0
     """The container's unit of time, seconds: time stamps are rounded to it."""
-    aspect: float = 1.0
-    """Width of a stored pixel divided by its height."""
+    uneven: float = 0.0
+    """Share of the intervals between frames that differ from the median by more than a quarter of it."""
+    upright: Upright = field(default_factory=Upright)
     notes: tuple[str, ...] = ()
     """Notes for the user, such as on a second video stream."""
-
-    @property
-    def uneven(self) -> float:
-        """Share of the intervals between frames that differ from the median by more than a quarter of it."""
-        if self.times is None or self.num_frames < 3:
-            return 0.0
-        intervals = np.diff(self.times)
-        median = float(np.median(intervals))
-        return float((np.abs(intervals - median) > UNEVEN * median + self.tick).mean())
 
     def nearest(self, seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n,) numbers of the frames nearest to these times, and (n,) how far each is, in seconds."""
@@ -79,7 +132,10 @@ def _opened(path: Path):
     import av
 
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        # The absolute path of a file, or a name such as 12:30.mp4 would be an address of a protocol.
+        with av.open(f"file:{path.absolute()}", metadata_errors="replace") as container:
+            if {*container.format.name.split(",")} & {*LISTS}:
+                raise DamagedVideo("a list of other files, or a picture")
             pictures = [s for s in container.streams.video if s.disposition & type(s.disposition).attached_pic]
             streams = [s for s in container.streams.video if s not in pictures]  # cover art is no video
             if not streams:
@@ -93,17 +149,22 @@ def _opened(path: Path):
             stream.codec_context.thread_count = 1  # files are decoded side by side, one thread each
             yield container, stream, len(streams)
     except (av.FFmpegError, OSError) as error:
-        raise DamagedVideo(getattr(error, "strerror", None) or str(error)) from None
+        raise DamagedVideo(getattr(error, "strerror", None) or str(error), isinstance(error, OSError)) from None
 
 
 def probe(path: Path) -> VideoInfo:
-    """Count the frames and read their times; only the first is decoded. Raises DamagedVideo."""
+    """Count the frames and read their times; only the first few are decoded. Raises DamagedVideo."""
     with _opened(path) as (container, stream, num_streams):
         is_vp8 = stream.codec_context.name in ("vp8", "libvpx")
         stamps: list[int | None] = []
         order: list[int | None] = []
+        firsts: list[Any] = []
+        num_packets = 0
         for packet in container.demux(stream):
+            if len(firsts) < FIRSTS:
+                firsts += packet.decode()
             hidden = is_vp8 and packet.size > 0 and not bytes(packet)[0] & 0x10  # a frame that is never shown
+            num_packets += packet.size > 0
             if packet.size > 0 and not packet.is_discard and not hidden:
                 stamps.append(packet.pts)
                 order.append(packet.dts)
@@ -111,25 +172,49 @@ def probe(path: Path) -> VideoInfo:
         aspect = float(stream.sample_aspect_ratio or 1)
         if not stamps or not stream.width:
             raise DamagedVideo("no frames")
-    firsts = list(itertools.islice(_decode(path), FIRSTS))
+        if num_packets < stream.frames:
+            raise DamagedVideo(f"cut off: {num_packets} of the {stream.frames} frames that it states")
+        has_other = len(container.streams) > num_streams
+        stated = 0.0 if has_other else float(container.duration or 0) / 1e6
     if not firsts:
         raise DamagedVideo("no frame of it can be decoded")
     frame = firsts[0]
-    height, width = Upright.of(frame, aspect).size(frame.height, frame.width)
+    upright = Upright.of(frame, aspect)
+    height, width = upright.size(frame.height, frame.width)
     notes = []
     if num_streams > 1:
         notes.append(f"has {num_streams} video streams, of which the first is read")
     if frame.color_trc in HDR:
         notes.append(f"is HDR video ({HDR[frame.color_trc]}), whose colors are read without tone mapping")
     times, start = _times(stamps, unit)
-    shown = [frame.pts for frame in firsts]
-    is_stamped = times is not None and None not in shown and all(a < b for a, b in itertools.pairwise(shown))
+    is_stamped = times is not None and follow(stamps, [frame.pts for frame in firsts[:FIRSTS]])
     if not is_stamped:  # frames are counted: all of them must decode, or later ones would be shifted
         times, start = _times(order, unit)
         if (num := sum(1 for _ in _decode(path))) != len(stamps):
             raise DamagedVideo(f"its frames have no usable time stamps, and {num} of {len(stamps)} can be decoded")
+    lasts = max(start, 0.0) + (float(times[-1]) if times is not None else stated) + (1 / rate if rate else 0.0)
+    if stated - lasts > max(1, CUT_OFF * stated):
+        notes.append(f"ends after {lasts:.1f} s where it states {stated:.1f} s: it may be cut off")
     tick = unit if times is not None else 0.0
-    return VideoInfo(len(stamps), rate, height, width, times, is_stamped, start, tick, aspect, tuple(notes))
+    share = unevenness(times, tick)
+    return VideoInfo(len(stamps), rate, height, width, times, is_stamped, start, tick, share, upright, tuple(notes))
+
+
+def unevenness(times: np.ndarray | None, tick: float) -> float:
+    if times is None or len(times) < 3:
+        return 0.0
+    intervals = np.diff(times)
+    median = float(np.median(intervals))
+    return float((np.abs(intervals - median) > UNEVEN * median + tick).mean())
+
+
+def follow(stamps: list[int | None], shown: list[int | None]) -> bool:
+    """True if the time stamps of decoded frames follow one another among those of all packets."""
+    order = sorted(stamp for stamp in stamps if stamp is not None)
+    if any(stamp is None or stamp not in order for stamp in shown):
+        return False
+    places = [order.index(stamp) for stamp in shown if stamp is not None]
+    return all(b == a + 1 for a, b in itertools.pairwise(places))
 
 
 def _times(stamps: list[int | None], unit: float) -> tuple[np.ndarray | None, float]:
@@ -144,10 +229,21 @@ def _times(stamps: list[int | None], unit: float) -> tuple[np.ndarray | None, fl
 def probe_whole(path: Path) -> VideoInfo:
     """`probe`, and every frame decoded; raises DamagedVideo."""
     info = probe(path)
-    num = sum(1 for _ in _decode(path))
-    if num < info.num_frames:
-        raise DamagedVideo(f"only {num} of its {info.num_frames} frames can be decoded")
+    expected = 0
+    for number, frame in numbered(path, info):
+        check_frame(number, frame)
+        if number != expected:
+            break
+        expected += 1
+    if expected < info.num_frames:
+        raise DamagedVideo(f"frame {expected} of {info.num_frames} cannot be decoded")
     return info
+
+
+def check_frame(number: int, frame: Any) -> None:
+    """Raises DamagedVideo where the decoder met damaged data and painted over it."""
+    if frame.is_corrupt:
+        raise DamagedVideo(f"the data of frame {number} are damaged")
 
 
 def _decode(path: Path, seek: float | None = None) -> Iterator[Any]:
@@ -177,8 +273,9 @@ def numbered(path: Path, info: VideoInfo, first: int = 0) -> Iterator[tuple[int,
         try:
             for frame in decoded:
                 found = _number_of(frame, info, times)
-                if not began and (found is None or found > first):
-                    break  # the seek went too far
+                # Too far, or to a place from which a picture only builds up (periodic intra refresh).
+                if not began and (found is None or found > first or frame.pict_type != INTRA):
+                    break
                 began = True
                 if found is not None and found >= first:
                     yield found, frame
@@ -228,15 +325,13 @@ def fitted(
     places = np.split(order, begins[1:])
     native = (info.height, info.width)
     at = 0
-    upright, stored = None, (0, 0)
     for number, frame in numbered(path, info, int(wanted[0])) if len(wanted) else ():
         if number > wanted[at]:
             break
         if number < wanted[at]:
             continue
-        if upright is None or stored != (frame.height, frame.width):
-            upright, stored = Upright.of(frame, info.aspect), (frame.height, frame.width)
-        image = upright(reformatter.reformat(frame, format="rgb24").to_ndarray())
+        check_frame(number, frame)
+        image = info.upright(reformatter.reformat(frame, format="rgb24").to_ndarray())
         check_size(number, image.shape[:2], native, size, str(path.parent), str(path))
         yield places[at], image if size is None else fit_frames(image, size, mode)
         at += 1
@@ -244,51 +339,3 @@ def fitted(
             return
     if at < len(wanted):
         raise DamagedVideo(f"frame {wanted[at]} of {info.num_frames} cannot be decoded")
-
-
-@dataclass(frozen=True)
-class Upright:
-    """How stored pixels become what a player shows."""
-
-    matrix: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 1.0)
-    """(a, b, c, d): a stored pixel (x, y) is shown at (a x + c y, b x + d y)."""
-    aspect: float = 1.0
-    """Width of a stored pixel divided by its height."""
-
-    @classmethod
-    def of(cls, frame: Any, aspect: float) -> "Upright":
-        """Not for every frame: to ask for its side data keeps a frame alive until Python looks for cycles."""
-        matrix = (1.0, 0.0, 0.0, 1.0)
-        for data in frame.side_data:
-            if data.type.name == "DISPLAYMATRIX" and len(bytes(data)) >= 20:
-                a, b, _, c, d = struct.unpack("=5i", bytes(data)[:20])
-                across, down = np.hypot(a, b), np.hypot(c, d)
-                if across and down and a * d != b * c:
-                    matrix = (float(a / across), float(b / across), float(c / down), float(d / down))
-        return cls(matrix, aspect)
-
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 as stored -> as shown."""
-        if self.aspect != 1:
-            image = resize(image, self._square(*image.shape[:2]))
-        a, b, c, d = self.matrix
-        if abs(b) < RIGHT_ANGLE and abs(c) < RIGHT_ANGLE:
-            return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
-        if abs(a) < RIGHT_ANGLE and abs(d) < RIGHT_ANGLE:
-            return image.transpose(1, 0, 2)[:: -1 if b < 0 else 1, :: -1 if c < 0 else 1]
-        # Any other angle: about the middle, in a picture of the same size, as FFmpeg turns it.
-        height, width = image.shape[:2]
-        x, y = (width - 1) / 2, (height - 1) / 2
-        about = np.array([[a, c, x - a * x - c * y], [b, d, y - b * x - d * y]])
-        return cv2.warpAffine(np.ascontiguousarray(image), about, (width, height), flags=cv2.INTER_LINEAR)
-
-    def size(self, height: int, width: int) -> Size:
-        """(height, width) shown of a stored size. Raises DamagedVideo."""
-        height, width = self._square(height, width)
-        if height * width > MOST_PIXELS:
-            raise DamagedVideo(f"claims {height}x{width} pixels")
-        a, _, _, d = self.matrix
-        return (width, height) if abs(a) < RIGHT_ANGLE and abs(d) < RIGHT_ANGLE else (height, width)
-
-    def _square(self, height: int, width: int) -> Size:
-        return height, max(1, round(width * self.aspect))

@@ -1,32 +1,36 @@
 """A folder of videos: one file per episode, its instruction in the file's name, subfolders and links allowed."""
 
 import contextlib
+import hashlib
 import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from genie_datasets.cache_dir import AtomicFile, cache_dir, fingerprint, sample
+from genie_datasets.cache_dir import AtomicFile, cache_dir, fingerprint
 from genie_datasets.cores import num_cores
 from genie_datasets.errors import UserError
 from genie_datasets.file_state import FileState
-from genie_datasets.folders import find_files, such
+from genie_datasets.folders import find_files, say_copies, such
 from genie_datasets.frame_sizes import SizeChanges, several_sizes
 from genie_datasets.globs import exclude_option, keep_files
 from genie_datasets.mapped_npz import BROKEN, Pieces, map_npz, write_npz
 from genie_datasets.registry import DEFAULT_HZ, known_hz, warn
 from genie_datasets.split import BLOCK, Size, Source, Split, frame_ids
-from genie_datasets.video_file import DamagedVideo, VideoInfo, fitted, probe, probe_whole, read_frames
+from genie_datasets.video_file import DamagedVideo, Upright, VideoInfo, fitted, probe, probe_whole, read_frames
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 UNREAD = (".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv", ".gif")  # video as well
 SPLIT_FOLDERS = ("train", "val", "validation", "test")
 KEEP_BYTES = 256 << 20  # of decoded episodes, so that clips in order do not decode the same file again and again
-PROBE_VERSION = 5
+PROBE_VERSION = 7
+RATE_DIFFERS = 0.01  # share of a rate by which another differs from it
 
 Numbers = range | np.ndarray
 
@@ -110,6 +114,8 @@ class VideoSplit(Split):
     @contextlib.contextmanager
     def _errors(self, episode: int) -> Iterator[None]:
         file = self.files[episode]
+        for state in self.states:
+            state.check(self.files[episode])
         try:
             yield
         except DamagedVideo as error:
@@ -186,6 +192,9 @@ def resampled(root: Path, files: list[Path], infos: list[VideoInfo], hz: float) 
                 f"{file} has no usable time stamps, so it cannot be resampled: leave out --resample and declare its "
                 f"rate with --hz, or leave it out with {exclude_option([file.relative_to(root).as_posix()])}"
             )
+    fast = [file for file, info in zip(files, infos, strict=True) if info.rate and hz > info.rate * (1 + RATE_DIFFERS)]
+    if fast:
+        warn(f"--resample {hz:g} is faster than {such(fast)}: frames are repeated")
     return [info.at_rate(hz) for info in infos]
 
 
@@ -208,23 +217,17 @@ def say_what_is_odd(root: Path, files: list[Path], infos: list[VideoInfo], resam
     say_copies(files)
 
 
-def say_copies(files: list[Path]) -> None:
-    """A note where files have the same size and samples: copies, or links to one file."""
-    alike: dict[tuple[int, bytes], list[Path]] = {}
-    for file in files:
-        alike.setdefault(sample(file), []).append(file)
-    copies = [some for some in alike.values() if len(some) > 1]
-    if copies:
-        more = f" (and {len(copies) - 1} more such groups)" if len(copies) > 1 else ""
-        warn(
-            f"{' and '.join(map(str, copies[0][:2]))} seem to be the same file{more}: each counts as an episode of its "
-            "own"
-        )
-
-
 def split_folders(root: Path, files: list[Path]) -> dict[str, list[int]]:
-    """Split -> numbers of its files. All are `train`, unless every one lies in a folder train, val or test."""
-    tops = [file.relative_to(root).parts[0] for file in files]
+    """Split -> numbers of its files. All are `train`, unless every one lies in a folder train, val or test.
+
+    Those folders may lie below one or several others that hold all files; small and capital letters are the same.
+    """
+    folders = [[part.lower() for part in file.relative_to(root).parts[:-1]] for file in files]
+    while all(len(parts) > 1 for parts in folders) and len({parts[0] for parts in folders}) == 1:
+        if folders[0][0] in SPLIT_FOLDERS:
+            break
+        folders = [parts[1:] for parts in folders]
+    tops = [parts[0] if parts else "" for parts in folders]
     if not set(tops) <= set(SPLIT_FOLDERS):
         if inside := [file for file, top in zip(files, tops, strict=True) if top in SPLIT_FOLDERS]:
             outside = next(file for file, top in zip(files, tops, strict=True) if top not in SPLIT_FOLDERS)
@@ -241,11 +244,20 @@ def episode_hz(root: Path, files: list[Path], infos: list[VideoInfo], asked: flo
         return np.full(len(files), asked)
     rates = np.zeros(len(files))
     guessed = []
+    others: list[tuple[Path, float, float]] = []
     for i, (file, info) in enumerate(zip(files, infos, strict=True)):
         known = known_hz(file.name) or known_hz(root.name)
         rates[i] = known or info.rate or DEFAULT_HZ
         if known is None:
             guessed.append(rates[i])
+        elif info.rate and abs(info.rate / known - 1) > RATE_DIFFERS:
+            others.append((file, known, info.rate))
+    if others:
+        file, known, stated = others[0]
+        warn(
+            f"taking {known:g} Hz for {such([file for file, _, _ in others])}, named like a known data set; "
+            f"it states {stated:g} frames/s: pass --hz to set the rate"
+        )
     if guessed:
         span = f"{min(guessed):g}" if min(guessed) == max(guessed) else f"{min(guessed):g} to {max(guessed):g}"
         warn(
@@ -281,8 +293,9 @@ def each_video(
     """`look` at every file, on all cores, or what was seen before and kept in the user's cache directory."""
     from tqdm import tqdm
 
-    key = f"{depth}-{fingerprint(root, files)}-{FileState.read(root, files).digest}"
-    path = cache_dir() / "index" / f"video-v{PROBE_VERSION}-{key}.npz"
+    state = FileState.read(root, files)
+    key = hashlib.sha256(f"{state.root}\0{state.digest}\0{version('av')}".encode(errors="surrogateescape"))
+    path = cache_dir() / "index" / f"video-v{PROBE_VERSION}-{depth}-{key.hexdigest()[:16]}.npz"
     try:
         return kept_infos(root, map_npz(path))
     except (*BROKEN, KeyError, IndexError, ValueError):  # absent, or not whole: look again
@@ -305,6 +318,8 @@ def each_video(
                 bad[file] = info
             else:
                 infos.append(info)
+    if any(error.is_passing for error in bad.values()):
+        return infos, bad  # nothing to remember of a file
     try:
         with AtomicFile(path) as stream:
             write_npz(stream, {name: Pieces.whole(array) for name, array in plain_infos(root, infos, bad).items()})
@@ -313,7 +328,7 @@ def each_video(
     return infos, bad
 
 
-NUMBERS = ("num_frames", "rate", "height", "width", "is_stamped", "start", "tick", "aspect")
+NUMBERS = ("num_frames", "rate", "height", "width", "is_stamped", "start", "tick", "uneven")
 
 
 def plain_infos(root: Path, infos: list[VideoInfo], bad: dict[Path, DamagedVideo]) -> dict[str, np.ndarray]:
@@ -322,6 +337,7 @@ def plain_infos(root: Path, infos: list[VideoInfo], bad: dict[Path, DamagedVideo
         "table": np.array([[getattr(info, name) for name in NUMBERS] for info in infos], float).reshape(
             -1, len(NUMBERS)
         ),
+        "upright": np.array([astuple(info.upright) for info in infos], float).reshape(-1, 5),
         "notes": np.array(["\n".join(info.notes) for info in infos], str),
         "num_times": np.array([len(some) for some in times], np.int64),
         "times": np.concatenate([np.zeros(0), *times]),
@@ -332,13 +348,13 @@ def plain_infos(root: Path, infos: list[VideoInfo], bad: dict[Path, DamagedVideo
 
 def kept_infos(root: Path, kept: dict[str, np.ndarray]) -> tuple[list[VideoInfo], dict[Path, DamagedVideo]]:
     infos, ends = [], np.cumsum(kept["num_times"])
-    rows = kept["table"].tolist(), kept["notes"].tolist(), kept["num_times"], ends
-    for row, notes, num, end in zip(*rows, strict=True):
+    rows = kept["table"].tolist(), kept["upright"].tolist(), kept["notes"].tolist(), kept["num_times"], ends
+    for row, upright, notes, num, end in zip(*rows, strict=True):
         values = dict(zip(NUMBERS, row, strict=True)) | {"times": kept["times"][end - num : end] if num else None}
         for name in ("num_frames", "height", "width"):
             values[name] = int(values[name])
         values["is_stamped"] = bool(values["is_stamped"])
-        infos.append(VideoInfo(**values, notes=tuple(notes.split("\n")) if notes else ()))
+        infos.append(VideoInfo(**values, upright=Upright(*upright), notes=tuple(notes.split("\n")) if notes else ()))
     names = [name.decode(errors="surrogateescape") for name in kept["bad"].tolist()]
     return infos, {root / name: DamagedVideo(why) for name, why in zip(names, kept["why"].tolist(), strict=True)}
 

@@ -83,5 +83,5 @@ def test_an_array_that_changed_since_it_was_opened(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((5, 8, 8, 3), np.uint8))
     split = open_source(tmp_path, hz=3).split("train")
     np.save(tmp_path / "a.npy", np.zeros((6, 8, 8, 3), np.uint8))
-    with pytest.raises(UserError, match=r"it has changed since it was opened"):
+    with pytest.raises(UserError, match=r"a\.npy has changed since it was opened"):
         split.frames(0)

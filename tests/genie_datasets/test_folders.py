@@ -169,3 +169,38 @@ def test_files_beside_split_folders_are_said(tmp_path, capsys):
     assert "lies in a folder of a split and" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "extra")
     assert list(open_source(tmp_path, hz=3).splits) == ["train", "test"]
+
+
+@pytest.mark.parametrize("above", ["", "data/"])
+def test_split_folders_in_capitals_and_from_above(tmp_path, above):
+    for first, name in enumerate(("Train/a.npy", "Test/b.npy")):
+        array(tmp_path / above / name, 4 * first)
+    assert list(open_source(tmp_path, hz=3).splits) == ["train", "test"]
+
+
+def test_globs_without_a_match_are_said(tmp_path, capsys):
+    array(tmp_path / "a.npy")
+    open_source(tmp_path, hz=3, exclude="typo*,b.npy", include="*")
+    said = capsys.readouterr().err
+    assert "--exclude 'typo*' matches none of the 1 files" in said
+    assert "--exclude 'b.npy' matches none" in said
+    assert "--include" not in said
+
+
+@pytest.mark.parametrize("text", ["", " ", "DIR:0.5,", ",DIR"])
+def test_a_source_without_a_name(tmp_path, text):
+    array(tmp_path / "a.npy")
+    with pytest.raises(UserError, match="empty text|without a name"):
+        open_source(text.replace("DIR", str(tmp_path)), hz=3)
+
+
+def test_arrays_of_other_names_and_members_that_are_none(tmp_path, capsys):
+    import zipfile
+
+    frames = np.stack([frame(n) for n in range(3)])
+    np.savez(tmp_path / "a.npz", frames=frames)
+    np.savez(tmp_path / "b.npz", mask=frames)
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.writestr("README.txt", "notes")
+    assert open_source(tmp_path, hz=3).split("train").num_episodes == 2
+    assert "arrays of several names are read: 'frames' of " in capsys.readouterr().err

@@ -137,10 +137,17 @@ def others(folder):
 
 
 def damage_an_image(shard):
-    data = shard.read_bytes()
+    data, state = shard.read_bytes(), shard.stat()
     at = data.index(b"\xff\xd8\xff")
     shard.write_bytes(data[: at + 3] + bytes(200) + data[at + 203 :])
-    return data
+    return data, state
+
+
+def restore(shard, whole):
+    """As it was, by its time too."""
+    data, state = whole
+    shard.write_bytes(data)
+    os.utime(shard, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
 def test_a_build_that_fails_leaves_the_old_cache_and_goes_on(rlds_dir, tmp_path, monkeypatch):
@@ -152,7 +159,7 @@ def test_a_build_that_fails_leaves_the_old_cache_and_goes_on(rlds_dir, tmp_path,
         build(split, tmp_path / "cache")
     np.testing.assert_array_equal(FrameCache.open(tmp_path / "cache").frames(0), old)
     assert others(tmp_path) == [".cache.partial", "cache"]
-    shard.write_bytes(whole)
+    restore(shard, whole)
     decoded = []
     original = type(split).frames
     monkeypatch.setattr(type(split), "frames", lambda self, e, *a: decoded.append(e) or original(self, e, *a))
@@ -170,7 +177,7 @@ def test_what_was_begun_of_other_files_is_not_used(rlds_dir, tmp_path):
     whole = damage_an_image(shard)
     with pytest.raises(UserError):
         build(split, tmp_path / "cache")
-    shard.write_bytes(whole)
+    restore(shard, whole)
     cache = build(split, tmp_path / "cache", size=(8, 12))
     np.testing.assert_array_equal(cache.frames(0), split.frames(0, None, (8, 12)))
     assert others(tmp_path) == ["cache"]

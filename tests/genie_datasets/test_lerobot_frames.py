@@ -286,3 +286,74 @@ def test_another_camera_is_said(tmp_path, capsys):
     assert f"reading the camera '{KEY}'; --image-key chooses another (observation.images.wrist)" in said
     open_source(tmp_path / "set", image_key=KEY)
     assert capsys.readouterr().err == ""
+
+
+def test_lists_of_one_and_rows_of_other_kinds(tmp_path):
+    make(tmp_path / "set", [5, 6])
+    for path in sorted((tmp_path / "set/data").rglob("*.parquet")):
+        table = parquet.read_table(path)
+        for place, name in enumerate(table.column_names[:3]):
+            table = table.set_column(place, name, pa.array([[value] for value in table.column(name).to_pylist()]))
+        parquet.write_table(table, path)
+    assert open_source(tmp_path / "set").split("train").num_frames.tolist() == [5, 6]
+
+
+@pytest.mark.parametrize("words", ["a\u2028b", "a\x85b", "pick"])
+def test_lines_and_marks_of_unicode(tmp_path, words):
+    make(tmp_path / "set", [5, 6], tasks=lambda e: [words])
+    path = tmp_path / "set/meta/episodes.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_text("\ufeff" + lines, newline="\r\n")
+    info = tmp_path / "set/meta/info.json"
+    info.write_text("\ufeff" + info.read_text())
+    assert open_source(tmp_path / "set").split("train").instruction(1) == words
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"length": 8.7}, "is not an episode"),
+        ({"tasks": {"a": 1}}, "is not an episode"),
+        ({"tasks": 1.5}, "is not an episode"),
+        ({"length": 10**12}, "has 5 frames where episode 0 has 1000000000000"),
+    ],
+)
+def test_rows_that_cannot_be(tmp_path, change, message):
+    make(tmp_path / "set", [5])
+    shutil.rmtree(tmp_path / "set/data")
+    path = tmp_path / "set/meta/episodes.jsonl"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(UserError, match=message):
+        open_source(tmp_path / "set")
+
+
+def test_metadata_that_changes_while_videos_are_looked_at(tmp_path, monkeypatch):
+    """The cache that is made then is not taken for one of the new metadata."""
+    from genie_datasets import build_frame_cache, lerobot_source
+
+    root = tmp_path / "set"
+    make(root, [20, 20], version="v3.0", gap=20)
+    original = lerobot_source.probe_all
+
+    def slow(*args):
+        found = original(*args)
+        write_episodes(root, [20, 20], [2.0, 6.0], lambda e: [f"corrected {e}"])
+        return found
+
+    monkeypatch.setattr(lerobot_source, "probe_all", slow)
+    split = open_source(root).split("train")
+    assert split.instruction(0) == "task 0"
+    with pytest.raises(UserError, match="changed while it was read"):
+        build_frame_cache(split, tmp_path / "out", (16, 16), progress=False)
+    monkeypatch.undo()
+    cache = build_frame_cache(open_source(root).split("train"), tmp_path / "out", (16, 16), progress=False)
+    assert cache.instruction(0) == "corrected 0"
+
+
+def test_copies_of_videos_are_said(tmp_path, capsys):
+    make(tmp_path / "set", [6, 6])
+    videos = sorted((tmp_path / "set").rglob("*.mp4"))
+    shutil.copy(videos[0], videos[1])
+    open_source(tmp_path / "set")
+    assert "seem to be the same file" in capsys.readouterr().err

@@ -255,3 +255,35 @@ def test_hz_is_declared_for_a_cache_too(tmp_path):
     build_frame_cache(open_train("video", make_source("video", tmp_path / "s")), tmp_path / "out", (16, 16))
     assert open_source(tmp_path / "out").split("train").hz.tolist() == [3, 3]
     assert open_source(tmp_path / "out", hz=10).split("train").hz.tolist() == [10, 10]
+
+
+def test_a_rate_given_later_is_that_of_the_cache(tmp_path):
+    place, out = make_source("video", tmp_path / "source"), tmp_path / "out"
+    for hz in ("3", "12"):
+        assert main(["cache", str(place), str(out), "--size", "16x16", "--hz", hz]) == 0
+        assert open_source(out).split("train").hz.tolist() == [float(hz)] * 2
+
+
+@pytest.mark.parametrize("name", ["cache.json", "index.npz", "frames.u8", "source.json"])
+@pytest.mark.parametrize("content", [b"[]", b"x"])
+def test_a_broken_cache_is_made_again_by_the_command_that_its_error_names(tmp_path, name, content):
+    place, out = make_source("video", tmp_path / "source"), tmp_path / "out"
+    again = ["cache", str(place), str(out), "--size", "16x16", "--hz", "3"]
+    assert main(again) == 0
+    (out / "train" / name).write_bytes(content)
+    if name != "source.json":
+        with pytest.raises(UserError, match="is not a frame cache .*make one with `data cache SRC OUT`"):
+            open_source(out)
+    assert main(again) == 0
+    assert open_source(out).split("train").num_episodes == 2
+
+
+def test_videos_beside_a_cache_are_said(tmp_path, capsys):
+    place = make_source("video", tmp_path / "source")
+    for path in files_of(place):
+        path.rename(place / path.name)
+    (place / "train").rmdir()
+    assert main(["cache", str(place), str(place), "--size", "16x16", "--hz", "3"]) == 0
+    capsys.readouterr()
+    assert open_source(place).kind == "cache"
+    assert "a.mp4 (and 1 more) is left out" in capsys.readouterr().err

@@ -256,7 +256,7 @@ def test_is_first_in_the_middle_is_said(tmp_path, capsys):
     folder = folder_of(tmp_path, episodes, {"steps/is_first": leaf("tensor", (), "bool")}).finish()
     for _ in range(2):  # the second time from the index kept
         open_source(folder, hz=3)
-        assert "in 1 of 2 episodes a later step has is_first set" in capsys.readouterr().err
+        assert "1 episodes have is_first set at a later step" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("stated", [True, float("inf"), "3", -1, 0])
@@ -267,3 +267,72 @@ def test_a_rate_that_is_none_is_said(tmp_path, capsys, stated):
     said = capsys.readouterr().err
     assert "which is no number of frames per second: ignored" in said
     assert "pass --hz" in said
+
+
+def test_an_instruction_of_codes_is_one_row(tmp_path):
+    row = np.array([*b"push it", *[0] * 57])
+    episode = steps(4, 0, png) | {INSTRUCTION: np.tile(row, 4)}
+    folder = folder_of(tmp_path, [episode], {INSTRUCTION: leaf("tensor", (64,), "int32")}).finish()
+    for reader in ("index", "rlds"):
+        assert open_source(folder, hz=3, reader=reader).split("train").instruction(0) == "push it"
+
+
+def test_words_that_change_and_episodes_without_frames_are_said(tmp_path, capsys):
+    told = [[b"a"] * 4, [b"a", b"a", b"bb", b"a"], [b"same"] * 4]
+    episodes = [steps(4, 10 * n, png) | {INSTRUCTION: words} for n, words in enumerate(told)]
+    episodes.append({IMAGE: [], INSTRUCTION: []})
+    folder = folder_of(tmp_path, episodes, {}).finish()
+    assert open_source(folder, hz=3).split("train").num_episodes == 3
+    said = capsys.readouterr().err
+    assert "1 episodes change their instruction: the first is read" in said
+    assert "1 episodes have no frame: left out" in said
+
+
+def test_numbers_in_the_place_of_words_are_none(tmp_path):
+    episode = steps(4, 0, png) | {INSTRUCTION: np.zeros(4 * 8, np.float32)}
+    folder = folder_of(tmp_path, [episode], {INSTRUCTION: leaf("tensor", (8,), "float32")}).finish()
+    assert open_source(folder, hz=3).split("train").instruction(0) == ""
+
+
+def test_metadata_that_cannot_be_read_is_said_and_a_mark_is_skipped(tmp_path, capsys):
+    folder = folder_of(tmp_path, [steps(4, 0, png)], {}, name="bridge_dataset").finish()
+    (folder / "metadata.json").write_text("\ufeff" + json.dumps({"hz": 10}))
+    assert open_source(folder).split("train").hz.tolist() == [10]
+    assert capsys.readouterr().err == ""
+    (folder / "metadata.json").write_text('{"hz": 1')
+    assert open_source(folder).split("train").hz.tolist() == [5]
+    assert "metadata.json cannot be read" in capsys.readouterr().err
+
+
+def test_episodes_that_the_catalogue_leaves_out_are_said(tmp_path, capsys):
+    episodes = [steps(4, 10 * n, png, success=np.array([n])) for n in range(2)]
+    folder = folder_of(tmp_path, episodes, {"success": leaf("tensor", (), "bool")}, name="kuka").finish()
+    assert open_source(folder).split("train").num_episodes == 1
+    assert "1 episodes have no success set: left out, as is usual for kuka; --unfiltered reads all" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_turn_in_exif_is_ignored_as_tensorflow_ignores_it(tmp_path, kind):
+    """Data sets are written from arrays: an entry that a camera left does not turn them."""
+    image_module = pytest.importorskip("PIL.Image")
+    import io
+
+    def turned(image):
+        exif = image_module.Exif()
+        exif[0x0112] = 6
+        stream = io.BytesIO()
+        image_module.fromarray(image).save(stream, kind, exif=exif)
+        return stream.getvalue()
+
+    folder = folder_of(tmp_path, [steps(4, 0, turned)], {IMAGE: leaf("image", (HEIGHT, WIDTH, 3), "uint8")}).finish()
+    split = open_source(folder, hz=3).split("train")
+    assert numbers(split.frames(0)) == [0, 1, 2, 3]
+    assert split.image_size == (HEIGHT, WIDTH)
+
+
+def test_a_shard_that_is_a_copy_is_said(tmp_path, capsys):
+    folder = folder_of(tmp_path, [steps(4, 0, png)] * 2, {}, shards=2).finish()
+    assert open_source(folder, hz=3).split("train").num_episodes == 2
+    assert "seem to be the same file" in capsys.readouterr().err

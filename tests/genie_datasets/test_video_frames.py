@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -254,3 +255,136 @@ def test_what_cannot_be_resampled_says_so(rlds_dir, tmp_path):
     for place in (rlds_dir, tmp_path):
         with pytest.raises(UserError, match="--resample cannot be used here: it samples video files by their clock"):
             open_source(place, resample=3)
+
+
+def turn_back(path: Path) -> None:
+    """Takes the turn out of an mp4's header, so that only the stream tells it."""
+    upright = b"".join(int(x * 0x10000).to_bytes(4, "big", signed=True) for x in (1, 0))
+    data = path.read_bytes()
+    at = data.index(b"tkhd") + 4 + 40
+    one, zero = upright[:4], upright[4:]
+    path.write_bytes(data[:at] + one + zero * 3 + one + data[at + 20 :])
+
+
+def test_a_turn_told_in_the_stream_holds_for_all_frames(tmp_path):
+    """H.264's own message is not repeated with every frame, nor in the second episode of a LeRobot file."""
+    pytest.importorskip("pyarrow")
+    from tests.genie_datasets.test_lerobot_frames import KEY, make
+
+    expected = make(tmp_path / "set", [20, 20], version="v3.0")
+    path = tmp_path / "set/videos" / KEY / "chunk-000/file-000.mp4"
+    upside_down = write(tmp_path / "plain.mp4", 40, options={"g": "10"}, shown="around")
+    turn_back(upside_down)
+    with av.open(str(upside_down)) as source, av.open(str(path), "w") as out:
+        stream = source.streams.video[0]
+        copy = out.add_stream_from_template(stream)
+        told = BitStreamFilterContext("h264_metadata=display_orientation=insert:rotate=180", stream)
+        for packet in list(source.demux(stream)):
+            for changed in told.filter(packet if packet.size else None):
+                changed.stream = copy
+                out.mux(changed)
+    split = read(tmp_path / "set")
+    for episode in range(2):
+        assert numbers(split.frames(episode)) == expected[episode]
+        assert numbers(np.concatenate(list(split.frame_blocks(episode)))) == expected[episode]
+
+
+def test_a_picture_that_builds_up_is_decoded_from_the_beginning(tmp_path):
+    """Periodic intra refresh: a key frame by its flag, from which pixels come right one column after the other."""
+    write(tmp_path / "a.mp4", 60, options={"x264-params": "intra-refresh=1:keyint=8:bframes=0"})
+    split = read(tmp_path, hz=3)
+    whole = split.frames(0)
+    assert numbers(whole) == list(range(60))
+    split.size_of = lambda episode: (10**5, 10**5)  # too large to keep
+    for first in range(1, 60, 7):
+        ids = np.arange(first, 60)
+        np.testing.assert_array_equal(split.frames(0, ids, (HEIGHT, WIDTH)), whole[ids])
+
+
+def test_a_video_that_is_cut_off_is_said(tmp_path, capsys):
+    whole = write(tmp_path / "whole.mp4", 60, options={"g": "5"}, container_options={"movflags": "faststart"})
+    data, folder = whole.read_bytes(), tmp_path / "cut"
+    folder.mkdir()
+    with av.open(str(whole)) as container:
+        ends = [packet.pos + packet.size for packet in container.demux(video=0) if packet.size]
+    (folder / "a.mp4").write_bytes(data[: sorted(ends)[24]])
+    with pytest.raises(UserError, match=r"a\.mp4 cannot be read .*cut off: 25 of the 60 frames that it states"):
+        read(folder, hz=3)
+    (folder / "a.mp4").unlink()
+    webm = write(tmp_path / "whole.webm", 60, codec="libvpx", options={"g": "5"}).read_bytes()
+    (folder / "a.webm").write_bytes(webm[: len(webm) // 2])
+    assert read(folder, hz=3).num_frames[0] < 60
+    assert "where it states 6.0 s: it may be cut off" in capsys.readouterr().err
+
+
+def test_damaged_frames_that_the_decoder_paints_over_are_refused(tmp_path):
+    """A flipped bit of H.264: the right frames, or an error. (Other codecs tell less; containers keep no checksums.)"""
+    whole = write(tmp_path / "a.mp4", 60, options={"g": "10"}).read_bytes()
+    right = read(tmp_path, hz=3).frames(0)
+    rng, told = np.random.default_rng(0), 0
+    for _ in range(examples(15)):
+        data = bytearray(whole)
+        for at in rng.integers(len(data) * 3 // 20, len(data) * 3 // 4, 3):
+            data[at] ^= 1 << int(rng.integers(8))
+        (tmp_path / "a.mp4").write_bytes(data)
+        try:
+            found = read(tmp_path, hz=3).frames(0)
+        except UserError:
+            told += 1
+            continue
+        assert (np.abs(found.astype(int) - right).max(-1) > 40).mean((1, 2)).max() < 0.05
+    assert told
+
+
+def test_names_that_look_like_addresses(tmp_path, monkeypatch):
+    for first, name in ((0, "g.mp4"), (500, "file:g.mp4"), (100, "2024-01-02T12:30:00/a.mp4")):
+        write(tmp_path / name.replace("file:g", "other"), 5, first=first)
+    (tmp_path / "other.mp4").rename(tmp_path / "file:g.mp4")
+    monkeypatch.chdir(tmp_path)
+    split = read(Path(), hz=3)
+    assert [numbers(split.frames(e))[0] for e in range(3)] == [100, 500, 0]
+
+
+def test_a_list_of_other_files_is_no_video(tmp_path):
+    write(tmp_path / "away.mkv", 5)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.mp4").write_text(f"ffconcat version 1.0\nfile '{tmp_path}/away.mkv'\n")
+    with pytest.raises(UserError, match=r"a\.mp4 cannot be read as video"):
+        read(tmp_path / "data", hz=3)
+
+
+def test_what_passes_is_not_remembered_of_a_file(tmp_path, monkeypatch):
+    write(tmp_path / "a.mp4", 5)
+    original = av.open
+
+    def no_descriptors(*args, **more):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(av, "open", no_descriptors)
+    with pytest.raises(UserError, match="Too many open files"):
+        read(tmp_path, hz=3)
+    monkeypatch.setattr(av, "open", original)
+    assert read(tmp_path, hz=3).num_frames.tolist() == [5]
+
+
+def test_a_video_that_changed_while_it_is_open(tmp_path):
+    write(tmp_path / "a.mp4", 20)
+    split = read(tmp_path, hz=3)
+    write(tmp_path / "a.mp4", 30, first=300)
+    with pytest.raises(UserError, match=r"a\.mp4 has changed since it was opened: rerun the command"):
+        split.frames(0)
+
+
+def test_a_rate_known_by_name_is_said_where_the_file_states_another(tmp_path, capsys):
+    write(tmp_path / "kuka_pick.mp4", 5, 30)
+    write(tmp_path / "kukaracha.mp4", 5, 30)
+    assert read(tmp_path).hz.tolist() == [10, 30]
+    said = capsys.readouterr().err
+    assert "taking 10 Hz for " in said
+    assert "kuka_pick.mp4, named like a known data set; it states 30 frames/s: pass --hz" in said
+
+
+def test_resampling_faster_than_the_video_is_said(tmp_path, capsys):
+    write(tmp_path / "a.mp4", 5)
+    assert numbers(read(tmp_path, resample=20).frames(0)) == [0, 0, 1, 1, 2, 2, 3, 3, 4]
+    assert "--resample 20 is faster than " in capsys.readouterr().err
