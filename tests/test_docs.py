@@ -38,6 +38,9 @@ SMALLER = {
 SMALL_MODEL = ["--clip-length", "2", *(
     word for name in ("tokenizer.encoder-blocks", "tokenizer.decoder-blocks", "latent-action.encoder-blocks",
                       "latent-action.decoder-blocks", "dynamics.num-blocks") for word in (f"--{name}", "1")
+), *(
+    word for name in ("tokenizer.encoder-", "tokenizer.decoder-", "latent-action.", "dynamics.")
+    for word in (f"--{name}width", "128", f"--{name}heads", "4")
 )]  # fmt: skip
 ONLY_READ = {
     "demo": "tests/test_demo.py", "pretrain": "tests/genie_eval/test_pretrain.py",
