@@ -272,7 +272,7 @@ def test_an_invisible_mark_passes_the_models_own_judge_and_fails_the_physical_on
     assert "independent judge" in metrics["command_bits"].reason
     assert metrics["command_bits"].verdict == "warn"
     assert judges["own"]["bits_after_blur"] < 0.5 * judges["own"]["bits"]
-    assert metrics["command_bits_physical"].value < 0.5  # the read-out is trained here: .0 to .38 by the kind of CPU
+    assert metrics["command_bits_physical"].value < 0.5  # the read-out is trained here: 0 to 0.38 by the kind of CPU
     assert metrics["sequence_consistency"].value == 0
     assert "no response" in metrics["sequence_consistency"].reason
     assert metrics["counterfactual_id"].value < 0.4
