@@ -317,11 +317,12 @@ def test_a_video_that_is_cut_off_is_said(tmp_path, capsys):
     assert "where it states 6.0 s: it may be cut off" in capsys.readouterr().err
 
 
-def test_damaged_frames_that_the_decoder_paints_over_are_refused(tmp_path):
-    """A flipped bit of H.264: the right frames, or an error. (Other codecs tell less; containers keep no checksums.)"""
+def test_most_damage_of_a_video_is_told(tmp_path):
+    """Three flipped bits of H.264: the decoder marks what it paints over. A flip that decodes to something valid cannot
+    be told, for containers keep no checksums."""
     whole = write(tmp_path / "a.mp4", 60, options={"g": "10"}).read_bytes()
     right = read(tmp_path, hz=3).frames(0)
-    rng, told = np.random.default_rng(0), 0
+    rng, told, silent = np.random.default_rng(0), 0, 0
     for _ in range(examples(15)):
         data = bytearray(whole)
         for at in rng.integers(len(data) * 3 // 20, len(data) * 3 // 4, 3):
@@ -329,11 +330,13 @@ def test_damaged_frames_that_the_decoder_paints_over_are_refused(tmp_path):
         (tmp_path / "a.mp4").write_bytes(data)
         try:
             found = read(tmp_path, hz=3).frames(0)
-        except UserError:
-            told += 1
+        except UserError as error:
+            told += "a.mp4 cannot be read as video" in str(error)
             continue
-        assert (np.abs(found.astype(int) - right).max(-1) > 40).mean((1, 2)).max() < 0.05
-    assert told
+        silent += bool((np.abs(found.astype(int) - right).max(-1) > 40).mean((1, 2)).max() >= 0.05)
+    print(f"{told} told, {silent} silent")
+    assert told > 0.7 * examples(15)
+    assert silent < 0.1 * examples(15)
 
 
 def test_names_that_look_like_addresses(tmp_path, monkeypatch):
