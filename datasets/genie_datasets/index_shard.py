@@ -27,7 +27,7 @@ class Wanted:
     step_key: str = ""
     """A number per step, by which the steps are counted: there must be as many images."""
     instruction_codes: int = MOST_INSTRUCTION_CODES
-    """How many numbers an instruction has at a step, where it is a row of UTF-8 codes."""
+    """Numbers of an instruction at a step, if it is a row of UTF-8 codes."""
     skip_damaged: bool = False
     """Damaged episodes are left out. To find them, checksums are compared and every image is decoded."""
 
@@ -159,7 +159,7 @@ def walk_array_record(shard: Path, wanted: Wanted) -> Iterator[tuple[int, int, F
 
 
 def read_episode(buffer: Buffer, start: int, end: int, wanted: Wanted) -> tuple[np.ndarray, str, bool, bool, bool]:
-    """What `Found` says of an episode, without its end; raises DamagedRecord."""
+    """Read one episode: the entries of `Found` after the first. Raises DamagedRecord."""
     try:
         features = feature_spans(buffer, start, end)
         if wanted.image_key not in features:
