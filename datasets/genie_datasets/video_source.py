@@ -363,7 +363,8 @@ def bad_videos(root: Path, bad: dict[Path, DamagedVideo]) -> UserError:
     file, error = next(iter(bad.items()))
     others = f" (and {len(bad) - 1} more files)" if len(bad) > 1 else ""
     names = [f.relative_to(root).as_posix() for f in bad]
+    remedy = "make it readable and rerun the command" if error.is_passing else "repair it"
     return UserError(
-        f"{file}{others} cannot be read as video ({error}): repair it, or leave it out with {exclude_option(names)} or "
+        f"{file}{others} cannot be read as video ({error}): {remedy}, or leave it out with {exclude_option(names)} or "
         "--skip-damaged"
     )
