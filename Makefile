@@ -36,7 +36,7 @@ bench: $(VENV)/installed
 # Each notebook anew from its script, with its pictures in place.
 notebooks: $(VENV)/installed
 	$(BIN)/pip install -q -c constraints.txt -e ".[notebooks]"
-	for script in notebooks/0*.py; do $(BIN)/python -m genie_eval.notebooks $$script || exit 1; done
+	for script in notebooks/0*.py; do $(BIN)/python -m tools.notebooks $$script || exit 1; done
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -9,11 +9,11 @@ dream = genie.generate(frames[:, :1], codes)
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from genie_robotics.config import GenieConfig as GenieConfig
     from genie_robotics.genie import Genie as Genie
-    from genie_robotics.presets import preset as preset
+    from genie_robotics.models.config import GenieConfig as GenieConfig
+    from genie_robotics.models.presets import preset as preset
 
-_HOME = {"Genie": "genie", "GenieConfig": "config", "preset": "presets"}
+_HOME = {"Genie": "genie", "GenieConfig": "models.config", "preset": "models.presets"}
 __all__ = [*_HOME]
 
 

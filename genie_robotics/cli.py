@@ -4,7 +4,7 @@ import os
 import sys
 from importlib.metadata import EntryPoint, entry_points
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 
 GROUP = "genie_robotics.commands"
 HELP = {

@@ -5,26 +5,41 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from genie_datasets.errors import UserError
-from genie_robotics.config import GenieConfig
-from genie_robotics.dynamics import Dynamics
-from genie_robotics.inputs import device_of, frames_of, integer, integers_of, number, path_of, seed_of, shown
-from genie_robotics.latent_action import LatentActionModel
-from genie_robotics.threads import threads_for
-from genie_robotics.video_tokenizer import VideoTokenizer
-from genie_robotics.world import World, prime
+from genie_datasets.base.errors import UserError
+from genie_robotics.models.config import COMPONENTS, GenieConfig, read_json
+from genie_robotics.models.dynamics import Dynamics
+from genie_robotics.models.inputs import (
+    codes_of,
+    device_of,
+    frames_of,
+    integer,
+    integers_of,
+    number,
+    path_of,
+    seed_of,
+    shown,
+)
+from genie_robotics.models.latent_action import LatentActionModel
+from genie_robotics.models.left_out import LeftOut
+from genie_robotics.models.threads import threads_for
+from genie_robotics.models.video_tokenizer import VideoTokenizer
+from genie_robotics.models.world import World
+from genie_robotics.pretrained import WORLDS, locate
+from genie_robotics.run_folder import load_component, load_config, save_component, save_config
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-COMPONENTS = ("tokenizer", "latent_action", "dynamics")
+ALONE = (
+    "this is a latent action model alone, made to judge other models' dreams, and cannot play; give the world's folder"
+)
 Frames = UInt8[Tensor, "B T H W 3"] | np.ndarray
 
 
@@ -33,15 +48,21 @@ class Genie(nn.Module):
 
     Frames are (B, T, H, W, 3) uint8 at `config.image_size`: torch, numpy of any layout, or lists; torch comes back.
     Clips may be longer than `config.clip_length`: they are read in windows. Integers may be of any type. A small model
-    on a CPU computes with one thread, unless you chose a number of threads (`genie_robotics.threads`).
+    on a CPU computes with one thread, unless you chose a number of threads (`genie_robotics.models.threads`).
     """
 
-    def __init__(self, config: GenieConfig):
+    def __init__(self, config: GenieConfig, components: Sequence[str] = COMPONENTS):
+        """components: those that this model has; with ("latent_action",) it infers actions and cannot play."""
         super().__init__()
         self.config = config = config.resolved()
-        self.tokenizer = VideoTokenizer(config.tokenizer)
-        self.latent_action = LatentActionModel(config.latent_action, self.tokenizer)
-        self.dynamics = Dynamics(config.dynamics)
+        self.components = tuple(components)
+        tokenizer = VideoTokenizer(config.tokenizer) if "tokenizer" in components else None
+        if tokenizer is None and config.latent_action.input == "tokens":
+            raise UserError("this latent action model reads tokens and needs its tokenizer; keep the whole model")
+        missing: Any = LeftOut(ALONE)
+        self.tokenizer: VideoTokenizer = tokenizer or missing
+        self.latent_action = LatentActionModel(config.latent_action, tokenizer)
+        self.dynamics: Dynamics = Dynamics(config.dynamics) if "dynamics" in components else missing
 
     def begin_anew(self, name: str) -> nn.Module:
         """Puts an untrained component, on the CPU, into the place of this one, and returns it."""
@@ -66,26 +87,44 @@ class Genie(nn.Module):
         Raises:
             UserError: there is no such run, it is damaged, or `device` cannot be used.
         """
-        from genie_robotics.run_folder import load_genie
-
         path, device = path_of(run, "run"), device_of(device)
-        return load_genie(path).to(device).eval()
+        folder = locate(path)
+        if not folder.is_dir():
+            raise UserError(
+                f"no run folder {path}; train one: genie-robotics train {path} --data SRC --preset nano, or name a "
+                f"world that comes with the package: {', '.join(WORLDS)}"
+            )
+        config, stored = load_config(folder), read_json(folder / "config.json")
+        components = stored.get("components", list(COMPONENTS))
+        if components not in (list(COMPONENTS), ["latent_action"]):
+            raise UserError(
+                f"{folder / 'config.json'}: unknown components {components}; was it written by another version?"
+            )
+        genie = Genie(config, components)
+        for name in components:
+            try:
+                load_component(getattr(genie, name), folder / name)
+            except UserError as error:
+                if "exported" not in stored:
+                    raise
+                # No training can mend it: there is none here.
+                what = str(error).rpartition("; ")[0] or str(error)
+                raise UserError(f"{what}; copy this world anew, or install genie-robotics again") from None
+        return genie.to(device).eval()
 
     def save_pretrained(self, run: str | Path) -> None:
         """Writes config.json and the three components into the folder `run`."""
-        from genie_robotics.run_folder import save_component, save_config
-
         path = path_of(run, "run")
-        save_config(self.config, path)
-        for name in COMPONENTS:
-            save_component(self, name, path)
+        save_config(self.config, path, **({} if self.components == COMPONENTS else {"components": self.components}))
+        for name in self.components:
+            save_component(getattr(self, name), path / name)
 
     @property
     def device(self) -> torch.device:
-        return self.dynamics.head.weight.device
+        return next(self.latent_action.parameters()).device
 
     def num_parameters(self) -> dict[str, int]:
-        return {name: sum(p.numel() for p in getattr(self, name).parameters()) for name in COMPONENTS}
+        return {name: sum(p.numel() for p in getattr(self, name).parameters()) for name in self.components}
 
     @torch.no_grad()
     def infer_actions(self, frames: Frames) -> Int[Tensor, "B T-1"]:
@@ -191,7 +230,7 @@ class Genie(nn.Module):
                 f"guidance {guidance:g} compares with dreams that are not told the action, and this model always was; "
                 "leave it at 1, or train with --dynamics.action-dropout .1"
             )
-        from genie_robotics.pictures import as_array
+        from genie_datasets.sources.pictures import as_array
 
         frames = frames_of(as_array(frames), self.config.image_size, self.config.fit, with_pictures=True)
         frames = frames[:, -self.config.clip_length :].to(self.device)
@@ -202,8 +241,11 @@ class Genie(nn.Module):
             tokens = self.tokenizer.encode(frames)
         actions = actions.to(self.dynamics.head.weight.dtype)
         return World(
-            self,
-            prime(self, tokens, actions, use_cache=use_cache),
+            self.tokenizer,
+            self.dynamics,
+            self.latent_action.codebook,
+            tokens,
+            actions,
             seed=seed,
             samples=list(range(len(frames))),
             maskgit_steps=maskgit_steps,
@@ -227,8 +269,7 @@ class Genie(nn.Module):
 
     def check_codes(self, codes: Tensor | np.ndarray | Sequence | int) -> Int[Tensor, "*S"]:
         """Latent actions as int64 on this model's device; raises UserError where they are none of this model."""
-        remedy = "pass codes as Genie.infer_actions returns them (counted from 0)"
-        return integers_of(codes, self.config.num_actions - 1, "codes", remedy).to(self.device)
+        return codes_of(codes, self.config.num_actions).to(self.device)
 
     def windows(self, x: Tensor, overlap: int = 0) -> Iterator[Tensor]:
         """Pieces of at most `clip_length` along axis 1; neighbours share `overlap` entries."""

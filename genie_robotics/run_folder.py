@@ -19,11 +19,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from genie_datasets.errors import UserError
-from genie_robotics.config import GenieConfig, from_dict, read_json, to_dict
-from genie_robotics.genie import COMPONENTS, Genie
-from genie_robotics.parts import ActionReader, drop_decoder, has_decoder
-from genie_robotics.pretrained import WORLDS, locate
+from genie_datasets.base.errors import UserError
+from genie_robotics.models.config import GenieConfig, from_dict, read_json, to_dict
+from genie_robotics.models.left_out import drop_decoder, has_decoder
 
 DIGEST = "genie_robotics.sha256"
 """Entry of a safetensors file's metadata; the only one, because safetensors writes several in any order."""
@@ -82,41 +80,36 @@ def load_config(run: Path) -> GenieConfig:
 
 
 def save_component(
-    genie: Genie,
-    name: str,
-    run: Path,
+    part: Any,
+    folder: Path,
     dtype: torch.dtype | None = None,
     weights: dict[str, torch.Tensor] | None = None,
 ) -> None:
-    """Writes one component's weights, with their digest, and its configuration.
+    """Writes one component's weights, with their digest, and its configuration into RUN/NAME.
 
-    weights: its state, whole, where `genie` holds a part of it.
-
+    weights: its whole state, where `part` holds a shard of it.
     dtype: what fractional numbers are stored as; a tensor that leaves its range stays as it is. Loading turns them
-    back into the model's own.
+        back into the model's own.
     """
-    folder, part = run / name, getattr(genie, name)
     weights = on_cpu(part) if weights is None else weights
     tensors = {key: in_range(value, dtype) for key, value in weights.items()}
     write_atomically(folder / "model.safetensors", save(tensors, {DIGEST: digest(tensors)}))
-    config = to_dict(getattr(genie.config, name))
+    config = to_dict(part.config)
     if not has_decoder(part):
         config["parts"] = "encoder"
     write_atomically(folder / "config.json", json.dumps(config, indent=1).encode())
 
 
-def load_component(genie: Genie, name: str, run: Path, free: Collection[str] = ()) -> None:
-    """Loads one component's weights, strictly; fields of its configuration named in `free` may differ.
+def load_component(part: Any, folder: Path, free: Collection[str] = ()) -> None:
+    """Fills a component with the weights in RUN/NAME, strictly; configuration fields named in `free` may differ.
 
     Raises:
         UserError: the component is missing, damaged, or was trained with another configuration.
     """
-    folder = run / name
-    part = getattr(genie, name)
     path = folder / "config.json"
     values = read_json(path)
     parts = values.pop("parts", "all")
-    if parts not in ("all", "encoder") or (parts == "encoder" and name != "latent_action"):
+    if parts not in ("all", "encoder") or (parts == "encoder" and folder.name != "latent_action"):
         raise UserError(f"{path}: unknown parts {parts!r}; was it written by another version?")
     stored = to_plain(from_dict(type(part.config), values, str(path)))  # entries younger than it: defaults
     expected = to_plain(part.config)
@@ -124,7 +117,7 @@ def load_component(genie: Genie, name: str, run: Path, free: Collection[str] = (
     if differing:
         k = differing[0]
         raise UserError(
-            f"{folder}: trained with {k}={stored.get(k)}, but {run / 'config.json'} says {expected.get(k)}; "
+            f"{folder}: trained with {k}={stored.get(k)}, but {folder.parent / 'config.json'} says {expected.get(k)}; "
             "is it from another preset? copy the matching component or train it anew"
         )
     path = folder / "model.safetensors"
@@ -192,33 +185,6 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def load_genie(run: Path) -> Genie:
-    """The model of a run folder or of a world that comes with the package; of an exported judge, what it has."""
-    folder = locate(run)
-    if not folder.is_dir():
-        raise UserError(
-            f"no run folder {run}; train one: genie-robotics train {run} --data SRC --preset nano, or name a world "
-            f"that comes with the package: {', '.join(WORLDS)}"
-        )
-    config, stored = load_config(folder), read_json(folder / "config.json")
-    components = stored.get("components", list(COMPONENTS))
-    if components not in (list(COMPONENTS), ["latent_action"]):
-        raise UserError(
-            f"{folder / 'config.json'}: unknown components {components}; was it written by another version?"
-        )
-    genie = Genie(config) if len(components) > 1 else ActionReader(config)
-    for name in components:
-        try:
-            load_component(genie, name, folder)
-        except UserError as error:
-            if "exported" not in stored:
-                raise
-            # No training can mend it: there is none here.
-            what = str(error).rpartition("; ")[0] or str(error)
-            raise UserError(f"{what}; copy this world anew, or install genie-robotics again") from None
-    return genie
-
-
 def same_model(a: GenieConfig, b: GenieConfig, free: tuple[str, ...] = ()) -> str | None:
     """The first entry in which two configurations differ, as 'name: x / y', or None.
 
@@ -240,3 +206,9 @@ def same_model(a: GenieConfig, b: GenieConfig, free: tuple[str, ...] = ()) -> st
         return None
 
     return differ(a, b, "")
+
+
+def is_exported(folder: Path) -> bool:
+    """True if a run folder is an exported world, which cannot be trained further."""
+    path = folder / "config.json"
+    return path.is_file() and "exported" in read_json(path)

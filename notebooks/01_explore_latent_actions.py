@@ -29,9 +29,9 @@ from sklearn.decomposition import PCA
 
 from genie_datasets import fit_frames, open_source
 from genie_datasets.tabletop.generate import generate
+from genie_eval.plotting import code_colour
 from genie_robotics import Genie
-from genie_robotics.code_meanings import code_meanings
-from genie_robotics.figures import code_colour
+from genie_robotics.labeling.code_meanings import code_meanings
 from genie_robotics.pretrained import locate
 
 WORLD = "nano-tabletop"

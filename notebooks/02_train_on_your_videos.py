@@ -29,9 +29,9 @@ import numpy as np
 
 from genie_datasets import fit_frames, open_source
 from genie_datasets.tabletop.generate import generate
+from genie_eval.plotting import code_colour
 from genie_robotics import Genie
 from genie_robotics.cli import main
-from genie_robotics.figures import code_colour
 
 VIDEOS = None  # a folder; None: videos of a simulated robot
 HZ = 3  # frames a second of the robot's control: containers seldom know

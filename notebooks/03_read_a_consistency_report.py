@@ -27,7 +27,7 @@ import numpy as np
 
 from genie_datasets import fit_frames, open_source
 from genie_datasets.tabletop.generate import generate
-from genie_eval.planted import autocorrelated_codes, planted_transitions, quantised, with_label_noise
+from genie_eval.codes.planted import autocorrelated_codes, planted_transitions, quantised, with_label_noise
 from genie_eval.score.score import score
 from genie_robotics import Genie
 

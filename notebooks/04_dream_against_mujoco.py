@@ -23,9 +23,9 @@ import numpy as np
 
 from genie_datasets.tabletop import Simulator, sample_scene
 from genie_datasets.tabletop.starts import begin
+from genie_eval.plotting import code_colour
 from genie_robotics import Genie
-from genie_robotics.code_meanings import code_meanings
-from genie_robotics.figures import code_colour
+from genie_robotics.labeling.code_meanings import code_meanings
 from genie_robotics.player.beside import Beside, decoded, read_motion
 from genie_robotics.pretrained import locate
 

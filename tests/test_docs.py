@@ -155,7 +155,7 @@ def place(template, tmp_path, monkeypatch) -> Path:
 def small_suite(monkeypatch):
     """The consistency suite at the size of a smoke test."""
     from genie_eval import evaluation
-    from genie_eval.recipes import recipe, smoke
+    from genie_eval.pretrain.recipes import recipe, smoke
 
     small = smoke(recipe("nano-tabletop")).evaluation
     run_suite = evaluation.evaluate

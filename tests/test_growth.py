@@ -1,4 +1,4 @@
-"""docs/growth.py measures what it says, in small."""
+"""tools/growth.py measures what it says, in small."""
 
 import importlib.util
 import json
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def growth(monkeypatch, tmp_path):
-    spec = importlib.util.spec_from_file_location("growth", Path(__file__).parents[1] / "docs/growth.py")
+    spec = importlib.util.spec_from_file_location("growth", Path(__file__).parents[1] / "tools/growth.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     for name, value in {

@@ -61,7 +61,6 @@ def frames_of_sources(folder: Path, table: Path) -> dict[str, str]:
 
 
 def shipped_world(table: Path) -> dict[str, str]:
-    import torch
 
     from genie_datasets import ClipDataset, open_source
     from genie_robotics import Genie
@@ -71,12 +70,17 @@ def shipped_world(table: Path) -> dict[str, str]:
     frames = clips.batch(range(0, len(clips), len(clips) // 4))[:4]
     found = {"frames": digest(frames)}
     tokens, codes = genie.tokenize(frames), genie.infer_actions(frames)
-    found |= {"tokens": digest(tokens), "codes": digest(codes), "latents": digest(genie.embed_actions(frames)),
-              "decoded": digest(genie.detokenize(tokens))}
+    found |= {
+        "tokens": digest(tokens),
+        "codes": digest(codes),
+        "latents": digest(genie.embed_actions(frames)),
+        "decoded": digest(genie.detokenize(tokens)),
+    }
     found["dream"] = digest(genie.generate(frames[:, :2], codes, seed=3))
     found["dream_uncached"] = digest(genie.generate(frames[:2, :1], codes[:2, :3], seed=3, use_cache=False))
-    found["dream_sampled"] = digest(genie.generate(frames[:, :1], codes[:, :6], seed=2**70, temperature=1.0,
-                                                   maskgit_steps=8))
+    found["dream_sampled"] = digest(
+        genie.generate(frames[:, :1], codes[:, :6], seed=2**70, temperature=1.0, maskgit_steps=8)
+    )
     world = genie.start(frames[0, 0].numpy())
     long = [np.asarray(world.step(int(k) % 8)) for k in np.random.default_rng(0).integers(8, size=24)]
     found["world_24_steps"] = digest(np.stack(long))
@@ -92,7 +96,9 @@ def run_digests(run: Path) -> dict[str, object]:
     losses = []
     for line in (run / "metrics.jsonl").read_text().splitlines():
         entry = json.loads(line)
-        losses.append({k: v for k, v in entry.items() if k in ("stage", "step", "loss", "psnr", "error_share", "accuracy")})
+        losses.append(
+            {k: v for k, v in entry.items() if k in ("stage", "step", "loss", "psnr", "error_share", "accuracy")}
+        )
     found["losses"] = losses
     return found
 
@@ -104,12 +110,19 @@ def trainings(folder: Path, table: Path) -> dict[str, object]:
     found["frozen_40"] = run_digests(folder / "frozen")
     command("labels", table, "--out", folder / "labels.npz", "--count", 60, "--split", "train")
     for name, options in {
-        "cotrain": ("--mode", "cotrain"), "end_to_end": ("--mode", "end_to_end"), "warmup": ("--mode", "warmup"),
+        "cotrain": ("--mode", "cotrain"),
+        "end_to_end": ("--mode", "end_to_end"),
+        "warmup": ("--mode", "warmup"),
         "labels": ("--labels", folder / "labels.npz"),
-        "accumulate": ("--training.tokenizer.accumulate", 2, "--training.latent-action.accumulate", 2,
-                       "--training.dynamics.accumulate", 2),
-        "tokens": ("--latent-action.input", "tokens", "--latent-action.patch", 4,
-                   "--latent-action.motion-weight", 0),
+        "accumulate": (
+            "--training.tokenizer.accumulate",
+            2,
+            "--training.latent-action.accumulate",
+            2,
+            "--training.dynamics.accumulate",
+            2,
+        ),
+        "tokens": ("--latent-action.input", "tokens", "--latent-action.patch", 4, "--latent-action.motion-weight", 0),
         "fsq": ("--tokenizer.codebook.kind", "fsq"),
         "paper_loss": ("--latent-action.action-input", "prepend", "--tokenizer.motion-weight", 0),
     }.items():
@@ -149,8 +162,10 @@ def main() -> None:
         command("data", "tabletop", table, "--episodes", 40, "--seed", 5, "--size", "64x64")
         found: dict[str, object] = {}
         for name, measure in {
-            "sources": lambda: frames_of_sources(folder, table), "world": lambda: shipped_world(table),
-            "trainings": lambda: trainings(folder, table), "report": lambda: report(folder, table),
+            "sources": lambda: frames_of_sources(folder, table),
+            "world": lambda: shipped_world(table),
+            "trainings": lambda: trainings(folder, table),
+            "report": lambda: report(folder, table),
         }.items():
             found[name] = measure()
             print(f"{name}: done", flush=True)

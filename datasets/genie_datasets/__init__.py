@@ -7,19 +7,19 @@ reference reader (`reader="rlds"`) or a writer is asked for.
 
 from importlib import import_module
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 
 _HOME = {
-    "open_source": "sources",
-    "Source": "split",
-    "Split": "split",
-    "Truth": "truth",
-    "FrameCache": "frame_cache",
-    "build_frame_cache": "frame_cache_writer",
-    "ClipDataset": "clips",
-    "frame_step": "clips",
-    "EpochSampler": "sampler",
-    "fit_frames": "fit",
+    "open_source": "sources.opening",
+    "Source": "sources.split",
+    "Split": "sources.split",
+    "Truth": "sources.truth",
+    "FrameCache": "sources.frame_cache",
+    "build_frame_cache": "writers.frame_cache",
+    "ClipDataset": "clips.dataset",
+    "frame_step": "clips.dataset",
+    "EpochSampler": "clips.sampler",
+    "fit_frames": "base.fit",
 }
 __all__ = ["UserError", *_HOME]
 

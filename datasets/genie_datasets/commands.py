@@ -8,8 +8,9 @@ from typing import Literal
 
 import tyro
 
-from genie_datasets.errors import UserError
-from genie_datasets.options import SourceOptions, parse
+from genie_datasets.base.command_line import parse
+from genie_datasets.base.errors import UserError
+from genie_datasets.sources.options import SourceOptions
 
 USAGE = """usage: genie-robotics data COMMAND      (COMMAND --help lists its options)
 
@@ -105,8 +106,8 @@ def main(argv: list[str]) -> int:
 
 
 def inspect(config: InspectConfig) -> int:
-    from genie_datasets.overview import summary, write_contact_sheet
-    from genie_datasets.pace import pace, plot_pace
+    from genie_datasets.inspect.overview import summary, write_contact_sheet
+    from genie_datasets.inspect.pace import pace, plot_pace
 
     if config.clip_length < 2:
         raise UserError(f"--clip-length {config.clip_length}: a clip needs at least 2 frames")
@@ -149,9 +150,9 @@ def inspect(config: InspectConfig) -> int:
 
 
 def cache(config: CacheConfig) -> int:
-    from genie_datasets.fit import check_mode, parse_size
-    from genie_datasets.frame_cache import find_caches
-    from genie_datasets.frame_cache_writer import build_frame_cache
+    from genie_datasets.base.fit import check_mode, parse_size
+    from genie_datasets.sources.frame_cache import find_caches
+    from genie_datasets.writers.frame_cache import build_frame_cache
 
     size = parse_size(config.size)
     check_mode(config.fit)
@@ -169,7 +170,7 @@ def cache(config: CacheConfig) -> int:
 
 
 def tabletop(config: TabletopConfig) -> int:
-    from genie_datasets.fit import parse_size
+    from genie_datasets.base.fit import parse_size
 
     size, splits = parse_size(config.size), parse_splits(config.split)
     if config.episodes < 1:

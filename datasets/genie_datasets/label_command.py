@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from genie_datasets.errors import UserError
-from genie_datasets.options import SourceOptions, parse
+from genie_datasets.base.command_line import parse
+from genie_datasets.base.errors import UserError
+from genie_datasets.sources.options import SourceOptions
 
 
 @dataclass
@@ -44,7 +45,7 @@ def main(argv: list[str]) -> int:
     if config.out.suffix != ".npz":
         raise UserError(f"--out {config.out}: a labels file is called FILE.npz")
 
-    from genie_datasets.labels import draw_labels
+    from genie_datasets.clips.labels import draw_labels
 
     source = config.open(config.src)
     names = list(source.splits)

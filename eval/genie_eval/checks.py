@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 
 Config = TypeVar("Config")
 

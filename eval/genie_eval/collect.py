@@ -10,8 +10,8 @@ from jaxtyping import Float, Int, UInt8
 from tqdm import tqdm
 
 from genie_datasets import frame_step
-from genie_datasets.errors import UserError
-from genie_eval.codes.ladder import Features
+from genie_datasets.base.errors import UserError
+from genie_eval.codes.baselines import Features
 from genie_eval.codes.transitions import Transitions
 from genie_eval.features import difference_features, flow_features
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import tyro
 
-from genie_datasets.errors import UserError
-from genie_datasets.options import SourceOptions, parse
+from genie_datasets.base.command_line import parse
+from genie_datasets.base.errors import UserError
+from genie_datasets.sources.options import SourceOptions
 from genie_eval.checks import check_seed, make_folder
 from genie_eval.report.cells import interval_text, number
 
@@ -51,7 +52,7 @@ class EvaluateOptions(SourceOptions):
 def evaluate(argv: list[str]) -> int:
     options = parse(EvaluateOptions, argv, prog="genie-robotics evaluate")
     if options.compare:
-        from genie_eval.compare import run_compare
+        from genie_eval.report.compare import run_compare
 
         _refuse_beside_compare(options)
         return run_compare(list(options.compare), options.out)
@@ -67,8 +68,8 @@ def evaluate(argv: list[str]) -> int:
     _refuse_same_runs(options.run, options.judge, options.seeds)
     make_folder(options.out)
 
-    from genie_eval.evaluation import EvaluationConfig
     from genie_eval.evaluation import evaluate as run_suite
+    from genie_eval.results import EvaluationConfig
     from genie_robotics.genie import Genie
     from genie_robotics.pretrained import judge_of
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from genie_datasets.errors import UserError
-from genie_datasets.options import SourceOptions, parse
+from genie_datasets.base.command_line import parse
+from genie_datasets.base.errors import UserError
+from genie_datasets.sources.options import SourceOptions
 from genie_eval.checks import check_seed
 
 EPISODES = {"train": 600, "test": 200}
@@ -42,7 +43,7 @@ def main(argv: list[str]) -> int:
 
 def demo(options: DemoOptions) -> Path:
     """Runs the four steps and returns the path of the report."""
-    from genie_datasets.subset import hold_out
+    from genie_datasets.sources.subset import hold_out
 
     began = time.monotonic()
     say(1, "data", "" if options.data else "simulating a robot on a table, as RLDS; about 4 minutes")
@@ -81,7 +82,7 @@ def tabletop(
 
     episodes: how many in each split; scenes: in all, as many as the family has by itself unless given.
     """
-    from genie_datasets.sources import find_rlds
+    from genie_datasets.sources.opening import find_rlds
     from genie_datasets.tabletop.generate import generate
 
     found = find_rlds(folder) if folder.exists() else None
@@ -94,8 +95,8 @@ def tabletop(
 
 
 def train(options: DemoOptions, source, run: Path) -> None:
-    from genie_robotics.commands import training_split
-    from genie_robotics.presets import preset
+    from genie_robotics.models.presets import preset
+    from genie_robotics.training.commands import training_split
     from genie_robotics.training.config import LoopConfig, training_preset
     from genie_robotics.training.run import RunPlan, train_run
 

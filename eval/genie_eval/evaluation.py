@@ -3,129 +3,38 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_eval.checks import checked
+from genie_eval.codes.baselines import rungs
 from genie_eval.codes.details import code_details
-from genie_eval.codes.ladder import rungs
 from genie_eval.codes.measure import StatisticsConfig, code_metrics
 from genie_eval.collect import Evidence, collect, collect_training
 from genie_eval.dreams.action_use import action_use
 from genie_eval.dreams.control import (
-    Control,
-    ControlConfig,
     measure_control,
     play_all,
 )
 from genie_eval.dreams.distribution import mmd_motion
 from genie_eval.dreams.fidelity import fidelity
 from genie_eval.dreams.fvd import fvd_report
-from genie_eval.dreams.generation import DreamSet, dream_set
-from genie_eval.dreams.horizon import HorizonConfig, LongDreams, horizon_report, long_dreams
-from genie_eval.dreams.readout import ReadoutConfig, inverse_dynamics, readout_or_why
+from genie_eval.dreams.generation import dream_set
+from genie_eval.dreams.horizon import LongDreams, horizon_report, long_dreams
+from genie_eval.dreams.readout import inverse_dynamics, readout_or_why
 from genie_eval.dreams.simulated import simulate_or_why
 from genie_eval.dreams.starts import choose_starts
-from genie_eval.inference.level import InferenceConfig, inference_details
+from genie_eval.inference.level import inference_details
 from genie_eval.metric import Metric
-from genie_eval.resampling import DRAWS, SWAPS
+from genie_eval.report.write import write_report
+from genie_eval.results import EvaluationConfig, Results
 
 if TYPE_CHECKING:
     from genie_datasets import Source, Split
-
-Size = Literal["quick", "default", "full"]
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """How much is evaluated. The defaults are those of the protocol (eval/README.md)."""
-
-    trajectories: int | None = 200
-    """Episodes to evaluate; none: all of the split."""
-    clips: int = 200
-    """Clips to dream from."""
-    starts: int = 6
-    """Rows of the same-action figure."""
-    size: Size = "default"
-    """quick: the headline metrics, for `demo`. full: the whole specification."""
-    draws: int = DRAWS
-    """Bootstrap draws."""
-    swaps: int = SWAPS
-    """Whole-trajectory swaps of the permutation tests."""
-    train_trajectories: int = 100
-    """Training episodes on which the baselines are fitted."""
-    batch: int = 32
-    """Clips that are dreamt together."""
-    control: ControlConfig | None = None
-    """Commanded dreams; none: as `size` says."""
-    horizon: HorizonConfig | None = None
-    """Long dreams under several laws of random actions; none: as `size` says."""
-    inference: InferenceConfig | None = None
-    """Altered input; none: as `size` says."""
-    i3d: Path | None = None
-    """TorchScript I3D weights, for FVD proper."""
-    seed: int = 0
-    progress: bool = True
-
-    def resolved(self) -> "EvaluationConfig":
-        """With every part's own settings filled in."""
-        control, horizon, inference = SIZES[self.size]
-        return replace(
-            self,
-            control=self.control or control,
-            horizon=self.horizon or horizon,
-            inference=self.inference or inference,
-        )
-
-
-SIZES: dict[str, tuple[ControlConfig, HorizonConfig, InferenceConfig]] = {
-    "quick": (
-        ControlConfig(
-            pairs=0, triples=0, sampled_starts=12, readout=ReadoutConfig(episodes=200, rebuilt_episodes=100, steps=200)
-        ),
-        HorizonConfig(clips=0),
-        InferenceConfig.quick(),
-    ),
-    "default": (ControlConfig(), HorizonConfig(clips=32), InferenceConfig(rendered_trajectories=6)),
-    "full": (
-        ControlConfig(
-            starts=128, pairs=56, triples=100, longer=100, sampled_starts=64,
-            readout=ReadoutConfig(episodes=600, rebuilt_episodes=600, members=4, steps=600),
-        ),
-        HorizonConfig(clips=200),
-        InferenceConfig(trajectories=200, checks=200, cuts=128, round_trips=100, rendered_trajectories=48),
-    ),
-}  # fmt: skip
-
-
-@dataclass
-class Results:
-    """Everything the report is made from."""
-
-    metrics: dict[str, Metric]
-    ladder: list[dict[str, Any]]
-    codes: list[dict[str, Any]]
-    evidence: Evidence
-    dreams: DreamSet
-    control: Control
-    long: LongDreams | None
-    details: dict[str, Any]
-    seconds: dict[str, float]
-    shown: int = 6  # rows of the same-action figure
-
-    @property
-    def grid_starts(self) -> np.ndarray:
-        """(S, H, W, 3) start frames of the same-action figure."""
-        return self.control.starts.frames[: self.shown]
-
-    @property
-    def grid(self) -> np.ndarray:
-        """(S, K, n, H, W, 3): every code, repeated, from those starts."""
-        return self.control.constant.dreams[: self.shown]
 
 
 def evaluate(
@@ -150,8 +59,7 @@ def evaluate(
     Raises:
         UserError: no such split, or no episode of three frames.
     """
-    from genie_eval.report.write import write_report
-    from genie_robotics.threads import threads_for
+    from genie_robotics.models.threads import threads_for
 
     config = checked(replace(config or EvaluationConfig(), **options))
     if config.clips < 1 or config.starts < 1 or (config.trajectories is not None and config.trajectories < 1):
@@ -166,7 +74,7 @@ def evaluate(
 
 def choose_splits(source: "Source", name: str | None) -> tuple["Split", "Split | None"]:
     """The split to evaluate, and the one to fit baselines on: `train`, where none of it is evaluated."""
-    from genie_datasets.mixture import MixedSplit
+    from genie_datasets.sources.mixture import MixedSplit
 
     if name is None and "test" in source.splits:
         name = "test"

@@ -53,7 +53,7 @@ def corrected_interval(
     different ones; percentiles then lie below the truth. So they are moved as in the bias-corrected (BC) interval, by
     the bias that the jackknife finds, and taken further out as Student's t with a correction for the bootstrap's
     sqrt((n-1)/n) (Hesterberg 2015, "expanded percentiles"). The acceleration of BCa is left out: with it fewer of the
-    intervals cover (`genie_eval.calibration`), because the third moment that it needs is mostly noise here.
+    intervals cover (`tools.calibration`), because the third moment that it needs is mostly noise here.
     """
     from scipy.stats import norm, t
 

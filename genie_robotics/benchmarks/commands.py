@@ -6,8 +6,8 @@ from typing import Literal
 
 import tyro
 
-from genie_datasets.errors import UserError
-from genie_datasets.options import parse
+from genie_datasets.base.command_line import parse
+from genie_datasets.base.errors import UserError
 
 
 @dataclass
@@ -43,7 +43,7 @@ def bench(argv: list[str]) -> int:
     if options.batch_size is not None and options.batch_size < 1:
         raise UserError(f"--batch-size must be at least 1, not {options.batch_size}")
     if options.what == "loader":
-        from genie_datasets import bench_loader
+        from genie_datasets import bench as bench_loader
 
         bench_loader.run(options.data, json=options.json)
         return 0
@@ -53,8 +53,8 @@ def bench(argv: list[str]) -> int:
         bench_tabletop.run(json=options.json)
         return 0
     if options.what == "train":
-        from genie_robotics.attention import attention_by
         from genie_robotics.benchmarks.training import bench_train
+        from genie_robotics.models.layers.attention import attention_by
         from genie_robotics.training.config import LoopConfig
 
         loop = LoopConfig(checkpoint_activations=options.checkpoint_activations, compile=options.compile)
@@ -67,12 +67,12 @@ def bench(argv: list[str]) -> int:
             raise UserError(f"--actions {options.actions}: give at least 40, for a 95th percentile")
         result = bench_play(options.world, options.actions, options.browser)
     elif options.what == "label":
-        from genie_robotics.benchmarks.labelling import bench_label
+        from genie_robotics.benchmarks.labeling import bench_label
 
         result = bench_label(options.world, options.data)
     else:
-        from genie_robotics.attention import attention_by
         from genie_robotics.benchmarks.sampling import bench_generate
+        from genie_robotics.models.layers.attention import attention_by
 
         with attention_by(None if options.attention == "auto" else options.attention):
             result = bench_generate(options.preset, options.batch_size or 1)

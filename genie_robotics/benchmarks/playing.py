@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 
 WARM_UP = 20  # actions that are not counted
 SEQUENCE = 100  # actions of the typed sequence that a browser is timed on
@@ -100,7 +100,7 @@ def by_client(player: Any, port: int, num_actions: int, rng: random.Random) -> d
     """A client of the page's connection that decodes each picture."""
     from websockets.sync.client import connect
 
-    from genie_datasets.decode import decode_image
+    from genie_datasets.sources.decode import decode_image
 
     waited, computed, memory = [], [], []
     with connect(f"ws://127.0.0.1:{port}/ws", max_size=None) as connection:

@@ -6,9 +6,9 @@ import torch
 
 from genie_robotics.benchmarks.measure import synchronise
 from genie_robotics.genie import Genie
-from genie_robotics.presets import preset
+from genie_robotics.models.presets import preset
+from genie_robotics.models.world import World
 from genie_robotics.training.distributed import set_up
-from genie_robotics.world import World
 
 
 def bench_generate(name: str, batch_size: int = 1, seed: int = 0) -> dict[str, float]:
@@ -53,5 +53,5 @@ def bench_generate(name: str, batch_size: int = 1, seed: int = 0) -> dict[str, f
 def timed_step(world: World, code: torch.Tensor) -> float:
     began = time.perf_counter()
     world.step(code)
-    synchronise(world.genie.device)
+    synchronise(world.state.tokens.device)
     return time.perf_counter() - began

@@ -6,12 +6,12 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from genie_robotics.benchmarks.flops import forward_flops
 from genie_robotics.benchmarks.measure import matrix_flops, peak_bytes, seconds
-from genie_robotics.config import GenieConfig
-from genie_robotics.dynamics import DynamicsBatch
-from genie_robotics.genie import COMPONENTS, Genie
-from genie_robotics.presets import preset
+from genie_robotics.estimate.flops import forward_flops
+from genie_robotics.genie import Genie
+from genie_robotics.models.config import COMPONENTS, GenieConfig
+from genie_robotics.models.dynamics import DynamicsBatch
+from genie_robotics.models.presets import preset
 from genie_robotics.training.config import LoopConfig, training_preset
 from genie_robotics.training.distributed import Setup, set_up
 from genie_robotics.training.optimizer import Optimizers

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from genie_datasets.errors import UserError
-from genie_datasets.options import parse
-from genie_robotics.commands import named
-from genie_robotics.config import GenieConfig
+from genie_datasets.base.command_line import parse
+from genie_datasets.base.errors import UserError
+from genie_robotics.models.config import GenieConfig
+from genie_robotics.training.commands import named
 from genie_robotics.training.config import TrainingConfig, check, check_batch, training_preset
 
 
@@ -39,7 +39,7 @@ class EstimateOptions:
 
 
 def estimate(argv: list[str]) -> int:
-    from genie_robotics.presets import preset
+    from genie_robotics.models.presets import preset
 
     name = named("--preset", argv, "nano")
     training = training_preset(name)

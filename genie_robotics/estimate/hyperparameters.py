@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from genie_robotics.config import GenieConfig
-from genie_robotics.presets import preset
+from genie_robotics.models.config import GenieConfig
+from genie_robotics.models.presets import preset
 from genie_robotics.training.config import StageConfig, TrainingConfig, training_preset
 
 SHOWN = ("nano", "small", "coinrun", "robotics_1b", "robotics_2_5b", "platformers_11b")

@@ -18,16 +18,16 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from genie_robotics.attention import attention_by
-from genie_robotics.config import GenieConfig
 from genie_robotics.genie import Genie
-from genie_robotics.latent_action import shift_to_next_frame
-from genie_robotics.st_transformer import STBlock
+from genie_robotics.models.config import GenieConfig
+from genie_robotics.models.latent_action import shift_to_next_frame
+from genie_robotics.models.layers.attention import attention_by
+from genie_robotics.models.layers.st_transformer import STBlock
+from genie_robotics.models.video_tokenizer import motion_weights
 from genie_robotics.training.config import LoopConfig, StageConfig
 from genie_robotics.training.optimizer import Optimizers
 from genie_robotics.training.stages import build_stage
 from genie_robotics.training.trainer import prepare
-from genie_robotics.video_tokenizer import motion_weights
 
 WHOLE = 4  # bytes of a number in float32, which weights, gradients and moments are kept in
 

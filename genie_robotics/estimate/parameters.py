@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
-from genie_robotics.config import GenieConfig
 from genie_robotics.estimate.hyperparameters import table
 from genie_robotics.genie import Genie
-from genie_robotics.presets import PRESETS, preset
+from genie_robotics.models.config import GenieConfig
+from genie_robotics.models.presets import PRESETS, preset
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 import torch
 
-from genie_robotics.benchmarks.flops import forward_flops, transformer_flops
-from genie_robotics.config import GenieConfig
+from genie_robotics.estimate.flops import forward_flops, transformer_flops
 from genie_robotics.genie import Genie
-from genie_robotics.st_transformer import STBlock, STTransformer
+from genie_robotics.models.config import GenieConfig
+from genie_robotics.models.layers.st_transformer import STBlock, STTransformer
 
 BACKWARD = 2  # passes forward that one backward costs
 PEAK = {"a100": 312, "h100": 989, "h200": 989, "l40s": 362, "rtx4090": 165}

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from genie_datasets.errors import UserError
-from genie_datasets.options import SourceOptions, parse
+from genie_datasets.base.command_line import parse
+from genie_datasets.base.errors import UserError
+from genie_datasets.sources.options import SourceOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +45,7 @@ def doctor(argv: list[str]) -> int:
     from genie_robotics.health.findings import faults
     from genie_robotics.health.table import table
     from genie_robotics.pretrained import locate
-    from genie_robotics.pretrained.export import is_exported
+    from genie_robotics.run_folder import is_exported
 
     options.run, named = locate(options.run), options.run
     if is_exported(options.run):
@@ -68,10 +69,10 @@ def read_clips(options: DoctorOptions, notes: list[str]) -> "Tensor | None":
     Raises:
         UserError: the run folder is none, or --data cannot be read.
     """
-    from genie_robotics.commands import training_split
-    from genie_robotics.config import read_json
     from genie_robotics.health.doctor import some_clips
+    from genie_robotics.models.config import read_json
     from genie_robotics.run_folder import load_config
+    from genie_robotics.training.commands import training_split
 
     if not options.run.is_dir():
         raise UserError(f"no run folder {options.run}; train one: genie-robotics train {options.run} --data SRC")

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from genie_datasets import ClipDataset
-from genie_datasets.errors import UserError
-from genie_datasets.split import Split
-from genie_robotics.config import read_json
-from genie_robotics.genie import COMPONENTS, Genie
+from genie_datasets.base.errors import UserError
+from genie_datasets.sources.split import Split
+from genie_robotics.genie import Genie
 from genie_robotics.health.findings import Finding, faults
 from genie_robotics.health.history import history_figures, read_metrics
 from genie_robotics.health.measures import (
@@ -30,8 +29,9 @@ from genie_robotics.health.measures import (
     untouched,
 )
 from genie_robotics.health.rules import RULES, gain, gap_share, judge
+from genie_robotics.models.config import COMPONENTS, read_json
+from genie_robotics.models.threads import threads_for
 from genie_robotics.run_folder import load_component, load_config
-from genie_robotics.threads import threads_for
 from genie_robotics.training.checkpoint import Checkpoints, load_module_state
 from genie_robotics.training.stages import MODES, TRAINED, last_stage
 
@@ -158,7 +158,7 @@ def take_stock(found: Diagnosis, genie: Genie, stage: str, has_metrics: bool) ->
     try:
         if len(have) == len(names):
             for name in names:
-                load_component(genie, name, run)
+                load_component(getattr(genie, name), run / name)
             found.state[stage] = TRAINED_WELL
             return set(names)
         newest = Checkpoints(run / "state" / stage).newest(say=found.notes.append)

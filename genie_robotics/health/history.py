@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from genie_datasets.errors import UserError
-from genie_robotics.config import GenieConfig
+from genie_datasets.base.errors import UserError
+from genie_robotics.models.config import GenieConfig
 
 LOSS = {"tokenizer": "loss", "latent_action": "error_share", "dynamics": "loss", "joint": "token_loss"}
 """The logged value of each stage that is judged: that with a known value for knowing nothing."""

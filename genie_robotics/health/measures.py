@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
-from genie_datasets.motion import BLOCK as LOOK_BLOCK
-from genie_datasets.motion import LOOK_SIZE, STATIC_LEVELS
+from genie_datasets.clips.motion import BLOCK as LOOK_BLOCK
+from genie_datasets.clips.motion import LOOK_SIZE, STATIC_LEVELS
 from genie_robotics.genie import Genie
-from genie_robotics.latent_action import shift_to_next_frame
-from genie_robotics.patches import to_unit
+from genie_robotics.models.latent_action import shift_to_next_frame
+from genie_robotics.models.layers.patches import to_unit
 
 MOVING_LEVELS = 16.0
 """Grey levels by which a pixel must change to count as moving: above what codecs and sensors do to a still one."""
@@ -218,7 +218,7 @@ def decibels(error: float) -> float:
 def still_transitions(frames: UInt8[Tensor, "B T H W 3"]) -> Bool[Tensor, "B T-1"]:
     """Nothing visible moves: no 8x8 block changes by 4 grey levels on average.
 
-    As `data inspect` counts them (genie_datasets.motion: at 64x64), so that noise of sensor and codec is no motion.
+    Counted as in `data inspect` (genie_datasets.clips.motion, at 64x64), so that sensor and codec noise is no motion.
     """
     grey = frames.float().mean(-1)
     if grey.shape[2] > LOOK_SIZE[0] or grey.shape[3] > LOOK_SIZE[1]:

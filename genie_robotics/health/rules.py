@@ -8,9 +8,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from genie_robotics.config import GenieConfig
 from genie_robotics.health.findings import Finding, Severity
-from genie_robotics.st_transformer import ACTION_INPUTS
+from genie_robotics.models.config import GenieConfig
+from genie_robotics.models.layers.st_transformer import ACTION_INPUTS
 
 HERE = "here"
 """As the stage of a rule: the stage that is being judged."""

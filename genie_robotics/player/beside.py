@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from genie_robotics.code_meanings import Meaning
 from genie_robotics.genie import Genie
+from genie_robotics.labeling.code_meanings import Meaning
 
 if TYPE_CHECKING:
     from genie_datasets.tabletop import Simulator

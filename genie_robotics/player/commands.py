@@ -7,8 +7,9 @@ from typing import Annotated
 
 import tyro
 
-from genie_datasets.errors import UserError
-from genie_datasets.options import SourceOptions, parse
+from genie_datasets.base.command_line import parse
+from genie_datasets.base.errors import UserError
+from genie_datasets.sources.options import SourceOptions
 from genie_robotics.player.limits import Limits
 
 TABLES = 3
@@ -71,8 +72,8 @@ def make_player(options: PlayOptions):
     """The shared part of all players. Raises UserError."""
     import torch
 
-    from genie_robotics.code_meanings import code_meanings
     from genie_robotics.genie import Genie
+    from genie_robotics.labeling.code_meanings import code_meanings
     from genie_robotics.player.server import Player
     from genie_robotics.player.starts import choose
     from genie_robotics.pretrained import locate
@@ -98,7 +99,7 @@ def make_player(options: PlayOptions):
 
 def knows_tabletop(run: Path) -> bool:
     """Whether the world was trained on the simulated table."""
-    from genie_robotics.config import read_json
+    from genie_robotics.models.config import read_json
 
     stored = read_json(run / "config.json")
     data = stored.get("data") or (stored.get("exported") or {}).get("data") or {}

@@ -25,9 +25,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from genie_datasets.errors import UserError
-from genie_robotics.code_meanings import Meaning
+from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
+from genie_robotics.labeling.code_meanings import Meaning
 from genie_robotics.player import protocol, uploads
 from genie_robotics.player.beside import Beside
 from genie_robotics.player.limits import Limits

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
+from genie_robotics.models.world import World, WorldState
 from genie_robotics.player.beside import Beside, read_motion
 from genie_robotics.player.limits import Limits
-from genie_robotics.world import World, WorldState, prime
 
 WITH_CACHE = 8  # newest moments that keep their caches; older ones are computed anew when someone goes back so far
 
@@ -157,7 +157,7 @@ class PlaySession:
         world, last = self._world(), self.moments[-1]
         if last.state.dynamics_cache is None:
             state = last.state
-            fresh = prime(self.genie, state.tokens, state.actions, use_cache=True, num_generated=state.num_generated)
+            fresh = world.prime(state.tokens, state.actions, state.num_generated)
             last = replace(last, state=replace(fresh, frame=state.frame))
             self.moments[-1] = last
         world.states = [last.state]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import UInt8
 
-from genie_datasets.decode import decode_image
-from genie_datasets.fit import fit_frames
-from genie_datasets.split import Source
-from genie_robotics.pictures import read_picture
+from genie_datasets.base.fit import fit_frames
+from genie_datasets.sources.decode import decode_image
+from genie_datasets.sources.pictures import read_picture
+from genie_datasets.sources.split import Source
 from genie_robotics.player.limits import Limits
 
 FROM_DATA = 12  # episodes that are offered

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from genie_datasets.errors import UserError
-from genie_datasets.fit import fit_frames
-from genie_datasets.video_file import DamagedVideo, probe, read_frames
-from genie_robotics.pictures import decode_picture
+from genie_datasets.base.errors import UserError
+from genie_datasets.base.fit import fit_frames
+from genie_datasets.sources.pictures import decode_picture
+from genie_datasets.sources.video.file import DamagedVideo, probe, read_frames
 from genie_robotics.player.limits import Limits
 
 Frame = UInt8[np.ndarray, "H W 3"]

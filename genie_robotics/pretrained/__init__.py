@@ -6,11 +6,11 @@ A run folder of that name in the working directory wins (it holds a config.json)
 from importlib.resources import files
 from pathlib import Path
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 
 WORLDS: dict[str, Path] = {
     name: Path(str(files(__name__))) / name.replace("-", "_") for name in ("nano-tabletop",)
-}  # name -> folder, in the form of a run folder (genie_robotics.pretrained.export)
+}  # name -> folder, in the form of a run folder
 
 
 def world_folder(name: str) -> Path:

@@ -2,8 +2,8 @@
 
 A checkpoint is a folder of two files: `state.pt` (tensors and plain values, which torch.load reads with
 weights_only=True) and `SHA256SUMS` (`sha256sum -c` checks it). Of a model cut over processes the folder `pieces/` holds
-the tensors (genie_robotics.training.pieces). It is written under another name, synced to the disk, and renamed, so it
-is there whole or not at all. What ends in `.tmp` never counts and is removed at the next save.
+the tensors (sharded_checkpoint.py). It is written under another name, synced to the disk, and renamed, so it is there
+whole or not at all. What ends in `.tmp` never counts and is removed at the next save.
 
 Random numbers need no saving: every step seeds them from (seed, stage, step). The sampler's position is the step.
 """
@@ -22,11 +22,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from genie_datasets.errors import UserError
-from genie_robotics.processes import of_all, rank, told_by_first
+from genie_datasets.base.errors import UserError
+from genie_robotics.models.distributed import of_all, rank, told_by_first
 from genie_robotics.run_folder import sync_folder
-from genie_robotics.training.pieces import FOLDER as PIECES
-from genie_robotics.training.pieces import (
+from genie_robotics.training.sharded_checkpoint import FOLDER as PIECES
+from genie_robotics.training.sharded_checkpoint import (
     LAYOUT,
     first_alone,
     read_pieces,

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from genie_datasets.errors import UserError
-from genie_robotics.presets import SCALING
+from genie_datasets.base.errors import UserError
+from genie_robotics.models.presets import SCALING
 
 
 @dataclass

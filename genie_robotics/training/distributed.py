@@ -11,8 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from genie_datasets.errors import UserError
-from genie_robotics.codebook import Codebook
+from genie_datasets.base.errors import UserError
+from genie_robotics.models.quantizers.codebook import Codebook
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from genie_datasets.labelled_windows import LabelledBatch, LabelledWindows
-from genie_robotics.codebook import exactly
-from genie_robotics.latent_action import LatentActionModel
+from genie_datasets.clips.labeled_windows import LabelledBatch, LabelledWindows
+from genie_robotics.models.latent_action import LatentActionModel
+from genie_robotics.models.quantizers.codebook import exactly
+from genie_robotics.models.video_tokenizer import Logs
 from genie_robotics.training.config import LabelConfig
-from genie_robotics.video_tokenizer import Logs
 
 SHARE = 0.7
 """Of the variance of latents, what a perfectly read action takes."""

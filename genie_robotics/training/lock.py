@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 
 
 @contextmanager

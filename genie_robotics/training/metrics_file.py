@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_robotics.run_folder import write_atomically
 
 

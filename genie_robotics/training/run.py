@@ -11,20 +11,20 @@ from typing import Any
 import torch
 
 from genie_datasets import ClipDataset, build_frame_cache
-from genie_datasets.cache_dir import cache_dir
-from genie_datasets.clip_filter import KEEP_ALL, ClipFilter
-from genie_datasets.errors import UserError
-from genie_datasets.frame_cache import FrameCache
-from genie_datasets.labelled_windows import LabelledWindows
-from genie_datasets.labels import Labels, check_places
-from genie_datasets.split import Source
-from genie_robotics.config import GenieConfig, read_json, to_dict
-from genie_robotics.genie import COMPONENTS, Genie
+from genie_datasets.base.cache_dir import cache_dir
+from genie_datasets.base.errors import UserError
+from genie_datasets.clips.filters import KEEP_ALL, ClipFilter
+from genie_datasets.clips.labeled_windows import LabelledWindows
+from genie_datasets.clips.labels import Labels, check_places
+from genie_datasets.sources.frame_cache import FrameCache
+from genie_datasets.sources.split import Source
+from genie_robotics.genie import Genie
 from genie_robotics.health.measures import num_not_finite
+from genie_robotics.models.config import COMPONENTS, GenieConfig, read_json, to_dict
 from genie_robotics.run_folder import load_component, load_config, same_model, save_config
 from genie_robotics.training.config import LoopConfig, TrainingConfig, check, check_batch, check_labels, check_loop
 from genie_robotics.training.distributed import Setup, set_up
-from genie_robotics.training.initial import begin_with, begun_with, other_beginning
+from genie_robotics.training.init_from import begin_with, begun_with, other_beginning
 from genie_robotics.training.labels import LabelTeacher
 from genie_robotics.training.lock import locked
 from genie_robotics.training.loggers import check_loggers
@@ -163,7 +163,7 @@ def train_stages(
         if is_sharded(trainer.module) and stage != stages[-1]:  # what comes next reads it whole, in every process
             for name in trainer.trained:
                 genie.begin_anew(name).to(setup.device)
-                load_component(genie, name, run)
+                load_component(getattr(genie, name), run / name)
 
 
 def load_needed(genie: Genie, name: str, run: Path, stage: str, mode: str) -> None:
@@ -173,7 +173,7 @@ def load_needed(genie: Genie, name: str, run: Path, stage: str, mode: str) -> No
         raise UserError(
             f"{stage} needs a trained {name}, and {run / name} has none: train it (--stage {first}) or copy it there"
         )
-    load_component(genie, name, run)
+    load_component(getattr(genie, name), run / name)
     if num_not_finite(getattr(genie, name)):
         raise UserError(f"{run / name}: some of its weights are not finite; train that component anew or restore it")
 

@@ -16,7 +16,6 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from genie_robotics.codebook import Codebook
 from genie_robotics.genie import Genie
 from genie_robotics.health.findings import Finding
 from genie_robotics.health.history import (
@@ -40,6 +39,7 @@ from genie_robotics.health.measures import (
     untouched,
 )
 from genie_robotics.health.rules import gain, gap_share, judge
+from genie_robotics.models.quantizers.codebook import Codebook
 
 WATCHED = ("grad_norm", "error_share")
 NAMES = {"tokenizer": ("token", "dead_tokens"), "latent_action": ("code", "dead_codes")}

@@ -1,17 +1,17 @@
 """`--sharding full`: weights, gradients and moments are cut over the processes, by torch's FSDP2 (`fully_shard`).
 
 A layer's weights are gathered when it computes and let go of afterwards. Checkpoints are written in pieces
-(genie_robotics.training.pieces); what a stage leaves in the run folder is whole.
+(genie_robotics.training.sharded_checkpoint); what a stage leaves in the run folder is whole.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from genie_datasets.errors import UserError
-from genie_robotics.config import GenieConfig
-from genie_robotics.processes import num_processes
-from genie_robotics.st_transformer import STBlock
+from genie_datasets.base.errors import UserError
+from genie_robotics.models.config import GenieConfig
+from genie_robotics.models.distributed import num_processes
+from genie_robotics.models.layers.st_transformer import STBlock
 from genie_robotics.training.config import StageConfig
 
 

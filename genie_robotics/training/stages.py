@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from genie_datasets.errors import UserError
-from genie_robotics.dynamics import DynamicsBatch
+from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
-from genie_robotics.video_tokenizer import Logs
+from genie_robotics.models.dynamics import DynamicsBatch
+from genie_robotics.models.video_tokenizer import Logs
 
 MODES: dict[str, tuple[str, ...]] = {
     "frozen": ("tokenizer", "latent_action", "dynamics"),

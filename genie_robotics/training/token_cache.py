@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from genie_datasets.cache_dir import cache_dir
-from genie_datasets.errors import UserError
+from genie_datasets.base.cache_dir import cache_dir
+from genie_datasets.base.errors import UserError
 
 
 class TokenCache:

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from genie_datasets import ClipDataset, EpochSampler
-from genie_datasets.errors import UserError
-from genie_robotics.codebook import Codebook
+from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
 from genie_robotics.health.findings import Finding
-from genie_robotics.processes import mean_over_processes, together
+from genie_robotics.models.distributed import mean_over_processes, together
+from genie_robotics.models.layers.st_transformer import STBlock, STTransformer
+from genie_robotics.models.quantizers.codebook import Codebook
 from genie_robotics.run_folder import digest, on_cpu, read_tensors, save_component, write_atomically
-from genie_robotics.st_transformer import STBlock, STTransformer
 from genie_robotics.training.averaging import Average
 from genie_robotics.training.checkpoint import Checkpoints, load_module_state, module_state
 from genie_robotics.training.config import LoopConfig, StageConfig, check, check_batch
@@ -166,7 +166,7 @@ class Trainer:
             mark = self.checkpoints.folder / "published"
             if not (is_published(mark, self.step) and all(is_whole(self.run, name) for name in mine)):
                 for name in mine:
-                    save_component(self.genie, name, self.run, weights=weights[name])
+                    save_component(self.trained[name], self.run / name, weights=weights[name])
                 write_atomically(mark, str(self.step).encode())
         self.setup.barrier()
 

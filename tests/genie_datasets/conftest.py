@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from genie_datasets.tfrecord import frame_record
+from genie_datasets.sources.rlds.tfrecord import frame_record
 
 
 def examples(number: int) -> int:

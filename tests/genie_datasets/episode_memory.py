@@ -24,9 +24,9 @@ def begin() -> float:
 def main(folder: str, way: str, out: str) -> None:
     import tensorflow_datasets  # noqa: F401  what is imported while it is measured would count
 
-    import genie_robotics.label as label
-    from genie_datasets.lerobot_writer import LeRobotWriter
-    from genie_datasets.rlds_writer import RldsWriter
+    import genie_robotics.labeling.commands as label
+    from genie_datasets.writers.lerobot import LeRobotWriter
+    from genie_datasets.writers.rlds import RldsWriter
 
     split = open_source(folder, hz=3).split("train")
     length = int(split.num_frames[0])
@@ -49,8 +49,8 @@ def main(folder: str, way: str, out: str) -> None:
 
 def warm_up(out: str) -> None:
     """Encoders and TensorFlow take memory once, for any episode."""
-    from genie_datasets.lerobot_writer import LeRobotWriter
-    from genie_datasets.rlds_writer import RldsWriter
+    from genie_datasets.writers.lerobot import LeRobotWriter
+    from genie_datasets.writers.rlds import RldsWriter
 
     frames = np.zeros((20, 240, 320, 3), np.uint8)
     for writer in (RldsWriter(out, "warm", 3), LeRobotWriter(Path(out) / "warm lerobot", 3)):

@@ -18,8 +18,8 @@ from unittest import mock
 import numpy as np
 
 from genie_datasets import UserError, open_source
-from genie_datasets.frame_cache import FrameCache
-from genie_datasets.tfrecord import frame_record, record_spans
+from genie_datasets.sources.frame_cache import FrameCache
+from genie_datasets.sources.rlds.tfrecord import frame_record, record_spans
 
 SECONDS = 120  # one case may take; a case takes milliseconds, the first imports, the machine may be busy
 MEMORY = 3 << 30  # bytes of address space above what the process has when it begins
@@ -78,7 +78,7 @@ def mutate_file(path: Path, rng: random.Random) -> None:
 
 def read_source(folder: Path, rng: random.Random) -> None:
     skip = rng.random() < 0.3
-    with mock.patch("genie_datasets.registry.warn"), mock.patch("warnings.warn"):
+    with mock.patch("genie_datasets.base.notes.warn"), mock.patch("warnings.warn"):
         source = open_source(folder, hz=3, skip_damaged=skip)
     for split in source.splits.values():
         for episode in range(min(3, split.num_episodes)):

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from genie_datasets import ClipDataset, EpochSampler, open_source
-from genie_datasets.frame_cache import FrameCache
+from genie_datasets.sources.frame_cache import FrameCache
 
 BATCH = 50
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from genie_datasets import open_source
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from tests.genie_datasets.conftest import examples
 from tests.genie_datasets.numbered import HEIGHT, WIDTH, frame, numbers
 

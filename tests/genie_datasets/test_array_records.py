@@ -8,8 +8,8 @@ import pytest
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from genie_datasets import open_source
-from genie_datasets.errors import UserError
-from genie_datasets.tfrecord import record_spans
+from genie_datasets.base.errors import UserError
+from genie_datasets.sources.rlds.tfrecord import record_spans
 
 
 @pytest.fixture

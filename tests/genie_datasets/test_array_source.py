@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from genie_datasets import build_frame_cache, open_source
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from genie_datasets.errors import UserError
-from genie_datasets.sources import open_source
+from genie_datasets.base.errors import UserError
+from genie_datasets.sources.opening import open_source
 from genie_robotics.cli import main
 
 
@@ -16,7 +16,7 @@ def truncate(rlds_dir, kit):
 
 
 def truncate_between_records(rlds_dir, kit):
-    from genie_datasets.tfrecord import record_spans
+    from genie_datasets.sources.rlds.tfrecord import record_spans
 
     shard = sorted(rlds_dir.glob("*-train.*"))[0]
     data = shard.read_bytes()

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from genie_datasets import build_frame_cache, open_source
-from genie_datasets.errors import UserError
-from genie_datasets.sources import seconds_of_video
+from genie_datasets.base.errors import UserError
+from genie_datasets.sources.opening import seconds_of_video
 
 BUCKET = "gs://stand-in"
 

@@ -11,13 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genie_datasets import permutation
-from genie_datasets.clips import ClipDataset, frame_step
-from genie_datasets.errors import UserError
-from genie_datasets.frame_cache_writer import build_frame_cache
-from genie_datasets.sampler import EpochSampler
-from genie_datasets.sources import open_source
-from genie_datasets.split import Split
+from genie_datasets.base.errors import UserError
+from genie_datasets.clips import permutation
+from genie_datasets.clips.dataset import ClipDataset, frame_step
+from genie_datasets.clips.sampler import EpochSampler
+from genie_datasets.sources.opening import open_source
+from genie_datasets.sources.split import Split
+from genie_datasets.writers.frame_cache import build_frame_cache
 
 
 class Numbered(Split):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from genie_datasets.commands import parse_splits
-from genie_datasets.frame_cache import FrameCache
-from genie_datasets.overview import spaced
-from genie_datasets.sources import open_source
+from genie_datasets.inspect.overview import spaced
+from genie_datasets.sources.frame_cache import FrameCache
+from genie_datasets.sources.opening import open_source
 from genie_robotics.cli import main
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genie_datasets import episode_index, index_workers
-from genie_datasets.cache_dir import cache_dir
-from genie_datasets.episode_index import EpisodeIndex
-from genie_datasets.errors import UserError
-from genie_datasets.index_shard import Wanted
-from genie_datasets.mapped_npz import BrokenNpz, Pieces, map_npz, write_npz
-from genie_datasets.sources import open_source
-from genie_datasets.tfrecord import frame_record
+from genie_datasets.base.cache_dir import cache_dir
+from genie_datasets.base.errors import UserError
+from genie_datasets.base.mapped_npz import BrokenNpz, Pieces, map_npz, write_npz
+from genie_datasets.sources.opening import open_source
+from genie_datasets.sources.rlds import episode_index, index_workers
+from genie_datasets.sources.rlds.episode_index import EpisodeIndex
+from genie_datasets.sources.rlds.index_shard import Wanted
+from genie_datasets.sources.rlds.tfrecord import frame_record
 
 FIELDS = [name for name in EpisodeIndex.__dataclass_fields__ if name != "path"]
 
@@ -99,7 +99,9 @@ def test_a_killed_build_goes_on_and_leaves_no_process(rlds_folder):
     folder = rlds_folder.finish()
     code = f"""
 import time
-from genie_datasets import index_shard, index_workers, sources
+from genie_datasets.sources.rlds import index_shard
+from genie_datasets.sources.rlds import index_workers
+from genie_datasets.sources import opening as sources
 index_workers.PARALLEL_FROM = 0
 index_workers.num_cores = lambda: 2
 original = index_workers.Worker.walk

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genie_datasets.decode import DamagedImage, decode_image, image_size
-from genie_datasets.errors import UserError
-from genie_datasets.fit import crop_box, fit_frames, parse_size
+from genie_datasets.base.errors import UserError
+from genie_datasets.base.fit import crop_box, fit_frames, parse_size
+from genie_datasets.sources.decode import DamagedImage, decode_image, image_size
 
 SIDE = st.integers(1, 90)
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from genie_datasets import open_source
-from genie_datasets.errors import UserError
-from genie_datasets.folders import walk
+from genie_datasets.base.errors import UserError
+from genie_datasets.base.folders import walk
 from tests.genie_datasets.conftest import RldsFolder, examples
 from tests.genie_datasets.numbered import frame, numbers, write
 from tests.genie_datasets.test_lerobot_frames import make

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genie_datasets import frame_cache_writer
-from genie_datasets.clips import ClipDataset
-from genie_datasets.errors import UserError
-from genie_datasets.frame_cache import FrameCache
-from genie_datasets.frame_cache_writer import build_frame_cache
-from genie_datasets.sources import open_source
+from genie_datasets.base.errors import UserError
+from genie_datasets.clips.dataset import ClipDataset
+from genie_datasets.sources.frame_cache import FrameCache
+from genie_datasets.sources.opening import open_source
+from genie_datasets.writers import frame_cache as frame_cache_writer
+from genie_datasets.writers.frame_cache import build_frame_cache
 
 SIZE = (16, 16)
 
@@ -194,7 +194,8 @@ def test_nothing_is_left_where_nothing_was_decoded(rlds_dir, tmp_path):
 def test_a_killed_build_goes_on_from_what_is_safe(rlds_dir, tmp_path, monkeypatch):
     code = f"""
 import os, signal
-from genie_datasets import frame_cache_writer, open_source
+from genie_datasets import open_source
+from genie_datasets.writers import frame_cache as frame_cache_writer
 frame_cache_writer.SYNC_BYTES = 1
 split = open_source({str(rlds_dir)!r}).split("train")
 original = frame_cache_writer.write_at

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from genie_datasets import build_frame_cache, open_source
-from genie_datasets.lerobot_writer import LeRobotWriter
+from genie_datasets.writers.lerobot import LeRobotWriter
 
 CASES = {"rlds": 5600, "lerobot": 1200, "video": 1200, "cache": 1400, "arrays": 600}
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from genie_datasets import open_source
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
+from genie_datasets.clips.labels import Labels, check_places
 from genie_datasets.label_command import main
-from genie_datasets.labels import Labels, check_places
 
 LENGTHS = {"train": (9, 21, 31), "test": (12,)}
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from genie_datasets import open_source
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from tests.genie_datasets.conftest import examples
 from tests.genie_datasets.numbered import numbers, write
 
@@ -330,7 +330,8 @@ def test_rows_that_cannot_be(tmp_path, change, message):
 
 def test_metadata_that_changes_while_videos_are_looked_at(tmp_path, monkeypatch):
     """The cache that is made then is not taken for one of the new metadata."""
-    from genie_datasets import build_frame_cache, lerobot_source
+    from genie_datasets import build_frame_cache
+    from genie_datasets.sources.lerobot import source as lerobot_source
 
     root = tmp_path / "set"
     make(root, [20, 20], version="v3.0", gap=20)

@@ -9,10 +9,10 @@ import pyarrow.parquet as parquet
 import pytest
 
 from genie_datasets import open_source
-from genie_datasets.errors import UserError
-from genie_datasets.lerobot_meta import fill, find_cameras
-from genie_datasets.lerobot_truth import TruthColumns
-from genie_datasets.lerobot_writer import LeRobotWriter
+from genie_datasets.base.errors import UserError
+from genie_datasets.sources.lerobot.meta import fill, find_cameras
+from genie_datasets.sources.lerobot.truth import TruthColumns
+from genie_datasets.writers.lerobot import LeRobotWriter
 
 LENGTHS = (12, 20, 16)
 FPS = 5

@@ -7,8 +7,8 @@ import pyarrow.parquet as parquet
 import pytest
 
 from genie_datasets import open_source
-from genie_datasets.errors import UserError
-from genie_datasets.lerobot_writer import VERSIONS, LeRobotWriter
+from genie_datasets.base.errors import UserError
+from genie_datasets.writers.lerobot import VERSIONS, LeRobotWriter
 
 LENGTHS = (7, 4, 9)
 

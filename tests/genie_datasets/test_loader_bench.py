@@ -2,7 +2,7 @@
 
 import json
 
-from genie_datasets.bench_loader import run
+from genie_datasets.bench import run
 
 
 def test_every_reader_takes_part(realdata, capsys):

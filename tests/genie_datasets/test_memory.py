@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from genie_datasets import build_frame_cache, open_source
-from genie_datasets.tfrecord import frame_record
+from genie_datasets.sources.rlds.tfrecord import frame_record
 from tests.genie_datasets.numbered import frame, write
 
 FEW, MANY, SHARDS, LENGTH = 200, 20_000, 20, 16

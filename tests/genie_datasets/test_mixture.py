@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from genie_datasets.clips import ClipDataset
-from genie_datasets.errors import UserError
-from genie_datasets.frame_cache_writer import build_frame_cache
-from genie_datasets.mixture import parse_mixture
-from genie_datasets.sampler import EpochSampler
-from genie_datasets.sources import open_source
+from genie_datasets.base.errors import UserError
+from genie_datasets.clips.dataset import ClipDataset
+from genie_datasets.clips.sampler import EpochSampler
+from genie_datasets.sources.mixture import parse_mixture
+from genie_datasets.sources.opening import open_source
+from genie_datasets.writers.frame_cache import build_frame_cache
 
 
 def test_the_spelling():

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from genie_datasets import build_frame_cache
-from genie_datasets.clip_filter import ClipFilter
-from genie_datasets.clips import ClipDataset
-from genie_datasets.errors import UserError
-from genie_datasets.motion import episode_motion, motion
-from genie_datasets.pace import pace
-from genie_datasets.sampler import EpochSampler
-from genie_datasets.split import Split
+from genie_datasets.base.errors import UserError
+from genie_datasets.clips.dataset import ClipDataset
+from genie_datasets.clips.filters import ClipFilter
+from genie_datasets.clips.motion import episode_motion, motion
+from genie_datasets.clips.sampler import EpochSampler
+from genie_datasets.inspect.pace import pace
+from genie_datasets.sources.split import Split
 
 SIZE = (64, 64)
 
@@ -145,7 +145,7 @@ def test_motion_of_an_episode_of_any_size():
 
     class Fitted(Planted):
         def frames(self, episode, ids=None, size=None, mode="crop"):
-            from genie_datasets.fit import fit_frames
+            from genie_datasets.base.fit import fit_frames
 
             return fit_frames(self.episodes[episode], size)
 

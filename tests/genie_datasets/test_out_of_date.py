@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from genie_datasets import ClipDataset, build_frame_cache, open_source
+from genie_datasets.base.errors import UserError
 from genie_datasets.commands import main
-from genie_datasets.errors import UserError
 from tests.genie_datasets.conftest import RldsFolder
 from tests.genie_datasets.numbered import frame, write
 from tests.genie_datasets.test_lerobot_frames import make, write_episodes
@@ -206,7 +206,7 @@ def test_an_index_is_not_used_for_a_shard_that_changed_inside(tmp_path):
 
 
 def test_motion_flags_of_a_cache_that_was_made_again(tmp_path):
-    from genie_datasets.clip_filter import ClipFilter
+    from genie_datasets.clips.filters import ClipFilter
 
     still = np.repeat(frame(0)[None], 12, 0)
     moving = np.random.default_rng(0).integers(0, 256, still.shape, np.uint8)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from genie_datasets.sources import open_source
-from genie_datasets.video_file import numbered
+from genie_datasets.sources.opening import open_source
+from genie_datasets.sources.video.file import numbered
 
 
 def test_all_rt1_clips_are_found(realdata):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from genie_datasets.decode import decode_image
-from genie_datasets.errors import UserError
-from genie_datasets.fit import crop_box
-from genie_datasets.sources import open_source
+from genie_datasets.base.errors import UserError
+from genie_datasets.base.fit import crop_box
+from genie_datasets.sources.decode import decode_image
+from genie_datasets.sources.opening import open_source
 
 BRIDGE = "octo_bridge_rlds"
 

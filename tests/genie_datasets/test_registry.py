@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from genie_datasets import open_source
-from genie_datasets.errors import UserError
-from genie_datasets.labels import draw_labels
-from genie_datasets.registry import CATALOGUE, MIXES, catalogue, known
-from genie_datasets.sources import find_path, seconds_of_video
+from genie_datasets.base.errors import UserError
+from genie_datasets.clips.labels import draw_labels
+from genie_datasets.sources.opening import find_path, seconds_of_video
+from genie_datasets.sources.registry import CATALOGUE, MIXES, catalogue, known
 
 README = Path(__file__).parents[2] / "datasets" / "README.md"
 
 
 def test_the_page_shows_the_table():
-    assert catalogue() in README.read_text(), "run `python -m genie_datasets.registry` and paste what it prints"
+    assert catalogue() in README.read_text(), "run `python -m genie_datasets.sources.registry` and paste what it prints"
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from genie_datasets import open_source
-from genie_datasets.errors import UserError
-from genie_datasets.globs import exclude_option, keep_files
+from genie_datasets.base.errors import UserError
+from genie_datasets.base.globs import exclude_option, keep_files
 from tests.genie_datasets.conftest import IMAGE, RldsFolder, examples, leaf, png
 from tests.genie_datasets.numbered import frame, numbers, write
 from tests.genie_datasets.test_lerobot_frames import make
@@ -172,7 +172,7 @@ def test_a_folder_among_several_can_be_given(tmp_path):
 
 
 def test_a_video_without_a_clock_can_be_declared_or_left_out(tmp_path, monkeypatch):
-    from genie_datasets import video_file
+    from genie_datasets.sources.video import file as video_file
 
     write(tmp_path / "a.mp4", 12)
     monkeypatch.setattr(video_file, "_times", lambda stamps, unit: (None, 0.0))

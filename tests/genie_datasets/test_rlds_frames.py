@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from genie_datasets import build_frame_cache, open_source
-from genie_datasets.errors import UserError
-from genie_datasets.tfrecord import frame_record
+from genie_datasets.base.errors import UserError
+from genie_datasets.sources.rlds.tfrecord import frame_record
 from tests.genie_datasets.conftest import (
     FEATURES,
     IMAGE,

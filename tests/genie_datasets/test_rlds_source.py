@@ -10,9 +10,9 @@ import pytest
 import simplejpeg
 from scipy.spatial.transform import Rotation
 
-from genie_datasets import episode_index
-from genie_datasets.errors import UserError
-from genie_datasets.sources import open_source
+from genie_datasets.base.errors import UserError
+from genie_datasets.sources.opening import open_source
+from genie_datasets.sources.rlds import episode_index
 
 
 def test_the_view_of_a_data_set(rlds_dir, kit):

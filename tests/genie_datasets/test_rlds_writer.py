@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from genie_datasets import open_source, rlds_writer
-from genie_datasets.errors import UserError
-from genie_datasets.rlds_writer import RldsWriter
+from genie_datasets import open_source
+from genie_datasets.base.errors import UserError
+from genie_datasets.writers import rlds as rlds_writer
+from genie_datasets.writers.rlds import RldsWriter
 
 LENGTHS = (7, 4, 9)
 

@@ -3,11 +3,11 @@
 import numpy as np
 
 from genie_datasets import open_source
-from genie_datasets.subset import hold_out
+from genie_datasets.sources.subset import hold_out
 
 
 def test_episodes_are_parted_and_keep_what_is_theirs(tabletop_rlds):
-    from genie_datasets.split import Source
+    from genie_datasets.sources.split import Source
 
     whole = open_source(str(tabletop_rlds))
     one = Source(whole.name, whole.path, whole.kind, {"train": whole.split("train")}, whole.fingerprint)
@@ -26,8 +26,8 @@ def test_episodes_are_parted_and_keep_what_is_theirs(tabletop_rlds):
 
 
 def test_a_source_that_has_splits_or_one_episode_stays_as_it_is(tabletop_rlds):
-    from genie_datasets.split import Source
-    from genie_datasets.subset import Subset
+    from genie_datasets.sources.split import Source
+    from genie_datasets.sources.subset import Subset
 
     source = open_source(str(tabletop_rlds))
     assert hold_out(source) is source

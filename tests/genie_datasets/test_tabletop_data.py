@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_datasets.tabletop.factors import FAMILY_FACTORS
 from genie_datasets.tabletop.generate import generate
 from genie_datasets.tabletop.plan import count_scenes, plan, share
@@ -244,7 +244,7 @@ def test_mistakes_in_the_folder(tmp_path):
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
-    from genie_datasets.tabletop import rlds_writer
+    from genie_datasets.tabletop import writer as rlds_writer
 
     def full(self, path, episode):
         raise OSError(28, "No space left on device")

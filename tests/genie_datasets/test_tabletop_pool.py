@@ -4,7 +4,7 @@ from threading import Event
 
 import pytest
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_datasets.tabletop import pool as pool_module
 from genie_datasets.tabletop.plan import plan
 from genie_datasets.tabletop.pool import WorkerPool, _PoolClosed

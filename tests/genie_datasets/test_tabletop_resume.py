@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from genie_datasets import open_source
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_datasets.tabletop import generate as generate_module
 from genie_datasets.tabletop import pool, shards
 from genie_datasets.tabletop.generate import generate
 from genie_datasets.tabletop.pool import _Worker
-from genie_datasets.tabletop.rlds_writer import RLDSWriter
 from genie_datasets.tabletop.unfinished import Unfinished, count_finished
+from genie_datasets.tabletop.writer import RLDSWriter
 
 ARGUMENTS = {"episodes": 10, "seed": 0, "size": (16, 16), "splits": {"train": 0.7, "test": 0.3}, "progress": False}
 HANGS_AT = 4  # in the second shard of `train`

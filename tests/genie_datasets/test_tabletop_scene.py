@@ -13,7 +13,6 @@ from genie_datasets.tabletop.mjcf import CAMERA, scene_xml
 from genie_datasets.tabletop.raycast import RayPainter
 from genie_datasets.tabletop.scene import SceneConfig
 from genie_datasets.tabletop.simulator import Simulator
-from genie_datasets.tabletop.starts import place_objects
 from genie_datasets.tabletop.textures import PATTERNS, surface
 
 MIDDLE = np.array([0.57, 0.0, 0.88])
@@ -157,7 +156,7 @@ def test_many_rays_hit_what_single_rays_hit():
     """mj_multiRay has overlooked large geoms below the eye; the picture relies on it."""
     scene = sample_scene("rt1", 2)
     sim = Simulator(scene, size=None)
-    place_objects(sim, np.random.default_rng(0))
+    sim.place_objects(np.random.default_rng(0))
     model, data = sim.model, sim.data
     mujoco.mj_forward(model, data)
     painter = RayPainter(model, (32, 32))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from genie_datasets import open_source
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_datasets.tabletop import Simulator, read_recording, redraw, sample_scene
 from genie_datasets.tabletop.episode import rollout
 

@@ -9,7 +9,7 @@ from genie_datasets.tabletop.objects import KINDS
 from genie_datasets.tabletop.scene import TABLE_TOP
 from genie_datasets.tabletop.simulator import Simulator
 from genie_datasets.tabletop.skills import SKILLS
-from genie_datasets.tabletop.trials import FIRST_SCENE, trials
+from tools.skill_trials import FIRST_SCENE, trials
 
 
 @pytest.mark.parametrize("skill", [name for name in SKILLS if name != "play"])

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genie_datasets.example import bytes_spans, feature_spans, floats, ints, texts
-from genie_datasets.tfrecord import DamagedRecord, frame_record, masked_crc32c, record_spans
+from genie_datasets.sources.rlds.example import bytes_spans, feature_spans, floats, ints, texts
+from genie_datasets.sources.rlds.tfrecord import DamagedRecord, frame_record, masked_crc32c, record_spans
 
 RECORDS = st.lists(st.binary(max_size=300), max_size=5)
 

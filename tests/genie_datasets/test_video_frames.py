@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from genie_datasets import open_source
-from genie_datasets.errors import UserError
-from genie_datasets.video_file import read_frames
+from genie_datasets.base.errors import UserError
+from genie_datasets.sources.video.file import read_frames
 from tests.genie_datasets.conftest import examples
 from tests.genie_datasets.numbered import HEIGHT, TURNS, WIDTH, frame, numbers, stored, turn, write
 

@@ -5,11 +5,11 @@ import pickle
 import numpy as np
 import pytest
 
-from genie_datasets import video_source
-from genie_datasets.errors import UserError
-from genie_datasets.sources import open_source
-from genie_datasets.video_file import _decode
-from genie_datasets.video_source import instruction_of
+from genie_datasets.base.errors import UserError
+from genie_datasets.sources.opening import open_source
+from genie_datasets.sources.video import source as video_source
+from genie_datasets.sources.video.file import _decode
+from genie_datasets.sources.video.source import instruction_of
 
 
 def test_the_view_of_a_folder(video_dir, kit):
@@ -104,6 +104,6 @@ def test_one_bad_file_among_several_is_named(video_dir):
 
 def test_a_file_that_ends_early_is_named_when_it_is_read(video_dir, monkeypatch):
     split = open_source(video_dir, hz=3).split("train")
-    monkeypatch.setattr("genie_datasets.video_file._decode", lambda *a: iter(list(_decode(*a))[:9]))
+    monkeypatch.setattr("genie_datasets.sources.video.file._decode", lambda *a: iter(list(_decode(*a))[:9]))
     with pytest.raises(UserError, match=r"open-drawer.mp4.*frame 9 of 20 cannot be decoded.*--exclude"):
         split.frames(0)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from genie_datasets.split import Source, Split
-from genie_datasets.truth import Truth
+from genie_datasets.sources.split import Source, Split
+from genie_datasets.sources.truth import Truth
 
 SIDE, SQUARE, STEP = 32, 6, 2
 MOVES = np.array([(0, 0), (0, STEP), (0, -STEP), (STEP, 0), (-STEP, 0)])  # rows, columns: still, right, left, down, up

@@ -5,15 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from genie_datasets.errors import UserError
-from genie_datasets.subset import some_episodes
-from genie_eval.ablation import cell as cells
+from genie_datasets.base.errors import UserError
+from genie_datasets.sources.subset import some_episodes
 from genie_eval.ablation import commands
+from genie_eval.ablation import trial as cells
 from genie_eval.ablation.commands import AblateOptions, ablate, main, numbers, whole
 from genie_eval.ablation.plan import resolve, shared_plan
 from genie_eval.ablation.studies import LATENT_ACTION, PIXELS_OR_TOKENS, STUDIES, find_study
 from genie_eval.ablation.study import Study, Variant, read_study
-from genie_robotics.presets import preset
+from genie_robotics.models.presets import preset
 from genie_robotics.pretrained import locate
 from genie_robotics.training.trainer import Trainer
 
@@ -205,7 +205,7 @@ def test_latent_actions_of_tokens_use_the_shared_tokenizer(run):
 
 
 def test_labels_are_drawn_for_every_seed(make_video, tmp_path, monkeypatch):
-    from genie_datasets import labels as drawing
+    from genie_datasets.clips import labels as drawing
 
     source = make_video(episodes=4, length=9)
     bench = cells.Bench(STUDY, tmp_path, source, "train", 4)

@@ -7,8 +7,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from genie_datasets.cache_dir import AtomicFile
-from genie_datasets.errors import UserError
+from genie_datasets.base.cache_dir import AtomicFile
+from genie_datasets.base.errors import UserError
 from genie_eval.ablation.compare import Difference, difference, verdict
 from genie_eval.ablation.held_out import Sampling
 from genie_eval.ablation.reading import Reading

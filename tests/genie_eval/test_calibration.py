@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from genie_eval import calibration
-from genie_eval.calibration import COVERAGE, MOST_FALSE, calibrate, table_of
+from tools import calibration
+from tools.calibration import COVERAGE, MOST_FALSE, calibrate, table_of
 
 RESULT = Path(__file__).parents[2] / "eval" / "reference" / "calibration.json"
 

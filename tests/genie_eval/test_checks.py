@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_eval import evaluation
 from genie_eval.checks import MOST_SEED, check_seed, checked
-from genie_eval.evaluation import EvaluationConfig, evaluate
+from genie_eval.evaluation import evaluate
+from genie_eval.results import EvaluationConfig
 from genie_eval.score.score import ScoreConfig, score
-from genie_robotics import threads
+from genie_robotics.models import threads
 
 
 @pytest.mark.parametrize("seed", [0, np.int64(3), np.uint8(3), MOST_SEED, torch.tensor(3)])

@@ -8,14 +8,20 @@ import pytest
 
 from genie_eval.codes import nulls
 from genie_eval.codes.agreement import code_directions, consistency_details, cross_context
-from genie_eval.codes.assay import MotionAssay
 from genie_eval.codes.details import code_details
-from genie_eval.codes.generalisability import permutation_anova, variance_components
-from genie_eval.codes.habits import codebook_details, divergence, pair_bits
+from genie_eval.codes.generalizability import permutation_anova, variance_components
 from genie_eval.codes.information import by_dimension, grounding_details, information_bits
+from genie_eval.codes.motion_statistics import MotionAssay
+from genie_eval.codes.planted import (
+    autocorrelated_codes,
+    planted_transitions,
+    quantised,
+    seen_by_camera,
+    with_label_noise,
+)
 from genie_eval.codes.probe import probe
 from genie_eval.codes.transitions import Transitions
-from genie_eval.planted import autocorrelated_codes, planted_transitions, quantised, seen_by_camera, with_label_noise
+from genie_eval.codes.usage_stats import codebook_details, divergence, pair_bits
 
 K = 8
 

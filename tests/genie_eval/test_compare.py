@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from genie_datasets.errors import UserError
-from genie_eval.compare import compare, run_compare
+from genie_datasets.base.errors import UserError
+from genie_eval.report.compare import compare, run_compare
 from genie_eval.report.write import ABOUT
 
 PROMISED = [name for name in ABOUT if not name.endswith("flow") and name != "grounding_flow_r2"]

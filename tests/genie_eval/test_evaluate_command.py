@@ -22,11 +22,11 @@ def untrained(folder, seed):
     import torch
 
     from genie_robotics import Genie
-    from genie_robotics.codebook import CodebookConfig
-    from genie_robotics.config import GenieConfig
-    from genie_robotics.dynamics import DynamicsConfig
-    from genie_robotics.latent_action import LatentActionConfig
-    from genie_robotics.video_tokenizer import TokenizerConfig
+    from genie_robotics.models.config import GenieConfig
+    from genie_robotics.models.dynamics import DynamicsConfig
+    from genie_robotics.models.latent_action import LatentActionConfig
+    from genie_robotics.models.quantizers.config import CodebookConfig
+    from genie_robotics.models.video_tokenizer import TokenizerConfig
 
     torch.manual_seed(seed)
     config = GenieConfig(

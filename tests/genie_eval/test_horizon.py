@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_eval.collect import Trajectory
 from genie_eval.dreams.generation import dream_set
 from genie_eval.dreams.horizon import (

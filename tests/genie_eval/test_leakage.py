@@ -7,8 +7,14 @@ import pytest
 
 from genie_eval.codes import nulls
 from genie_eval.codes.leakage import conditional_mi, state_leak
+from genie_eval.codes.planted import (
+    autocorrelated_codes,
+    planted_transitions,
+    quantised,
+    seen_by_camera,
+    with_label_noise,
+)
 from genie_eval.metric import Metric
-from genie_eval.planted import autocorrelated_codes, planted_transitions, quantised, seen_by_camera, with_label_noise
 from genie_eval.verdicts import judge
 
 K, DRAWS = 8, 300

@@ -5,14 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from genie_eval.codes.assay import MotionAssay
 from genie_eval.codes.codebook import codebook_perplexity
 from genie_eval.codes.leakage import state_leak
 from genie_eval.codes.motion import draw_in
 from genie_eval.codes.motion_metrics import ctc_metric, grounding_metric
+from genie_eval.codes.motion_statistics import MotionAssay
 from genie_eval.codes.naming import name_codes
+from genie_eval.codes.planted import planted_transitions, quantised
 from genie_eval.codes.transitions import Transitions
-from genie_eval.planted import planted_transitions, quantised
 from genie_eval.report.answer import consistency_answer
 from genie_eval.resampling import swap_codes
 

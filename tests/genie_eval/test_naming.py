@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from genie_eval.codes.naming import name_codes
-from genie_eval.planted import autocorrelated_codes, planted_transitions
+from genie_eval.codes.planted import autocorrelated_codes, planted_transitions
 
 
 def names(table, codes, num_codes):

@@ -9,7 +9,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_eval.collect import Trajectory
 from genie_eval.dreams import perceptual
 from genie_eval.dreams.action_use import action_use

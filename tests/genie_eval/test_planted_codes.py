@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from genie_eval.codes import nulls
-from genie_eval.codes.assay import MotionAssay
+from genie_eval.codes.baselines import Features, ladder, rungs
 from genie_eval.codes.code_sums import code_sums
 from genie_eval.codes.consistency import consistency, pair_sums
 from genie_eval.codes.grounding import held_out_r2
-from genie_eval.codes.ladder import Features, ladder, rungs
 from genie_eval.codes.motion_metrics import ctc_metric, grounding_metric
-from genie_eval.codes.quantise import quantise
+from genie_eval.codes.motion_statistics import MotionAssay
+from genie_eval.codes.planted import autocorrelated_codes, planted_transitions, quantised, with_label_noise
+from genie_eval.codes.quantize import quantise
 from genie_eval.metric import skill
-from genie_eval.planted import autocorrelated_codes, planted_transitions, quantised, with_label_noise
 
 K = 8
 

@@ -9,17 +9,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_eval import evaluation
-from genie_eval import pretrain as making
 from genie_eval.commands import evaluate
-from genie_eval.model_card import card
-from genie_eval.recipes import RECIPES, recipe, smoke
+from genie_eval.pretrain import commands as making
+from genie_eval.pretrain.export import LARGEST, export_world, folder_bytes
+from genie_eval.pretrain.model_card import card
+from genie_eval.pretrain.recipes import RECIPES, recipe, smoke
 from genie_robotics import Genie
-from genie_robotics.parts import ActionReader
-from genie_robotics.presets import preset
+from genie_robotics.models.presets import preset
 from genie_robotics.pretrained import WORLDS
-from genie_robotics.pretrained.export import LARGEST, export_world, folder_bytes
 from genie_robotics.training.config import training_preset
 from genie_robotics.training.stages import stages_of
 from tests.genie_robotics.conftest import random_genie, tiny_config
@@ -59,7 +58,7 @@ def test_a_shipped_world_is_judged_by_its_own_judge_unless_another_is_given(run,
     assert evaluate(argv) == 0
     assert evaluate([*argv, "--judge", "other"]) == 0
     own, given = asked
-    assert isinstance(own, ActionReader)
+    assert own.components == ("latent_action",)
     assert same(own, Genie.from_pretrained("judge"))
     assert same(given, Genie.from_pretrained("other"))
 
@@ -180,7 +179,7 @@ def test_one_command_makes_a_world_and_goes_on_where_it_was_cut(tmp_path, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("genie_robotics.pretrained.export.export_world", cut)
+        patch.setattr("genie_eval.pretrain.export.export_world", cut)
         with pytest.raises(KeyboardInterrupt):
             making.main(argv)
     assert not (tmp_path / "world").exists()

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genie_eval.codes.ladder import Features, rungs
+from genie_eval.codes.baselines import Features, rungs
 from genie_eval.codes.measure import StatisticsConfig, code_metrics
+from genie_eval.codes.planted import planted_transitions, quantised
 from genie_eval.collect import Evidence, Trajectory
 from genie_eval.dreams.control import Control
+from genie_eval.dreams.displacements import Moves
 from genie_eval.dreams.generation import DreamSet
-from genie_eval.dreams.moves import Moves
 from genie_eval.dreams.play import Plays, constants
 from genie_eval.dreams.readout_error import ReadoutError
 from genie_eval.dreams.starts import Starts
 from genie_eval.metric import Metric, not_run
-from genie_eval.planted import planted_transitions, quantised
 from genie_eval.report import provenance
 from genie_eval.report.animations import by_chance, dream_gif, moving_psnr, worst
 from genie_eval.report.answer import sequence_answer

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_eval.codes.nulls import permuted_per_trajectory
-from genie_eval.planted import planted_transitions, quantised
+from genie_eval.codes.planted import planted_transitions, quantised
 from genie_eval.report.write import validate
 from genie_eval.score.latents import LatentsConfig, latents
 from genie_eval.score.score import ScoreConfig, measure, score

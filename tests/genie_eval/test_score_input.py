@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_eval.score.latents import latents
 from genie_eval.score.readers import open_columns
 from genie_eval.score.score import ScoreConfig, measure, score

@@ -5,8 +5,8 @@ import csv
 import numpy as np
 import pytest
 
-from genie_datasets.errors import UserError
-from genie_eval.planted import planted_transitions, quantised
+from genie_datasets.base.errors import UserError
+from genie_eval.codes.planted import planted_transitions, quantised
 from genie_eval.score.latents import latents
 from genie_eval.score.readers import open_columns
 from genie_eval.score.score import ScoreConfig, score

@@ -11,8 +11,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from genie_datasets.split import Split
-from genie_datasets.truth import Truth
+from genie_datasets.sources.split import Split
+from genie_datasets.sources.truth import Truth
 from genie_eval.collect import collect
 from genie_eval.dreams.control import ControlConfig, measure_control, play_all
 from genie_eval.dreams.generation import dream_set

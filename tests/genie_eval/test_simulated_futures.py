@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from genie_datasets import open_source
-from genie_datasets.errors import UserError
-from genie_datasets.labels import read_actions
-from genie_eval.codes.ladder import Features
+from genie_datasets.base.errors import UserError
+from genie_datasets.clips.labels import read_actions
+from genie_eval.codes.baselines import Features
 from genie_eval.codes.transitions import Transitions
 from genie_eval.collect import Evidence, choose_trajectories
 from genie_eval.dreams.counterfactual import nearest_future, picked, renamed_p

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from genie_eval.codes.assay import MotionAssay
-from genie_eval.planted import autocorrelated_codes, planted_transitions, quantised
+from genie_eval.codes.motion_statistics import MotionAssay
+from genie_eval.codes.planted import autocorrelated_codes, planted_transitions, quantised
 from genie_eval.resampling import (
     bootstrap_weights,
     corrected_interval,

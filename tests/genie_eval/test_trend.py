@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_eval.ablation.commands import AblateOptions, ablate
 from genie_eval.ablation.reading import Reading
 from genie_eval.ablation.study import Study, Variant, read_study
@@ -167,7 +167,7 @@ def test_less_data_is_trained_on_and_losses_are_measured(make_video, tmp_path):
 
 
 def test_fewer_episodes_of_one_seed_are_among_more(make_video):
-    from genie_datasets.subset import some_episodes
+    from genie_datasets.sources.subset import some_episodes
 
     source = make_video(episodes=12, length=16)
     name = next(iter(source.splits))

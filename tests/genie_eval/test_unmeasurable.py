@@ -5,13 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from genie_datasets.errors import UserError
-from genie_eval.codes.assay import MotionAssay
-from genie_eval.codes.ladder import Features, rungs
+from genie_datasets.base.errors import UserError
+from genie_eval.codes.baselines import Features, rungs
 from genie_eval.codes.measure import StatisticsConfig, code_metrics
+from genie_eval.codes.motion_statistics import MotionAssay
+from genie_eval.codes.planted import planted_transitions, quantised
 from genie_eval.codes.transitions import Transitions
-from genie_eval.evaluation import EvaluationConfig, choose_splits, evaluate
-from genie_eval.planted import planted_transitions, quantised
+from genie_eval.evaluation import choose_splits, evaluate
+from genie_eval.results import EvaluationConfig
 
 QUICK = EvaluationConfig(draws=50, swaps=19, progress=False)
 

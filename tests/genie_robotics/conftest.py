@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from genie_datasets import ClipDataset
-from genie_datasets.split import Split, frame_ids
-from genie_robotics.codebook import CodebookConfig
-from genie_robotics.config import GenieConfig
-from genie_robotics.dynamics import DynamicsConfig
+from genie_datasets.sources.split import Split, frame_ids
 from genie_robotics.genie import Genie
-from genie_robotics.latent_action import LatentActionConfig
-from genie_robotics.st_transformer import ACTION_INPUTS
-from genie_robotics.video_tokenizer import TokenizerConfig
+from genie_robotics.models.config import GenieConfig
+from genie_robotics.models.dynamics import DynamicsConfig
+from genie_robotics.models.latent_action import LatentActionConfig
+from genie_robotics.models.layers.st_transformer import ACTION_INPUTS
+from genie_robotics.models.quantizers.config import CodebookConfig
+from genie_robotics.models.video_tokenizer import TokenizerConfig
 
 
 def tiny_config(action_input: str = "modulate", kind: str = "vq") -> GenieConfig:

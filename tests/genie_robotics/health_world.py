@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from genie_datasets import ClipDataset
-from genie_robotics.config import GenieConfig
 from genie_robotics.genie import Genie
 from genie_robotics.health.findings import Finding
+from genie_robotics.models.config import GenieConfig
 from genie_robotics.training.config import StageConfig
 from genie_robotics.training.optimizer import Optimizers, rate_at
 from genie_robotics.training.sentinel import Sentinel, SentinelConfig

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from genie_robotics.codebook import Codebook, CodebookConfig
+from genie_robotics.models.quantizers.codebook import Codebook
+from genie_robotics.models.quantizers.config import CodebookConfig
 from genie_robotics.training.averaging import Average
 
 

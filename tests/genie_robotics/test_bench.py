@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from genie_robotics.benchmarks.flops import forward_flops
-from genie_robotics.dynamics import DynamicsBatch
-from genie_robotics.genie import COMPONENTS, Genie
-from genie_robotics.presets import preset
+from genie_robotics.estimate.flops import forward_flops
+from genie_robotics.genie import Genie
+from genie_robotics.models.config import COMPONENTS
+from genie_robotics.models.dynamics import DynamicsBatch
+from genie_robotics.models.presets import preset
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_counted_flops_agree_with_torch(stage, changed):
 
 
 def test_labelling_is_measured_beside_one_call_a_transition(tabletop_rlds):
-    from genie_robotics.benchmarks.labelling import bench_label
+    from genie_robotics.benchmarks.labeling import bench_label
 
     result = bench_label("nano-tabletop", str(tabletop_rlds))
     assert result["naive"] == 1

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from genie_robotics.codebook import CodebookConfig
-from genie_robotics.dynamics import Dynamics, DynamicsConfig
-from genie_robotics.latent_action import LatentActionConfig, LatentActionModel, shift_to_next_frame
-from genie_robotics.st_transformer import ACTION_INPUTS, STTransformer
-from genie_robotics.video_tokenizer import TokenizerConfig, VideoTokenizer
+from genie_robotics.models.dynamics import Dynamics, DynamicsConfig
+from genie_robotics.models.latent_action import LatentActionConfig, LatentActionModel, shift_to_next_frame
+from genie_robotics.models.layers.st_transformer import ACTION_INPUTS, STTransformer
+from genie_robotics.models.quantizers.config import CodebookConfig
+from genie_robotics.models.video_tokenizer import TokenizerConfig, VideoTokenizer
 
 FRAMES = 5
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
 from genie_robotics.training import checkpoint
 from genie_robotics.training.checkpoint import Checkpoints, load_module_state, module_state

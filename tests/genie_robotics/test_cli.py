@@ -153,8 +153,8 @@ def test_no_episode_as_long_as_a_clip(tmp_path, tabletop_rlds, capsys):
 
 def test_a_frame_cache_of_that_size_is_trained_from_where_it_lies(tmp_path, tabletop_rlds):
     from genie_datasets import build_frame_cache, open_source
-    from genie_datasets.cache_dir import cache_dir
-    from genie_robotics.presets import preset
+    from genie_datasets.base.cache_dir import cache_dir
+    from genie_robotics.models.presets import preset
     from genie_robotics.training.run import open_clips
 
     config = preset("nano")
@@ -174,7 +174,7 @@ def test_actions_cannot_reach_training(tabletop_rlds):
     import torch
 
     from genie_datasets import open_source
-    from genie_robotics.presets import preset
+    from genie_robotics.models.presets import preset
     from genie_robotics.training.run import open_clips
 
     clips = open_clips(open_source(str(tabletop_rlds)), "train", preset("nano"))

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from genie_datasets.errors import UserError
-from genie_robotics.codebook import Codebook, CodebookConfig
-from genie_robotics.config import from_dict
-from genie_robotics.fsq import chosen_levels, levels_of
-from genie_robotics.vq import k_means
+from genie_datasets.base.errors import UserError
+from genie_robotics.models.config import from_dict
+from genie_robotics.models.quantizers.codebook import Codebook
+from genie_robotics.models.quantizers.config import CodebookConfig
+from genie_robotics.models.quantizers.fsq import chosen_levels, levels_of
+from genie_robotics.models.quantizers.vq import k_means
 
 DIM = 8
 KINDS = {"vq": {"start_after": 3}, "fsq": {"kind": "fsq"}}
@@ -264,7 +265,7 @@ def test_fewer_latents_than_codes_and_latents_that_are_not_numbers_do_not_stop_t
 def test_k_means_does_not_depend_on_the_threads(tmp_path):
     points = np.random.default_rng(0).normal(size=(3000, DIM)).astype(np.float32)
     code = (
-        "import sys, numpy as np; from genie_robotics.vq import k_means\n"
+        "import sys, numpy as np; from genie_robotics.models.quantizers.vq import k_means\n"
         f"points = np.random.default_rng(0).normal(size=(3000, {DIM})).astype(np.float32)\n"
         "np.save(sys.argv[1], k_means(points, 16, 0)[0])"
     )
@@ -406,7 +407,8 @@ import os
 import sys
 import torch
 import torch.distributed as dist
-from genie_robotics.codebook import Codebook, CodebookConfig
+from genie_robotics.models.quantizers.codebook import Codebook
+from genie_robotics.models.quantizers.config import CodebookConfig
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
 torch.manual_seed(rank)

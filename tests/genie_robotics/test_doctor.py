@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
 from genie_robotics.health.commands import doctor, stored_source
 from genie_robotics.health.doctor import Diagnosis, diagnose
@@ -32,7 +32,7 @@ def genie(healthy) -> Genie:
 def saved(genie, folder, lines=(), mode="frozen", components=("tokenizer", "latent_action", "dynamics"), **data):
     save_config(genie.config, folder, training={"mode": mode}, data=data)
     for name in components:
-        save_component(genie, name, folder)
+        save_component(getattr(genie, name), folder / name)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
 
@@ -345,7 +345,7 @@ def test_the_command_prints_an_answer_a_table_and_a_remedy_and_exits_0_or_1(geni
     assert "nothing wrong in" in text.splitlines()[0]
     assert "32 clips of" in text
     genie.dynamics.action_in.weight.data.zero_()
-    save_component(genie, "dynamics", run)
+    save_component(genie.dynamics, run / "dynamics")
     assert doctor([str(run), "--clips", "32"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("1 fault: ignored_action (dynamics)")

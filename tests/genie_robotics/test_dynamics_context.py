@@ -4,12 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from genie_robotics.attention import EarlierFrames, attend
-from genie_robotics.config import GenieConfig, from_dict, to_dict
-from genie_robotics.dream_context import beside, corrupted, nearest, sampled, untold
-from genie_robotics.dynamics import Dynamics, DynamicsBatch, DynamicsConfig
-from genie_robotics.latent_action import shift_to_next_frame
-from genie_robotics.st_transformer import ACTION_INPUTS, TemporalCache
+from genie_robotics.models.config import GenieConfig, from_dict, to_dict
+from genie_robotics.models.corruption import beside, corrupted, nearest, sampled, untold
+from genie_robotics.models.dynamics import Dynamics, DynamicsBatch, DynamicsConfig
+from genie_robotics.models.latent_action import shift_to_next_frame
+from genie_robotics.models.layers.attention import EarlierFrames, attend
+from genie_robotics.models.layers.st_transformer import ACTION_INPUTS, TemporalCache
 
 B, T, N, V, L = 3, 6, 16, 12, 8
 

@@ -12,12 +12,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from genie_robotics.benchmarks.training import StepBench
 from genie_robotics.cli import main
-from genie_robotics.dynamics import DynamicsBatch
 from genie_robotics.estimate.memory import pass_bytes, step_memory
 from genie_robotics.estimate.parameters import PRINTED, count, page
 from genie_robotics.estimate.work import frame_flops, step_flops
-from genie_robotics.genie import COMPONENTS, Genie
-from genie_robotics.presets import preset
+from genie_robotics.genie import Genie
+from genie_robotics.models.config import COMPONENTS
+from genie_robotics.models.dynamics import DynamicsBatch
+from genie_robotics.models.presets import preset
 from genie_robotics.training.config import LoopConfig, StageConfig, training_preset
 from genie_robotics.training.distributed import set_up
 from genie_robotics.training.stages import build_stage

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from genie_datasets import UserError
-from genie_robotics import attention
-from genie_robotics.attention import attention_by
 from genie_robotics.benchmarks.training import StepBench
-from genie_robotics.genie import COMPONENTS
+from genie_robotics.models.config import COMPONENTS
+from genie_robotics.models.layers import attention
+from genie_robotics.models.layers.attention import attention_by
 from genie_robotics.training.config import LoopConfig
 from genie_robotics.training.distributed import set_up
 

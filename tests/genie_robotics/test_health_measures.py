@@ -8,7 +8,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from genie_robotics.config import GenieConfig
 from genie_robotics.health import measures
 from genie_robotics.health.measures import (
     action_use,
@@ -23,6 +22,7 @@ from genie_robotics.health.measures import (
     tokenizer_floor,
 )
 from genie_robotics.health.rules import RULES, gap_share, judge
+from genie_robotics.models.config import GenieConfig
 from tests.genie_robotics.conftest import Squares, random_genie, tiny_config
 
 
@@ -210,7 +210,7 @@ def test_the_table_of_rules_can_be_read_by_program_and_by_people():
 
 
 def test_every_remedy_names_options_that_there_are(capsys):
-    from genie_robotics.commands import train
+    from genie_robotics.training.commands import train
 
     with pytest.raises(SystemExit):
         train(["--help"])

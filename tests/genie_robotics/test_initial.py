@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
+from genie_eval.pretrain.export import export_world
 from genie_robotics.cli import main
 from genie_robotics.genie import Genie
-from genie_robotics.presets import preset
-from genie_robotics.pretrained.export import export_world
+from genie_robotics.models.presets import preset
 from genie_robotics.run_folder import on_cpu
-from genie_robotics.training.initial import begin_with
+from genie_robotics.training.init_from import begin_with
 from tests.genie_robotics.conftest import random_genie, tiny_config
 
 ALL = ("tokenizer", "latent_action", "dynamics")

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import genie_datasets
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
-from genie_robotics.maskgit import gumbel
+from genie_robotics.models.sampling import gumbel
 from tests.genie_robotics.conftest import random_genie, tiny_config
 
 SEEDS = st.integers(-(2**128) + 1, 2**128 - 1)

@@ -46,9 +46,9 @@ TIMING = {"frames_per_s"}  # entries of metrics.jsonl that no two runs share
 WARM = (  # what the command imports, so that a forked process need not
     "sklearn.cluster",
     "tqdm",
-    "genie_datasets.mixture",
-    "genie_robotics.commands",
-    "genie_robotics.presets",
+    "genie_datasets.sources.mixture",
+    "genie_robotics.training.commands",
+    "genie_robotics.models.presets",
     "genie_robotics.training.run",
 )
 PLACES = ("before the first save", "between saves", "in a save", "after the last save")

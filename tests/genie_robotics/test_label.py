@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from genie_datasets import open_source
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
+from genie_eval.playback.codes import episode_codes
 from genie_robotics import Genie
-from genie_robotics.label import Labels, label, label_episode
-from genie_robotics.playback.codes import episode_codes
+from genie_robotics.labeling.commands import Labels, label, label_episode
 from tests.genie_robotics.conftest import Squares, random_genie, tiny_config
 
 

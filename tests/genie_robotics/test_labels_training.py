@@ -10,15 +10,15 @@ import torch
 from safetensors.torch import load_file
 
 from genie_datasets import ClipDataset, build_frame_cache
-from genie_datasets.errors import UserError
-from genie_datasets.labelled_windows import LabelledWindows
-from genie_datasets.labels import Labels, check_places
-from genie_datasets.split import Split, frame_ids
+from genie_datasets.base.errors import UserError
+from genie_datasets.clips.labeled_windows import LabelledWindows
+from genie_datasets.clips.labels import Labels, check_places
+from genie_datasets.sources.split import Split, frame_ids
 from genie_robotics.cli import main
-from genie_robotics.codebook import CodebookConfig
-from genie_robotics.config import GenieConfig
 from genie_robotics.genie import Genie
-from genie_robotics.latent_action import LatentActionConfig
+from genie_robotics.models.config import GenieConfig
+from genie_robotics.models.latent_action import LatentActionConfig
+from genie_robotics.models.quantizers.config import CodebookConfig
 from genie_robotics.training.config import LabelConfig, LoopConfig, StageConfig
 from genie_robotics.training.distributed import set_up
 from genie_robotics.training.labels import ActionHead, LabelTeacher

@@ -10,17 +10,17 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from genie_datasets.errors import UserError
-from genie_robotics.codebook import CodebookConfig
-from genie_robotics.config import GenieConfig
-from genie_robotics.genie import COMPONENTS, Genie
+from genie_datasets.base.errors import UserError
+from genie_robotics.genie import Genie
 from genie_robotics.health.measures import motion_explained
-from genie_robotics.latent_action import LatentActionConfig, LatentActionModel
+from genie_robotics.models.config import COMPONENTS, GenieConfig
+from genie_robotics.models.latent_action import LatentActionConfig, LatentActionModel
+from genie_robotics.models.quantizers.config import CodebookConfig
+from genie_robotics.models.video_tokenizer import TokenizerConfig, VideoTokenizer
 from genie_robotics.training.config import LoopConfig, StageConfig
 from genie_robotics.training.optimizer import Optimizers, rate_at
 from genie_robotics.training.run import RunPlan, train_run
 from genie_robotics.training.stages import MODES, build_stage, needs
-from genie_robotics.video_tokenizer import TokenizerConfig, VideoTokenizer
 from tests.genie_robotics.conftest import Squares, random_genie, tiny_config
 from tests.genie_robotics.test_causality import FRAMES, LOWER, dependence, stir
 from tests.genie_robotics.test_learning import LENGTH, SHIFTS, SIZE, SQUARE, agreement

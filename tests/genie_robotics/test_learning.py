@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from genie_robotics.codebook import CodebookConfig
-from genie_robotics.latent_action import LatentActionConfig, LatentActionModel
+from genie_robotics.models.latent_action import LatentActionConfig, LatentActionModel
+from genie_robotics.models.quantizers.config import CodebookConfig
 from genie_robotics.training.config import StageConfig
 from genie_robotics.training.optimizer import Optimizers, rate_at
 

@@ -12,7 +12,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_robotics.training import loggers as package
 from genie_robotics.training.monitor import Monitor, duration
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from genie_datasets.errors import UserError
-from genie_robotics.genie import COMPONENTS, Genie
-from genie_robotics.presets import preset
+from genie_datasets.base.errors import UserError
+from genie_robotics.genie import Genie
+from genie_robotics.models.config import COMPONENTS
+from genie_robotics.models.presets import preset
 from genie_robotics.run_folder import save_component
 from genie_robotics.training.config import LoopConfig, StageConfig, TrainingConfig
 from genie_robotics.training.lock import locked
@@ -225,7 +226,7 @@ def test_weights_that_are_not_finite_are_not_built_upon(tmp_path, config, cached
     train(tmp_path, config, "frozen", "tokenizer")
     genie = Genie(config)
     genie.tokenizer.patch_in.weight.data[0, 0] = float("nan")
-    save_component(genie, "tokenizer", tmp_path)
+    save_component(genie.tokenizer, tmp_path / "tokenizer")
     train(tmp_path, config, "frozen", "latent_action")
     with pytest.raises(UserError, match=r"tokenizer: some of its weights are not finite"):
         train(tmp_path, config, "frozen", "dynamics")

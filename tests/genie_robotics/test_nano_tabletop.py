@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from genie_datasets.tabletop import Simulator, sample_scene
+from genie_eval.pretrain.export import LARGEST, folder_bytes
 from genie_robotics import Genie
 from genie_robotics.pretrained import WORLDS, judge_of, world_folder
-from genie_robotics.pretrained.export import LARGEST, folder_bytes
 
 NAME = "nano-tabletop"
 SEEDS = range(900, 908)  # of no data set: those count their scenes from a million times their seed

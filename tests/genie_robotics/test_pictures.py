@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from genie_datasets import fit_frames
-from genie_datasets.errors import UserError
-from genie_robotics.pictures import as_array, decode_picture
+from genie_datasets.base.errors import UserError
+from genie_datasets.sources.pictures import as_array, decode_picture
 from tests.genie_robotics.conftest import random_genie, tiny_config
 
 Image = pytest.importorskip("PIL.Image")
@@ -202,7 +202,7 @@ def test_a_huge_picture_is_refused_before_it_is_decoded():
 
 def test_pil_is_not_imported():
     code = (
-        "import sys, numpy as np; from genie_robotics.pictures import as_array; "
+        "import sys, numpy as np; from genie_datasets.sources.pictures import as_array; "
         "as_array(np.zeros((2, 2, 3), np.uint8)); print('PIL' in sys.modules)"
     )
     root = Path(__file__).resolve().parents[2]

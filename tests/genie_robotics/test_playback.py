@@ -12,17 +12,18 @@ import numpy as np
 import pytest
 
 from genie_datasets import open_source
-from genie_datasets.errors import UserError
-from genie_datasets.labels import Labels, draw_labels, read_actions
+from genie_datasets.base.errors import UserError
+from genie_datasets.clips.labels import Labels, draw_labels, read_actions
+from genie_eval.playback import PlaybackConfig, play_back
+from genie_eval.playback.codes import check_gap, episode_codes, transition_codes
+from genie_eval.playback.drift import donors
+from genie_eval.playback.label_curve import label_curve, translation_r2
+from genie_eval.playback.labeled import Labelled, draw
+from genie_eval.playback.oracle import Oracle
+from genie_eval.playback.starts import choose_starts
+from genie_eval.playback.summary import answer, at
 from genie_robotics.cli import main
-from genie_robotics.playback import ActionMap, PlaybackConfig, play_back
-from genie_robotics.playback.codes import check_gap, episode_codes, transition_codes
-from genie_robotics.playback.drift import donors
-from genie_robotics.playback.label_curve import label_curve, translation_r2
-from genie_robotics.playback.labelled import Labelled, draw
-from genie_robotics.playback.oracle import Oracle
-from genie_robotics.playback.starts import choose_starts
-from genie_robotics.playback.summary import answer, at
+from genie_robotics.labeling import ActionMap
 
 QUICK = ["--num-labels", "60", "--horizon", "5", "--curve-draws", "5", "--curve-rollouts", "1", "--videos", "1"]
 
@@ -335,9 +336,9 @@ def test_video_has_no_robot_to_execute(run, tmp_path, tabletop_rlds, capsys):
 
 def test_nothing_heavy_is_imported_before_it_is_needed():
     code = (
-        "import sys, genie_robotics; assert 'genie_robotics.playback' not in sys.modules;"
-        "import genie_robotics.playback.commands; assert 'torch' not in sys.modules;"
-        "from genie_robotics.playback import play_back;"
+        "import sys, genie_robotics; assert 'genie_eval.playback' not in sys.modules;"
+        "import genie_eval.playback.commands; assert 'torch' not in sys.modules;"
+        "from genie_eval.playback import play_back;"
         "print([m for m in ('mujoco', 'matplotlib', 'av', 'sklearn', 'tensorflow') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 
-from genie_robotics.processes import gather_rows, mean_over_processes, rand_by_clip
+from genie_robotics.models.distributed import gather_rows, mean_over_processes, rand_by_clip
 from genie_robotics.training.checkpoint import Checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +24,7 @@ import numpy as np
 import torch
 torch.set_num_threads(1)
 from genie_datasets import ClipDataset
-from genie_robotics.codebook import CodebookConfig
+from genie_robotics.models.quantizers.config import CodebookConfig
 from genie_robotics.genie import Genie
 from genie_robotics.training.config import LoopConfig, StageConfig
 from genie_robotics.training.distributed import process_group, set_up
@@ -68,7 +68,7 @@ if sys.argv[6] == "full":
     from genie_robotics.run_folder import load_component
     genie = Genie(config)
     for part in trainer.trained:
-        load_component(genie, part, folder / "run")
+        load_component(getattr(genie, part), folder / "run" / part)
 if setup.is_main:
     lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     torch.save({"revived": revived, "model": genie.state_dict(), "before": before,
@@ -282,7 +282,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DeviceMesh, Shard, distribute_tensor
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_robotics.training.checkpoint import Checkpoints
 
 dist.init_process_group("gloo")

@@ -8,9 +8,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_robotics import Genie
-from genie_robotics.presets import PRESETS, preset
+from genie_robotics.models.presets import PRESETS, preset
 from genie_robotics.run_folder import DIGEST, digest, load_component, read_tensors, save_component
 from tests.genie_robotics.conftest import random_genie, tiny_config
 
@@ -58,7 +58,7 @@ def test_a_damaged_run_is_named_in_one_line(tmp_path, genie, damage, message):
 def test_any_changed_byte_of_the_weights_is_named(tmp_path, seed):
     """200 places at random, half of them in the header, each changed to another byte at random."""
     genie, other = (random_genie(tiny_config(), seed) for seed in (0, 1))
-    save_component(genie, "dynamics", tmp_path)
+    save_component(genie.dynamics, tmp_path / "dynamics")
     path = tmp_path / "dynamics" / "model.safetensors"
     whole = path.read_bytes()
     header = 8 + int.from_bytes(whole[:8], "little")
@@ -69,12 +69,12 @@ def test_any_changed_byte_of_the_weights_is_named(tmp_path, seed):
         damaged[place] ^= int(rng.integers(1, 256))
         path.write_bytes(damaged)
         with pytest.raises(UserError, match="damaged") as caught:
-            load_component(other, "dynamics", tmp_path)
+            load_component(other.dynamics, tmp_path / "dynamics")
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
     assert all(torch.equal(before[name], value) for name, value in other.state_dict().items()), "loaded in part"
     path.write_bytes(whole)
-    load_component(other, "dynamics", tmp_path)
+    load_component(other.dynamics, tmp_path / "dynamics")
     assert torch.equal(other.dynamics.head.weight, genie.dynamics.head.weight)
 
 
@@ -104,26 +104,26 @@ def test_every_other_byte_at_every_place_of_the_header_is_seen(tmp_path):
 
 def test_a_file_cut_anywhere_is_named(tmp_path):
     genie = random_genie(tiny_config())
-    save_component(genie, "dynamics", tmp_path)
+    save_component(genie.dynamics, tmp_path / "dynamics")
     path = tmp_path / "dynamics" / "model.safetensors"
     whole = path.read_bytes()
     for length in (0, 1, 7, 8, 9, 500, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
         with pytest.raises(UserError, match="damaged"):
-            load_component(genie, "dynamics", tmp_path)
+            load_component(genie.dynamics, tmp_path / "dynamics")
     path.write_bytes(whole + b"x")
     with pytest.raises(UserError, match="damaged"):
-        load_component(genie, "dynamics", tmp_path)
+        load_component(genie.dynamics, tmp_path / "dynamics")
 
 
 @pytest.mark.parametrize("metadata", [None, {"format": "pt", "made_by": "someone"}])
 def test_weights_without_a_digest_load(tmp_path, metadata):
     """Made by others, or before there were digests."""
     genie, other = (random_genie(tiny_config(), seed) for seed in (0, 1))
-    save_component(genie, "tokenizer", tmp_path)
+    save_component(genie.tokenizer, tmp_path / "tokenizer")
     path = tmp_path / "tokenizer" / "model.safetensors"
     save_file(load_file(path), path, metadata)
-    load_component(other, "tokenizer", tmp_path)
+    load_component(other.tokenizer, tmp_path / "tokenizer")
     assert torch.equal(other.tokenizer.patch_in.weight, genie.tokenizer.patch_in.weight)
 
 
@@ -146,7 +146,7 @@ def test_the_same_weights_are_the_same_file(tmp_path):
     genie = random_genie(tiny_config())
     for run in ("a", "b"):
         for name in ("tokenizer", "dynamics"):
-            save_component(genie, name, tmp_path / run)
+            save_component(getattr(genie, name), tmp_path / run / name)
     for name in ("tokenizer", "dynamics"):
         a, b = ((tmp_path / run / name / "model.safetensors").read_bytes() for run in ("a", "b"))
         assert a == b

@@ -10,15 +10,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
+from genie_eval.pretrain.export import LARGEST, export_world, folder_bytes
+from genie_eval.pretrain.rounding import choose_format, measure_rounding, rounded
 from genie_robotics import Genie
 from genie_robotics.cli import main
-from genie_robotics.latent_action import LatentActionModel
-from genie_robotics.parts import ActionReader, LeftOut, drop_decoder, has_decoder
-from genie_robotics.presets import preset
+from genie_robotics.models.latent_action import LatentActionModel
+from genie_robotics.models.left_out import LeftOut, drop_decoder, has_decoder
+from genie_robotics.models.presets import preset
 from genie_robotics.pretrained import WORLDS, judge_of, locate, world_folder
-from genie_robotics.pretrained.export import LARGEST, export_world, folder_bytes
-from genie_robotics.pretrained.rounding import choose_format, measure_rounding, rounded
 from genie_robotics.run_folder import DIGEST, digest, load_component
 from tests.genie_robotics.conftest import random_genie, tiny_config
 
@@ -80,7 +80,7 @@ def test_the_shipped_world_plays_by_its_name_as_the_trained_one_rounded(shipped,
 
 def test_the_judge_is_the_other_runs_latent_action_model(shipped, runs, clips):
     judge, trained = Genie.from_pretrained(judge_of(NAME)), Genie.from_pretrained(runs / "judge")
-    assert isinstance(judge, ActionReader)
+    assert judge.components == ("latent_action",)
     assert torch.equal(judge.infer_actions(clips), rounded(trained, torch.float16).infer_actions(clips))
     assert not torch.equal(judge.infer_actions(clips), Genie.from_pretrained(NAME).infer_actions(clips))
     for use in (lambda: judge.start(clips[0, 0]), lambda: judge.tokenize(clips), lambda: judge.dynamics(None)):
@@ -244,7 +244,7 @@ def test_other_components_know_no_parts(world):
     path = world / "dynamics" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "parts": "encoder"}))
     with pytest.raises(UserError, match="unknown parts"):
-        load_component(Genie(tiny_config()), "dynamics", world)
+        load_component(Genie(tiny_config()).dynamics, world / "dynamics")
 
 
 def test_nano_and_its_judge_fit_into_ten_megabytes(tmp_path):

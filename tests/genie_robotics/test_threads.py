@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from genie_robotics import threads
-from genie_robotics.label import label_episode
+from genie_robotics.labeling.commands import label_episode
+from genie_robotics.models import threads
+from genie_robotics.models.threads import default_threads, threads_for
 from genie_robotics.player.limits import Limits
 from genie_robotics.player.session import PlaySession
-from genie_robotics.threads import default_threads, threads_for
 from tests.genie_robotics.conftest import Squares, random_genie, tiny_config
 
 
@@ -109,7 +109,7 @@ def test_a_model_elsewhere_keeps_all_threads(two_threads):
 def test_torch_begins_with_one_of_the_default_numbers():
     environment = {k: v for k, v in os.environ.items() if k not in threads.CHOSEN}
     code = (
-        "import torch; from genie_robotics.threads import default_threads; "
+        "import torch; from genie_robotics.models.threads import default_threads; "
         "print(torch.get_num_threads() in default_threads())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, env=environment)

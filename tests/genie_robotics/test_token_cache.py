@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from genie_datasets.cache_dir import cache_dir
-from genie_datasets.errors import UserError
+from genie_datasets.base.cache_dir import cache_dir
+from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
 from genie_robotics.training.config import LoopConfig, StageConfig
 from genie_robotics.training.distributed import set_up

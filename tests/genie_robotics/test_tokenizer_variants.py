@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from genie_datasets.errors import UserError
-from genie_robotics.attention import SelfAttention
-from genie_robotics.codebook import CodebookConfig
-from genie_robotics.config import GenieConfig, from_dict, to_dict
-from genie_robotics.full_attention import SpaceTimeAttention
+from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
-from genie_robotics.st_transformer import ATTENTIONS, STBlock, STTransformer
-from genie_robotics.video_tokenizer import TokenizerConfig, VideoTokenizer
+from genie_robotics.models.config import GenieConfig, from_dict, to_dict
+from genie_robotics.models.layers.attention import SelfAttention
+from genie_robotics.models.layers.full_attention import SpaceTimeAttention
+from genie_robotics.models.layers.st_transformer import ATTENTIONS, STBlock, STTransformer
+from genie_robotics.models.quantizers.config import CodebookConfig
+from genie_robotics.models.video_tokenizer import TokenizerConfig, VideoTokenizer
 from tests.genie_robotics.conftest import random_genie, tiny_config
 from tests.genie_robotics.test_causality import FRAMES, LOWER, dependence, stir
 from tests.genie_robotics.test_world import CODES

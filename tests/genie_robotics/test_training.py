@@ -8,12 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_robotics import training
-from genie_robotics.attention import SelfAttention
-from genie_robotics.genie import COMPONENTS, Genie
+from genie_robotics.genie import Genie
+from genie_robotics.models.config import COMPONENTS
+from genie_robotics.models.layers.attention import SelfAttention
+from genie_robotics.models.layers.st_transformer import STBlock
 from genie_robotics.run_folder import save_config
-from genie_robotics.st_transformer import STBlock
 from genie_robotics.training.config import LoopConfig, StageConfig, check_batch
 from genie_robotics.training.distributed import set_up
 from genie_robotics.training.optimizer import Optimizers, rate_at
@@ -371,7 +372,7 @@ def test_muon_gets_the_matrices_of_the_blocks_and_adamw_all_the_rest(config):
 
 
 def test_dynamics_does_not_send_gradients_into_actions(config):
-    from genie_robotics.dynamics import DynamicsBatch
+    from genie_robotics.models.dynamics import DynamicsBatch
 
     dynamics = Genie(config).dynamics
     actions = torch.randn(2, 5, 8, requires_grad=True)

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from genie_robotics.codebook import Codebook, CodebookConfig
-from genie_robotics.whitening import Whitening
+from genie_robotics.models.quantizers.codebook import Codebook
+from genie_robotics.models.quantizers.config import CodebookConfig
+from genie_robotics.models.quantizers.whitening import Whitening
 
 DIM = 8
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
-from genie_robotics.maskgit import gumbel, num_masked
+from genie_robotics.models.sampling import gumbel, num_masked
 from tests.genie_robotics.conftest import random_genie, tiny_config
 
 CODES = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 3], [3, 3, 3, 3, 3, 3, 3, 3, 3], [1, 2, 1, 2, 1, 2, 1, 2, 1]])

@@ -71,7 +71,7 @@ def episodes_per_minute(family: str, size: tuple[int, int], backend: str, episod
 
 def seconds_of(workers: int, work: Iterable[Job], backend: str) -> float:
     """Wall time in which so many workers make and write the episodes; their start is not counted."""
-    from genie_datasets.tabletop.rlds_writer import RLDSWriter
+    from genie_datasets.tabletop.writer import RLDSWriter
 
     work = list(work)
     writer = RLDSWriter(work[0].size)

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_datasets.tabletop.arm import ArmConfig
 from genie_datasets.tabletop.camera import CameraConfig
 from genie_datasets.tabletop.objects import COLOURS, KINDS, ObjectConfig

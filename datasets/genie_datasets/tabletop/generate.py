@@ -7,7 +7,7 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_datasets.tabletop.episode import NUM_FRAMES
 from genie_datasets.tabletop.factors import FAMILIES, FAMILY_FACTORS, Factors
 from genie_datasets.tabletop.plan import plan
@@ -138,7 +138,7 @@ def _make(folder: Unfinished, jobs: list[Job], backend: str, workers: int, metad
     missing = [job for job in jobs[begun:] if job.index not in waiting]
     with WorkerPool(min(workers, len(missing)), backend) as pool:
         # After the workers have started, since TensorFlow takes seconds to import.
-        from genie_datasets.tabletop.rlds_writer import RLDSWriter
+        from genie_datasets.tabletop.writer import RLDSWriter
 
         writer = RLDSWriter(jobs[0].size)
         made = pool.map(missing, lambda job, episode: writer.write(folder.path(job.index), episode))

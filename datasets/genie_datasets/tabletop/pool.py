@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from threading import Lock
 from typing import TypeVar
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_datasets.tabletop.worker import EncodedEpisode, Job, receive, send
 
 ONE_THREAD = dict.fromkeys(

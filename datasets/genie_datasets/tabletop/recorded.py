@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from genie_datasets.errors import UserError
-from genie_datasets.example import bytes_spans, feature_spans, ints
-from genie_datasets.labels import read_actions
-from genie_datasets.split import Split
+from genie_datasets.base.errors import UserError
+from genie_datasets.clips.labels import read_actions
+from genie_datasets.sources.rlds.example import bytes_spans, feature_spans, ints
+from genie_datasets.sources.split import Split
 from genie_datasets.tabletop.mjcf import TEXTURES
 from genie_datasets.tabletop.scene import SceneConfig
 from genie_datasets.tabletop.simulator import Simulator

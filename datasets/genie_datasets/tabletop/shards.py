@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from genie_datasets.tfds_folder import FRAMING, os_errors, tensorflow
-from genie_datasets.tfrecord import DamagedRecord, record_spans
+from genie_datasets.sources.rlds.tfrecord import DamagedRecord, record_spans
+from genie_datasets.writers.tfds_folder import FRAMING, os_errors, tensorflow
 
 NAME, VERSION = "tabletop", "1.0.0"
 EPISODES_PER_SHARD = 200

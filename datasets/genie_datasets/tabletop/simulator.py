@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_datasets.tabletop.control import STATE_SIZE, Controller, matrix_rotvec
 from genie_datasets.tabletop.furniture import drawer_names
 from genie_datasets.tabletop.mjcf import DISTRACTOR, HIDDEN, scene_xml
+from genie_datasets.tabletop.placement import object_poses
 from genie_datasets.tabletop.render import NoPainter, Painter, make_painter
 from genie_datasets.tabletop.scene import MAX_OBJECTS, NUM_DRAWERS, SceneConfig
 
@@ -102,13 +103,18 @@ class Simulator:
         """
         import mujoco
 
-        from genie_datasets.tabletop.starts import place_objects
-
         mujoco.mj_resetData(self.model, self.data)
-        place_objects(self, np.random.default_rng(zlib.crc32(repr(self.scene.objects).encode())))
+        self.place_objects(np.random.default_rng(zlib.crc32(repr(self.scene.objects).encode())))
         middle = (np.array(self.scene.work.low) + self.scene.work.high) / 2
         self.control.reset(middle if tool is None else tool, grip)
         self._pass_by(0.0)
+
+    def place_objects(self, rng: np.random.Generator, lying: frozenset[int] = frozenset()) -> None:
+        """Puts the objects where `placement.object_poses` draws them; those in `lying` lie."""
+        opening = self.control.usual_rotation[:, 1]  # the line along which the fingers open
+        heading = float(np.arctan2(opening[1], opening[0]))
+        for index, pose in enumerate(object_poses(self.scene, heading, rng, lying)):
+            self.place_object(index, pose.position, pose.quaternion)
 
     def settle(self, substeps: int) -> None:
         """Lets things come to rest, the arm holding still."""

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_datasets.tabletop.shards import NAME, VERSION, Shards, count_records, whole_records
 from genie_datasets.tabletop.worker import Job
 

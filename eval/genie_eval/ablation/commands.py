@@ -8,9 +8,10 @@ from typing import Any
 import tyro
 
 from genie_datasets import Source
-from genie_datasets.errors import UserError
-from genie_datasets.options import SourceOptions, parse
-from genie_datasets.subset import some_episodes
+from genie_datasets.base.command_line import parse
+from genie_datasets.base.errors import UserError
+from genie_datasets.sources.options import SourceOptions
+from genie_datasets.sources.subset import some_episodes
 from genie_eval.ablation.studies import STUDIES, find_study
 from genie_eval.ablation.study import Study
 from genie_eval.checks import make_folder
@@ -128,11 +129,11 @@ def ablate(
     Raises:
         UserError: a variant or option that cannot be; a folder with cells of other options; no true motion.
     """
-    from genie_eval.ablation.cell import Bench, run_cell
     from genie_eval.ablation.held_out import HeldOut, Sampling, held_out
     from genie_eval.ablation.plan import Plan, resolve
     from genie_eval.ablation.table import baselines, write_table
-    from genie_robotics.commands import training_split
+    from genie_eval.ablation.trial import Bench, run_cell
+    from genie_robotics.training.commands import training_split
 
     assert options.out is not None
     steps = options.steps or study.steps

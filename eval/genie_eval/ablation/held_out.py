@@ -9,16 +9,16 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from genie_datasets import Source, build_frame_cache
-from genie_datasets.cache_dir import AtomicFile, cache_dir
-from genie_datasets.errors import UserError
-from genie_eval.codes.assay import MotionAssay
-from genie_eval.codes.ladder import Features
-from genie_eval.codes.quantise import COMPONENTS, quantise
+from genie_datasets.base.cache_dir import AtomicFile, cache_dir
+from genie_datasets.base.errors import UserError
+from genie_eval.codes.baselines import Features
+from genie_eval.codes.motion_statistics import MotionAssay
+from genie_eval.codes.quantize import COMPONENTS, quantise
 from genie_eval.codes.transitions import Transitions
 from genie_eval.collect import Evidence, Trajectory, collect, to_numpy
 from genie_eval.evaluation import choose_splits
-from genie_robotics.config import GenieConfig
 from genie_robotics.genie import Genie
+from genie_robotics.models.config import GenieConfig
 
 if TYPE_CHECKING:
     from genie_datasets import Split

@@ -11,7 +11,7 @@ from genie_eval.ablation.reading import Reading, Readings
 from genie_eval.dreams.generation import choose_clips
 from genie_eval.resampling import bootstrap_weights, interval
 from genie_robotics.genie import Genie
-from genie_robotics.patches import to_unit
+from genie_robotics.models.layers.patches import to_unit
 from genie_robotics.training.stages import DynamicsStage
 
 MASKS = 4  # of every clip

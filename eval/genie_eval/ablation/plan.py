@@ -5,11 +5,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_eval.ablation.study import STAGES, Study, Variant
-from genie_robotics.config import GenieConfig, from_dict, to_dict
-from genie_robotics.genie import COMPONENTS
-from genie_robotics.presets import preset
+from genie_robotics.models.config import COMPONENTS, GenieConfig, from_dict, to_dict
+from genie_robotics.models.presets import preset
 from genie_robotics.training.config import TrainingConfig, check, training_preset
 from genie_robotics.training.stages import MODES, TRAINED, needs
 

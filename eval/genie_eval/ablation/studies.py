@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_eval.ablation.study import Study, Variant, read_study
 
 OURS = Variant("ours", "the preset's defaults")

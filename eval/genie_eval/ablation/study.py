@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 
 STAGES = ("tokenizer", "latent_action", "dynamics", "joint")
 GROUPS = ("codes", "dreams", "commands", "losses")

@@ -1,21 +1,19 @@
 """The lines along a study's axes: fitted, judged together, and as a table."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from genie_eval.ablation.columns import Column, markdown_table, signed
 from genie_eval.ablation.compare import LEVEL, adjusted, verdict
 from genie_eval.ablation.reading import Reading
+from genie_eval.ablation.results_file import Cell
 from genie_eval.ablation.study import Study
 from genie_eval.ablation.trend import Trend, trend
 
-if TYPE_CHECKING:
-    from genie_eval.ablation.table import Cell
 
-
-def size_of(cell: "Cell", axis: str) -> float:
+def size_of(cell: Cell, axis: str) -> float:
     """Where a cell lies on an axis of genie_eval.ablation.study.AXES."""
     costs = cell.content["cost"].values()
     if axis == "parameters":
@@ -25,7 +23,7 @@ def size_of(cell: "Cell", axis: str) -> float:
     return float(cell.content["details"].get("episodes", "nan"))
 
 
-def trends(study: Study, cells: dict[str, dict[int, "Cell"]], columns: list[Column]) -> dict[str, Any]:
+def trends(study: Study, cells: dict[str, dict[int, Cell]], columns: list[Column]) -> dict[str, Any]:
     """{axis: {metric: Trend}}, of the axes whose variants have cells and a known place. Of the metrics that something
     is claimed about with Holm's p over all of the study, slopes and bends each."""
     found: dict[tuple[str, str], Trend] = {}

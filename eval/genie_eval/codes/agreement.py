@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from genie_eval.codes.assay import MotionAssay
 from genie_eval.codes.code_sums import CodeSums, code_sums
-from genie_eval.codes.generalisability import permutation_anova, variance_components
+from genie_eval.codes.generalizability import permutation_anova, variance_components
+from genie_eval.codes.motion_statistics import MotionAssay
 from genie_eval.codes.transitions import Transitions
 from genie_eval.resampling import DRAWS, SWAPS, holm, permutation_p
 

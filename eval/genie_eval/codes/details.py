@@ -6,10 +6,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from genie_eval.codes.agreement import consistency_details
-from genie_eval.codes.habits import codebook_details
 from genie_eval.codes.information import grounding_details
 from genie_eval.codes.probe import probe
 from genie_eval.codes.transitions import Transitions
+from genie_eval.codes.usage_stats import codebook_details
 from genie_eval.metric import plain
 from genie_eval.resampling import DRAWS
 

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from genie_eval.codes.assay import CtcReading, MotionAssay
+from genie_eval.codes.baselines import Rung, ladder
 from genie_eval.codes.codebook import codebook_perplexity
-from genie_eval.codes.ladder import Rung, ladder
 from genie_eval.codes.leakage import state_leak
 from genie_eval.codes.motion_metrics import by_motion, ctc_metric, grounding_metric
+from genie_eval.codes.motion_statistics import CtcReading, MotionAssay
 from genie_eval.codes.naming import name_codes
-from genie_eval.codes.quantise import quantise
+from genie_eval.codes.quantize import quantise
 from genie_eval.codes.transitions import Transitions
 from genie_eval.metric import Metric, not_run
 from genie_eval.resampling import DRAWS, SWAPS

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from genie_eval.codes.assay import CtcReading, MotionAssay
+from genie_eval.codes.motion_statistics import CtcReading, MotionAssay
 from genie_eval.codes.nulls import permuted_per_trajectory
-from genie_eval.codes.quantise import quantise
+from genie_eval.codes.quantize import quantise
 from genie_eval.codes.transitions import Transitions
 from genie_eval.metric import Metric, plain, skill
 from genie_eval.resampling import SWAPS, corrected_interval, one_sided_p, permutation_p

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_eval.codes.motion import draw_in
 
 

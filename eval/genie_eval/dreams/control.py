@@ -15,8 +15,8 @@ from genie_eval.codes.code_sums import code_sums
 from genie_eval.collect import Evidence, to_numpy
 from genie_eval.dreams import command, counterfactual, sequences
 from genie_eval.dreams.channel import confusion, matched
+from genie_eval.dreams.displacements import Moves, flow_moves, read_moves
 from genie_eval.dreams.generation import DreamSet
-from genie_eval.dreams.moves import Moves, flow_moves, read_moves
 from genie_eval.dreams.play import Plays, both_orders, constants, from_data, play
 from genie_eval.dreams.readout import Readout, ReadoutConfig
 from genie_eval.dreams.readout_error import RELIABLE, ReadoutError, clip_truth, dream_motion, readout_error

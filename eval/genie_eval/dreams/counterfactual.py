@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from genie_eval.collect import to_numpy
-from genie_eval.dreams.moves import Moves
+from genie_eval.dreams.displacements import Moves
 from genie_eval.dreams.play import Plays
 from genie_eval.dreams.simulated import Simulated
 from genie_eval.dreams.starts import Starts

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 
 LEAST_FRAMES = 10  # below this I3D's strides leave nothing of the time axis
 ENOUGH = 2048  # clips; a Gaussian in 400 dimensions fitted on fewer makes the distance too large

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from tqdm import tqdm
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_eval.collect import Trajectory, read_frames, to_numpy
 from genie_eval.dreams.generation import choose_clips
 from genie_eval.dreams.perceptual import lpips

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from tqdm import tqdm
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_eval.collect import Evidence
 from genie_eval.dreams.starts import Starts
 
@@ -106,7 +106,7 @@ class ActionPool:
 
     @classmethod
     def read(cls, split: "Split", evidence: Evidence, num_codes: int) -> "ActionPool":
-        from genie_datasets.labels import read_actions
+        from genie_datasets.clips.labels import read_actions
 
         actions = []
         for trajectory in evidence.trajectories:
@@ -120,7 +120,7 @@ class ActionPool:
 
     def mean(self, without: int | None) -> Float[np.ndarray, "K 7"]:
         """Mean displacement and turn, most frequent gripper command; zeros for a code that never occurs."""
-        from genie_robotics.playback.action_map import summarise
+        from genie_robotics.labeling.action_map import summarise
 
         kept = [rows[owner != without] for rows, owner in zip(self.rows, self.owner, strict=True)]
         return np.stack([summarise(rows) for rows in kept])

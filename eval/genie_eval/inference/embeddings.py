@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from genie_eval.codes.quantise import quantise
+from genie_eval.codes.quantize import quantise
 from genie_eval.inference.nuisances import jitter
 from genie_eval.inference.sample import DRAWS, Sample, pairs, share, share_of
 from genie_eval.resampling import bootstrap_weights, interval

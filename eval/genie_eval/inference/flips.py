@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int
 
-from genie_eval.codes.assay import MotionAssay
+from genie_eval.codes.motion_statistics import MotionAssay
 from genie_eval.codes.transitions import Transitions
 from genie_eval.collect import Trajectory
 from genie_eval.inference.nuisances import CONSISTENT, SECOND_FRAME

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_eval.dreams.pixels import psnr
 from genie_eval.inference.sample import Sample, share_of
 
@@ -64,7 +64,7 @@ def rendered_flips(sample: Sample, trajectories: int = 12, frames: int = FRAMES)
 
 def _renderings(sample: Sample, i: int, frames: int, size: tuple[int, int]) -> list[UInt8[np.ndarray, "T H W 3"]]:
     """The first frames of trajectory i as the simulator draws them: unchanged, then under each factor."""
-    from genie_datasets.fit import fit_frames
+    from genie_datasets.base.fit import fit_frames
     from genie_datasets.tabletop import Simulator, read_recording, redraw
 
     trajectory = sample.trajectories[i]

@@ -30,7 +30,7 @@ from genie_eval.report.pictures import Arrows, dream_grid, filmstrip
 from genie_eval.verdicts import MARKS, MIN_CODE_CTC
 
 if TYPE_CHECKING:
-    from genie_eval.evaluation import EvaluationConfig, Results
+    from genie_eval.results import EvaluationConfig, Results
 
 STEP_DRAWS = 500  # bootstrap draws of a line in a figure
 JITTER_MARK = 0.20  # of codes, for nuisances on the later frame only (specification, level H)

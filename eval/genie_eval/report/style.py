@@ -1,11 +1,11 @@
-"""What the figures of the report add to the one look for all (genie_robotics.figures)."""
+"""What the figures of the report add to the one look for all (genie_eval.plotting)."""
 
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from genie_robotics.figures import GREY, INK, PALETTE, RULE, code_colour, figure
+from genie_eval.plotting import GREY, INK, PALETTE, RULE, code_colour, figure
 
 GOOD, BAD, MODEL = "#2f855a", "#c05621", "#2b6cb0"
 DREAM, TRUTH = "#d55e00", "#0072b2"  # of one picture: what was dreamt, what is true (Okabe-Ito, told apart by all)

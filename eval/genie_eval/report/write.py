@@ -26,7 +26,7 @@ from genie_robotics.run_folder import write_atomically
 
 if TYPE_CHECKING:
     from genie_datasets import Source, Split
-    from genie_eval.evaluation import EvaluationConfig, Results
+    from genie_eval.results import EvaluationConfig, Results
 
 SCHEMA_VERSION = 1
 PRIMARY = ("grounding_r2", "ctc", "command_bits", "action_attributable_fraction")  # named before any model was seen

@@ -22,7 +22,7 @@ CHILD = (
 
 def planted_file(path: Path, trajectories: int, steps: int = STEPS, num_codes: int = CODES, noise: float = 0.5) -> None:
     """Codes that are k-means of noisy motion, with state and scene, in the format of latents.npz."""
-    from genie_eval.planted import planted_transitions, quantised
+    from genie_eval.codes.planted import planted_transitions, quantised
 
     table = planted_transitions(trajectories, steps)
     motion = table.motions["base"]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float, Int
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 
 FORMAT = "see docs/score_your_latents.md"
 MOST = 1e30  # squares and sums of larger numbers leave float64

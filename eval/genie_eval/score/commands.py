@@ -5,8 +5,8 @@ from pathlib import Path
 
 import tyro
 
-from genie_datasets.errors import UserError
-from genie_datasets.options import parse
+from genie_datasets.base.command_line import parse
+from genie_datasets.base.errors import UserError
 from genie_eval.checks import check_seed
 from genie_eval.commands import print_scorecard
 

@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from genie_datasets.errors import UserError
-from genie_eval.score.readers import NpzColumns
+from genie_datasets.base.errors import UserError
+from genie_eval.score.npz import NpzColumns
 
 MAX_CELLS = 50_000_000  # numbers of all tokens: 400 MB
 

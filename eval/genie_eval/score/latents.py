@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_eval.codes.transitions import Transitions
 from genie_eval.score.columns import FORMAT, first_row, integers, labels, reals, take
 from genie_eval.score.motions import assumed_names, split_motion
@@ -279,7 +279,7 @@ def _clusters(
     """k-means of the embedding's principal components as they are: columns are not brought to one scale, so that what
     hardly moves counts for little, and how many columns there are for nothing."""
     from genie_eval.codes.motion import draw_in
-    from genie_eval.codes.quantise import COMPONENTS, quantise
+    from genie_eval.codes.quantize import COMPONENTS, quantise
 
     size = config.num_codes or NUM_CODES
     bad = ~np.isfinite(embedding).all(axis=1)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 
 DISPLACEMENT = ("x", "y", "z")
 ROTATION = ("roll", "pitch", "yaw")

@@ -6,14 +6,14 @@ Nothing is ever unpickled.
 import contextlib
 import hashlib
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
+from genie_eval.score.larybench import larybench_columns
+from genie_eval.score.npz import NpzColumns, short_reason
 
 SUFFIXES = (".npz", ".parquet", ".csv")
 Columns = Mapping[str, np.ndarray]
@@ -43,8 +43,6 @@ def open_columns(path: Path, roots: tuple[Path, ...] = ()) -> Iterator[Columns]:
     elif kind == ".parquet":
         yield ParquetColumns(path)
     else:
-        from genie_eval.score.larybench import larybench_columns
-
         yield larybench_columns(path, roots)
 
 
@@ -52,49 +50,6 @@ def fingerprint(path: Path) -> str:
     """Of the file's content."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-class NpzColumns(Mapping[str, np.ndarray]):
-    """The arrays of an npz, each read when it is asked for."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        try:
-            archive = np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            why = getattr(error, "strerror", None) or "no such archive, or damaged"
-            raise UserError(f"{path} cannot be read as npz ({why}): write it with np.savez") from None
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise UserError(
-                f"{path} is a single array, not an npz: write it with np.savez(path, codes=..., motion=...)"
-            )
-        self.archive = archive
-
-    def __enter__(self) -> "NpzColumns":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.archive.close()
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self.archive.files:
-            raise KeyError(name)
-        try:
-            return self.archive[name]
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as e:
-            if "allow_pickle" in str(e) or "Object arrays" in str(e):
-                raise UserError(
-                    f"{self.path}: '{name}' is an array of Python objects, which are not unpickled: save plain numbers "
-                    "(or np.array of str)"
-                ) from None
-            why = "" if isinstance(e, ValueError) else f" ({_short(e)})"  # numpy's words would advise to unpickle
-            raise UserError(f"{self.path}: '{name}' cannot be read{why}: the file is damaged") from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.archive.files)
-
-    def __len__(self) -> int:
-        return len(self.archive.files)
 
 
 class ParquetColumns(Mapping[str, np.ndarray]):
@@ -115,7 +70,7 @@ class ParquetColumns(Mapping[str, np.ndarray]):
         try:
             self.file = parquet.ParquetFile(path)
         except self.failures as error:
-            raise UserError(f"{path} cannot be read as parquet ({_short(error)})") from None
+            raise UserError(f"{path} cannot be read as parquet ({short_reason(error)})") from None
         self.groups = _groups(self.file.schema_arrow.names)
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -148,7 +103,7 @@ class ParquetColumns(Mapping[str, np.ndarray]):
             if isinstance(values, pa.ChunkedArray):  # of no or several chunks, by version
                 values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
         except self.failures as error:
-            raise UserError(f"{self.path}: '{column}' cannot be read ({_short(error)})") from None
+            raise UserError(f"{self.path}: '{column}' cannot be read ({short_reason(error)})") from None
         if values.null_count:
             raise UserError(f"{self.path}: '{column}' has {values.null_count} missing values")
         if not pa.types.is_nested(values.type):
@@ -180,7 +135,3 @@ def _groups(names: list[str]) -> dict[str, list[str]]:
         if len(columns) > 1 and all(tail.isdigit() for tail in tails):
             columns.sort(key=lambda column: int(column.rpartition("_")[2]))
     return groups
-
-
-def _short(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160].rstrip(".") or type(error).__name__

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_eval.checks import checked, make_folder
-from genie_eval.codes.assay import MotionAssay
+from genie_eval.codes.baselines import Features, rungs
 from genie_eval.codes.codebook import codebook_perplexity
 from genie_eval.codes.details import code_details
-from genie_eval.codes.ladder import Features, rungs
 from genie_eval.codes.measure import StatisticsConfig, code_metrics
+from genie_eval.codes.motion_statistics import MotionAssay
 from genie_eval.metric import Metric, not_run, plain
 from genie_eval.report.answer import QUESTION, consistency_answer
 from genie_eval.report.write import SCHEMA_VERSION, package_version, render, validate

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from genie_eval.codes.assay import MotionAssay
 from genie_eval.codes.codebook import perplexity, usage
+from genie_eval.codes.motion_statistics import MotionAssay
 from genie_eval.codes.nulls import k_means, nearest_centre
 from genie_eval.codes.transitions import Transitions
 from genie_eval.metric import plain, skill

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_robotics.training.loggers.json_lines import JsonLines
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from genie_robotics.config import read_json
+from genie_robotics.models.config import read_json
 from genie_robotics.run_folder import write_atomically
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from genie_robotics.code_meanings import Meaning
+from genie_robotics.labeling.code_meanings import Meaning
 from genie_robotics.player.limits import Limits
 from genie_robotics.player.starts import Start
 from tests.genie_robotics.conftest import random_genie, tiny_config

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_robotics import Genie
-from genie_robotics.code_meanings import Meaning, code_meanings
+from genie_robotics.labeling.code_meanings import Meaning, code_meanings
 from genie_robotics.player.beside import Beside, decoded, read_motion
 from genie_robotics.player.commands import PlayOptions, make_player
 from genie_robotics.player.limits import Limits

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from genie_robotics import Genie
-from genie_robotics.code_meanings import code_meanings
+from genie_robotics.labeling.code_meanings import code_meanings
 from genie_robotics.player.saving import film
 from genie_robotics.player.starts import bundled, simulated
 from genie_robotics.pretrained import locate

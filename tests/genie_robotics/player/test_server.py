@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_robotics.player.commands import hosts, make_player, play
 from genie_robotics.player.limits import Limits
 from genie_robotics.player.saving import film, png

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from genie_datasets.errors import UserError
+from genie_datasets.base.errors import UserError
 from genie_robotics.player.limits import Limits
 from genie_robotics.player.session import WITH_CACHE, PlaySession
 from tests.genie_robotics.conftest import random_genie, tiny_config

@@ -1,0 +1,1 @@
+"""Errors, files, locks, caches and picture sizes: what every other part uses."""

@@ -1,0 +1,1 @@
+"""Clips of episodes for training: windows, order, filters, labels."""

@@ -1,0 +1,67 @@
+"""What `data inspect` shows of a source: figures per split and a contact sheet to look at."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from genie_datasets.sources.split import Source, Split
+
+SAMPLE = 20  # episodes looked at where all would take too long
+TILE_HEIGHT = 96
+COLUMNS = 8
+LABEL = 18
+
+
+def summary(source: Source) -> dict[str, dict]:
+    """{split: {"episodes", "frames", "hz", "height", "width"}}: what `data inspect --json` prints.
+
+    Sizes as a player shows the frames; of several (in a sample of the episodes), that of the first, and "other_sizes".
+    """
+    result = {}
+    for name, split in source.splits.items():
+        height, width = split.image_size
+        sizes = {split.size_of(episode) for episode in spaced(split.num_episodes, SAMPLE)} - {(height, width)}
+        result[name] = {
+            "episodes": split.num_episodes,
+            "frames": int(split.num_frames.sum()),
+            "hz": float(np.median(split.hz)),
+            "height": int(height),
+            "width": int(width),
+            **({"other_sizes": [list(map(int, size)) for size in sorted(sizes)]} if sizes else {}),
+        }
+    return result
+
+
+def spaced(n: int, at_most: int) -> list[int]:
+    """At most that many of range(n), evenly spaced, first and last among them."""
+    return np.unique(np.linspace(0, n - 1, min(n, at_most)).round().astype(int)).tolist()
+
+
+def contact_sheet(split: Split, rows: int = 6, title: str = "") -> np.ndarray:
+    """A few episodes (rows) by frames in order (columns), labelled: (H, W, 3) uint8."""
+    native = split.image_size
+    height, width = TILE_HEIGHT, max(32, min(200, round(TILE_HEIGHT * native[1] / native[0])))
+    strips = [_label(title, COLUMNS * (width + 2))] if title else []
+    for episode in spaced(split.num_episodes, rows):
+        ids = np.array(spaced(int(split.num_frames[episode]), COLUMNS))
+        frames = split.frames(episode, ids, (height, width), "letterbox")
+        strip = np.full((height + 2, COLUMNS * (width + 2), 3), 255, np.uint8)
+        for column, frame in enumerate(frames):
+            left = column * (width + 2)
+            strip[:height, left : left + width] = frame
+        text = f"{split.episode_name(episode)}  {split.num_frames[episode]} frames  {split.instruction(episode)}"
+        strips += [_label(text, strip.shape[1]), strip]
+    return np.concatenate(strips)
+
+
+def write_contact_sheet(split: Split, path: Path, title: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), cv2.cvtColor(contact_sheet(split, title=title), cv2.COLOR_RGB2BGR))
+
+
+def _label(text: str, width: int) -> np.ndarray:
+    strip = np.full((LABEL, width, 3), 255, np.uint8)
+    ascii_text = text.encode("ascii", "replace").decode()
+    cv2.putText(strip, ascii_text, (3, LABEL - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+    return strip

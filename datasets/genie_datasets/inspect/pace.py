@@ -1,0 +1,98 @@
+"""How fast a source moves: what a filter would drop, and which gap between frames shows motion, for `inspect`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from genie_datasets.clips.dataset import frame_step
+from genie_datasets.clips.filters import ClipFilter
+from genie_datasets.clips.motion import LOOK_SIZE, motion
+from genie_datasets.inspect.overview import SAMPLE, spaced
+from genie_datasets.sources.split import Split
+
+LONGEST_GAP = 2.0  # seconds
+MOST_GAPS = 12
+ENOUGH = 0.9  # of the motion that the longest gap shows: beyond, frames move apart without saying more
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Of at most 20 episodes, evenly spaced, in clips of `clip_length` frames `gap` seconds apart."""
+
+    static_transitions: float
+    """Share of transitions in which nothing visible moves."""
+    static_clips: float
+    """Share of clips that --drop-static 1 drops."""
+    mostly_static_clips: float
+    """Share of clips that --drop-static .5 drops."""
+    cut_clips: float
+    """Share of clips that --drop-cuts drops."""
+    gaps: tuple[float, ...]
+    """Seconds."""
+    visible: tuple[float, ...]
+    """Share of the pairs of frames so far apart between which something visible moves."""
+
+    @property
+    def suggested_gap(self) -> float:
+        """The shortest gap that shows nine tenths of the motion that the longest shows."""
+        enough = ENOUGH * self.visible[-1]
+        return next(gap for gap, share in zip(self.gaps, self.visible, strict=True) if share >= enough - 1e-9)
+
+    def figures(self) -> dict[str, float | list[float]]:
+        """As `inspect --json --motion` prints it."""
+        names = ("static_transitions", "static_clips", "mostly_static_clips", "cut_clips")
+        return {name: getattr(self, name) for name in names} | {
+            "suggested_gap": self.suggested_gap, "gaps": list(self.gaps), "visible": list(self.visible),
+        }  # fmt: skip
+
+
+def pace(split: Split, clip_length: int = 16, gap: float | None = None) -> Pace:
+    """Looks at the pixels of at most 20 episodes."""
+    chosen = spaced(split.num_episodes, SAMPLE)
+    hz = float(np.median(split.hz[chosen]))
+    most = max(1, round(LONGEST_GAP * hz))
+    steps = sorted({max(1, round(s)) for s in np.geomspace(1, most, min(most, MOST_GAPS))})
+    visible = {step: [0, 0] for step in steps}
+    dropped = {"static": 0, "mostly": 0, "cut": 0}
+    filters = {"static": ClipFilter(static=1.0), "mostly": ClipFilter(static=0.5), "cut": ClipFilter(cuts=True)}
+    num_clips = still = num_transitions = 0
+    for episode in chosen:
+        frames = split.frames(episode, None, LOOK_SIZE)
+        for step in steps:
+            static = motion(frames, step).static
+            visible[step][0] += int((~static).sum())
+            visible[step][1] += len(static)
+        step = frame_step(gap, split.hz[episode])
+        found = motion(frames, step)
+        still += int(found.static.sum())
+        num_transitions += len(found.static)
+        windows = max(0, len(frames) - (clip_length - 1) * step)
+        num_clips += windows
+        for name, drop in filters.items():
+            dropped[name] += int((~drop.kept(found, windows, clip_length, step)).sum())
+    seen = [step for step in steps if visible[step][1]] or steps[:1]
+    return Pace(
+        static_transitions=still / max(1, num_transitions),
+        static_clips=dropped["static"] / max(1, num_clips),
+        mostly_static_clips=dropped["mostly"] / max(1, num_clips),
+        cut_clips=dropped["cut"] / max(1, num_clips),
+        gaps=tuple(step / hz for step in seen),
+        visible=tuple(visible[step][0] / max(1, visible[step][1]) for step in seen),
+    )
+
+
+def plot_pace(found: Pace, path: Path, title: str) -> None:
+    """The share of visible motion against the gap, and the gap suggested, as a picture."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 3.2), layout="constrained", dpi=120)
+    axes = figure.add_subplot()
+    axes.plot(found.gaps, [100 * share for share in found.visible], "o-", color="#2b6cb0")
+    axes.axvline(found.suggested_gap, color="#c05621", linestyle="--", label=f"suggested: {found.suggested_gap:.2g} s")
+    axes.set(xlabel="gap between frames (s)", ylabel="pairs with visible motion (%)", ylim=(0, 103), title=title)
+    axes.set_xlim(left=0)
+    axes.legend(loc="lower right", frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)

@@ -1,0 +1,1 @@
+"""LeRobotDataset v2 and v3."""

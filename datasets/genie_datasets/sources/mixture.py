@@ -1,0 +1,98 @@
+"""Several sources as one, each with its share of the training clips: `A:0.7,B:0.3`."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from genie_datasets.base.errors import UserError
+from genie_datasets.sources.split import Size, Source, Split
+from genie_datasets.sources.truth import Truth
+
+
+class MixedSplit(Split):
+    """The episodes of several splits, one after the other; `group` says which split each is from."""
+
+    def __init__(self, name: str, parts: list[Split], weights: list[float]):
+        self.name = name
+        self.parts = parts
+        self.sequential = any(part.sequential for part in parts)
+        self._weights = np.asarray(weights, np.float64) / np.sum(weights)
+        self.fingerprint = "+".join(part.fingerprint for part in parts)
+        self.states = [state for part in parts for state in part.states]
+        self.num_frames = np.concatenate([part.num_frames for part in parts])
+        self.hz = np.concatenate([part.hz for part in parts])
+        self._first = np.concatenate([[0], np.cumsum([part.num_episodes for part in parts])])
+
+    def _find(self, episode: int) -> tuple[Split, int]:
+        number = int(np.searchsorted(self._first, episode, side="right")) - 1
+        return self.parts[number], int(episode - self._first[number])
+
+    def frames(
+        self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
+    ) -> np.ndarray:
+        part, local = self._find(episode)
+        return part.frames(local, ids, size, mode)
+
+    def frame_blocks(self, episode: int, size: Size | None = None, mode: str = "crop") -> Iterator[np.ndarray]:
+        part, local = self._find(episode)
+        return part.frame_blocks(local, size, mode)
+
+    def size_of(self, episode: int) -> Size:
+        part, local = self._find(episode)
+        return part.size_of(local)
+
+    def instruction(self, episode: int) -> str:
+        part, local = self._find(episode)
+        return part.instruction(local)
+
+    def episode_name(self, episode: int) -> str:
+        part, local = self._find(episode)
+        return part.episode_name(local)
+
+    def truth(self, episode: int) -> Truth | None:
+        part, local = self._find(episode)
+        return part.truth(local)
+
+    def record(self, episode: int) -> bytes | None:
+        part, local = self._find(episode)
+        return part.record(local)
+
+    @property
+    def group(self) -> np.ndarray:
+        return np.repeat(np.arange(len(self.parts)), np.diff(self._first))
+
+    @property
+    def group_weights(self) -> np.ndarray:
+        return self._weights
+
+
+def parse_mixture(text: str) -> list[tuple[str, float]]:
+    """'A:0.7,B:0.3' -> [("A", 0.7), ("B", 0.3)]; [] when the text names one source. No weight is weight 1."""
+    if "," not in text:
+        return []
+    parts = []
+    for piece in text.split(","):
+        if not piece.strip():
+            raise UserError(f"'{text}' names a source without a name: write A:0.7,B:0.3")
+        path, colon, number = piece.strip().rpartition(":")
+        if not colon or "/" in number:  # no weight: the colon, if any, is that of gs://
+            path, number = piece.strip(), "1"
+        try:
+            weight = float(number)
+        except ValueError:
+            raise UserError(f"'{piece}' in '{text}' is not SOURCE:WEIGHT, such as fractal:0.7") from None
+        if not 0 < weight < float("inf"):
+            raise UserError(f"the weight {weight:g} of '{path}' in '{text}' must be above 0")
+        parts.append((path, weight))
+    return parts
+
+
+def open_mixture(text: str, opened: list[tuple[Source, float]]) -> Source:
+    """One source whose split NAME mixes the split NAME of every source that has one."""
+    names = list(dict.fromkeys(name for source, _ in opened for name in source.splits))
+    splits: dict[str, Split] = {}
+    for name in names:
+        members = [(source.splits[name], weight) for source, weight in opened if name in source.splits]
+        splits[name] = MixedSplit(name, [split for split, _ in members], [weight for _, weight in members])
+    mark = "+".join(f"{source.fingerprint}:{weight:g}" for source, weight in opened)
+    return Source("+".join(source.name for source, _ in opened), text, "mixture", splits, mark)

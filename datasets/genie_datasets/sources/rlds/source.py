@@ -1,0 +1,273 @@
+"""RLDS/TFDS directories, read from the unchanged TFRecord or array_record shards without TensorFlow."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from genie_datasets.base.cache_dir import fingerprint
+from genie_datasets.base.errors import UserError
+from genie_datasets.base.file_state import FileState
+from genie_datasets.base.folders import say_copies
+from genie_datasets.base.globs import exclude_option, glob_of, keep_files
+from genie_datasets.base.notes import warn
+from genie_datasets.sources.decode import DamagedImage, image_size
+from genie_datasets.sources.frame_sizes import SizeChanges, decode_frames, several_sizes
+from genie_datasets.sources.registry import DEFAULT_HZ, known, known_hz
+from genie_datasets.sources.rlds.array_records import ArrayRecordFiles, is_array_record
+from genie_datasets.sources.rlds.episode_index import EpisodeIndex, load_or_build
+from genie_datasets.sources.rlds.index_shard import MOST_INSTRUCTION_CODES, Wanted
+from genie_datasets.sources.rlds.schema import find_image_key, find_instruction_key, find_step_key, read_schema_file
+from genie_datasets.sources.rlds.shard_files import ShardFiles
+from genie_datasets.sources.rlds.truth import TruthReader
+from genie_datasets.sources.split import Size, Source, Split, frame_ids
+from genie_datasets.sources.truth import Truth
+
+SHARD = re.compile(
+    r"^(?P<name>.+)-(?P<split>[^-]+)\.(?P<format>tfrecord|array_record)-(?P<number>\d+)-of-(?P<total>\d+)$"
+)
+METADATA = ("features.json", "dataset_info.json", "metadata.json")
+
+
+class RldsSplit(Split):
+    def __init__(
+        self, name: str, fingerprint: str, index: EpisodeIndex, folder: Path, hz: float, truth: TruthReader | None
+    ):
+        self.name = name
+        self.fingerprint = fingerprint
+        self.index = index
+        self.num_frames = index.num_frames
+        self.num_filtered = index.num_filtered
+        self.damage = index.damage.tolist()
+        self.hz = np.full(len(self.num_frames), hz)
+        self.folder = folder
+        paths = [folder / shard for shard in index.shards]
+        self._files = ArrayRecordFiles(paths) if is_array_record(paths[0]) else ShardFiles(paths)
+        self._truth = truth
+
+    def frames(
+        self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
+    ) -> np.ndarray:
+        steps = frame_ids(ids, self.num_frames[episode]).tolist()
+        images = ((step, self.encoded(episode, step)) for step in steps)
+        shard = str(self.index.shards[self.index.record_shard[episode]])
+        where = f"episode {self.index.record_number[episode]} of shard {self.folder / shard}"
+        try:
+            out = decode_frames(images, len(steps), size, mode, str(self.folder), where)
+        except DamagedImage as error:
+            raise self._bad(episode, str(error)) from None
+        except SizeChanges as error:
+            raise several_sizes(where, error, shard) from None
+        if ids is None:
+            self._check_intact(episode)
+        return np.empty((0, *(size or self.image_size), 3), np.uint8) if out is None else out
+
+    def frame_blocks(self, episode: int, size: Size | None = None, mode: str = "crop") -> Iterator[np.ndarray]:
+        yield from super().frame_blocks(episode, size, mode)
+        self._check_intact(episode)
+
+    def _check_intact(self, episode: int) -> None:
+        if not self._files.is_intact(*self._place(episode)):
+            raise self._bad(episode, "its checksum is wrong, so the file was changed or damaged")
+
+    def _place(self, episode: int) -> tuple[int, int, int]:
+        """Shard, start and end of the record."""
+        index = self.index
+        return int(index.record_shard[episode]), int(index.record_start[episode]), int(index.record_end[episode])
+
+    def encoded(self, episode: int, step: int) -> bytes:
+        """The stored image file of one frame, as it is."""
+        frame = self.index.episode_start[episode] + step
+        shard = self.index.record_shard[episode]
+        return self._files.read(shard, int(self.index.frame_offset[frame]), int(self.index.frame_length[frame]))
+
+    def size_of(self, episode: int) -> Size:
+        try:
+            return image_size(self.encoded(episode, 0))
+        except DamagedImage as error:
+            raise self._bad(episode, f"step 0: {error}") from None
+
+    def instruction(self, episode: int) -> str:
+        return str(self.index.instructions[self.index.instruction_id[episode]])
+
+    def episode_name(self, episode: int) -> str:
+        return f"{self.index.shards[self.index.record_shard[episode]]}#{self.index.record_number[episode]}"
+
+    def truth(self, episode: int) -> Truth | None:
+        if self._truth is None:
+            return None
+        try:
+            found = self._truth.read(self.record(episode))
+        except (IndexError, KeyError, ValueError) as error:  # DamagedRecord is a ValueError
+            raise self._bad(episode, f"its true motion cannot be read ({error})") from None
+        if len(found.position) != self.num_frames[episode]:
+            raise self._bad(episode, f"true motion of {len(found.position)} of its {self.num_frames[episode]} steps")
+        return found
+
+    def record(self, episode: int) -> bytes:
+        shard, start, end = self._place(episode)
+        return self._files.read(shard, start, end - start)
+
+    def _bad(self, episode: int, what: str) -> UserError:
+        shard = self.index.shards[self.index.record_shard[episode]]
+        return UserError(
+            f"episode {self.index.record_number[episode]} of shard {self.folder / shard}: {what}; download the "
+            f"shard again, or leave it out with {exclude_option([str(shard)])}"
+        )
+
+
+def open_rlds(
+    folder: Path,
+    hz: float | None,
+    include,
+    exclude,
+    image_key: str | None,
+    unfiltered: bool = False,
+    skip_damaged: bool = False,
+) -> Source:
+    """folder: the one that holds features.json; unfiltered: also episodes that the catalogue leaves out; skip_damaged:
+    without those that cannot be read."""
+    schema = read_schema_file(folder / "features.json")
+    info = read_info(folder)
+    name = str(info.get("name") or folder.parent.name)
+    row = known(name)
+    key = find_image_key(schema, image_key, str(folder), row.image_key if row else None)
+    keep_if = row.keep_if if row and row.keep_if in schema and not unfiltered else ""
+    told = find_instruction_key(schema) or ""
+    codes = schema[told].shape[0] if told and len(schema[told].shape) == 1 and schema[told].shape[0] > 0 else 0
+    wanted = Wanted(key, told, keep_if, find_step_key(schema), codes or MOST_INSTRUCTION_CODES, skip_damaged)
+    keys = ("rlds", key, *([f"if {keep_if}"] if keep_if else []), *(["skip damaged"] if skip_damaged else []))
+    metadata = [folder / name for name in METADATA]
+    lengths = shard_lengths(info)
+    rate = resolve_hz(folder, name, hz)
+    truth = TruthReader.for_schema(schema, name)
+    splits: dict[str, Split] = {}
+    groups = find_shards(folder, include, exclude)
+    damage: list[str] = []
+    for split, shards in groups.items():
+        state = FileState.read(folder, [*shards, *metadata])
+        mark = fingerprint(folder, shards, *keys, metadata=metadata)
+        index = load_or_build(shards, wanted, f"{mark}-{state.digest}", lengths)
+        damage += index.damage.tolist()
+        if len(index.damage):
+            more = f" (and {len(index.damage) - 1} more)" if len(index.damage) > 1 else ""
+            warn(f"split '{split}' of {folder}: skipped what is damaged: {index.damage[0]}{more}")
+        for num, what in (
+            (index.num_joined, "have is_first set at a later step: each record is read as one episode"),
+            (index.num_empty, "have no frame: left out"),
+            (index.num_retold, "change their instruction: the first is read"),
+            (index.num_left_out, f"have no {keep_if} set: left out, as is usual for {name}; --unfiltered reads all"),
+        ):
+            if num.sum():
+                warn(f"split '{split}' of {folder}: {int(num.sum())} episodes {what}")
+        say_copies(shards)
+        if len(index.record_shard):
+            splits[split] = RldsSplit(split, f"{mark}-{index.digest}", index, folder, rate, truth)
+            splits[split].states = [state]
+    if not splits:
+        which = ": its shards are empty; download it again"
+        if damage:
+            which = f" that can be read: {damage[0]}; leave out --skip-damaged to see what to do"
+        elif keep_if:
+            which = f" with {keep_if}: --unfiltered reads all"
+        raise UserError(f"{folder} holds no episode{which}")
+    return Source(name, str(folder), "rlds", splits, "+".join(split.fingerprint for split in splits.values()))
+
+
+def find_shards(folder: Path, include=None, exclude=None) -> dict[str, list[Path]]:
+    """Split name -> its shards by number, `train` first.
+
+    Raises UserError when there are none, or where the folder holds shards of two data sets: other names, formats, or
+    numbers of shards.
+    """
+    matches = {path: match for path in sorted(folder.iterdir()) if (match := SHARD.match(path.name))}
+    kept = keep_files(list(matches), folder, include, exclude)
+    if not kept:
+        raise UserError(
+            f"{folder} has features.json but no shard (such as NAME-SPLIT.tfrecord-00000-of-00001): download them"
+        )
+    groups: dict[str, list[Path]] = {}
+    for path in kept:
+        groups.setdefault(matches[path]["split"], []).append(path)
+    only_one_kind(folder, {f"*.{matches[path]['format']}-*": path for path in kept}, "formats")
+    only_one_kind(folder, {f"{glob_of(matches[path]['name'])}-*.*": path for path in kept}, "data sets")
+    for split, shards in groups.items():
+        totals = [int(matches[path]["total"]) for path in shards]
+        globs = {f"*-{glob_of(split)}.*-of-{matches[path]['total']}": path for path in shards}
+        only_one_kind(folder, globs, f"writings of split '{split}'")
+        shards.sort(key=lambda path: int(matches[path]["number"]))
+        numbers = [int(matches[path]["number"]) for path in shards]
+        if numbers[-1] >= totals[0] or len({*numbers}) < len(numbers):
+            wrong = shards[-1] if numbers[-1] >= totals[0] else shards[int((np.diff(numbers) == 0).argmax()) + 1]
+            raise UserError(
+                f"{wrong} does not fit its neighbors, which are {totals[0]} shards with a number each: remove it, or "
+                f"leave it out with {exclude_option([wrong.name])}"
+            )
+        present = sum(match["split"] == split for match in matches.values())
+        if present != totals[0]:
+            warn(f"{folder} has {present} of the {totals[0]} shards of split '{split}': reading those")
+    return dict(sorted(groups.items(), key=lambda item: (item[0] != "train", item[0])))
+
+
+def only_one_kind(folder: Path, globs: dict[str, Path], what: str) -> None:
+    """globs: of each kind of shard the glob that matches it, and one shard.
+
+    Raises UserError where there are several kinds: together they would hold episodes twice.
+    """
+    if len(globs) > 1:
+        first, *others = globs
+        raise UserError(
+            f"{folder} holds shards of several {what}, such as {globs[first].name} and {globs[others[0]].name}: read "
+            f"those of one, for instance with --exclude '{','.join(others)}'"
+        )
+
+
+def read_info(folder: Path) -> dict:
+    """dataset_info.json, or {} when there is none that parses: everything needed can be had without."""
+    return read_described(folder / "dataset_info.json")
+
+
+def read_described(path: Path) -> dict:
+    """A JSON object; {} where there is none, which a note says of a file that is there."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        if isinstance(found, dict):
+            return found
+        why = "it is no object"
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        why = str(error)
+    warn(f"{path} cannot be read ({' '.join(why.split())[:120]}): going on without it")
+    return {}
+
+
+def shard_lengths(info: dict) -> dict[str, int]:
+    """Shard file name -> number of episodes, as dataset_info.json states it; {} where it does not parse."""
+    lengths = {}
+    try:
+        for split in info.get("splits", []):
+            counts = split.get("shardLengths", [])
+            for number, count in enumerate(counts):
+                kind = info.get("fileFormat", "tfrecord")
+                shard = f"{info.get('name')}-{split.get('name')}.{kind}-{number:05d}-of-{len(counts):05d}"
+                lengths[shard] = int(count)
+    except (TypeError, ValueError, AttributeError):
+        return {}
+    return lengths
+
+
+def resolve_hz(folder: Path, name: str, asked: float | None) -> float:
+    """--hz, else the data set's own metadata.json, else what is known of its name, else 3 with a warning."""
+    if asked is not None:
+        return asked
+    stated = read_described(folder / "metadata.json").get("hz")
+    is_rate = isinstance(stated, int | float) and not isinstance(stated, bool) and 0 < stated < float("inf")
+    if stated is not None and not is_rate:
+        warn(f"{folder / 'metadata.json'} states the rate {stated!r}, which is no number of frames per second: ignored")
+    rate = float(stated) if is_rate and stated is not None else known_hz(name)
+    if rate is None:
+        warn(f"the control rate of '{name}' is not known: taking {DEFAULT_HZ:g} Hz; pass --hz if that is wrong")
+    return rate or DEFAULT_HZ

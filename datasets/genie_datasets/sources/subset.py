@@ -1,0 +1,83 @@
+"""Some episodes of a split as a split of its own: how a source without a test split holds episodes out, and how a
+study trains on less data."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from genie_datasets.base.errors import UserError
+from genie_datasets.sources.split import Size, Source, Split
+from genie_datasets.sources.truth import Truth
+
+
+class Subset(Split):
+    """Episodes `chosen` (n,) of `whole`, under another name."""
+
+    def __init__(self, whole: Split, name: str, chosen: np.ndarray):
+        self.whole, self.name, self.chosen = whole, name, np.asarray(chosen, np.int64)
+        self.sequential = whole.sequential
+        digest = hashlib.sha256(self.chosen.tobytes()).hexdigest()[:8]
+        self.fingerprint = f"{whole.fingerprint}-{name}-{len(self.chosen)}-{digest}"
+        self.states = whole.states
+        self.num_frames, self.hz = whole.num_frames[self.chosen], whole.hz[self.chosen]
+
+    def frames(
+        self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
+    ) -> np.ndarray:
+        return self.whole.frames(int(self.chosen[episode]), ids, size, mode)
+
+    def frame_blocks(self, episode: int, size: Size | None = None, mode: str = "crop") -> Iterator[np.ndarray]:
+        return self.whole.frame_blocks(int(self.chosen[episode]), size, mode)
+
+    def size_of(self, episode: int) -> Size:
+        return self.whole.size_of(int(self.chosen[episode]))
+
+    def instruction(self, episode: int) -> str:
+        return self.whole.instruction(int(self.chosen[episode]))
+
+    def episode_name(self, episode: int) -> str:
+        return self.whole.episode_name(int(self.chosen[episode]))
+
+    def truth(self, episode: int) -> Truth | None:
+        return self.whole.truth(int(self.chosen[episode]))
+
+    @property
+    def group(self) -> np.ndarray:
+        return self.whole.group[self.chosen]
+
+    @property
+    def group_weights(self) -> np.ndarray:
+        return self.whole.group_weights
+
+
+def some_episodes(source: Source, split: str, number: int, seed: int) -> Source:
+    """`source` with `number` episodes of `split` in its place, drawn at random. Of one seed fewer are among more.
+
+    Raises:
+        UserError: it has not as many.
+    """
+    whole = source.split(split)
+    if number > whole.num_episodes:
+        raise UserError(f"{source.path}, split '{split}' has {whole.num_episodes} episodes, not {number}")
+    chosen = np.sort(np.random.default_rng(seed).permutation(whole.num_episodes)[:number])
+    few = Subset(whole, f"{split}-of-seed{seed}", chosen)
+    return replace(source, splits={**source.splits, split: few}, fingerprint=f"{source.fingerprint}-{number}-{seed}")
+
+
+def hold_out(source: Source, every: int = 5) -> Source:
+    """A source of one split as `train` and `test`: every fifth episode is held out; other sources as they are.
+
+    Neighbours in the order of files often show one scene: to hold out scenes, choose them with --include and --exclude.
+    """
+    if len(source.splits) != 1:
+        return source
+    whole = next(iter(source.splits.values()))
+    is_test = np.arange(whole.num_episodes) % every == every - 1
+    if not is_test.any():
+        return source
+    splits: dict[str, Split] = {
+        name: Subset(whole, name, np.flatnonzero(mask)) for name, mask in (("train", ~is_test), ("test", is_test))
+    }
+    return replace(source, splits=splits, fingerprint=f"{source.fingerprint}-{every}")

@@ -1,0 +1,1 @@
+"""Writers of RLDS, LeRobot and frame caches."""

@@ -1,0 +1,330 @@
+"""Writes a LeRobotDataset (v2.1 or v3.0) from frames and per-step fields: other tools read what is made here.
+
+Layout as huggingface/lerobot documents it: `meta/`, `data/` (parquet), `videos/`, one file of each an episode, which
+both versions allow.
+"""
+
+import itertools
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped, UInt8
+
+from genie_datasets.base.cache_dir import AtomicFile
+from genie_datasets.base.errors import UserError
+from genie_datasets.writers.rlds import Frames, blocks_of
+
+VERSIONS = ("v2.1", "v3.0")
+CHUNK = 1000  # files in a folder
+OWN = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+SAMPLED = 32  # frames of an episode that the camera's statistics are made of
+PATHS = {
+    "v2.1": {
+        "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+        "video_path": "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
+    },
+    "v3.0": {
+        "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
+        "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
+    },
+}
+
+
+class LeRobotWriter:
+    """`with LeRobotWriter(folder, hz=3) as writer: writer.add(frames, "pick the can", {"action": actions})`.
+
+    The folder becomes a data set when the block ends: `meta/info.json`, by which readers know one, is written last.
+
+    Args:
+        folder: new or empty.
+        hz: frames a second.
+        camera: key of the frames.
+        version: "v3.0", or "v2.1" for tools that have not followed yet.
+
+    Raises:
+        UserError: the folder holds something; no such version.
+    """
+
+    def __init__(self, folder: str | Path, hz: float, camera: str = "observation.images.main", version: str = "v3.0"):
+        self.folder = Path(folder)
+        if version not in VERSIONS:
+            raise UserError(f"'{version}' is no layout that is written here: it is one of {', '.join(VERSIONS)}")
+        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            raise UserError(f"{self.folder} is not empty: give a new folder")
+        self.hz, self.camera, self.version = hz, camera, version
+        self.shape: tuple[int, ...] | None = None
+        self.fields: dict[str, tuple[str, tuple[int, ...]]] = {}
+        self.tasks: dict[str, int] = {}
+        self.rows: list[dict[str, Any]] = []
+        self.splits: dict[str, list[int]] = {}
+        self.num_frames = 0
+
+    def __enter__(self) -> "LeRobotWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.finish()
+
+    def add(
+        self,
+        frames: Frames,
+        instruction: str = "",
+        fields: dict[str, Shaped[np.ndarray, "L *D"]] | None = None,
+        split: str = "train",
+        length: int | None = None,
+    ) -> None:
+        """One episode. Fields are numbers or text, one row a frame; all episodes have the same. Splits come in turn.
+
+        frames: (L, H, W, 3) uint8, or arrays (n, H, W, 3) of a few, one after the other, `length` frames in all, which
+            are not held together.
+
+        Raises:
+            UserError: the episode does not go with those before it, or the disk is full.
+        """
+        fields = {name: np.asarray(value) for name, value in (fields or {}).items()}
+        length = len(frames) if isinstance(frames, np.ndarray) else length
+        if length is None:
+            raise UserError(f"episode {len(self.rows)}: frames in several arrays need their number, length=")
+        blocks = blocks_of(frames, f"episode {len(self.rows)}")
+        first = next(blocks, None)
+        if first is None:
+            raise UserError(f"episode {len(self.rows)}: there is no frame in it")
+        self._check((length, *first.shape[1:]), fields, split)
+        number = len(self.rows)
+        task = self.tasks.setdefault(instruction, len(self.tasks))
+        place = {
+            "episode_index": number, "episode_chunk": number // CHUNK,
+            "chunk_index": number // CHUNK, "file_index": number % CHUNK, "video_key": self.camera,
+        }  # fmt: skip
+        table, video = (self.folder / PATHS[self.version][path].format(**place) for path in ("data_path", "video_path"))
+        own = {
+            "timestamp": np.arange(length, dtype=np.float32) / np.float32(self.hz),
+            "frame_index": np.arange(length),
+            "episode_index": np.full(length, number),
+            "index": np.arange(self.num_frames, self.num_frames + length),
+            "task_index": np.full(length, task),
+        }
+        columns = {**fields, **own}
+        try:
+            for path in (table, video):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            sampled = write_video(video, itertools.chain([first], blocks), self.hz, length)
+            write_table(table, columns)
+        except OSError as failure:
+            raise UserError(
+                f"cannot write {self.folder} ({failure.strerror or failure}): free some space, then anew"
+            ) from None
+        stats = {name: statistics(value) for name, value in columns.items() if value.dtype.kind in "fiub"}
+        stats[self.camera] = image_statistics(sampled)
+        self.rows.append({"place": place, "length": length, "instruction": instruction, "stats": stats})
+        self.splits.setdefault(split, []).append(number)
+        self.num_frames += length
+
+    def _check(self, shape: tuple[int, ...], fields: dict[str, np.ndarray], split: str) -> None:
+        where = f"episode {len(self.rows)}"
+        if shape[1] % 2 or shape[2] % 2:
+            raise UserError(f"{where}: video needs even sizes, not {shape[1]}x{shape[2]}")
+        reserved = sorted({*fields} & {*OWN, self.camera})
+        if reserved:
+            raise UserError(f"{where}: the field '{reserved[0]}' is the layout's own: give it another name")
+        for name, value in fields.items():
+            if len(value) != shape[0] or value.ndim > 2:
+                raise UserError(f"{where}: field '{name}' must have one row per frame, {shape[0]}, not {value.shape}")
+        kinds = {name: (kind_of(value), value.shape[1:] or (1,)) for name, value in fields.items()}
+        if self.rows and (kinds != self.fields or shape[1:] != self.shape):
+            raise UserError(f"{where} has other fields or another size than the first: one data set holds one kind")
+        if split in self.splits and split != next(reversed(self.splits)):
+            raise UserError(f"{where}: split '{split}' was left for another: add each split's episodes in a row")
+        self.fields, self.shape = kinds, shape[1:]
+
+    def finish(self) -> None:
+        """Writes `meta/`. Raises UserError where there is no episode or the disk is full."""
+        if not self.rows or self.shape is None:
+            raise UserError(f"{self.folder}: no episode was added, so there is no data set")
+        try:
+            if self.version == "v3.0":
+                self._describe_v3()
+            else:
+                self._describe_v2()
+            self._write("meta/stats.json", json.dumps(plain(pooled([row["stats"] for row in self.rows]))))
+            self._write("meta/info.json", json.dumps(self._info(), indent=1))
+        except OSError as failure:
+            raise UserError(
+                f"cannot write {self.folder} ({failure.strerror or failure}): free some space, then anew"
+            ) from None
+
+    def _info(self) -> dict[str, Any]:
+        assert self.shape is not None
+        height, width, _ = self.shape
+        picture = {
+            "dtype": "video", "shape": [height, width, 3], "names": ["height", "width", "channels"],
+            "info": {
+                "video.height": height, "video.width": width, "video.codec": "h264", "video.pix_fmt": "yuv420p",
+                "video.is_depth_map": False, "video.fps": self.hz, "video.channels": 3, "has_audio": False,
+            },
+        }  # fmt: skip
+        own = {name: ("float32" if name == "timestamp" else "int64", (1,)) for name in OWN}
+        columns = {
+            name: {"dtype": kind, "shape": list(shape), "names": None}
+            for name, (kind, shape) in {**self.fields, **own}.items()
+        }
+        return {
+            "codebase_version": self.version, "robot_type": None, "fps": self.hz, "chunks_size": CHUNK,
+            "total_episodes": len(self.rows), "total_frames": self.num_frames, "total_tasks": len(self.tasks),
+            "total_videos": len(self.rows), "total_chunks": -(-len(self.rows) // CHUNK),
+            "splits": {name: f"{numbers[0]}:{numbers[-1] + 1}" for name, numbers in self.splits.items()},
+            **PATHS[self.version], "features": {self.camera: picture, **columns},
+        }  # fmt: skip
+
+    def _describe_v2(self) -> None:
+        def lines(entries: list[dict[str, Any]]) -> str:
+            return "".join(json.dumps(entry) + "\n" for entry in entries)
+
+        self._write("meta/tasks.jsonl", lines([{"task_index": i, "task": text} for text, i in self.tasks.items()]))
+        numbered = list(enumerate(self.rows))
+        episodes = [{"episode_index": i, "tasks": [row["instruction"]], "length": row["length"]} for i, row in numbered]
+        self._write("meta/episodes.jsonl", lines(episodes))
+        stats = [{"episode_index": i, "stats": plain(row["stats"])} for i, row in numbered]
+        self._write("meta/episodes_stats.jsonl", lines(stats))
+
+    def _describe_v3(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as parquet
+
+        rows, start = [], 0
+        for number, row in enumerate(self.rows):
+            place, length = row["place"], row["length"]
+            rows.append(
+                {
+                    "episode_index": number, "tasks": [row["instruction"]], "length": length,
+                    "data/chunk_index": place["chunk_index"], "data/file_index": place["file_index"],
+                    "dataset_from_index": start, "dataset_to_index": start + length,
+                    f"videos/{self.camera}/chunk_index": place["chunk_index"],
+                    f"videos/{self.camera}/file_index": place["file_index"],
+                    f"videos/{self.camera}/from_timestamp": 0.0,
+                    f"videos/{self.camera}/to_timestamp": length / self.hz,
+                    **{
+                        f"stats/{name}/{kind}": value
+                        for name, entry in plain(row["stats"]).items()
+                        for kind, value in entry.items()
+                    },
+                    "meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0,
+                }
+            )  # fmt: skip
+            start += length
+        tasks = pa.table({"task_index": list(self.tasks.values()), "task": list(self.tasks)})
+        for name, table in (
+            ("meta/episodes/chunk-000/file-000.parquet", pa.Table.from_pylist(rows)),
+            ("meta/tasks.parquet", with_index(tasks, "task")),
+        ):
+            with AtomicFile(self.folder / name) as stream:
+                parquet.write_table(table, stream)
+
+    def _write(self, name: str, text: str) -> None:
+        with AtomicFile(self.folder / name) as stream:
+            stream.write(text.encode())
+
+
+def write_video(path: Path, blocks: Iterable[UInt8[np.ndarray, "n H W 3"]], hz: float, length: int) -> np.ndarray:
+    """H.264 with a key frame every other frame, as LeRobot's files have: any frame is two decodes away.
+
+    Returns at most SAMPLED of the frames, evenly spaced. Raises UserError where there are not `length` frames, or where
+    they have several sizes.
+    """
+    from fractions import Fraction
+
+    import av
+
+    wanted = {*np.linspace(0, length - 1, min(length, SAMPLED)).astype(int).tolist()}
+    kept, number = [], 0
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(hz).limit_denominator(1000))
+        stream.options = {"crf": "18", "g": "2", "bf": "0"}
+        for block in blocks:
+            if not number:
+                stream.height, stream.width, stream.pix_fmt = block.shape[1], block.shape[2], "yuv420p"
+            if block.shape[1:3] != (stream.height, stream.width):
+                raise UserError(f"{path}: its frames have several sizes: fit them to one")
+            for frame in block:
+                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+                container.mux(stream.encode(picture))
+                if number in wanted:
+                    kept.append(frame.copy())
+                number += 1
+        container.mux(stream.encode())
+    if number != length:
+        raise UserError(f"{path}: {number} frames where {length} were announced")
+    return np.stack(kept)
+
+
+def write_table(path: Path, columns: dict[str, np.ndarray]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    arrays = {}
+    for name, value in columns.items():
+        flat = pa.array(value.reshape(-1).tolist() if value.dtype.kind in "US" else value.reshape(-1))
+        arrays[name] = pa.FixedSizeListArray.from_arrays(flat, value.shape[1]) if value.ndim == 2 else flat
+    with AtomicFile(path) as stream:
+        parquet.write_table(pa.table(arrays), stream)
+
+
+def with_index(table: Any, name: str) -> Any:
+    """Marks a column as pandas' index, which is how lerobot looks up a task by its words."""
+    columns = [
+        {"name": field, "field_name": field, "pandas_type": kind, "numpy_type": stored, "metadata": None}
+        for field, kind, stored in (("task_index", "int64", "int64"), (name, "unicode", "object"))
+    ]
+    notes = {"index_columns": [name], "column_indexes": [], "columns": columns, "pandas_version": "2.0.0"}
+    return table.replace_schema_metadata({"pandas": json.dumps(notes)})
+
+
+def kind_of(value: np.ndarray) -> str:
+    return "string" if value.dtype.kind in "US" else value.dtype.name
+
+
+def statistics(value: np.ndarray) -> dict[str, np.ndarray]:
+    """Of an episode's rows, by number: min, max, mean, std (D,), count (1,)."""
+    rows = value.reshape(len(value), -1).astype(np.float64)
+    return {
+        "min": rows.min(0), "max": rows.max(0), "mean": rows.mean(0), "std": rows.std(0),
+        "count": np.array([len(rows)]),
+    }  # fmt: skip
+
+
+def image_statistics(frames: UInt8[np.ndarray, "L H W 3"]) -> dict[str, np.ndarray]:
+    """Of the camera, by channel, of pixels in 0 .. 1: (3, 1, 1) each, as lerobot keeps them."""
+    some = frames / 255.0
+    found = {
+        "min": some.min((0, 1, 2)),
+        "max": some.max((0, 1, 2)),
+        "mean": some.mean((0, 1, 2)),
+        "std": some.std((0, 1, 2)),
+    }
+    return {**{name: value.reshape(3, 1, 1) for name, value in found.items()}, "count": np.array([len(some)])}
+
+
+def pooled(episodes: list[dict[str, dict[str, np.ndarray]]]) -> dict[str, dict[str, np.ndarray]]:
+    """The statistics of all episodes together from those of each."""
+    result = {}
+    for name in episodes[0]:
+        parts = {kind: np.stack([episode[name][kind] for episode in episodes]) for kind in episodes[0][name]}
+        count = parts["count"].reshape(-1, *[1] * (parts["mean"].ndim - 1))
+        mean = (parts["mean"] * count).sum(0) / count.sum()
+        spread = (parts["std"] ** 2 + (parts["mean"] - mean) ** 2) * count
+        result[name] = {
+            "min": parts["min"].min(0), "max": parts["max"].max(0), "mean": mean,
+            "std": np.sqrt(spread.sum(0) / count.sum()), "count": parts["count"].sum(0),
+        }  # fmt: skip
+    return result
+
+
+def plain(stats: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, Any]]:
+    return {name: {kind: value.tolist() for kind, value in entry.items()} for name, entry in stats.items()}

@@ -1,0 +1,144 @@
+"""Drift against horizon: decoded latent actions beside the controls that say what the figure means."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from tqdm import tqdm
+
+from genie_eval.playback.bootstrap import mean_interval
+from genie_eval.playback.oracle import Oracle
+from genie_eval.playback.rollout import Stage, drift, gripper_error
+from genie_eval.playback.starts import Start
+from genie_robotics.labeling.action_map import ActionMap
+
+if TYPE_CHECKING:
+    from genie_datasets import Split
+
+HEADLINE = 8  # steps: where one figure has to speak for the curve
+CONTROLS = {
+    "true": "the recorded actions: checks the chain, and must not drift",
+    "oracle": "the best that this number of codes allows: k-means of the true translations",
+    "decoded": "codes inferred from the recorded video, decoded with the labels",
+    "zero": "actions that do nothing: how far the recorded robot went",
+    "shuffled": "the codes of another measured episode, decoded with the same labels",
+}
+
+
+@dataclass(frozen=True)
+class Drifts:
+    """Of E trajectories: drift in cm and gripper error, after 0, 1, ... H steps, under every control."""
+
+    drift: dict[str, Float[np.ndarray, "E H+1"]]
+    gripper: dict[str, Float[np.ndarray, "E H+1"]]
+
+    @property
+    def horizon(self) -> int:
+        return next(iter(self.drift.values())).shape[1] - 1
+
+    @property
+    def headline(self) -> int:
+        """The horizon of the figures that are quoted alone."""
+        return min(HEADLINE, self.horizon)
+
+    def table(self, seed: int) -> list[dict[str, Any]]:
+        """One row a control and horizon: means with 95 % trajectory bootstrap intervals."""
+        rows = []
+        for name, values in self.drift.items():
+            low, high = mean_interval(values, seed)
+            gripper = self.gripper[name].mean(axis=0)
+            for h in range(1, self.horizon + 1):
+                rows.append(
+                    {
+                        "control": name,
+                        "horizon": h,
+                        "drift_cm": float(values[:, h].mean()),
+                        "ci95": [float(low[h]), float(high[h])],
+                        "gripper_error": float(gripper[h]),
+                    }
+                )
+        return rows
+
+    def differences(self, seed: int) -> list[dict[str, Any]]:
+        """Decoded minus shuffled and minus zero, paired by trajectory, at every horizon."""
+        rows = []
+        for other in ("shuffled", "zero"):
+            paired = self.drift["decoded"] - self.drift[other]
+            low, high = mean_interval(paired, seed)
+            for h in range(1, self.horizon + 1):
+                rows.append(
+                    {
+                        "minus": other,
+                        "horizon": h,
+                        "difference_cm": float(paired[:, h].mean()),
+                        "ci95": [float(low[h]), float(high[h])],
+                    }
+                )
+        return rows
+
+
+def donors(count: int, seed: int) -> Int[np.ndarray, " E"]:
+    """Whose codes each of E episodes plays as the shuffled control: another's, and everyone's are played once.
+
+    So the shuffled codes have exactly the frequencies, and the order in time, of the inferred ones.
+    """
+    ring = np.random.default_rng([seed, 71]).permutation(count)
+    donor = np.empty(count, np.int64)
+    donor[ring] = np.roll(ring, 1)
+    return donor
+
+
+def measure(
+    split: "Split",
+    starts: list[Start],
+    codes: Int[np.ndarray, "E H"],
+    action_map: ActionMap,
+    oracle: Oracle,
+    seed: int,
+    progress: bool,
+) -> Drifts:
+    """Executes every control from every start."""
+    donor = donors(len(starts), seed)
+    drifts: dict[str, list] = {name: [] for name in CONTROLS}
+    grippers: dict[str, list] = {name: [] for name in CONTROLS}
+    for i, start in enumerate(tqdm(starts, desc="drift", unit="episode", disable=not progress)):
+        stage = Stage(split, start.episode)
+        true = stage.true_actions(start)
+        controls = {
+            "true": true,
+            "oracle": oracle.decode(true),
+            "decoded": action_map.decode(codes[i], np.random.default_rng([seed, start.episode, 0])),
+            "zero": np.zeros_like(true),
+            "shuffled": action_map.decode(codes[donor[i]], np.random.default_rng([seed, start.episode, 1])),
+        }
+        recorded = stage.recorded(start)
+        for name, actions in controls.items():
+            path = stage.execute(start.step, actions)
+            drifts[name].append(drift(path, recorded))
+            grippers[name].append(gripper_error(path, recorded))
+        stage.close()
+    return Drifts(
+        {name: np.stack(rows) for name, rows in drifts.items()},
+        {name: np.stack(rows) for name, rows in grippers.items()},
+    )
+
+
+def mean_drifts(
+    split: "Split",
+    starts: list[Start],
+    decoders: Sequence[Callable[[int], Float[np.ndarray, "H 7"]]],
+    steps: int,
+    progress: bool,
+) -> Float[np.ndarray, " D"]:
+    """Mean drift in cm over the starts after `steps` steps, of each of D decoders (start's number -> actions)."""
+    total = np.zeros(len(decoders))
+    for i, start in enumerate(tqdm(starts, desc="drift by labels", unit="episode", disable=not progress)):
+        stage = Stage(split, start.episode)
+        recorded = stage.recorded(start)
+        for d, decode in enumerate(decoders):
+            path = stage.execute(start.step, decode(i)[:steps])
+            total[d] += 100 * np.linalg.norm(path.position[-1] - recorded.position[steps])
+        stage.close()
+    return total / len(starts)

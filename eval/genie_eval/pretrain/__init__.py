@@ -1,0 +1,1 @@
+"""How a world that comes with the package is made: recipe, training, judge, report, model card."""

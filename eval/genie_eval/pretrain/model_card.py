@@ -1,0 +1,93 @@
+"""The model card of a shipped world, written from its report and from what its training left behind."""
+
+import os
+import platform
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from genie_datasets.base.errors import UserError
+from genie_eval.pretrain.recipes import Recipe
+from genie_eval.report.cells import interval_text, number, with_interval
+from genie_eval.report.write import ABOUT, GUARDS, PRIMARY
+
+
+def write_card(plan: Recipe, report: dict[str, Any], world: Path, run: Path, judge: Path) -> Path:
+    """Writes MODEL_CARD.md into the exported `world`; `run` and `judge` are the runs that it was made from."""
+    from genie_robotics.run_folder import write_atomically
+
+    path = world / "MODEL_CARD.md"
+    write_atomically(path, card(plan, report, world, run, judge).encode())
+    return path
+
+
+def card(plan: Recipe, report: dict[str, Any], world: Path, run: Path, judge: Path) -> str:
+    import jinja2
+
+    from genie_eval.pretrain.export import folder_bytes
+    from genie_robotics.genie import Genie
+    from genie_robotics.models.config import read_json
+
+    stored = read_json(world / "config.json")
+    parameters = Genie.from_pretrained(world).num_parameters()
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters |= {"number": number, "interval": interval_text}
+    template = environment.from_string(files("genie_eval.report").joinpath("model_card.md").read_text())
+    return template.render(
+        plan=plan, report=report, exported=stored["exported"], packages=stored.get("packages", {}),
+        model=stored["model"], parameters=parameters, megabytes=f"{folder_bytes(world) / 1e6:.1f}",
+        stages=stages(plan, stored, run), judge=stage_row("latent_action", {}, judge),
+        machine=f"{os.cpu_count()} CPU cores, {platform.machine()}",
+        figures=figures(report["metrics"]), independent=independent(report["metrics"]), ladder=report["ladder"],
+    )  # fmt: skip
+
+
+def stages(plan: Recipe, stored: dict[str, Any], run: Path) -> list[dict[str, str]]:
+    from genie_robotics.training.stages import stages_of
+
+    training = stored.get("training", {})
+    return [stage_row(stage, training.get(stage, {}), run) for stage in stages_of(training.get("mode", "frozen"))]
+
+
+def stage_row(stage: str, config: dict[str, Any], run: Path) -> dict[str, str]:
+    """Steps and minutes as the last checkpoint has them."""
+    from genie_robotics.training.checkpoint import Checkpoints
+
+    try:
+        newest = Checkpoints(run / "state" / stage).newest(say=lambda _: None)
+    except UserError:  # damaged; the weights that were exported are not
+        newest = None
+    steps, content = (None, {}) if newest is None else newest
+    return {
+        "stage": stage,
+        "steps": "not recorded" if steps is None else f"{steps:,}",
+        "minutes": "not recorded" if steps is None else f"{content['elapsed'] / 60:.1f}",
+        "batch": str(config.get("batch_size", "")),
+    }
+
+
+def figures(metrics: dict[str, Any]) -> list[dict[str, str]]:
+    """A row for every metric, in the report's order."""
+    order = [name for name in (*PRIMARY, *GUARDS) if name in metrics]
+    rows = []
+    for name in [*order, *sorted(set(metrics) - set(order))]:
+        metric = metrics[name]
+        rows.append(
+            {
+                "name": name,
+                "about": ABOUT.get(name, ""),
+                "value": with_interval(metric["value"], metric["ci95"]),
+                "null": number(metric["null"]),
+                "oracle": number(metric["oracle"]),
+                "skill": number(metric["skill"]),
+                "verdict": metric["verdict"],
+                "trajectories": str(metric["n_trajectories"] or "–"),
+            }
+        )
+    return rows
+
+
+def independent(metrics: dict[str, Any]) -> str:
+    """What the judge reads back of commanded dreams, in bits."""
+    found = metrics.get("command_bits", {}).get("judges", {}).get("independent", {})
+    return with_interval(found["bits"], found.get("ci95")) if found.get("bits") is not None else "–"

@@ -1,0 +1,71 @@
+"""How fast `label` goes through a data set: reading, decoding and inferring, beside one call a transition."""
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+EPISODES = 24
+ROUNDS = 3  # each way in turn, so that a busy moment of the machine does not fall on one of them
+
+
+def bench_label(run: str, data: str | None = None) -> dict[str, float]:
+    """Labels the same episodes in two ways, alternately.
+
+    naive: each frame is decoded when it is needed, and the latent action model sees one pair at a time; it is the 1 of
+    the ratio "label", which is `genie-robotics label`'s own way. Also "transitions_per_s" of that, with the parquet
+    table ("table") and with the table and an RLDS data set ("table_and_rlds").
+
+    Raises:
+        UserError: `run` or `data` cannot be opened.
+    """
+    import torch
+
+    from genie_datasets import open_source
+    from genie_datasets.base.fit import fit_frames
+    from genie_datasets.tabletop.generate import generate
+    from genie_robotics.genie import Genie
+    from genie_robotics.labeling.code_meanings import code_meanings
+    from genie_robotics.labeling.commands import label_episode, label_splits
+    from genie_robotics.pretrained import locate
+
+    genie = Genie.from_pretrained(locate(run))
+    meanings = code_meanings(locate(run), genie.config.num_actions)
+
+    def naive(split, episode: int) -> int:
+        frames = (fit_frames(frame[None], genie.config.image_size, genie.config.fit) for frame in split.frames(episode))
+        before = next(frames)
+        num = 0
+        for after in frames:
+            genie.infer_actions(torch.from_numpy(np.stack([before, after], 1)))
+            before, num = after, num + 1
+        return num
+
+    def whole(split, episode: int) -> int:
+        return int((label_episode(genie, split, episode).codes >= 0).sum())
+
+    with tempfile.TemporaryDirectory() as folder:
+        if data is None:
+            data = str(Path(folder) / "data")
+            generate(Path(data), episodes=EPISODES, seed=0, splits={"train": 1.0})
+        source = open_source(data)
+        split = source.split(next(iter(source.splits)))
+        episodes = range(min(EPISODES, split.num_episodes))
+        rates: dict[str, list[float]] = {"naive": [], "label": []}
+        for _ in range(ROUNDS):
+            for name, way in (("naive", naive), ("label", whole)):
+                began = time.perf_counter()
+                num = sum(way(split, episode) for episode in episodes)
+                rates[name].append(num / (time.perf_counter() - began))
+        result = {
+            "naive": 1.0,
+            "label": statistics.median(rates["label"]) / statistics.median(rates["naive"]),
+            "transitions_per_s": statistics.median(rates["label"]),
+        }
+        for name, writers in (("table", ()), ("table_and_rlds", ("rlds",))):
+            began = time.perf_counter()
+            num = label_splits(genie, source, [split], Path(folder) / name, writers, meanings)
+            result[f"{name}_per_s"] = num / (time.perf_counter() - began)
+    return result

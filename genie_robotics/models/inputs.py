@@ -1,0 +1,191 @@
+"""Values that users pass to the API, as plain integers and numbers, tensors, paths and devices, or one UserError."""
+
+from __future__ import annotations
+
+import math
+import operator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from genie_datasets.base.errors import UserError
+
+MOST_SEED = 2**128  # seeds lie between its negative and it, both excluded
+
+
+def integer(value: Any, name: str, least: int | None = None, most: int | None = None, remedy: str = "") -> int:
+    """An int of any integer: Python's, numpy's, an array or a tensor without axes. A bool is none.
+
+    Raises:
+        UserError: `value` is no integer, or not within `least` .. `most`.
+    """
+    try:
+        found = operator.index(value) if _is_single(value) else None
+    except (TypeError, ValueError, RuntimeError):
+        found = None
+    if found is None or (least is not None and found < least) or (most is not None and found > most):
+        bounds = "" if least is None else f" of at least {least}" if most is None else f" of {least} .. {most}"
+        remedy = remedy or f"pass an int, such as {least or 0}"
+        raise UserError(f"{name} must be an integer{bounds}, got {shown(value)}; {remedy}")
+    return found
+
+
+def seed_of(value: Any) -> int:
+    """A seed as an int. Raises UserError where it is no integer, or has more than 128 bits."""
+    found = integer(value, "seed")
+    if not -MOST_SEED < found < MOST_SEED:
+        raise UserError(f"seed must lie between -2**128 and 2**128, got {shown(found)}; pass seed % 2**128")
+    return found
+
+
+def number(value: Any, name: str, least: float = -math.inf, remedy: str = "pass a float") -> float:
+    """A finite float of any number of at least `least`. Raises UserError."""
+    try:
+        found = float(value) if _is_single(value) and not isinstance(value, str | bytes) else math.nan
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        found = math.nan
+    if not math.isfinite(found) or found < least:
+        bounds = "" if least == -math.inf else f" of at least {least:g}"
+        raise UserError(f"{name} must be a finite number{bounds}, got {shown(value)}; {remedy}")
+    return found
+
+
+def path_of(value: Any, name: str) -> Path:
+    """Raises UserError."""
+    try:
+        path = Path(value)
+    except TypeError:
+        path = None
+    if path is None or "\0" in str(path):
+        raise UserError(f"{name} must be a path, got {shown(value)}; pass a str or a pathlib.Path")
+    return path
+
+
+def device_of(value: Any) -> torch.device:
+    """A device that computes here. Raises UserError."""
+    expected = "expected cpu, or cuda where torch sees a GPU; pass device='cpu'"
+    try:
+        device = torch.device(value)
+    except (RuntimeError, TypeError, ValueError):
+        raise UserError(f"unknown device {shown(value)}, {expected}") from None
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().partition("\n")[0][:120]
+        raise UserError(f"device {device} cannot be used here ({reason}), {expected}") from None
+    return device
+
+
+def tensor_of(value: Any) -> Tensor | None:
+    """A tensor of an array of numbers: torch, numpy of any layout and byte order, nested lists, a range; else None.
+
+    Memory is shared where torch can read it as it is. It is only read: a read-only array is copied, because torch
+    warns of one.
+    """
+    if isinstance(value, Tensor):
+        return value
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in "biuf":
+            return None
+        native = array.dtype.newbyteorder("=")
+        readable = all(stride >= 0 and stride % array.itemsize == 0 for stride in array.strides)
+        if not (readable and array.flags.writeable and array.dtype == native):
+            array = array.astype(native, order="C")
+        return torch.from_numpy(array)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
+def integers_of(value: Any, most: int, name: str, remedy: str) -> Int[Tensor, "*S"]:
+    """int64 of any array of integers of 0 .. `most`; an empty list is one. Raises UserError."""
+    found = tensor_of(value)
+    if found is not None and (not found.numel() or _is_integer(found)):
+        whole = found.to(torch.int64)  # of uint64, what is beyond it becomes negative
+        if not whole.numel() or 0 <= int(whole.min()) <= int(whole.max()) <= most:
+            return whole
+    raise UserError(f"{name} must be integers of 0 .. {most}, got {shown(value)}; {remedy}")
+
+
+def codes_of(value: Any, num_codes: int) -> Int[Tensor, "*S"]:
+    """Latent actions as int64. Raises UserError for codes that a model of `num_codes` does not have."""
+    return integers_of(value, num_codes - 1, "codes", "pass codes as Genie.infer_actions returns them (counted from 0)")
+
+
+def frames_of(value: Any, size: tuple[int, int], fit: str, with_pictures: bool = False) -> UInt8[Tensor, "B T H W 3"]:
+    """A batch of clips; `with_pictures`: also one clip, or a picture (H, W, 3) of any size, fitted to the model's.
+
+    Raises:
+        UserError: another dtype, shape or size. It names an expression of `frames` that gives what is expected.
+    """
+    found, (height, width) = tensor_of(value), size
+    expected = f"frames must be (B, T, {height}, {width}, 3) uint8"
+    if with_pictures:
+        expected += f", a clip (T, {height}, {width}, 3) uint8 or a picture (H, W, 3) uint8, a PIL image or a path"
+    if found is None or found.ndim < 2:
+        raise UserError(f"{expected}, got {shown(value)}; pass a numpy array or a torch tensor of pixels")
+    if isinstance(value, list | tuple) and found.dtype == torch.int64 and found.numel():  # a list has no dtype
+        found = found.to(torch.uint8) if 0 <= int(found.min()) <= int(found.max()) <= 255 else found
+    remedy = _remedy(found, size, fit, with_pictures)
+    if remedy:
+        raise UserError(f"{expected}, got {shown(value)}; {remedy}")
+    if found.ndim == 3 and tuple(found.shape[:2]) != tuple(size):
+        from genie_datasets.base.fit import fit_frames
+
+        found = torch.from_numpy(fit_frames(found.cpu().numpy(), size, fit))
+    return found.reshape((1,) * (5 - found.ndim) + tuple(found.shape))
+
+
+def _remedy(frames: Tensor, size: tuple[int, int], fit: str, with_pictures: bool) -> str:
+    """The remedy for frames that are not as expected; empty if they are."""
+    shape = tuple(frames.shape)
+    if frames.dtype != torch.uint8:
+        return (
+            "pass (255 / white * np.asarray(frames)).round().astype(np.uint8), where white is the value of a white "
+            "pixel (1, 255 or 65535)"
+        )
+    if len(shape) == 2 and with_pictures:
+        return "pass a gray picture as np.stack([frames] * 3, axis=-1)"
+    if len(shape) not in ((3, 4, 5) if with_pictures else (5,)):
+        added = {3: "[None, None]", 4: "[None]"}.get(len(shape))
+        return f"pass np.asarray(frames){added}" if added else "pass clips stacked into one array"
+    if shape[-1] != 3:
+        if shape[-3] == 3:
+            return "pass channels last: np.moveaxis(np.asarray(frames), -3, -1)"
+        if shape[-1] == 4:
+            return "pass RGB without the fourth channel: np.asarray(frames)[..., :3]"
+        return "pass gray as np.repeat(np.asarray(frames), 3, axis=-1)" if shape[-1] == 1 else "pass RGB pixels"
+    if 0 in shape:
+        return "pass at least one frame that has pixels"
+    if shape[-3:-1] != tuple(size) and not (len(shape) == 3 and with_pictures):
+        return f"resize with genie_datasets.fit_frames(np.asarray(frames), {tuple(size)}, {fit!r})"
+    return ""
+
+
+def shown(value: Any) -> str:
+    """A value as an error names it: an array by its shape and dtype, or its entries where they are few."""
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"an integer of {value.bit_length()} bits"
+    found = tensor_of(value) if hasattr(value, "dtype") or isinstance(value, list | tuple | range) else None
+    if found is None:
+        text = repr(value)
+        return text if len(text) <= 80 else f"{text[:77]}..."
+    dtype = str(found.dtype).removeprefix("torch.")
+    if found.numel() <= 8 and found.ndim <= 1:
+        return f"{found.tolist()} ({dtype})"
+    span = f" of {int(found.min())} .. {int(found.max())}" if found.dtype == torch.int64 and found.numel() else ""
+    return f"{tuple(found.shape)} {dtype}{span}"
+
+
+def _is_integer(found: Tensor) -> bool:
+    return not (found.is_floating_point() or found.is_complex() or found.dtype == torch.bool)
+
+
+def _is_single(value: Any) -> bool:
+    """True if it may be one number: it has no axes and is not a bool."""
+    is_bool = isinstance(value, bool) or getattr(value, "dtype", None) in (np.dtype(bool), torch.bool)
+    return not is_bool and not getattr(value, "ndim", None)

@@ -1,0 +1,1 @@
+"""Layers of the three components: attention, the ST-transformer, patches."""

@@ -1,0 +1,1 @@
+"""Quantizers behind one interface: vector quantization, finite scalar quantization."""
