@@ -144,7 +144,7 @@ if motion is not None:
 # The first two principal components of the latents, whitened as the codebook sees them: left by code, right by where the robot really went.
 
 # %%
-book = genie.latent_action.codebook
+book = genie.latent_action.quantizer
 seen = book.vq.white(book.normalise(torch.from_numpy(latent))).numpy() if book.config.kind == "vq" else latent
 plane = PCA(2).fit_transform(seen)
 figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")

@@ -27,7 +27,7 @@ PAGES = sorted(
 )  # fmt: skip
 BATCHES = [f"--training.{stage}.batch-size" for stage in ("tokenizer", "latent-action", "dynamics", "joint")]
 SMALLER = {
-    "train": ["--steps", "1", "--watch-every", "0", *(word for name in BATCHES for word in (name, "1"))],
+    "train": ["--steps", "1", "--health-every", "0", *(word for name in BATCHES for word in (name, "1"))],
     "playback": [
         "--num-labels", "60", "--horizon", "3", "--curve-draws", "2", "--curve-rollouts", "1", "--videos", "1",
     ],

@@ -151,8 +151,8 @@ def label_episode(genie: "Genie", split: "Split", episode: int) -> Labels:
             continue
         with threads_for(genie):
             latents = genie.embed_actions(torch.from_numpy(frames[ids])[None])
-            codes[ids[:-1]] = genie.latent_action.codebook.nearest(latents)[0].cpu().numpy()
-            confidence[ids[:-1]] = genie.latent_action.codebook.margin(latents)[0].float().cpu().numpy()
+            codes[ids[:-1]] = genie.latent_action.quantizer.nearest(latents)[0].cpu().numpy()
+            confidence[ids[:-1]] = genie.latent_action.quantizer.margin(latents)[0].float().cpu().numpy()
     return Labels(codes, confidence, step)
 
 

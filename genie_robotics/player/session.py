@@ -124,12 +124,12 @@ class PlaySession:
 
     def preview(self) -> list[Frame]:
         """The frame that each action would give from here, by code; nothing is changed."""
-        return list(self._world().each(range(self.genie.config.num_actions)).cpu().numpy())
+        return list(self._world().preview().cpu().numpy())
 
     def settings(self, temperature: float, maskgit_steps: int) -> None:
         self.temperature, self.maskgit_steps = temperature, maskgit_steps
         if self.world is not None:
-            self.world.temperature, self.world.maskgit_steps = temperature, maskgit_steps
+            self.world.sampler = replace(self.world.sampler, num_steps=maskgit_steps, temperature=temperature)
 
     def clip(self) -> UInt8[np.ndarray, "L H W 3"]:
         """The frames that are kept, in order."""

@@ -76,7 +76,7 @@ def train(argv: list[str]) -> int:
 
     from genie_robotics.training.distributed import process_group
     from genie_robotics.training.run import RunPlan, train_run
-    from genie_robotics.training.stages import TRAINED as STAGES
+    from genie_robotics.training.stages import STAGES
 
     source = options.open(options.data)
     if options.steps is not None:

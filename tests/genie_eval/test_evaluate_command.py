@@ -25,7 +25,7 @@ def untrained(folder, seed):
     from genie_robotics.models.config import GenieConfig
     from genie_robotics.models.dynamics import DynamicsConfig
     from genie_robotics.models.latent_action import LatentActionConfig
-    from genie_robotics.models.quantizers.config import CodebookConfig
+    from genie_robotics.models.quantizers import QuantizerConfig
     from genie_robotics.models.video_tokenizer import TokenizerConfig
 
     torch.manual_seed(seed)
@@ -33,13 +33,13 @@ def untrained(folder, seed):
         image_size=(32, 32),
         clip_length=8,
         tokenizer=TokenizerConfig(
-            patch=8, encoder_width=16, encoder_blocks=1, encoder_heads=2, decoder_width=16, decoder_blocks=1,
-            decoder_heads=2, codebook=CodebookConfig(num_codes=32),
+            patch_size=8, encoder_width=16, encoder_num_blocks=1, encoder_num_heads=2, decoder_width=16, decoder_num_blocks=1,
+            decoder_num_heads=2, quantizer=QuantizerConfig(num_codes=32),
         ),
         latent_action=LatentActionConfig(
-            patch=8, width=16, encoder_blocks=1, decoder_blocks=1, heads=2, codebook=CodebookConfig(num_codes=8)
+            patch_size=8, width=16, encoder_num_blocks=1, decoder_num_blocks=1, num_heads=2, quantizer=QuantizerConfig(num_codes=8)
         ),
-        dynamics=DynamicsConfig(width=16, num_blocks=1, heads=2, maskgit_steps=2),
+        dynamics=DynamicsConfig(width=16, num_blocks=1, num_heads=2, maskgit_steps=2),
     )  # fmt: skip
     Genie(config).save_pretrained(folder)
     return folder

@@ -30,7 +30,7 @@ def test_counted_flops_agree_with_torch(stage, changed):
     frames = torch.randint(0, 256, (1, 8, 64, 64, 3), dtype=torch.uint8)
     batch = DynamicsBatch(torch.zeros(1, 8, 64, dtype=torch.long), torch.zeros(1, 7, 32))
     for part in (genie.tokenizer, genie.latent_action):
-        part.codebook.vq._codebook.initted.fill_(True)
+        part.quantizer.has_started.fill_(True)
     with FlopCounterMode(display=False) as counter, torch.enable_grad():
         component(batch if stage == "dynamics" else frames)
     assert forward_flops(genie, stage) == pytest.approx(counter.get_total_flops(), rel=0.1)

@@ -12,9 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from genie_robotics.benchmarks.training import StepBench
 from genie_robotics.cli import main
+from genie_robotics.estimate.commands import num_parameters
+from genie_robotics.estimate.flops import frame_flops, step_flops
 from genie_robotics.estimate.memory import pass_bytes, step_memory
-from genie_robotics.estimate.parameters import PRINTED, count, page
-from genie_robotics.estimate.work import frame_flops, step_flops
 from genie_robotics.genie import Genie
 from genie_robotics.models.config import COMPONENTS
 from genie_robotics.models.dynamics import DynamicsBatch
@@ -85,7 +85,7 @@ def test_memory_of_a_stage_is_what_the_allocator_holds(stage, mode, past, checkp
     torch.manual_seed(0)
     genie = Genie(config)
     for part in (genie.tokenizer, genie.latent_action):
-        part.codebook.vq._codebook.initted.fill_(True)
+        part.quantizer.has_started.fill_(True)
     module = prepare(build_stage(genie, stage, mode), LoopConfig(checkpoint_activations=checkpoint))
     frames = torch.randint(0, 256, (6, 16, 64, 64, 3), dtype=torch.uint8)
     allocated(module, frames[:1], tmp_path / "plans.json")
@@ -106,7 +106,8 @@ def test_memory_of_the_model_is_that_of_its_tensors():
     assert one.weights == two.weights == two.gradients == sum(p.nbytes for p in bench.component.parameters())
     assert 0 <= one.gradients < 0.2 * one.weights, "most come when the activations that they are made of have gone"
     parts = {
-        n: step_memory(config, "dynamics", replace(training, accumulate=2), mode="frozen", processes=n) for n in (1, 2)
+        n: step_memory(config, "dynamics", replace(training, micro_batches=2), mode="frozen", processes=n)
+        for n in (1, 2)
     }
     assert parts[1].gradients == one.weights, "those of the first part live beside the second's activations"
     assert parts[2].gradients == 2 * one.weights, "and DDP's buckets beside them"
@@ -124,7 +125,7 @@ def test_operations_of_a_step_are_those_that_torch_counts(stage):
     module = build_stage(genie, stage, "frozen")
     if stage != "latent_action":  # whose encoder learns until its codes are given out, and no longer
         for part in (genie.tokenizer, genie.latent_action):
-            part.codebook.vq._codebook.initted.fill_(True)
+            part.quantizer.has_started.fill_(True)
     frames = torch.randint(0, 256, (2, 16, 64, 64, 3), dtype=torch.uint8)
     with FlopCounterMode(display=False) as counter:
         module(frames)[0].backward()
@@ -136,7 +137,7 @@ def test_operations_of_a_dreamt_frame_are_those_that_torch_counts():
     torch.manual_seed(0)
     genie = Genie(config).eval()
     for part in (genie.tokenizer, genie.latent_action):
-        part.codebook.vq._codebook.initted.fill_(True)
+        part.quantizer.has_started.fill_(True)
     world = genie.start(torch.zeros(64, 64, 3, dtype=torch.uint8))
     for _ in range(14):  # so that the window is full
         world.step(0)
@@ -159,13 +160,13 @@ def test_the_command_prints_a_table_or_one_object(capsys):
 
 @pytest.mark.parametrize(
     ("argv", "words"),
-    [("--training.dynamics.accumulate 0", "accumulate must be at least 1"),
-     ("--latent-action.input tokens", "--latent-action.input pixels"),
+    [("--training.dynamics.micro-batches 0", "accumulate must be at least 1"),
+     ("--latent-action.frame-space tokens", "--latent-action.frame-space pixels"),
      ("--gpus 3", "batch size 4 does not divide by 3 processes"),
      ("--gpus 2 --sharding full", "--sharding full goes with AdamW alone"),
      ("--preset coinrun --sharding full", "start them with torchrun"),
      ("--dynamics.past whole --checkpoint-activations", "cannot be trained with --checkpoint-activations"),
-     ("--mode end_to_end --latent-action.codebook.hold", "held codes let none through")],
+     ("--mode end_to_end --latent-action.quantizer.vq.freeze-after-init", "held codes let none through")],
 )  # fmt: skip
 def test_what_cannot_be_trained_is_not_estimated(argv, words, capsys):
     assert main(["estimate", *argv.split()]) == 2
@@ -180,7 +181,7 @@ def estimated(capsys, *argv: str) -> dict:
 def test_estimates_follow_what_is_trained(capsys):
     """A batch in parts needs less memory and no less work; without the frames' decoder there is less of both; a second
     pass, for whole pasts, takes more."""
-    whole, parts = (estimated(capsys, "--training.dynamics.accumulate", n)["dynamics"] for n in ("1", "4"))
+    whole, parts = (estimated(capsys, "--training.dynamics.micro-batches", n)["dynamics"] for n in ("1", "4"))
     assert (whole["memory"]["clips"], parts["memory"]["clips"]) == (4, 1)
     assert parts["memory"]["total"] < 0.5 * whole["memory"]["total"]
     assert parts["flops_per_step"] == whole["flops_per_step"]

@@ -104,8 +104,8 @@ def test_each_process_takes_the_gpu_of_its_number(asked, local, gpus, chosen, se
 
 @pytest.mark.parametrize(
     ("asked", "local", "processes", "words"),
-    [("cuda", 2, 1, "torch sees 2 GPU.s. here; start as many processes"), ("cuda:5", 0, 1, "torch sees 2 GPU.s. here"),
-     ("cuda:0", 1, 2, "would put all processes on one GPU: --device cuda")],
+    [("cuda", 2, 1, "torch sees 2 GPU.s. on this machine; start at most"), ("cuda:5", 0, 1, "torch sees 2 GPU.s. on"),
+     ("cuda:0", 1, 2, "would put all processes on one GPU; pass --device cuda")],
 )  # fmt: skip
 def test_a_gpu_that_is_not_there_or_shared_is_one_line(asked, local, processes, words, see_gpus, monkeypatch):
     see_gpus(2, local)

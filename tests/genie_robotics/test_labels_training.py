@@ -18,11 +18,11 @@ from genie_robotics.cli import main
 from genie_robotics.genie import Genie
 from genie_robotics.models.config import GenieConfig
 from genie_robotics.models.latent_action import LatentActionConfig
-from genie_robotics.models.quantizers.config import CodebookConfig
+from genie_robotics.models.quantizers import QuantizerConfig, VQConfig
 from genie_robotics.training.config import LabelConfig, LoopConfig, StageConfig
 from genie_robotics.training.distributed import set_up
-from genie_robotics.training.labels import ActionHead, LabelTeacher
-from genie_robotics.training.run import start_or_resume
+from genie_robotics.training.labels import ActionHead, LabelSupervision
+from genie_robotics.training.run import check_run_folder
 from genie_robotics.training.trainer import Trainer
 from tests.genie_robotics.conftest import Squares, random_genie, tiny_config
 
@@ -80,15 +80,17 @@ LEARNER = GenieConfig(
     tokenizer=tiny_config().tokenizer,
     dynamics=tiny_config().dynamics,
     latent_action=LatentActionConfig(
-        patch=4,
+        patch_size=4,
         width=32,
-        encoder_blocks=1,
-        decoder_blocks=1,
-        heads=2,
+        encoder_num_blocks=1,
+        decoder_num_blocks=1,
+        num_heads=2,
         encoder_history=False,
         decoder_history=False,
-        action_input="modulate",
-        codebook=CodebookConfig(num_codes=4, latent_dim=8, start_after=200, start_share=0.6),
+        action_input="adaln",
+        quantizer=QuantizerConfig(
+            num_codes=4, latent_dim=8, vq=VQConfig(quantize_after_steps=200, quantize_after_fraction=0.6)
+        ),
     ),
 ).resolved()
 
@@ -102,17 +104,17 @@ def learn(run, labels: Labels | None, steps: int = 350) -> tuple[float, float, f
         steps=steps,
         batch_size=10,
         learning_rate=3e-3,
-        matrix_rate=0.02,
+        muon_learning_rate=0.02,
         beta2=0.95,
-        warmup=10,
+        warmup_steps=10,
         schedule="wsd",
         decay=0.4,
     )
-    loop = LoopConfig(save_every=10_000, watch_every=0, quiet=True)
+    loop = LoopConfig(save_every=10_000, health_every=0, quiet=True)
     teacher = None
     if labels is not None:
         windows = LabelledWindows(clips, labels, 0, history=False)
-        teacher = LabelTeacher(windows, labels.digest, LabelConfig(), genie.latent_action)
+        teacher = LabelSupervision(windows, labels.digest, LabelConfig(), genie.latent_action)
     job = Trainer(genie, "latent_action", clips, stage, run, set_up("cpu", "float32"), loop, labels=teacher)
     job.train()
     unseen = TwoSquares(60, seed=1)
@@ -166,7 +168,7 @@ def test_a_window_holds_both_frames_of_its_transition_and_its_action(history):
 def test_the_head_reads_the_step_from_its_frame_to_the_next_and_nothing_later():
     genie = random_genie(tiny_config())  # its encoder sees all frames before
     windows = LabelledWindows(ClipDataset(MOVERS, clip_length=5), MOVERS.labels(40), 0, history=True)
-    teacher = LabelTeacher(windows, "", LabelConfig(), genie.latent_action)
+    teacher = LabelSupervision(windows, "", LabelConfig(), genie.latent_action)
     module = teacher.beside(genie.latent_action)
     batch = windows.batch(0, 8)
 
@@ -260,13 +262,20 @@ def trainer(run, config, clips, stage, labels=None, mode="cotrain", save_every=1
     torch.manual_seed(0)
     genie = Genie(config)
     stage_config = StageConfig(
-        steps=12, batch_size=2, learning_rate=1e-3, matrix_rate=0.01, warmup=2, schedule="wsd", decay=0.4, ema=0.9
+        steps=12,
+        batch_size=2,
+        learning_rate=1e-3,
+        muon_learning_rate=0.01,
+        warmup_steps=2,
+        schedule="wsd",
+        decay=0.4,
+        ema=0.9,
     )
     loop = LoopConfig(save_every=save_every, log_every=1, quiet=True)
     teacher = None
     if labels is not None:
         windows = LabelledWindows(clips, labels, 0, history=config.latent_action.encoder_history)
-        teacher = LabelTeacher(windows, labels.digest, LabelConfig(weight, batch_size=4), genie.latent_action)
+        teacher = LabelSupervision(windows, labels.digest, LabelConfig(weight, batch_size=4), genie.latent_action)
     return Trainer(genie, stage, clips, stage_config, run, set_up("cpu", "float32"), loop, mode=mode, labels=teacher)
 
 
@@ -335,7 +344,7 @@ def test_labels_of_weight_0_change_no_weight_and_others_do(tmp_path, config, cli
 
 
 def test_where_codes_are_held_labels_move_the_encoder_until_they_start(tmp_path, config, clips):
-    config.latent_action.codebook.hold = True
+    config.latent_action.quantizer.vq.freeze_after_init = True
     job = trainer(tmp_path, config, clips, "latent_action", some())
     before = []
     whole = job.train_step
@@ -346,7 +355,7 @@ def test_where_codes_are_held_labels_move_the_encoder_until_they_start(tmp_path,
 
     job.train_step = step
     job.train()
-    book = job.genie.latent_action.codebook
+    book = job.genie.latent_action.quantizer
     assert book.started
     moved = [not torch.equal(a, b) for a, b in itertools.pairwise(before)]
     assert moved[:3] == [True] * 3
@@ -388,7 +397,7 @@ def test_a_stage_goes_on_with_its_own_labels_only(tmp_path, config, clips, first
 def test_a_run_keeps_its_labels(tmp_path, config):
     def begin(labels: str | None):
         data = {"split": "train", "fingerprint": "x"} | ({"labels": labels, "labels_file": "l.npz"} if labels else {})
-        start_or_resume(tmp_path, config, data=data)
+        check_run_folder(tmp_path, config, data=data)
 
     def store(**data):
         from genie_robotics.run_folder import save_config
@@ -460,9 +469,9 @@ def test_the_command_line_with_labels(tmp_path, capsys):
     labels = tmp_path / "labels.npz"
     some().save(labels)
     small = [
-        "--image-size=16x16", "--clip-length=6", "--tokenizer.patch=4", "--tokenizer.encoder-width=16",
-        "--tokenizer.decoder-width=16", "--tokenizer.codebook.num-codes=16", "--tokenizer.codebook.start-after=2",
-        "--latent-action.patch=8", "--latent-action.width=16", "--latent-action.codebook.start-after=2",
+        "--image-size=16x16", "--clip-length=6", "--tokenizer.patch-size=4", "--tokenizer.encoder-width=16",
+        "--tokenizer.decoder-width=16", "--tokenizer.quantizer.num-codes=16", "--tokenizer.quantizer.vq.quantize-after-steps=2",
+        "--latent-action.patch-size=8", "--latent-action.width=16", "--latent-action.quantizer.vq.quantize-after-steps=2",
         "--dynamics.width=16",
     ]  # fmt: skip
     command = ["train", str(tmp_path / "run"), "--data", str(tmp_path / "data"), "--steps=3", "--device=cpu", *small]

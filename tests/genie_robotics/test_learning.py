@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from genie_robotics.models.latent_action import LatentActionConfig, LatentActionModel
-from genie_robotics.models.quantizers.config import CodebookConfig
+from genie_robotics.models.quantizers import QuantizerConfig, VQConfig
 from genie_robotics.training.config import StageConfig
 from genie_robotics.training.optimizer import Optimizers, rate_at
 
@@ -49,18 +49,20 @@ def trained() -> LatentActionModel:
         LatentActionConfig(
             image_size=(SIZE, SIZE),
             clip_length=LENGTH,
-            patch=16,
+            patch_size=16,
             width=48,
-            encoder_blocks=1,
-            decoder_blocks=1,
-            heads=2,
+            encoder_num_blocks=1,
+            decoder_num_blocks=1,
+            num_heads=2,
             encoder_history=False,
             decoder_history=False,
-            action_input="modulate",
-            codebook=CodebookConfig(num_codes=4, latent_dim=8, start_after=150),
+            action_input="adaln",
+            quantizer=QuantizerConfig(num_codes=4, latent_dim=8, vq=VQConfig(quantize_after_steps=150)),
         )
     )
-    schedule = StageConfig(steps=400, learning_rate=3e-3, matrix_rate=0.02, beta2=0.95, warmup=10, decay=0.4)
+    schedule = StageConfig(
+        steps=400, learning_rate=3e-3, muon_learning_rate=0.02, beta2=0.95, warmup_steps=10, decay=0.4
+    )
     optimizers = Optimizers(model, schedule)
     clips, _ = movers(512, 2, seed=1)
     for step in range(schedule.steps):
@@ -104,7 +106,7 @@ def test_the_code_decides_what_is_predicted(trained):
     code_of = [int(codes[shifts == shift].mode().values) for shift in range(4)]
     start = frames[:, :1]
     for shift, code in enumerate(code_of):
-        action = trained.codebook.lookup(torch.full((len(clips), 1), code))
+        action = trained.quantizer.lookup(torch.full((len(clips), 1), code))
         with torch.no_grad():
             predicted = trained.predict(start, action)[:, 0]
         errors = [

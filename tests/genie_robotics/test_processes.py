@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 
-from genie_robotics.models.distributed import gather_rows, mean_over_processes, rand_by_clip
+from genie_robotics.models.distributed import gather_rows, mean_over_processes, rand_per_clip
 from genie_robotics.training.checkpoint import Checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +24,7 @@ import numpy as np
 import torch
 torch.set_num_threads(1)
 from genie_datasets import ClipDataset
-from genie_robotics.models.quantizers.config import CodebookConfig
+from genie_robotics.models.quantizers import QuantizerConfig
 from genie_robotics.genie import Genie
 from genie_robotics.training.config import LoopConfig, StageConfig
 from genie_robotics.training.distributed import process_group, set_up
@@ -36,23 +36,23 @@ revive = float(sys.argv[8])
 setup = set_up("cpu", sys.argv[7])
 config = tiny_config()
 for part in (config.tokenizer, config.latent_action):
-    part.codebook.start_after, part.codebook.revive_below = 2, revive
-    part.codebook.num_remembered = 40
+    part.quantizer.vq.quantize_after_steps, part.quantizer.vq.dead_code_threshold = 2, revive
+    part.quantizer.vq.num_remembered = 40
 if revive:
-    config.latent_action.codebook.num_codes, config.latent_action.codebook.decay = 64, 0.5
+    config.latent_action.quantizer.num_codes, config.latent_action.quantizer.vq.decay = 64, 0.5
 plain = sys.argv[10] == "1"
 config.tokenizer.motion_weight = 0.0 if plain else 1.0
 torch.manual_seed(0)
 genie = Genie(config)
 if stage == "dynamics" or stage == "joint" or plain:
     for part in (genie.tokenizer, genie.latent_action):
-        part.codebook.vq._codebook.embed.copy_(torch.randn(part.codebook.vq._codebook.embed.shape))
-        part.codebook.vq._codebook.initted.fill_(True)
+        part.quantizer.embed.copy_(torch.randn(part.quantizer.embed.shape))
+        part.quantizer.has_started.fill_(True)
 before = {name: value.clone() for name, value in genie.state_dict().items()}
-options = StageConfig(steps=steps, schedule="wsd", decay=0.0, batch_size=4, learning_rate=1e-3, warmup=1)
-options.matrix_rate, options.accumulate = float(sys.argv[5]), int(sys.argv[9])
+options = StageConfig(steps=steps, schedule="wsd", decay=0.0, batch_size=4, learning_rate=1e-3, warmup_steps=1)
+options.muon_learning_rate, options.accumulate = float(sys.argv[5]), int(sys.argv[9])
 clips = ClipDataset(Squares(), clip_length=config.clip_length)
-loop = LoopConfig(log_every=1, watch_every=3, sharding=sys.argv[6])
+loop = LoopConfig(log_every=1, health_every=3, sharding=sys.argv[6])
 from vector_quantize_pytorch.vector_quantize_pytorch import Codebook
 revived, replace = [], Codebook.replace
 def counted(self, rows, batch_mask, seq_mask=None):
@@ -188,14 +188,16 @@ def test_all_stages_of_a_cut_model_by_the_command(tmp_path, tabletop_rlds):
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "genie_robotics",
         "train", str(tmp_path / "run"), "--data", str(tabletop_rlds), "--preset", "nano", "--steps", "2",
-        "--clip-length", "2", "--device", "cpu", "--watch-every", "1", "--sharding", "full",
+        "--clip-length", "2", "--device", "cpu", "--health-every", "1", "--sharding", "full",
     ]  # fmt: skip
-    no_muon = [w for s in ("tokenizer", "latent-action", "dynamics") for w in (f"--training.{s}.matrix-rate", "0")]
+    no_muon = [
+        w for s in ("tokenizer", "latent-action", "dynamics") for w in (f"--training.{s}.muon-learning-rate", "0")
+    ]
     for _ in range(2):  # the second time everything is there
         done = subprocess.run([*command, *no_muon], capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
     genie = Genie.from_pretrained(tmp_path / "run")
-    assert genie.latent_action.codebook.started
+    assert genie.latent_action.quantizer.started
     refused = subprocess.run([*command[:9], str(tmp_path / "other"), *command[10:]], capture_output=True, text=True)
     assert "error: --sharding full goes with AdamW alone (Muon needs whole matrices)" in refused.stderr
 
@@ -205,49 +207,49 @@ class Harm:
         return os.system, ("echo harm > /dev/null",)
 
 
-def listed_anew(pieces: Path) -> None:
+def list_again(shards: Path) -> None:
     """SHA256SUMS as whoever makes such a folder would write it."""
-    names = ["state.pt", *(f"pieces/{path.name}" for path in sorted(pieces.iterdir()))]
-    done = subprocess.run(["sha256sum", *names], cwd=pieces.parent, capture_output=True, check=True)
-    (pieces.parent / "SHA256SUMS").write_bytes(done.stdout)
+    names = ["state.pt", *(f"shards/{path.name}" for path in sorted(shards.iterdir()))]
+    done = subprocess.run(["sha256sum", *names], cwd=shards.parent, capture_output=True, check=True)
+    (shards.parent / "SHA256SUMS").write_bytes(done.stdout)
 
 
-def strange_layout(pieces: Path) -> None:
-    (pieces / ".metadata").write_bytes(pickle.dumps(Harm()))
-    listed_anew(pieces)
+def strange_layout(shards: Path) -> None:
+    (shards / ".metadata").write_bytes(pickle.dumps(Harm()))
+    list_again(shards)
 
 
-def strange_file(pieces: Path) -> None:
-    layout = pickle.loads((pieces / ".metadata").read_bytes())
+def strange_file(shards: Path) -> None:
+    layout = pickle.loads((shards / ".metadata").read_bytes())
     next(iter(layout.storage_data.values())).relative_path = "../elsewhere"
-    (pieces / ".metadata").write_bytes(pickle.dumps(layout))
-    listed_anew(pieces)
+    (shards / ".metadata").write_bytes(pickle.dumps(layout))
+    list_again(shards)
 
 
-def unlisted(pieces: Path) -> None:
-    sums = pieces.parent / "SHA256SUMS"
-    sums.write_text("".join(line for line in sums.read_text().splitlines(True) if "pieces" not in line))
+def unlisted(shards: Path) -> None:
+    sums = shards.parent / "SHA256SUMS"
+    sums.write_text("".join(line for line in sums.read_text().splitlines(True) if "shards" not in line))
 
 
 def test_a_checkpoint_of_a_cut_model_goes_on_whole_and_cut(tmp_path):
     whole = trained("latent_action", "frozen", tmp_path / "whole", 1)
     trained("latent_action", "frozen", tmp_path / "cut", 2, steps=4, sharding="full")
     kept = tmp_path / "cut/run/state/latent_action/step_00000004"
-    assert sorted(path.name for path in (kept / "pieces").iterdir()) == [".metadata", "__0_0.distcp", "__1_0.distcp"]
+    assert sorted(path.name for path in (kept / "shards").iterdir()) == [".metadata", "__0_0.distcp", "__1_0.distcp"]
     subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=kept, check=True)
     rest = torch.load(kept / "state.pt", weights_only=True)
     assert all(v.is_meta for name, v in rest["components"]["latent_action"]["model"].items() if "encoder" in name)
     content = Checkpoints(kept.parent).newest()[1]  # by itself, as `doctor` reads it
     assert not any(value.is_meta for value in content["components"]["latent_action"]["model"].values())
     for harm, why in (
-        (strange_layout, ".metadata names posix.system, which no layout does"),
-        (strange_file, ".metadata names ../elsewhere, which is not in the checkpoint's list"),
-        (unlisted, "SHA256SUMS does not list its pieces"),
-        (lambda pieces: (pieces / "__0_0.distcp").unlink(), "pieces/__0_0.distcp cannot be read: No such file"),
+        (strange_layout, ".metadata imports posix.system, which is not allowed"),
+        (strange_file, ".metadata names ../elsewhere, which SHA256SUMS does not list"),
+        (unlisted, "SHA256SUMS does not list its shards"),
+        (lambda shards: (shards / "__0_0.distcp").unlink(), "shards/__0_0.distcp cannot be read: No such file"),
     ):
         shutil.rmtree(kept.with_name("step_00000009"), ignore_errors=True)
         shutil.copytree(kept, kept.with_name("step_00000009"))
-        harm(kept.with_name("step_00000009") / "pieces")
+        harm(kept.with_name("step_00000009") / "shards")
         said = []
         assert Checkpoints(kept.parent).newest(said.append)[0] == 4
         assert len(said) == 1
@@ -256,13 +258,13 @@ def test_a_checkpoint_of_a_cut_model_goes_on_whole_and_cut(tmp_path):
     shutil.copytree(tmp_path / "cut", tmp_path / "alone")
     same({**whole, "buffers": {}}, trained("latent_action", "frozen", tmp_path / "alone", 1))
     whole["model"] = {name: value for name, value in whole["model"].items() if name.startswith("latent_action.")}
-    # a later one of which a piece is damaged: all processes agree to leave it
+    # a later one of which a shard is damaged: all processes skip it
     shutil.copytree(kept, kept.with_name("step_00000005"))
-    piece = kept.with_name("step_00000005") / "pieces/__1_0.distcp"
-    piece.write_bytes(piece.read_bytes()[:-100] + bytes(100))
+    shard = kept.with_name("step_00000005") / "shards/__1_0.distcp"
+    shard.write_bytes(shard.read_bytes()[:-100] + bytes(100))
     said = []
     assert Checkpoints(kept.parent).newest(said.append)[0] == 4
-    assert "the SHA-256 of pieces/__1_0.distcp is another" in said[0]
+    assert "the SHA-256 of shards/__1_0.distcp differs" in said[0]
     same({**whole, "buffers": {}}, trained("latent_action", "frozen", tmp_path / "cut", 4, sharding="full"))
 
 
@@ -307,7 +309,7 @@ os._exit(0)
 
 @pytest.mark.parametrize(("full", "limit", "rest"), [(1, 4096, 2), (0, 300_000, 200_000)])
 def test_a_full_disk_of_one_process_is_one_line_of_all(full, limit, rest, tmp_path):
-    """A piece of the second process, or the first one's own file, cannot be written."""
+    """A shard of the second process, or the first one's state.pt, cannot be written."""
     (tmp_path / "worker.py").write_text(FULL_DISK)
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "worker.py")]
     done = subprocess.run(
@@ -318,7 +320,7 @@ def test_a_full_disk_of_one_process_is_one_line_of_all(full, limit, rest, tmp_pa
     assert done.returncode == 0, done.stdout + done.stderr
     lines = sorted(line for line in done.stdout.splitlines() if line.startswith("rank "))
     assert [line[:7] for line in lines] == ["rank 0:", "rank 1:"]
-    assert all("cannot write checkpoint" in line and "the earlier ones are kept" in line for line in lines), lines
+    assert all("cannot write checkpoint" in line and "earlier checkpoints are kept" in line for line in lines), lines
     assert "left: ['step_00000001']" in done.stdout
 
 
@@ -331,7 +333,7 @@ dist.init_process_group("gloo")
 dist.barrier()
 dist.distributed_c10d._set_pg_timeout(timedelta(seconds=2), dist.group.WORLD)
 made = []
-set_up("cpu", "float32").first_prepares(lambda: (time.sleep(5), made.append(1)))
+set_up("cpu", "float32").prepare_on_main(lambda: (time.sleep(5), made.append(1)))
 assert made == [1] * (dist.get_rank() == 0)
 print("went on", flush=True)
 dist.barrier()
@@ -363,7 +365,7 @@ def test_a_killed_process_ends_the_run_and_the_last_checkpoint_is_whole(tmp_path
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "genie_robotics",
         "train", str(tmp_path / "run"), "--data", str(tabletop_rlds), "--stage", "tokenizer", "--clip-length", "2",
-        "--device", "cpu", "--save-every", "2", "--watch-every", "0", *small,
+        "--device", "cpu", "--save-every", "2", "--health-every", "0", *small,
     ]  # fmt: skip
     job = subprocess.Popen([*command, "--steps", "100000"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     states = tmp_path / "run" / "state" / "tokenizer"
@@ -381,7 +383,7 @@ def test_a_killed_process_ends_the_run_and_the_last_checkpoint_is_whole(tmp_path
     assert "genie_robotics/training" not in said, "a traceback of ours"
     lines = [line for line in said.splitlines() if line.startswith("error: ")]
     # torchrun may end rank 0 before it has noticed by itself.
-    assert lines in ([], [line for line in lines if "another process of this run is gone" in line][:1]), lines
+    assert lines in ([], [line for line in lines if "another process of this run has ended" in line][:1]), lines
     before = max(int(path.name[5:]) for path in states.glob("step_????????"))
     done = subprocess.run([*command, "--steps", str(before + 2)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -393,7 +395,7 @@ def test_a_process_whose_companion_is_killed_says_so_in_one_line(tmp_path, table
     small = [word for part in ("tokenizer.encoder", "tokenizer.decoder") for word in (f"--{part}-blocks", "1")]
     command = [
         sys.executable, "-m", "genie_robotics", "train", str(tmp_path / "run"), "--data", str(tabletop_rlds), "--stage",
-        "tokenizer", "--clip-length", "2", "--device", "cpu", "--save-every", "2", "--watch-every", "0", "--steps",
+        "tokenizer", "--clip-length", "2", "--device", "cpu", "--save-every", "2", "--health-every", "0", "--steps",
         "100000", *small,
     ]  # fmt: skip
     with socket.socket() as free:
@@ -417,7 +419,7 @@ def test_a_process_whose_companion_is_killed_says_so_in_one_line(tmp_path, table
     assert jobs[0].returncode == 2, said
     lines = [line for line in said.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, said
-    assert lines[0].startswith("error: rank 0: another process of this run is gone (killed,"), said
+    assert lines[0].startswith("error: rank 0: another process of this run has ended (killed,"), said
     assert "Traceback" not in said
     assert len(list(states.glob("step_????????"))) >= 2
 
@@ -428,6 +430,6 @@ def test_alone_nothing_is_asked_of_others():
     value = torch.tensor(2.0)
     assert mean_over_processes(value) is value
     torch.manual_seed(3)
-    drawn = rand_by_clip(4, 2, device=torch.device("cpu"))
+    drawn = rand_per_clip(4, 2, device=torch.device("cpu"))
     torch.manual_seed(3)
     assert torch.equal(drawn, torch.rand(4, 2))

@@ -1,4 +1,4 @@
-"""Run folders: what is written is what is read, and a run that does not fit is named in one line."""
+"""Run folders: written runs are read back, and a run that does not fit is refused in one line."""
 
 import json
 
@@ -29,7 +29,9 @@ def test_a_component_of_another_preset_is_named(tmp_path, genie):
     genie.save_pretrained(tmp_path)
     path = tmp_path / "dynamics" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "width": 64}))
-    with pytest.raises(UserError, match=r"dynamics: trained with width=64, but .*config.json says 16.*preset"):
+    with pytest.raises(
+        UserError, match=r"dynamics: trained with width=64, but .*config.json says 16; copy the component"
+    ):
         Genie.from_pretrained(tmp_path)
 
 
@@ -38,10 +40,14 @@ def test_a_component_of_another_preset_is_named(tmp_path, genie):
     [
         (lambda run: (run / "config.json").unlink(), "config.json is missing"),
         (lambda run: (run / "config.json").write_text("{"), "not readable JSON"),
-        (lambda run: (run / "config.json").write_text('{"model": {"depth": 3}}'), "unknown entry depth"),
+        (
+            lambda run: (run / "config.json").write_text('{"schema_version": 2, "model": {"depth": 3}}'),
+            "unknown entry",
+        ),
+        (lambda run: (run / "config.json").write_text('{"model": {}}'), "schema version 1, expected 2; retrain"),
         (
             lambda run: (run / "dynamics" / "model.safetensors").unlink(),
-            "model.safetensors is missing; run the same train command",
+            "model.safetensors is missing; rerun the train command",
         ),
         (lambda run: (run / "dynamics" / "model.safetensors").write_bytes(b"x" * 99), "damaged"),
     ],
@@ -55,8 +61,8 @@ def test_a_damaged_run_is_named_in_one_line(tmp_path, genie, damage, message):
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_any_changed_byte_of_the_weights_is_named(tmp_path, seed):
-    """200 places at random, half of them in the header, each changed to another byte at random."""
+def test_any_changed_byte_of_the_weights_is_noticed(tmp_path, seed):
+    """200 random places, half of them in the header, each changed to another random byte."""
     genie, other = (random_genie(tiny_config(), seed) for seed in (0, 1))
     save_component(genie.dynamics, tmp_path / "dynamics")
     path = tmp_path / "dynamics" / "model.safetensors"
@@ -72,23 +78,23 @@ def test_any_changed_byte_of_the_weights_is_named(tmp_path, seed):
             load_component(other.dynamics, tmp_path / "dynamics")
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
-    assert all(torch.equal(before[name], value) for name, value in other.state_dict().items()), "loaded in part"
+    assert all(torch.equal(before[name], value) for name, value in other.state_dict().items()), "partly loaded"
     path.write_bytes(whole)
     load_component(other.dynamics, tmp_path / "dynamics")
     assert torch.equal(other.dynamics.head.weight, genie.dynamics.head.weight)
 
 
 @pytest.mark.slow
-def test_every_other_byte_at_every_place_of_the_header_is_seen(tmp_path):
+def test_every_other_byte_at_every_place_of_the_header_is_noticed(tmp_path):
     path = tmp_path / "model.safetensors"
     tensors = {"a": torch.arange(3.0), "é": torch.zeros((), dtype=torch.bool), "n": torch.zeros(0, 2)}
     save_file(tensors, path, {DIGEST: digest(tensors)})
     whole = path.read_bytes()
     header = 8 + int.from_bytes(whole[:8], "little")
-    assert whole[header - 1 : header] == b" ", "the spaces after the header are among the places"
+    assert whole[header - 1 : header] == b" ", "the padding after the header is among the places"
     missed = []
     for place in range(header):
-        # All bytes where a JSON parser may be lenient, a few elsewhere.
+        # All bytes if a JSON parser may be lenient at this place, otherwise a few.
         lenient = place < 9 or whole[place : place + 1] in b'\t\n\r "\\{}[]:,-+.0123456789'
         for value in range(256) if lenient else (whole[place] ^ 1, whole[place] ^ 32, 0x22, 0x5C, 0xFF):
             if value == whole[place]:
@@ -96,13 +102,13 @@ def test_every_other_byte_at_every_place_of_the_header_is_seen(tmp_path):
             path.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
             try:
                 read_tensors(path)
-            except (UserError, SafetensorError, RuntimeError):  # what load_component names
+            except (UserError, SafetensorError, RuntimeError):  # load_component reports them
                 continue
             missed.append((place, whole[place], value))
     assert not missed
 
 
-def test_a_file_cut_anywhere_is_named(tmp_path):
+def test_a_truncated_file_is_refused(tmp_path):
     genie = random_genie(tiny_config())
     save_component(genie.dynamics, tmp_path / "dynamics")
     path = tmp_path / "dynamics" / "model.safetensors"
@@ -118,7 +124,7 @@ def test_a_file_cut_anywhere_is_named(tmp_path):
 
 @pytest.mark.parametrize("metadata", [None, {"format": "pt", "made_by": "someone"}])
 def test_weights_without_a_digest_load(tmp_path, metadata):
-    """Made by others, or before there were digests."""
+    """Files that were not written by this package."""
     genie, other = (random_genie(tiny_config(), seed) for seed in (0, 1))
     save_component(genie.tokenizer, tmp_path / "tokenizer")
     path = tmp_path / "tokenizer" / "model.safetensors"
@@ -127,7 +133,7 @@ def test_weights_without_a_digest_load(tmp_path, metadata):
     assert torch.equal(other.tokenizer.patch_in.weight, genie.tokenizer.patch_in.weight)
 
 
-def test_the_digest_sees_names_kinds_shapes_and_bytes_and_no_order():
+def test_the_digest_depends_on_names_dtypes_shapes_and_bytes_but_not_on_order():
     x = torch.arange(6.0)
     known = digest({"a": x, "b": x.bfloat16()})
     assert known == digest({"b": x.bfloat16(), "a": x})
@@ -157,7 +163,7 @@ def test_no_run_folder(tmp_path):
         Genie.from_pretrained(tmp_path / "nothing")
 
 
-def test_a_full_disk_keeps_the_last_good_file(tmp_path, genie, monkeypatch):
+def test_a_full_disk_keeps_the_old_files(tmp_path, genie, monkeypatch):
     import genie_robotics.run_folder as run_folder
 
     genie.save_pretrained(tmp_path)
@@ -192,13 +198,13 @@ def test_presets_resolve_and_unknown_ones_are_named():
     for name in PRESETS:
         config = preset(name)
         assert config.preset == name
-        assert config.dynamics.num_tokens == config.tokenizer.codebook.num_codes
-    with pytest.raises(UserError, match="no preset 'mini'; there are: nano"):
+        assert config.dynamics.num_tokens == config.tokenizer.quantizer.num_codes
+    with pytest.raises(UserError, match="unknown preset 'mini'; expected one of nano"):
         preset("mini")
 
 
 def test_image_size_must_divide_into_patches():
     config = preset("nano")
     config.image_size = (60, 64)
-    with pytest.raises(UserError, match="60x64 is not a multiple of the tokenizer's patch size 8"):
+    with pytest.raises(UserError, match="--image-size must be a multiple of --tokenizer.patch-size 8, got 60x64"):
         config.resolved()

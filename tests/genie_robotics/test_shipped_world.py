@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from genie_eval.pretrain.rounding import choose_format, measure_rounding, rounded
+from genie_robotics.models.left_out import LeftOut, drop_decoder, has_decoder
 from safetensors.torch import load_file, save_file
 
 from genie_datasets.base.errors import UserError
 from genie_eval.pretrain.export import LARGEST, export_world, folder_bytes
-from genie_eval.pretrain.rounding import choose_format, measure_rounding, rounded
 from genie_robotics import Genie
 from genie_robotics.cli import main
 from genie_robotics.models.latent_action import LatentActionModel
-from genie_robotics.models.left_out import LeftOut, drop_decoder, has_decoder
 from genie_robotics.models.presets import preset
 from genie_robotics.pretrained import WORLDS, judge_of, locate, world_folder
 from genie_robotics.run_folder import DIGEST, digest, load_component
@@ -154,7 +154,7 @@ def test_a_whole_file_is_no_encoder_and_an_encoder_no_whole_model(world, runs):
 def test_a_truncated_file_is_one_line_with_a_remedy_that_can_help(shipped, length, capsys, tmp_path):
     path = shipped / "dynamics" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(UserError, match="damaged.*install genie-robotics again") as caught:
+    with pytest.raises(UserError, match="damaged.*reinstall genie-robotics") as caught:
         Genie.from_pretrained(NAME)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -167,10 +167,10 @@ def test_names(tmp_path, monkeypatch, runs):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="no world 'nano-tablecloth'.*there are: nano-tabletop"):
         world_folder("nano-tablecloth")
-    with pytest.raises(UserError, match="no run folder nano-tablecloth; .*comes with the package: nano-tabletop"):
+    with pytest.raises(UserError, match="no run folder nano-tablecloth; .*world of the package: nano-tabletop"):
         Genie.from_pretrained("nano-tablecloth")
     monkeypatch.setitem(WORLDS, NAME, tmp_path / "nothing")
-    with pytest.raises(UserError, match=r"lacks the weights of nano-tabletop; .*pretrain nano-tabletop --out DIR"):
+    with pytest.raises(UserError, match=r"lacks the files of nano-tabletop; .*pretrain nano-tabletop --out DIR"):
         Genie.from_pretrained(NAME)
 
 
@@ -202,11 +202,11 @@ def test_the_format_is_measured_and_what_leaves_its_range_is_not_lost(clips, tmp
     name, measured = choose_format(genie, clips)
     assert name == "float16"
     assert measured["float16"]["tokens"] < measured["bfloat16"]["tokens"]
-    genie.latent_action.codebook.vq._codebook.cluster_size.fill_(1e6)  # infinite in float16
+    genie.latent_action.quantizer.cluster_size.fill_(1e6)  # infinite in float16
     genie.save_pretrained(tmp_path / "run")
     export_world(tmp_path / "run", runs / "judge", tmp_path / "world")
     loaded = Genie.from_pretrained(tmp_path / "world")
-    assert loaded.latent_action.codebook.vq._codebook.cluster_size.max() == 1e6
+    assert loaded.latent_action.quantizer.cluster_size.max() == 1e6
     # Planted: small numbers that a later layer makes large again, which only bfloat16 holds with all their digits.
     model = Genie.from_pretrained(runs / "run").latent_action
     with torch.no_grad():

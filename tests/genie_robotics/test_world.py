@@ -61,7 +61,7 @@ def test_in_float32_cached_and_uncached_choose_the_same_tokens_but_for_ties(geni
 @pytest.mark.parametrize("action_input", ["add", "prepend"])
 def test_the_cache_is_exact_where_tokens_see_those_before(frames, action_input):
     config = tiny_config(action_input)
-    config.dynamics.see_before = True
+    config.dynamics.prev_frame_tokens = True
     genie = random_genie(config).double()
     dreams = [genie.generate(frames[:, :3], CODES, use_cache=use_cache) for use_cache in (True, False)]
     assert torch.equal(*dreams)
@@ -72,7 +72,7 @@ def test_the_cache_is_exact_where_tokens_see_those_before(frames, action_input):
 
 
 def guidable():
-    config = tiny_config("modulate")
+    config = tiny_config("adaln")
     config.dynamics.action_dropout = 0.1
     return random_genie(config).double()
 
@@ -91,7 +91,7 @@ def test_guided_sampling_is_the_same_with_and_without_cache_and_1_is_none(frames
 
 def test_guidance_moves_logits_along_what_the_action_changes(frames):
     genie = guidable()
-    action = genie.latent_action.codebook.lookup(torch.tensor([2])).unsqueeze(1).double()
+    action = genie.latent_action.quantizer.lookup(torch.tensor([2])).unsqueeze(1).double()
     tokens = torch.full((1, genie.dynamics.config.num_patches), genie.dynamics.mask_token)
     logits = {}
     for guidance in (0.0, 1.0, 2.5):
@@ -114,7 +114,7 @@ def test_every_code_changes_the_dream(genie, frames):
     logits = []
     for code in range(4):
         world = genie.start(start[:1])
-        action = genie.latent_action.codebook.lookup(torch.tensor([code])).unsqueeze(1)
+        action = genie.latent_action.quantizer.lookup(torch.tensor([code])).unsqueeze(1)
         tokens = torch.full((1, genie.dynamics.config.num_patches), genie.dynamics.mask_token)
         logits.append(world.frame_logits(world.state, action)(tokens))
     for i in range(4):
@@ -167,7 +167,7 @@ def test_a_fork_shares_its_past_and_copies_nothing(genie, frames):
 def test_actions_between_prompt_frames_are_inferred(genie, frames):
     world = genie.start(frames[:, :4])
     codes = genie.infer_actions(frames[:, :4])
-    expected = genie.latent_action.codebook.lookup(codes)
+    expected = genie.latent_action.quantizer.lookup(codes)
     torch.testing.assert_close(world.state.actions[:, 1:], expected)
     assert (world.state.actions[:, 0] == 0).all()
 

@@ -1,4 +1,4 @@
-"""The metrics as the tables show them."""
+"""The metrics of each group as columns of the tables, and the words that explain them."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,14 @@ from genie_eval.report.cells import number
 
 @dataclass(frozen=True)
 class Column:
-    """A metric as the table shows it. claimed: variants are said to be better or worse by it."""
-
     name: str
     title: str
     digits: int = 2
-    less_is_better: bool = False
+    lower_is_better: bool = False
     claimed: bool = True
+    """True if variants are called better or worse by this metric."""
     power: bool = False
-    """Along an axis it is fitted by a power law."""
+    """True if its trend is a power law instead of a line."""
 
 
 COLUMNS: dict[str, tuple[Column, ...]] = {
@@ -27,8 +26,8 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("ctc", "ctc"),
         Column("worst_code", "worst code", claimed=False),
         Column("codebook_perplexity", "perplexity", 1, claimed=False),
-        Column("state_leak", "leak", less_is_better=True),
-        Column("nuisance_flip_rate", "flips", less_is_better=True),
+        Column("state_leak", "leak", lower_is_better=True),
+        Column("nuisance_flip_rate", "flips", lower_is_better=True),
     ),
     "dreams": (
         Column("delta_psnr_t4", "delta-PSNR dB"),
@@ -39,22 +38,25 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     ),
     "commands": (Column("command_bits", "bits"),),
     "losses": (
-        Column("error_share", "error share", 3, less_is_better=True, power=True),
-        Column("token_loss", "token loss", 3, less_is_better=True, power=True),
+        Column("error_share", "error share", 3, lower_is_better=True, power=True),
+        Column("token_loss", "token loss", 3, lower_is_better=True, power=True),
     ),
 }
 LEGEND = {
-    "skill": "`grounding_r2` between codes swapped among trajectories (0) and k-means of the true motion (1)",
-    "linear x": "R2 of the motion along x (y, z) from the latent before quantisation, by ridge, in other trajectories",
-    "ctc": "of what a code means in one trajectory, the share it means in all",
-    "leak": "`state_leak`, less is better",
-    "flips": "`nuisance_flip_rate`, less is better",
-    "delta-PSNR dB": "what inferred codes gain over random ones at the fourth frame",
-    "AAF": "`action_attributable_fraction`: the same above the tokenizer's own error",
-    "dream dB": "one prompt frame, inferred codes, mean of t = 1..8",
-    "error share": "error of the predicted frame, from codes, over that of repeating the last one",
-    "token loss": "cross-entropy of the dynamics, nats a masked token",
-    "bits": "`command_bits`: commanded codes read back by the model itself; log2 K at most",
+    "skill": "`grounding_r2`, scaled so that codes swapped among trajectories have 0 and k-means of the true motion 1",
+    "linear x": "R2 of the motion along x (y, z), by ridge regression from the latent before quantization, in held-out "
+    "trajectories",
+    "ctc": "agreement of a code's mean motion across trajectories (0 = none, 1 = perfect)",
+    "leak": "`state_leak`, lower is better",
+    "flips": "`nuisance_flip_rate`, lower is better",
+    "delta-PSNR dB": "PSNR of dreams with inferred codes minus PSNR with random codes, at the fourth frame",
+    "AAF": "`action_attributable_fraction`: the same gain, as a fraction of what the tokenizer allows",
+    "dream dB": "PSNR of dreams from one prompt frame with inferred codes, mean over t = 1..8",
+    "error share": "error of the predicted frame, as a fraction of the error of repeating the previous one, lower is "
+    "better",
+    "token loss": "cross-entropy of the dynamics, nats per masked token, lower is better",
+    "bits": "`command_bits`: information about the commanded codes that the model reads back from its dreams; at most "
+    "log2 K",
 }
 
 
@@ -64,7 +66,7 @@ def signed(value: float, digits: int) -> str:
 
 
 def markdown_table(head: list[str], body: list[list[str]]) -> list[str]:
-    def line(cells: list[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
+    def line(texts: list[str]) -> str:
+        return "| " + " | ".join(text.replace("|", "/") for text in texts) + " |"
 
-    return [line(head), line(["---"] * len(head)), *(line(cells) for cells in body)]
+    return [line(head), line(["---"] * len(head)), *(line(texts) for texts in body)]

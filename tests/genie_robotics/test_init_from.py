@@ -13,7 +13,7 @@ from genie_robotics.cli import main
 from genie_robotics.genie import Genie
 from genie_robotics.models.presets import preset
 from genie_robotics.run_folder import on_cpu
-from genie_robotics.training.init_from import begin_with
+from genie_robotics.training.init_from import init_from
 from tests.genie_robotics.conftest import random_genie, tiny_config
 
 ALL = ("tokenizer", "latent_action", "dynamics")
@@ -28,24 +28,24 @@ def earlier(tmp_path):
 def test_what_is_trained_begins_there_and_nothing_else(earlier):
     genie, before = Genie(tiny_config()), random_genie(tiny_config(), seed=3)
     dynamics = on_cpu(genie.dynamics)
-    found = begin_with(genie, earlier, ALL[:2])
+    found = init_from(genie, earlier, ALL[:2])
     assert set(found) == {"tokenizer", "latent_action"}
     for name in found:
         for key, value in on_cpu(getattr(before, name)).items():
             if not key.endswith("initted"):
                 assert torch.equal(on_cpu(getattr(genie, name))[key], value), key
     assert all(torch.equal(value, dynamics[key]) for key, value in on_cpu(genie.dynamics).items())
-    assert genie.tokenizer.codebook.started
-    assert not genie.latent_action.codebook.started
+    assert genie.tokenizer.quantizer.started
+    assert not genie.latent_action.quantizer.started
 
 
 def test_codes_that_are_held_are_found_in_the_new_latents_all_the_same(tmp_path):
     config = tiny_config()
-    config.latent_action.codebook.hold = True
+    config.latent_action.quantizer.vq.freeze_after_init = True
     random_genie(config, seed=3).save_pretrained(tmp_path / "held")
     genie = Genie(config)
-    begin_with(genie, tmp_path / "held", ("latent_action",))
-    book = genie.latent_action.codebook.train()
+    init_from(genie, tmp_path / "held", ("latent_action",))
+    book = genie.latent_action.quantizer.train()
     old = book.vectors.clone()
     for _ in range(6):
         _, codes, _ = book(torch.randn(64, 8) + 5 * torch.eye(8)[torch.randint(4, (64,))])
@@ -56,12 +56,12 @@ def test_codes_that_are_held_are_found_in_the_new_latents_all_the_same(tmp_path)
 def test_what_cannot_be_begun_with(earlier, tmp_path):
     genie = Genie(tiny_config())
     with pytest.raises(UserError, match=r"--init .*none: there is no such run folder"):
-        begin_with(genie, tmp_path / "none", ALL)
+        init_from(genie, tmp_path / "none", ALL)
     with pytest.raises(UserError, match=r"trained with .*action_input=modulate"):
-        begin_with(Genie(tiny_config("add")), earlier, ALL)
+        init_from(Genie(tiny_config("add")), earlier, ALL)
     (earlier / "dynamics" / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"has no trained dynamics; choose another, or what to train with --stage"):
-        begin_with(genie, earlier, ALL)
+        init_from(genie, earlier, ALL)
 
 
 def test_the_decoder_of_an_exported_world_begins_anew(tmp_path):
@@ -70,7 +70,7 @@ def test_the_decoder_of_an_exported_world_begins_anew(tmp_path):
     export_world(tmp_path / "run", tmp_path / "judge", tmp_path / "world")
     genie = random_genie(tiny_config(), seed=7)
     before = on_cpu(genie.latent_action)
-    found = begin_with(genie, tmp_path / "world", ("latent_action",))
+    found = init_from(genie, tmp_path / "world", ("latent_action",))
     assert found["latent_action"]["decoder"] == "anew"
     exported = load_file(tmp_path / "world" / "latent_action" / "model.safetensors")
     after = on_cpu(genie.latent_action)
@@ -86,7 +86,7 @@ def test_the_decoder_of_an_exported_world_begins_anew(tmp_path):
 def test_a_run_goes_on_only_as_it_began(tmp_path, tabletop_rlds, capsys):
     def call(*more, steps=2, stage="latent_action"):
         argv = ["train", str(tmp_path / "run"), "--data", str(tabletop_rlds), "--stage", stage, "--steps", str(steps)]
-        return main([*argv, "--training.latent-action.batch-size", "1", "--watch-every", "0", *more])
+        return main([*argv, "--training.latent-action.batch-size", "1", "--health-every", "0", *more])
 
     earlier = ["--init", str(tmp_path / "earlier")]
     Genie(preset("nano")).save_pretrained(tmp_path / "earlier")
@@ -118,9 +118,9 @@ def test_how_a_component_is_taught_may_differ_its_weights_may_not(earlier):
     config = tiny_config()
     config.dynamics.past, config.dynamics.context_noise = "whole", 0.1
     genie = Genie(config)
-    begin_with(genie, earlier, ("dynamics",))
+    init_from(genie, earlier, ("dynamics",))
     before = on_cpu(random_genie(tiny_config(), seed=3).dynamics)
     assert all(torch.equal(value, before[key]) for key, value in on_cpu(genie.dynamics).items())
     config.dynamics.num_blocks += 1
     with pytest.raises(UserError, match=r"trained with num_blocks"):
-        begin_with(Genie(config), earlier, ("dynamics",))
+        init_from(Genie(config), earlier, ("dynamics",))
