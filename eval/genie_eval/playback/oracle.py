@@ -1,4 +1,4 @@
-"""The best that K codes allow: clusters of the true translations, each decoded to its mean action."""
+"""Oracle: the best that K codes allow, clusters of the true translations decoded to their mean actions."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from genie_robotics.labeling.action_map import ActionMap
 
 
 class Oracle:
-    """K-means with K clusters on the translations of true labelled actions (M, 7).
+    """K-means with K clusters on the translations of the labeled actions (M, 7).
 
-    It clusters translations only, because drift is a distance of the end effector: clusters that also had to tell
-    rotations and grips apart would leave more of it.
+    Only translations are clustered, because drift is a distance of the end effector: clusters that also separated
+    rotations and gripper commands would leave more drift.
     """
 
     def __init__(self, actions: Float[np.ndarray, "M 7"], num_codes: int, seed: int):
@@ -32,5 +32,5 @@ class Oracle:
             return self.clusters.predict(np.ascontiguousarray(actions[:, :3])).astype(np.int64)
 
     def decode(self, actions: Float[np.ndarray, "n 7"]) -> Float[np.ndarray, "n 7"]:
-        """Each true action as its cluster's mean."""
+        """Replaces each action by the mean of its cluster."""
         return self.map.decode(self.assign(actions))
