@@ -11,7 +11,7 @@ from tqdm import tqdm
 from genie_eval.playback.oracle import Oracle
 from genie_eval.playback.rollout import RecordedEpisode, drift, gripper_error
 from genie_eval.playback.starts import Start
-from genie_eval.resampling import DRAWS, bootstrap_weights, interval
+from genie_eval.resampling import DRAWS, bootstrap_weights
 from genie_robotics.labeling.action_map import ActionMap
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def mean_interval(values: Float[np.ndarray, "E *rest"], seed: int = 0) -> Float[
     """95 % percentile bootstrap interval of the mean over E trajectories."""
     count = len(values)
     weights = bootstrap_weights(count, DRAWS, [seed, 61]) / count
-    return interval(np.tensordot(weights, values, axes=1))
+    return np.quantile(np.tensordot(weights, values, axes=1), [0.025, 0.975], axis=0)
 
 
 def donors(count: int, seed: int) -> Int[np.ndarray, " E"]:

@@ -54,7 +54,7 @@ def compose(film: Film, t: int) -> UInt8[np.ndarray, "H W 3"]:
     canvas = np.full((h + 2 * BAR, len(film.panels) * (w + GAP) - GAP, 3), BACKGROUND, np.uint8)
     below = {"dream": _caption(film, t)}
     if film.drift is not None:
-        below["simulator"] = f"{film.drift[t]:.1f} cm from the recorded"
+        below["simulator"] = f"{film.drift[t]:.1f} cm from recorded"
     for i, (title, frames) in enumerate(film.panels.items()):
         x = i * (w + GAP)
         canvas[BAR : BAR + h, x : x + w] = cv2.resize(frames[t], (w, h), interpolation=cv2.INTER_CUBIC)
