@@ -103,7 +103,7 @@ def collect(
 def collect_training(
     world: WorldModel, split: "Split", gap: float | None, limit: int, seed: int, progress: bool
 ) -> Features:
-    """The same features of some training episodes, on which the baselines are fitted."""
+    """Features of some training episodes, on which the baselines are fitted."""
     trajectories, _ = choose_trajectories(split, gap, limit, seed)
     return _describe(world, split, trajectories, "baselines (train)", progress)[0]
 

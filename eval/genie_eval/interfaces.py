@@ -1,4 +1,4 @@
-"""What the evaluation calls on a world model and on a simulator: implement these to have yours measured.
+"""Interfaces that a world model and a simulator must have to be measured.
 
 `WorldModel` is all that `evaluate` and `playback` use of a model; `genie_robotics.Genie` is one, and
 tests/genie_eval/conftest.py holds a scripted one of 40 lines. A judge (`evaluate --judge`) only has to be a `Judge`.

@@ -1,4 +1,4 @@
-"""What each code does, as measured by an evaluation of the run: a name such as "right", and the mean motion."""
+"""Meanings of the codes, as an evaluation of the run measured them: a name such as "right", and the mean motion."""
 
 import json
 from dataclasses import dataclass

@@ -190,7 +190,7 @@ def control_of(bench):
 
 
 def verdicts(control) -> dict[str, bool]:
-    """Whether each metric reaches its mark; other requirements of a pass only warn."""
+    """Metric -> True if it reaches its mark; other requirements of a pass only warn."""
     return {name: metric.verdict in ("pass", "warn") for name, metric in control.metrics.items()}
 
 

@@ -105,7 +105,7 @@ def command_bits(context: ControlContext) -> Metric:
 
 
 def command_bits_physical(context: ControlContext) -> Metric:
-    """The same bits, read from where the robot goes in the dream. oracle: the simulator's own futures."""
+    """Bits of a command that are read from where the robot goes in the dream. oracle: the simulator's own futures."""
     motion = context.motion
     if isinstance(motion, str):
         return not_run(motion)

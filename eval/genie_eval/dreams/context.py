@@ -30,7 +30,7 @@ class MeasuredMotion:
 
 @dataclass(frozen=True)
 class ControlContext:
-    """What the metrics of commanded dreams read. A string instead of an object is the reason why there is none."""
+    """Input of the metrics of commanded dreams. A string instead of an object is the reason why there is none."""
 
     world: WorldModel
     judge: Judge | None  # an independent latent action model

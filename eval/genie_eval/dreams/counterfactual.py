@@ -73,7 +73,7 @@ def pixel_distance(
 
 
 def nearest(distance: Float[np.ndarray, "S K F"]) -> Float[np.ndarray, "S K F"]:
-    """1 at the nearest future of each dream; n that tie get 1/n each, so that dreams that are all alike read chance."""
+    """1 at the nearest future of each dream; n that tie get 1/n each, so that identical dreams read chance."""
     tied = distance <= distance.min(axis=-1, keepdims=True) + 1e-9
     return tied / tied.sum(axis=-1, keepdims=True)
 

@@ -21,7 +21,7 @@ def tokenizer_psnr(dreams: DreamSet, weights: Float[np.ndarray, "R I"]) -> Metri
     """Reconstruction of held-out clips.
 
     null: the previous frame is shown instead. A tokenizer below its null blurs more than one step of motion changes.
-    There is no oracle, because a lossless reconstruction has no finite PSNR.
+    It has no oracle, because the PSNR of a lossless reconstruction is infinite.
     """
     truth, reconstructed = dreams.truth, dreams.reconstructed
     previous, following = truth[:, :-1], truth[:, 1:]

@@ -85,7 +85,7 @@ def long_dreams(
 ) -> LongDreams:  # fmt: skip
     """Generates from one prompt frame per clip, with the inferred codes and with codes of every law.
 
-    trajectory_codes[i]: the model's codes of the whole of trajectories[i].
+    trajectory_codes[i]: the model's codes of trajectories[i], from its first transition to its last.
 
     Raises:
         UserError: an unknown law, or lists of different lengths.

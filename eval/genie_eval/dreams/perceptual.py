@@ -37,7 +37,7 @@ def lpips(a: UInt8[np.ndarray, "... H W 3"], b: UInt8[np.ndarray, "... H W 3"]) 
 
 
 def missing_parts() -> str | None:
-    """What to install, or None if LPIPS can be computed without a download."""
+    """A sentence that says what to install, or None if LPIPS can be computed without a download."""
     if find_spec("lpips") is None or find_spec("torchvision") is None:
         return "LPIPS needs the package lpips (pip install lpips) and the AlexNet weights of torchvision"
     try:

@@ -105,7 +105,7 @@ def sequence_consistency(context: ControlContext) -> tuple[Metric, dict[str, Any
 
 
 def sequence_consistency_flow(context: ControlContext) -> Metric:
-    """The same metric on optical flow, for video without true motion. Flow also sees what is not the arm."""
+    """The metric on optical flow, for video without true motion. Flow also sees other moving things than the arm."""
     moved = flow_displacements(context.commanded.starts, context.commanded.constant).confident("flow")
     spread = np.nanstd(moved.reshape(-1, moved.shape[-1]), axis=0)
     moved = moved / np.where(spread > 1e-12, spread, 1.0)

@@ -35,7 +35,7 @@ class SimulatedFutures:
     sampled_frames: UInt8[np.ndarray, "P K n H W 3"]
 
     def reconstructed(self, world: WorldModel, starts: Starts) -> "SimulatedFutures":
-        """The same futures as the model's tokenizer shows them, each read after its start frame."""
+        """These futures as the model's tokenizer shows them, each read after its start frame."""
 
         def reconstruct(frames: UInt8[np.ndarray, "R K n H W 3"]) -> UInt8[np.ndarray, "R K n H W 3"]:
             rows = []

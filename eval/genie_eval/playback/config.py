@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass
 class PlaybackConfig:
-    """Which labels are used, what is executed, and which figures are drawn."""
+    """Labels, execution and figures of a playback."""
 
     num_labels: int = 1000
     """Transitions to label with their true actions, without --labels."""

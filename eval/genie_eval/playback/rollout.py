@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rollout:
-    """What the robot did in n steps; entry 0 is the start, before any action."""
+    """The robot's path over n steps; entry 0 is the start, before any action."""
 
     position: Float[np.ndarray, "n+1 3"]  # measured end effector, meters in the base frame
     gripper: Float[np.ndarray, " n+1"]  # measured, 0 open to 1 closed
