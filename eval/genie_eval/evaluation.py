@@ -21,7 +21,7 @@ from genie_eval.dreams.distribution import mmd_motion
 from genie_eval.dreams.fidelity import fidelity
 from genie_eval.dreams.fvd import fvd_report
 from genie_eval.dreams.generation import dream_set
-from genie_eval.dreams.horizon import LongDreams, horizon_report, long_dreams
+from genie_eval.dreams.horizon import horizon_report, long_dreams
 from genie_eval.dreams.readout import inverse_dynamics, readout_or_reason
 from genie_eval.dreams.simulated import futures_or_reason
 from genie_eval.dreams.starts import choose_starts
@@ -139,22 +139,20 @@ def measure(
         )
         metrics |= control.metrics
     details |= control.details
-    long = None
     if config.horizon.clips:
         with clock(seconds, "long dreams"):
-            long, long_details = measure_long_dreams(world, evaluated, evidence, config)
-            details |= long_details
+            details |= long_dream_details(world, evaluated, evidence, config)
     with clock(seconds, "altered input"):
         altered, details["inference"] = inference_details(
             world, evaluated, evidence.trajectories, evidence.table, evidence.codes, config.inference, seed, progress
         )
         metrics |= altered
-    return Results(metrics, rows, codes, evidence, dreams, control, long, details, seconds, config.starts)
+    return Results(metrics, rows, codes, evidence, dreams, control, details, seconds, config.starts)
 
 
-def measure_long_dreams(
+def long_dream_details(
     world: WorldModel, evaluated: "Split", evidence: Evidence, config: EvaluationConfig
-) -> tuple[LongDreams, dict[str, Any]]:
+) -> dict[str, Any]:
     """Dreams of 15 frames: fidelity and use of the codes by t, and the distance of dreams, as a set, to real video."""
     assert config.horizon
     trajectory_codes = np.split(evidence.codes, evidence.table.starts[1:-1])
@@ -170,7 +168,7 @@ def measure_long_dreams(
     if config.i3d is not None:
         shown = {"dream": dreams.inferred, "tokenizer": dreams.reconstructed[:, 1:], "copy_last": dreams.copied}
         details["fvd"] = fvd_report(dreams.truth[:, 1:], shown, config.i3d)
-    return dreams, details
+    return details
 
 
 def add_seeds(metrics: dict[str, Metric], others: list[dict[str, Metric]]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from genie_eval.collect import Evidence
 from genie_eval.dreams.control import Control, ControlConfig
 from genie_eval.dreams.generation import DreamSet
-from genie_eval.dreams.horizon import HorizonConfig, LongDreams
+from genie_eval.dreams.horizon import HorizonConfig
 from genie_eval.dreams.readout import ReadoutConfig
 from genie_eval.inference.level import InferenceConfig
 from genie_eval.metric import Metric
@@ -92,7 +92,6 @@ class Results:
     evidence: Evidence
     dreams: DreamSet
     control: Control
-    long: LongDreams | None
     details: dict[str, Any]
     seconds: dict[str, float]
     shown: int = 6  # rows of the same-action figure

@@ -5,7 +5,6 @@ frames and instructions.
 """
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,7 +115,8 @@ def label_splits(
     try:
         with AtomicFile(out / "latent_actions.parquet") as stream, parquet.ParquetWriter(stream, schema) as table:
             for split in splits:
-                for episode, labels in labeled_episodes(genie, split):
+                for episode in tqdm(range(split.num_episodes), f"label {split.name}", unit="episode", leave=False):
+                    labels = label_episode(genie, split, episode)
                     columns = table_columns(split, episode, labels, meanings)
                     table.write_table(pa.table(columns, schema=schema))
                     num += len(columns["code"])
@@ -128,12 +128,6 @@ def label_splits(
         writer.finish()
         print(f"{writer.folder}: the same frames with the field latent_action")
     return num
-
-
-def labeled_episodes(genie: "Genie", split: "Split") -> Iterator[tuple[int, EpisodeCodes]]:
-    """Every episode of a split with its codes."""
-    for episode in tqdm(range(split.num_episodes), f"label {split.name}", unit="episode", leave=False):
-        yield episode, label_episode(genie, split, episode)
 
 
 def label_episode(genie: "Genie", split: "Split", episode: int) -> EpisodeCodes:

@@ -183,8 +183,8 @@ def test_clips_that_cannot_be_compared_give_a_reason():
 
     def report(clips, trajectory, other=clips[:0]):
         dreams = LongDreams(
-            trajectory, np.zeros(len(clips), int), clips, clips, clips[:, 1:], {}, np.zeros(clips.shape[:2], int), {},
-            other, np.arange(len(other)),
+            trajectory, clips, clips, clips[:, 1:], {}, np.zeros(clips.shape[:2], int), {}, other,
+            np.arange(len(other)),
         )  # fmt: skip
         return mmd_motion(dreams, draws=20)
 

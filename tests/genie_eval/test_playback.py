@@ -16,10 +16,9 @@ from genie_datasets.base.errors import UserError
 from genie_datasets.clips.labels import Labels, draw_labels, read_actions
 from genie_eval.playback import PlaybackConfig, play_back
 from genie_eval.playback.codes import check_gap, episode_codes, transition_codes
-from genie_eval.playback.drift import donors
+from genie_eval.playback.drift import Oracle, donors
 from genie_eval.playback.label_curve import label_curve, translation_r2
 from genie_eval.playback.labeled import LabeledTransitions, draw
-from genie_eval.playback.oracle import Oracle
 from genie_eval.playback.starts import choose_starts
 from genie_eval.playback.summary import answer, row_at
 from genie_robotics.cli import main

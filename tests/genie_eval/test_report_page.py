@@ -71,7 +71,7 @@ def planted_control():
     unsure[0, 0, -1] = True
     columns = {"base": slice(0, 3), "image": slice(3, 5)}
     frames = np.stack([square(s % 8, 4) for s in range(STARTS)])
-    starts = Starts(np.arange(STARTS), np.full(STARTS, 3), np.zeros(STARTS, int), frames, frames)
+    starts = Starts(np.arange(STARTS), np.full(STARTS, 3), frames, frames)
     dreams = np.broadcast_to(frames[:, None, None], (STARTS, K, STEPS, SIDE, SIDE, 3)).copy()
     by_gap = {3: {"rms_error_mm": 7.0, "r2": {"base": [0.95, 0.9, 0.2], "image": [0.9, 0.9]}}}
     error = ReadoutError(0.68, 3, by_gap, {}, rng.gamma(2.0, 3, 200), rng.gamma(4, 10, 200))
@@ -158,7 +158,7 @@ def results():
     evidence = Evidence([Trajectory(i, np.arange(15)) for i in range(24)], table, codes, Features(), 0)
     return SimpleNamespace(
         metrics=metrics, ladder=ladder, codes=cards, evidence=evidence, dreams=planted_dreams(), control=control,
-        grid_starts=control.starts.frames[:3], grid=control.constant.dreams[:3], details=DETAILS, long=None,
+        grid_starts=control.starts.frames[:3], grid=control.constant.dreams[:3], details=DETAILS,
         seconds={"dreams": 1.0},
     )  # fmt: skip
 

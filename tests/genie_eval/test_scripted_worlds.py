@@ -91,7 +91,7 @@ def test_horizon_is_shortened_for_short_episodes():
 def test_every_sequence_is_played_from_every_start(make_genie, make_video):
     genie = make_genie()
     frames = make_video().split("test").frames(0, np.array([3, 9]))
-    starts = Starts(np.array([0, 1]), np.array([3, 9]), np.array([0, 0]), frames, frames)
+    starts = Starts(np.array([0, 1]), np.array([3, 9]), frames, frames)
     played = dream_sequences(genie, starts, constant_sequences(5, 3), batch=4, seed=0, label="", progress=False)
     assert played.dreams.shape == (2, 5, 3, 32, 32, 3)
     for s, start in enumerate(frames):

@@ -49,7 +49,7 @@ def starts(split, evidence):
             for i, t in zip(trajectory, at, strict=True)
         ]
     )
-    return Starts(trajectory, at, np.zeros(2, int), frames, frames)
+    return Starts(trajectory, at, frames, frames)
 
 
 def test_futures_go_in_the_direction_of_their_code(split, evidence, starts):

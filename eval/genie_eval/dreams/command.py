@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, UInt8
 
 from genie_eval.collect import to_numpy
 from genie_eval.dreams.channel import channel_bits, confusion, kappa, match_codes, recalls
-from genie_eval.dreams.context import PERMUTATIONS, ControlContext, MeasuredMotion
+from genie_eval.dreams.context import PERMUTATIONS, ControlContext
 from genie_eval.dreams.generation import DreamSet
 from genie_eval.dreams.play import SequenceDreams
 from genie_eval.dreams.readout_error import MAX_ABSTAINED
@@ -114,8 +114,10 @@ def command_bits_physical(context: ControlContext) -> Metric:
         about="the read-out: which code's real motion is nearest to what the dream moved",
     )
     more = {**reading.as_json(context.weights), "reliability": motion.error.reliability}
-    oracle = _simulated_bits(context, motion)
-    if oracle is not None:
+    oracle = None
+    if motion.futures is not None:
+        simulated = motion.futures.confident("base")
+        oracle = classify_displacements(simulated, context.code_motion, context.step_spread).bits
         more["ceiling_bits"] = oracle
     null, p = reading.chance(context.seed)
     metric = Metric(
@@ -131,13 +133,6 @@ def _judge_bits(name: str, context: ControlContext, metric: Metric, bits: float,
     scale = context.scale_to_eight
     low, high = (scale * np.asarray(metric.ci95)).tolist()
     return give_verdict(name, metric, scale * bits, (low, high), " bits", context.scaled_words, missing)
-
-
-def _simulated_bits(context: ControlContext, motion: MeasuredMotion) -> float | None:
-    """Bits that the read-out reads from the simulator's futures."""
-    if motion.futures is None:
-        return None
-    return classify_displacements(motion.futures.confident("base"), context.code_motion, context.step_spread).bits
 
 
 def read_back(

@@ -52,13 +52,12 @@ class HorizonConfig:
 
 @dataclass(frozen=True)
 class LongDreams:
-    """Dreams of C clips. Clip c begins at frame start[c] of the evaluated trajectory number trajectory[c].
+    """Dreams of C clips; clip c is part of the evaluated trajectory number trajectory[c].
 
     Every dream starts from the prompt frame truth[:, 0]. All dreams of a clip share their sampling noise.
     """
 
     trajectory: Int[np.ndarray, " C"]
-    start: Int[np.ndarray, " C"]
     truth: UInt8[np.ndarray, "C n+1 H W 3"]  # the prompt frame, then n frames
     reconstructed: UInt8[np.ndarray, "C n+1 H W 3"]  # by the tokenizer
     inferred: UInt8[np.ndarray, "C n H W 3"]  # generated with the codes inferred from the truth
@@ -126,7 +125,7 @@ def long_dreams(
     bar.close()
     other, other_start = _other_clips(trajectories, trajectory, horizon, config.others, seed + 1)
     return LongDreams(
-        trajectory, start, **{name: np.concatenate(part) for name, part in clips.items()},
+        trajectory, **{name: np.concatenate(part) for name, part in clips.items()},
         random={law: np.concatenate(part) for law, part in random.items() if law not in unavailable},
         random_codes={law: np.concatenate(part) for law, part in drawn.items() if law not in unavailable},
         other=read_clips(world, split, trajectories, other, other_start, horizon), other_trajectory=other,

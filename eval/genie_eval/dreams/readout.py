@@ -56,10 +56,6 @@ class ReadoutConfig:
     """Share of a batch from which the gripper is cut out."""
 
 
-class TooFewEpisodes(Exception):
-    """There are not enough training episodes with true motion."""
-
-
 @dataclass
 class Readout:
     """Trained networks. `columns`: part of the motion -> its columns among the D numbers that a network reads."""
@@ -104,11 +100,7 @@ class Readout:
 def train_readout(
     world: WorldModel, split: "Split", trajectories: list[Trajectory], config: ReadoutConfig, seed: int, progress: bool
 ) -> Readout:
-    """Trains on trajectories that are not evaluated.
-
-    Raises:
-        TooFewEpisodes: fewer than MIN_EPISODES have true motion.
-    """
+    """Trains on trajectories with true motion that are not evaluated."""
     import torch
 
     frames, reconstructed, targets, columns, trajectory = _examples(world, split, trajectories, config, progress)
@@ -139,10 +131,13 @@ def readout_or_reason(
     if train is None:
         taken = {t.episode for t in evidence.trajectories}
         chosen = [t for t in chosen if t.episode not in taken]
-    try:
-        return train_readout(world, split, chosen, config, seed, progress)
-    except TooFewEpisodes as error:
-        return f"{error}; give a source with a train split, or evaluate fewer --trajectories"
+    known = [t for t in chosen if split.truth(t.episode) is not None][: config.episodes]
+    if len(known) < MIN_EPISODES:
+        return (
+            f"a read-out needs {MIN_EPISODES} training episodes with true motion and has {len(known)}; use a source "
+            "with a train split, or evaluate fewer --trajectories"
+        )
+    return train_readout(world, split, known, config, seed, progress)
 
 
 def inverse_dynamics(
@@ -166,10 +161,8 @@ def _examples(
     """
     frames, reconstructed, targets = [], [], []
     columns: dict[str, slice] = {}
-    known = [t for t in trajectories if split.truth(t.episode) is not None][: config.episodes]
-    if len(known) < MIN_EPISODES:
-        raise TooFewEpisodes(f"a read-out needs {MIN_EPISODES} training episodes with true motion and has {len(known)}")
-    for number, trajectory in enumerate(tqdm(known, desc="read-out: frames", unit="episode", disable=not progress)):
+    bar = tqdm(trajectories, desc="read-out: frames", unit="episode", disable=not progress)
+    for number, trajectory in enumerate(bar):
         truth = split.truth(trajectory.episode)
         parts = {"base": truth.position, "image": truth.image_position, "gripper": truth.gripper}
         values = {name: v.reshape(len(v), -1)[trajectory.ids] for name, v in parts.items() if v is not None}

@@ -52,7 +52,10 @@ class SequenceShare:
 
 
 def sequence_consistency(context: ControlContext) -> tuple[Metric, dict[str, Any]]:
-    """The metric of constant codes, and details: constants, pairs, triples, longer sequences, the stillest code."""
+    """The metric of constant codes, and details: constants, pairs, triples, longer sequences, the stillest code.
+
+    oracle: the simulator's own futures, through the same read-out (1 without a simulator).
+    """
     motion = context.motion
     if isinstance(motion, str):
         return not_run(motion), {}
@@ -84,9 +87,12 @@ def sequence_consistency(context: ControlContext) -> tuple[Metric, dict[str, Any
             if "value" in row
         },
     }  # fmt: skip
+    oracle = 1.0
+    if motion.futures is not None:
+        oracle = sequence_share(motion.futures.confident("base") / spread, context.weights).value
     metric = Metric(
-        value=share.value, null=float(null.mean()), oracle=_simulated_share(context, motion),
-        ci95=interval(share.drawn), p=permutation_p(share.value, null), n_trajectories=len(moved), more=plain(more),
+        value=share.value, null=float(null.mean()), oracle=oracle, ci95=interval(share.drawn),
+        p=permutation_p(share.value, null), n_trajectories=len(moved), more=plain(more),
     )  # fmt: skip
     missing = []
     if abstained > MAX_ABSTAINED:
@@ -120,13 +126,6 @@ def sequence_consistency_flow(context: ControlContext) -> Metric:
     )  # fmt: skip
     low, high = np.asarray(metric.ci95).tolist()
     return give_verdict("sequence_consistency_flow", metric, share.value, (low, high), what="(optical flow) ")
-
-
-def _simulated_share(context: ControlContext, motion: MeasuredMotion) -> float:
-    """The share of the simulator's futures, through the same read-out; 1 without a simulator."""
-    if motion.futures is None:
-        return 1.0
-    return sequence_share(motion.futures.confident("base") / context.step_spread, context.weights).value
 
 
 def _other_sequences(context: ControlContext, motion: MeasuredMotion, dreams: SequenceDreams) -> dict[str, Any]:

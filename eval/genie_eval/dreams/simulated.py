@@ -99,10 +99,12 @@ def futures_or_reason(
 
 @dataclass(frozen=True)
 class CodeActions:
-    """Robot actions taken under each code. actions[k]: (n, 7); trajectory[k]: (n,) the number of their trajectory."""
+    """Robot actions of M transitions, with the codes and the trajectories of these."""
 
-    actions: list[Float[np.ndarray, "n 7"]]
-    trajectory: list[Int[np.ndarray, " n"]]
+    actions: Float[np.ndarray, "M 7"]
+    codes: Int[np.ndarray, " M"]
+    trajectory: Int[np.ndarray, " M"]
+    num_codes: int
 
     @classmethod
     def read(cls, split: "Split", evidence: Evidence, num_codes: int) -> "CodeActions":
@@ -119,22 +121,21 @@ class CodeActions:
             if actions is None or actions.shape[1] != ACTION_DIM:
                 raise UserError(f"{split.episode_name(trajectory.episode)} keeps no {ACTION_DIM}-dimensional actions")
             taken.append(actions[trajectory.ids[:-1]])
-        flat = np.concatenate(taken)
-        rows = [evidence.codes == k for k in range(num_codes)]
-        return cls([flat[row] for row in rows], [evidence.table.trajectory[row] for row in rows])
+        return cls(np.concatenate(taken), evidence.codes, evidence.table.trajectory, num_codes)
+
+    def of(self, code: int, without: int | None) -> Float[np.ndarray, "n 7"]:
+        """The actions of one code, without one trajectory."""
+        return self.actions[(self.codes == code) & (self.trajectory != without)]
 
     def mean(self, without: int | None) -> Float[np.ndarray, "K 7"]:
-        """Mean action of each code, without one trajectory (`summarize_actions`)."""
-        return np.stack([summarize_actions(rows) for rows in self._without(without)])
+        """Mean action of each code (`summarize_actions`)."""
+        return np.stack([summarize_actions(self.of(k, without)) for k in range(self.num_codes)])
 
     def draw(self, without: int, steps: int, rng: np.random.Generator) -> Float[np.ndarray, "K n 7"]:
-        """Random actions of each code, without one trajectory; zeros for a code that never occurs."""
-        return np.stack(
-            [
-                rows[rng.integers(len(rows), size=steps)] if len(rows) else np.zeros((steps, ACTION_DIM))
-                for rows in self._without(without)
-            ]
-        )
-
-    def _without(self, without: int | None) -> list[Float[np.ndarray, "n 7"]]:
-        return [rows[number != without] for rows, number in zip(self.actions, self.trajectory, strict=True)]
+        """Random actions of each code; zeros for a code that never occurs."""
+        drawn = np.zeros((self.num_codes, steps, ACTION_DIM))
+        for k in range(self.num_codes):
+            rows = self.of(k, without)
+            if len(rows):
+                drawn[k] = rows[rng.integers(len(rows), size=steps)]
+        return drawn

@@ -19,7 +19,6 @@ class Starts:
 
     trajectory: Int[np.ndarray, " S"]
     step: Int[np.ndarray, " S"]
-    scene: Int[np.ndarray, " S"]
     frames: UInt8[np.ndarray, "S H W 3"]
     reconstructed: UInt8[np.ndarray, "S H W 3"]  # by the tokenizer: what dreams look like
 
@@ -42,4 +41,4 @@ def choose_starts(world: WorldModel, split: "Split", evidence: Evidence, number:
         frames.append(read_frames(world, split, trajectory.episode, trajectory.ids[[step[-1]]])[0])
     stacked = np.stack(frames)
     reconstructed = to_numpy(world.detokenize(world.tokenize(stacked[:, None])))[:, 0]
-    return Starts(chosen, np.array(step), scene[chosen], stacked, reconstructed)
+    return Starts(chosen, np.array(step), stacked, reconstructed)

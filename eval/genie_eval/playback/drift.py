@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
-from genie_eval.playback.oracle import Oracle
 from genie_eval.playback.rollout import RecordedEpisode, drift, gripper_error
 from genie_eval.playback.starts import Start
 from genie_eval.resampling import DRAWS, bootstrap_weights
@@ -25,6 +24,34 @@ CONTROLS = {
     "zero": "actions that do nothing: how far the recorded robot moved",
     "shuffled": "the codes of another measured episode, decoded with the same labels",
 }
+
+
+class Oracle:
+    """The best that K codes allow: k-means of the labels' translations, each cluster decoded to its mean action.
+
+    Only translations are clustered, because drift is a distance of the end effector: clusters that also separated
+    rotations and gripper commands would leave more drift.
+    """
+
+    def __init__(self, actions: Float[np.ndarray, "M 7"], num_codes: int, seed: int):
+        from sklearn.cluster import KMeans
+        from threadpoolctl import threadpool_limits
+
+        distinct = len(np.unique(actions[:, :3], axis=0))
+        with threadpool_limits(1):
+            self.clusters: Any = KMeans(min(num_codes, distinct), n_init=10, random_state=seed).fit(actions[:, :3])
+        self.map = ActionMap.fit(self.assign(actions), actions, num_codes)
+
+    def assign(self, actions: Float[np.ndarray, "n 7"]) -> Int[np.ndarray, " n"]:
+        """The cluster of each action."""
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(1):
+            return self.clusters.predict(np.ascontiguousarray(actions[:, :3])).astype(np.int64)
+
+    def decode(self, actions: Float[np.ndarray, "n 7"]) -> Float[np.ndarray, "n 7"]:
+        """Replaces each action by the mean of its cluster."""
+        return self.map.decode(self.assign(actions))
 
 
 @dataclass(frozen=True)

@@ -34,16 +34,13 @@ class LabeledTransitions:
         return LabeledTransitions(self.codes[chosen], self.actions[chosen])
 
 
-def label_split(source: "Source", measured: str) -> str:
-    """Name of the split to draw labels from: 'train', otherwise one that is not measured, otherwise the only one."""
-    if "train" in source.splits:
-        return "train"
-    return next((name for name in source.splits if name != measured), measured)
-
-
 def draw(source: "Source", measured: str, held_out: set[int], count: int, seed: int) -> Labels:
-    """Up to `count` random transitions with their recorded actions, without the episodes `held_out` of `measured`."""
-    name = label_split(source, measured)
+    """Up to `count` random transitions with their recorded actions, without the episodes `held_out` of `measured`.
+
+    They come from the split 'train', otherwise from one that is not measured, otherwise from the only split.
+    """
+    others = (n for n in source.splits if n != measured)
+    name = "train" if "train" in source.splits else next(others, measured)
     split = source.split(name)
     if name != measured:
         return draw_labels(split, count, seed)

@@ -16,11 +16,10 @@ from genie_eval.collect import read_frames, to_numpy
 from genie_eval.interfaces import WorldModel
 from genie_eval.playback.codes import check_gap, episode_codes
 from genie_eval.playback.config import PlaybackConfig
-from genie_eval.playback.drift import CONTROLS, Drifts, measure
+from genie_eval.playback.drift import CONTROLS, Drifts, Oracle, measure
 from genie_eval.playback.film import Film, write_strip, write_video
 from genie_eval.playback.label_curve import add_drift, label_curve, translation_r2
 from genie_eval.playback.labeled import LabeledTransitions, get_labels, with_codes
-from genie_eval.playback.oracle import Oracle
 from genie_eval.playback.rollout import RecordedEpisode, Rollout, drift
 from genie_eval.playback.starts import MIN_HORIZON, Start, choose_starts, measured_split, named_start
 from genie_eval.playback.summary import CURVE_INTERVAL, answer, measured_markdown, typed_markdown
