@@ -57,7 +57,7 @@ class WorldModel(Judge, Protocol):
     """A world model with latent actions.
 
     The baseline `untrained` needs a model of the same shape with random weights: `type(model)(model.config)` must make
-    one. `.to(device)` and `.eval()` are called on it where they exist.
+    one. `.to(device)` and `.eval()` are called on it if they exist. The report names `config.preset` if it exists.
     """
 
     def embed_actions(self, frames: UInt8[np.ndarray, "B T H W 3"]) -> Array:
