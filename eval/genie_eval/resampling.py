@@ -4,7 +4,7 @@ Transitions of one trajectory resemble each other, so a frame is no independent 
 33-57 % instead of 95 %, frame shuffles reject true nulls 96 % of the time. Everything here moves whole trajectories.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -15,7 +15,7 @@ LEFT_OUT = 200  # jackknife groups at most
 SWAPS = 999  # permutations; the smallest p they can give is 1 / (SWAPS + 1)
 
 
-def bootstrap_weights(trajectories: int, draws: int = DRAWS, seed: int = 0) -> Float[np.ndarray, "R I"]:
+def bootstrap_weights(trajectories: int, draws: int = DRAWS, seed: int | Sequence[int] = 0) -> Float[np.ndarray, "R I"]:
     """How often each of I trajectories is drawn, with replacement, in each of R draws."""
     counts = np.full(trajectories, 1 / trajectories)
     return np.random.default_rng(seed).multinomial(trajectories, counts, size=draws).astype(np.float64)

@@ -12,12 +12,12 @@ from jaxtyping import UInt8
 from genie_datasets.base.errors import UserError
 from genie_eval.dreams.pixels import psnr
 from genie_eval.inference.sample import Sample, share_of
+from genie_eval.simulation import open_recording, render_states
 
 FACTORS = ("textures", "colours", "lighting", "camera", "clutter", "distractor")  # all that leave the physics alone
 FRAMES = 16  # of each trajectory, from its first
 USUAL_PIXELS = 64 * 64  # larger pictures cost more: fewer trajectories then
 LEAST = 3
-TRIES = 20  # draws of a factor until it differs from the recorded scene's
 
 
 def rendered_flips(sample: Sample, trajectories: int = 12, frames: int = FRAMES) -> dict[str, Any]:
@@ -26,13 +26,8 @@ def rendered_flips(sample: Sample, trajectories: int = 12, frames: int = FRAMES)
     Also `recorded`: the same moments rendered unchanged, against the recorded pictures ({flip_rate, ci95, psnr}): flips
     there are the renderer's and the compression's, not the factor's. {"reason"} where records keep no simulator state.
     """
-    from genie_datasets.tabletop.render import use_opengl
-
-    use_opengl()  # before mujoco is imported; where it is, the ray caster draws
     try:
-        from genie_datasets.tabletop import read_recording
-
-        read_recording(sample.split, sample.trajectories[0].episode)
+        open_recording(sample.split, sample.trajectories[0].episode)
     except UserError as error:
         return {"reason": str(error)}
     size = sample.split.image_size
@@ -65,27 +60,8 @@ def rendered_flips(sample: Sample, trajectories: int = 12, frames: int = FRAMES)
 def _renderings(sample: Sample, i: int, frames: int, size: tuple[int, int]) -> list[UInt8[np.ndarray, "T H W 3"]]:
     """The first frames of trajectory i as the simulator draws them: unchanged, then under each factor."""
     from genie_datasets.base.fit import fit_frames
-    from genie_datasets.tabletop import Simulator, read_recording, redraw
 
-    trajectory = sample.trajectories[i]
-    recording = read_recording(sample.split, trajectory.episode)
-    states = recording.states[trajectory.ids[:frames]]
-    rng, pictures = sample.rng(i, 8), []
-    for factor in (None, *FACTORS):
-        scene = recording.scene
-        for _ in range(TRIES if factor else 0):  # a passer-by is drawn as "nobody" in half of the cases
-            scene = redraw(recording.scene, str(factor), int(rng.integers(1 << 30)))
-            if scene != recording.scene:
-                break
-        sim = Simulator(scene, size)
-        try:
-            drawn = []
-            for state in states:
-                sim.restore(state)
-                if factor == "distractor":
-                    sim._pass_by(sim.data.time)  # the state holds where the passer-by of its own scene was
-                drawn.append(sim.observe().frame)
-        finally:
-            sim.close()
-        pictures.append(fit_frames(np.stack(drawn), tuple(sample.genie.config.image_size), sample.genie.config.fit))
-    return pictures
+    trajectory, config = sample.trajectories[i], sample.genie.config
+    ids = trajectory.ids[:frames]
+    pictures = render_states(sample.split, trajectory.episode, ids, size, FACTORS, sample.rng(i, 8))
+    return [fit_frames(picture, tuple(config.image_size), config.fit) for picture in pictures]
