@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from genie_eval.codes.motion_statistics import MotionAssay
-from genie_eval.codes.nulls import k_means, nearest_centre, permuted_per_trajectory
+from genie_eval.codes.motion_statistics import MotionStatistics
+from genie_eval.codes.nulls import permuted_per_trajectory
 from genie_eval.codes.planted import autocorrelated_codes, planted_transitions, with_label_noise
+from genie_eval.codes.quantize import k_means, nearest_center
 from genie_eval.codes.transitions import Transitions
-from genie_eval.metric import plain
+from genie_eval.metrics import plain
 from genie_eval.resampling import interval, permutation_p
 
 K, LENGTH = 8, 40
@@ -140,12 +141,12 @@ def _false_positives(case: Case, trajectories: int, times: int, seed: int) -> di
     }
 
 
-def _assay(case: Case, trajectories: int, seed: int, draws: int) -> tuple[MotionAssay, Codes]:
+def _assay(case: Case, trajectories: int, seed: int, draws: int) -> tuple[MotionStatistics, Codes]:
     table = planted_transitions(trajectories, LENGTH, seed=seed, **case.planted)
-    return MotionAssay(table, "base", K, draws, seed), case.codes(table, seed + 10**7)
+    return MotionStatistics(table, "base", K, draws, seed), case.codes(table, seed + 10**7)
 
 
-def _values(made: tuple[MotionAssay, Codes]) -> np.ndarray:
+def _values(made: tuple[MotionStatistics, Codes]) -> np.ndarray:
     """R2, CTC, CTC of each code."""
     assay, codes = made
     once = assay.consistency(codes)
@@ -160,7 +161,7 @@ def _cells(table: Transitions) -> Codes:
     """Fixed cells of motion (k-means of one large sample), the same in every draw."""
     if not _CENTRES:
         _CENTRES.append(k_means(planted_transitions(1000, LENGTH, seed=10**8).motions["base"], K))
-    return nearest_centre(table.motions["base"], _CENTRES[0])
+    return nearest_center(table.motions["base"], _CENTRES[0])
 
 
 def table_of(result: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 
 from genie_datasets import ClipDataset, EpochSampler, open_source
 from genie_datasets.sources.split import Split, frame_ids
-from genie_eval.plotting import GREY, PALETTE
+from genie_eval.plotting import GRAY, PALETTE
 from genie_robotics import Genie
 from genie_robotics.benchmarks.measure import seconds
 from genie_robotics.benchmarks.training import StepBench
@@ -169,7 +169,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
         ticks = [tick for tick in (10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 1000) if low <= tick <= high]
         axis.set_yticks(ticks, ticks)
         axis.minorticks_off()
-    axes[0, 0].plot([], [], ":", color=GREY, label="operations, to scale")
+    axes[0, 0].plot([], [], ":", color=GRAY, label="operations, to scale")
     axes[0, 0].legend(fontsize=7)
     rows = found["reading"]
     episodes = [row["episodes"] for row in rows]

@@ -11,7 +11,7 @@ import numpy as np
 
 from genie_datasets.base.errors import UserError
 from genie_eval.checks import checked
-from genie_eval.codes.baselines import rungs
+from genie_eval.codes.baselines import baselines
 from genie_eval.codes.details import code_details
 from genie_eval.codes.measure import StatisticsConfig, code_metrics
 from genie_eval.collect import Evidence, collect, collect_training
@@ -29,7 +29,7 @@ from genie_eval.dreams.readout import inverse_dynamics, readout_or_why
 from genie_eval.dreams.simulated import simulate_or_why
 from genie_eval.dreams.starts import choose_starts
 from genie_eval.inference.level import inference_details
-from genie_eval.metric import Metric
+from genie_eval.metrics import Metric
 from genie_eval.report.write import write_report
 from genie_eval.results import EvaluationConfig, Results
 
@@ -107,11 +107,11 @@ def measure(
             predicted = inverse_dynamics(readout, genie, evaluated, evidence)
             evidence = replace(evidence, features=replace(evidence.features, predicted=predicted))
     with clock(seconds, "statistics"):
-        found = rungs(evidence.table, evidence.codes, evidence.features, fitted, num_codes, seed)
+        found = baselines(evidence.table, evidence.codes, evidence.features, fitted, num_codes, seed)
         metrics, rows, codes = code_metrics(
             evidence.table, evidence.codes, found, num_codes, StatisticsConfig.of(config)
         )
-        oracle = next(rung.codes for rung in found if rung.name == "oracle_motion")
+        oracle = found["oracle_motion"].codes
         details = code_details(
             evidence.table, evidence.codes, num_codes, oracle, evidence.embedding, config.draws, seed
         )

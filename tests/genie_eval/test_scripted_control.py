@@ -22,7 +22,7 @@ from genie_eval.dreams.starts import choose_starts
 
 SIDE, SQUARE, STEP, SCENES, STEPS = 64, 8, 2, 5, 5
 MOVES = np.array([(0, 0), (0, STEP), (0, -STEP), (STEP, 0), (-STEP, 0)])  # rows, columns
-GREY = np.array([40, 72, 104, 136, 168])
+GRAY = np.array([40, 72, 104, 136, 168])
 METRES = 0.01  # a pixel
 CONFIG = ControlConfig(
     starts=20, steps=STEPS, pairs=8, triples=6,
@@ -33,7 +33,7 @@ RENAMED = (np.arange(5) + np.arange(5)[:, None]) % 5
 
 
 def draw(corner: np.ndarray, scene: int) -> np.ndarray:
-    frame = np.full((SIDE, SIDE, 3), GREY[scene], np.uint8)
+    frame = np.full((SIDE, SIDE, 3), GRAY[scene], np.uint8)
     frame[corner[0] : corner[0] + SQUARE, corner[1] : corner[1] + SQUARE] = (232, 184, 56)
     return frame
 
@@ -43,7 +43,7 @@ def corner_of(frame: np.ndarray) -> np.ndarray:
 
 
 def scene_of(frame: np.ndarray) -> int:
-    return int(np.abs(np.median(frame[4:, 4:, 2]) - GREY).argmin())
+    return int(np.abs(np.median(frame[4:, 4:, 2]) - GRAY).argmin())
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class World:
                 corner = np.clip(corner + step * (2 if world == "overshoots" else 1), 0, SIDE - SQUARE)
                 frame = draw(corner, scene) // 8 * 8
                 if world == "dissolves" and len(dream) >= 2:  # obeys, but nothing is left of the robot
-                    frame[:] = GREY[scene]
+                    frame[:] = GRAY[scene]
                 if world == "watermarks":  # one pixel, a few grey levels: nobody sees it
                     frame[0, 0, 2] += 2 * (code + 1)
                 dream.append(frame)

@@ -1,13 +1,16 @@
-"""The metrics as the tables show them."""
+"""The columns of the tables: metrics of the suite, and numbers that only ablations have."""
 
 from dataclasses import dataclass
 
-from genie_eval.report.cells import number
+from genie_eval.metrics import METRICS
+from genie_eval.report.cells import markdown_table, number
+
+__all__ = ["COLUMNS", "LEGEND", "Column", "markdown_table", "signed"]
 
 
 @dataclass(frozen=True)
 class Column:
-    """A metric as the table shows it. claimed: variants are said to be better or worse by it."""
+    """One column. claimed: variants are called better or worse by it. power: a power law is fitted along an axis."""
 
     name: str
     title: str
@@ -15,56 +18,56 @@ class Column:
     less_is_better: bool = False
     claimed: bool = True
     power: bool = False
-    """Along an axis it is fitted by a power law."""
+    about: str = ""
+
+
+def metric(name: str, digits: int = 2, claimed: bool = True) -> Column:
+    """The column of a metric of the suite."""
+    definition = METRICS[name]
+    about = f"`{name}`: {definition.about}"
+    return Column(name, definition.short, digits, definition.lower_is_better, claimed, about=about)
 
 
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "codes": (
-        Column("grounding_skill", "skill"),
-        Column("linear_r2_x", "linear x", claimed=False),
+        Column(
+            "grounding_skill", "skill",
+            about="skill of `grounding_r2`: 0 for codes swapped among trajectories, 1 for k-means of the true motion",
+        ),
+        Column(
+            "linear_r2_x", "linear x", claimed=False,
+            about="R2 of the motion along x (y, z) by ridge from the latent before quantization, in other trajectories",
+        ),
         Column("linear_r2_y", "linear y", claimed=False),
         Column("linear_r2_z", "linear z", claimed=False),
-        Column("ctc", "ctc"),
+        metric("ctc"),
         Column("worst_code", "worst code", claimed=False),
-        Column("codebook_perplexity", "perplexity", 1, claimed=False),
-        Column("state_leak", "leak", less_is_better=True),
-        Column("nuisance_flip_rate", "flips", less_is_better=True),
+        metric("codebook_perplexity", 1, claimed=False),
+        metric("state_leak"),
+        metric("nuisance_flip_rate"),
     ),
     "dreams": (
-        Column("delta_psnr_t4", "delta-PSNR dB"),
-        Column("action_attributable_fraction", "AAF"),
-        Column("dream_psnr", "dream dB"),
+        metric("delta_psnr_t4"),
+        metric("action_attributable_fraction"),
+        metric("dream_psnr"),
         Column("dream_psnr_t15", "dream t=15 dB", claimed=False),
-        Column("tokenizer_psnr", "tokenizer dB"),
+        metric("tokenizer_psnr"),
     ),
-    "commands": (Column("command_bits", "bits"),),
+    "commands": (metric("command_bits"),),
     "losses": (
-        Column("error_share", "error share", 3, less_is_better=True, power=True),
-        Column("token_loss", "token loss", 3, less_is_better=True, power=True),
+        Column(
+            "error_share", "error share", 3, less_is_better=True, power=True,
+            about="error of the predicted frame, from codes, divided by that of repeating the last one",
+        ),
+        Column(
+            "token_loss", "token loss", 3, less_is_better=True, power=True,
+            about="cross-entropy of the dynamics, nats per masked token",
+        ),
     ),
-}
-LEGEND = {
-    "skill": "`grounding_r2` between codes swapped among trajectories (0) and k-means of the true motion (1)",
-    "linear x": "R2 of the motion along x (y, z) from the latent before quantisation, by ridge, in other trajectories",
-    "ctc": "of what a code means in one trajectory, the share it means in all",
-    "leak": "`state_leak`, less is better",
-    "flips": "`nuisance_flip_rate`, less is better",
-    "delta-PSNR dB": "what inferred codes gain over random ones at the fourth frame",
-    "AAF": "`action_attributable_fraction`: the same above the tokenizer's own error",
-    "dream dB": "one prompt frame, inferred codes, mean of t = 1..8",
-    "error share": "error of the predicted frame, from codes, over that of repeating the last one",
-    "token loss": "cross-entropy of the dynamics, nats a masked token",
-    "bits": "`command_bits`: commanded codes read back by the model itself; log2 K at most",
-}
+}  # fmt: skip
+LEGEND = {column.title: column.about for group in COLUMNS.values() for column in group if column.about}
 
 
 def signed(value: float, digits: int) -> str:
     text = number(value, digits)
     return text if text.startswith("-") or float(text) == 0 else f"+{text}"
-
-
-def markdown_table(head: list[str], body: list[list[str]]) -> list[str]:
-    def line(cells: list[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
-
-    return [line(head), line(["---"] * len(head)), *(line(cells) for cells in body)]

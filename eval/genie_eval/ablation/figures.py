@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from genie_eval.ablation.study import Study
-from genie_eval.report.style import BAD, GOOD, GREY, INK, PALETTE, RULE, figure, whisker
+from genie_eval.plotting import BAD, GOOD, GRAY, INK, PALETTE, RULE, figure, whisker
 
 ACROSS = 4  # panels in a row
 LEAST_SHARE = 0.005  # where "no labels" stands on the axis of label shares
@@ -49,7 +49,7 @@ def differences(path: Path, reference: str, rows: list[dict[str, Any]], columns:
             for place, row in enumerate(rows):
                 gap = (row["metrics"].get(column.name) or {}).get("difference")
                 if gap is not None:
-                    whisker(axis, place, gap["value"], gap["ci95"], COLOURS.get(gap["verdict"], GREY), 4.5)
+                    whisker(axis, place, gap["value"], gap["ci95"], COLOURS.get(gap["verdict"], GRAY), 4.5)
             axis.set_yticks(range(len(rows)), [row["name"] for row in rows])
             axis.set_ylim(len(rows) - 0.4, -0.6)
             axis.set_title(column.title + (" (less is better)" if column.less_is_better else ""))
@@ -73,8 +73,8 @@ def label_curve(path: Path, rows: list[dict[str, Any]], columns: list[Any], abou
                 axis.plot([place] * len(values), values, "o", color=PALETTE[0], ms=3.5, alpha=0.7)
             flow = ((about.get("baselines") or {}).get("flow_kmeans") or {}).get(column.name)
             if flow is not None:
-                axis.axhline(flow, color=GREY, lw=1, ls=":")
-                axis.text(places[-1], flow, "k-means of flow", color=GREY, fontsize=7, ha="right", va="bottom")
+                axis.axhline(flow, color=GRAY, lw=1, ls=":")
+                axis.text(places[-1], flow, "k-means of flow", color=GRAY, fontsize=7, ha="right", va="bottom")
             axis.set_xscale("log")
             axis.set_xticks(places, [f"{100 * row['labels']:g}" for row in rows])
             axis.minorticks_off()
@@ -109,7 +109,7 @@ def trend_lines(path: Path, found: dict[str, Any], columns: list[Any]) -> None:
                 middle = entry["at"] + slope["value"] * place.mean()
                 lines = [middle + b * (place - place.mean()) for b in (slope["value"], *(slope["ci95"] or ()))]
                 lines = [10**line if entry["power"] else line for line in lines]
-                colour = COLOURS.get(entry["verdict"], GREY)
+                colour = COLOURS.get(entry["verdict"], GRAY)
                 axis.plot(x, lines[0], color=colour, lw=1.6, zorder=1)
                 if len(lines) == 3:
                     axis.fill_between(x, lines[1], lines[2], color=colour, alpha=0.15, lw=0, zorder=0)

@@ -12,8 +12,8 @@ from genie_datasets import Source, build_frame_cache
 from genie_datasets.base.cache_dir import AtomicFile, cache_dir
 from genie_datasets.base.errors import UserError
 from genie_eval.codes.baselines import Features
-from genie_eval.codes.motion_statistics import MotionAssay
-from genie_eval.codes.quantize import COMPONENTS, quantise
+from genie_eval.codes.motion_statistics import MotionStatistics
+from genie_eval.codes.quantize import COMPONENTS, quantize
 from genie_eval.codes.transitions import Transitions
 from genie_eval.collect import Evidence, Trajectory, collect, to_numpy
 from genie_eval.evaluation import choose_splits
@@ -56,7 +56,7 @@ class HeldOut:
     """It is what was trained on: the source has but one split."""
     motion: str = "base"
     """What codes are measured against: the true motion of the robot, or, where the source has none, optical flow."""
-    assays: dict[int, MotionAssay] = field(default_factory=dict)
+    assays: dict[int, MotionStatistics] = field(default_factory=dict)
     labels: dict[tuple[str, int], Any] = field(default_factory=dict)
 
     @property
@@ -67,11 +67,11 @@ class HeldOut:
     def trajectories(self) -> list[Trajectory]:
         return self.evidence.trajectories
 
-    def assay(self, num_codes: int) -> MotionAssay:
+    def assay(self, num_codes: int) -> MotionStatistics:
         """Of that motion; made once for each number of codes."""
         if num_codes not in self.assays:
             of, seed = self.sampling, self.sampling.seed
-            self.assays[num_codes] = MotionAssay(self.table, self.motion, num_codes, of.draws, seed)
+            self.assays[num_codes] = MotionStatistics(self.table, self.motion, num_codes, of.draws, seed)
         return self.assays[num_codes]
 
     def codes_of(self, baseline: str, num_codes: int) -> Int[np.ndarray, " M"]:
@@ -84,7 +84,7 @@ class HeldOut:
                 "pca_kmeans": (features.difference, COMPONENTS),
             }[baseline]
             assert values is not None
-            self.labels[baseline, num_codes] = quantise(
+            self.labels[baseline, num_codes] = quantize(
                 values, self.table.trajectory, num_codes, components=components, seed=self.sampling.seed
             )
         return self.labels[baseline, num_codes]

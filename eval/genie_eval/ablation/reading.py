@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from genie_eval.metric import Metric
+from genie_eval.metrics import Metric
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from genie_eval.ablation.reading import Reading
 from genie_eval.ablation.results_file import Cell, read_cells
 from genie_eval.ablation.study import Study
 from genie_eval.ablation.trend_table import trend_table, trends
-from genie_eval.metric import plain
+from genie_eval.metrics import plain
 from genie_eval.report.cells import number
 
 

@@ -26,7 +26,7 @@ from genie_eval.ablation.measure import measure
 from genie_eval.ablation.plan import Plan, key_of, resolve, shared_plan
 from genie_eval.ablation.reading import Reading
 from genie_eval.ablation.study import Study, Variant
-from genie_eval.metric import plain
+from genie_eval.metrics import plain
 from genie_eval.report.provenance import commit
 from genie_robotics.genie import Genie
 from genie_robotics.models.config import GenieConfig, from_dict, read_json

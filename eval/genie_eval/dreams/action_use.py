@@ -10,9 +10,8 @@ from jaxtyping import Float
 from genie_eval.dreams.generation import DELTA_AT, DreamSet
 from genie_eval.dreams.pixels import BACKBONE, decibel, squared_error
 from genie_eval.dreams.ssim import ssim
-from genie_eval.metric import Metric, not_run
+from genie_eval.metrics import Metric, judge, not_run
 from genie_eval.resampling import DRAWS, bootstrap_weights, interval, sign_flip_p
-from genie_eval.verdicts import judge
 
 
 def action_use(dreams: DreamSet, draws: int = DRAWS, seed: int = 0) -> dict[str, Metric]:
@@ -54,7 +53,7 @@ def delta(
             "resolution": list(dreams.truth.shape[2:4]), "backbone": BACKBONE, **_ssim(dreams),
         },
     )  # fmt: skip
-    return judge("delta_psnr_t4", metric, float(gain.mean()), (ci[0], ci[1]), " dB")
+    return judge("delta_psnr_t4", metric, float(gain.mean()), (ci[0], ci[1]))
 
 
 def _ssim(dreams: DreamSet) -> dict[str, float]:

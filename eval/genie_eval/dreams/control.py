@@ -22,9 +22,9 @@ from genie_eval.dreams.readout import Readout, ReadoutConfig
 from genie_eval.dreams.readout_error import RELIABLE, ReadoutError, clip_truth, dream_motion, readout_error
 from genie_eval.dreams.simulated import Simulated
 from genie_eval.dreams.starts import Starts
-from genie_eval.metric import Metric, not_run, plain
+from genie_eval.metrics import Metric, not_run, plain
+from genie_eval.metrics import judge as give_verdict
 from genie_eval.resampling import bootstrap_weights, interval, permutation_p
-from genie_eval.verdicts import judge as give_verdict
 
 if TYPE_CHECKING:
     from genie_datasets import Split
@@ -162,7 +162,7 @@ def _command_by_codes(
     scale = 3 / np.log2(num)
     low, high = (scale * np.asarray(metric.ci95)).tolist()
     control.metrics["command_bits"] = give_verdict(
-        "command_bits", metric, scale * own.bits, (low, high), " bits", what=_of_eight(num), also=also
+        "command_bits", metric, scale * own.bits, (low, high), _of_eight(num), also
     )
 
 
@@ -265,7 +265,7 @@ def _with_readout(
     if opposite["credit"] is not None and opposite["credit"] < BOTH_RIGHT:
         also.append(f"opposite codes both go the right way in {opposite['credit']:.0%}, below {BOTH_RIGHT:.0%}")
     low, high = np.asarray(metric.ci95).tolist()
-    give_verdict("sequence_consistency", metric, share.value, (low, high), also=also)
+    give_verdict("sequence_consistency", metric, share.value, (low, high), missing=also)
     control.metrics["sequence_consistency"] = _only_as_sure_as(metric, error)
     _physical(evidence, moves, error, control, meaning, step_spread, weights, seed)
 
@@ -334,7 +334,7 @@ def _physical(
     low, high = (scale * np.asarray(metric.ci95)).tolist()
     unsure = float(np.mean(reading.more["abstained"]))
     also = [f"the read-out abstains from {unsure:.0%} of the dreams"] if unsure > MOST_UNSURE else []
-    give_verdict("command_bits_physical", metric, scale * reading.bits, (low, high), " bits", _of_eight(num), also)
+    give_verdict("command_bits_physical", metric, scale * reading.bits, (low, high), _of_eight(num), also)
     control.metrics["command_bits_physical"] = _only_as_sure_as(metric, error)
 
 
@@ -374,7 +374,7 @@ def _with_simulator(
     control.simulated = simulated
     low, score, high = (1 / 8 + (np.array([ci[0], by_start.mean(), ci[1]]) - 1 / num) / (1 - 1 / num) * 7 / 8).tolist()
     control.metrics["counterfactual_id"] = give_verdict(
-        "counterfactual_id", metric, score, (low, high), what=_of_eight(num), also=also
+        "counterfactual_id", metric, score, (low, high), what=_of_eight(num), missing=also
     )
 
 

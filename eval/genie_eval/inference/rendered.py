@@ -1,7 +1,7 @@
-"""Recorded moments of a simulator, rendered again in another scene: the nuisances that no filter on pixels can make.
+"""Recorded states of a simulator, rendered again in another scene: nuisances that no pixel filter can make.
 
-Light that throws other shadows, another camera, another table, things in the background, a passer-by: the arm moves as
-recorded, to the bit. Only for tabletop data, whose records keep the simulator's states. (specification, level H)
+(Level H.) Other light with its shadows, another camera, another table, background objects, a passing distractor: the
+arm moves exactly as recorded. Only for tabletop data, whose records keep the simulator's states.
 """
 
 from typing import Any
@@ -13,22 +13,22 @@ from genie_datasets.base.errors import UserError
 from genie_eval.dreams.pixels import psnr
 from genie_eval.inference.sample import Sample, share_of
 
-FACTORS = ("textures", "colours", "lighting", "camera", "clutter", "distractor")  # all that leave the physics alone
-FRAMES = 16  # of each trajectory, from its first
-USUAL_PIXELS = 64 * 64  # larger pictures cost more: fewer trajectories then
-LEAST = 3
-TRIES = 20  # draws of a factor until it differs from the recorded scene's
+FACTORS = ("textures", "colours", "lighting", "camera", "clutter", "distractor")  # all that leave the physics unchanged
+FRAMES = 16  # first frames of each trajectory
+USUAL_PIXELS = 64 * 64  # of larger pictures, fewer trajectories are rendered
+MIN_TRAJECTORIES = 3
+TRIES = 20  # draws of a factor until it differs from that of the recorded scene
 
 
 def rendered_flips(sample: Sample, trajectories: int = 12, frames: int = FRAMES) -> dict[str, Any]:
-    """factor -> {flip_rate, ci95}: codes that change against the same moments rendered without a change.
+    """factor -> {flip_rate, ci95}: share of codes that change against the same states rendered unchanged.
 
-    Also `recorded`: the same moments rendered unchanged, against the recorded pictures ({flip_rate, ci95, psnr}): flips
-    there are the renderer's and the compression's, not the factor's. {"reason"} where records keep no simulator state.
+    recorded: the same for the unchanged rendering against the recorded pictures, with their psnr: flips there come from
+    the renderer and the compression, not from the factor. {"reason"} where records keep no simulator states.
     """
     from genie_datasets.tabletop.render import use_opengl
 
-    use_opengl()  # before mujoco is imported; where it is, the ray caster draws
+    use_opengl()  # before mujoco is imported
     try:
         from genie_datasets.tabletop import read_recording
 
@@ -36,7 +36,7 @@ def rendered_flips(sample: Sample, trajectories: int = 12, frames: int = FRAMES)
     except UserError as error:
         return {"reason": str(error)}
     size = sample.split.image_size
-    affordable = max(LEAST, round(trajectories * USUAL_PIXELS / (size[0] * size[1])))
+    affordable = max(MIN_TRAJECTORIES, round(trajectories * USUAL_PIXELS / (size[0] * size[1])))
     limit = min(trajectories, affordable, len(sample))
     names = ("recorded", *FACTORS)
     flips: dict[str, list[np.ndarray]] = {name: [] for name in names}
@@ -63,7 +63,7 @@ def rendered_flips(sample: Sample, trajectories: int = 12, frames: int = FRAMES)
 
 
 def _renderings(sample: Sample, i: int, frames: int, size: tuple[int, int]) -> list[UInt8[np.ndarray, "T H W 3"]]:
-    """The first frames of trajectory i as the simulator draws them: unchanged, then under each factor."""
+    """The first frames of trajectory i, rendered unchanged and then under each factor."""
     from genie_datasets.base.fit import fit_frames
     from genie_datasets.tabletop import Simulator, read_recording, redraw
 
@@ -73,7 +73,7 @@ def _renderings(sample: Sample, i: int, frames: int, size: tuple[int, int]) -> l
     rng, pictures = sample.rng(i, 8), []
     for factor in (None, *FACTORS):
         scene = recording.scene
-        for _ in range(TRIES if factor else 0):  # a passer-by is drawn as "nobody" in half of the cases
+        for _ in range(TRIES if factor else 0):  # the distractor is absent in half of the draws
             scene = redraw(recording.scene, str(factor), int(rng.integers(1 << 30)))
             if scene != recording.scene:
                 break
@@ -83,7 +83,7 @@ def _renderings(sample: Sample, i: int, frames: int, size: tuple[int, int]) -> l
             for state in states:
                 sim.restore(state)
                 if factor == "distractor":
-                    sim._pass_by(sim.data.time)  # the state holds where the passer-by of its own scene was
+                    sim._pass_by(sim.data.time)  # the state holds the distractor of its own scene
                 drawn.append(sim.observe().frame)
         finally:
             sim.close()
