@@ -29,7 +29,7 @@ from sklearn.decomposition import PCA
 
 from genie_datasets import fit_frames, open_source
 from genie_datasets.tabletop.generate import generate
-from genie_eval.plotting import code_colour
+from genie_eval.plotting import code_color
 from genie_robotics import Genie
 from genie_robotics.labeling.code_meanings import code_meanings
 from genie_robotics.pretrained import locate
@@ -74,7 +74,7 @@ for column, start in enumerate(starts):
         axes[row, column].imshow(picture)
         axes[row, column].set(xticks=[], yticks=[])
 for row, name in enumerate(["start", *names]):
-    axes[row, 0].set_ylabel(name, rotation=0, ha="right", va="center", color="k" if not row else code_colour(row - 1))
+    axes[row, 0].set_ylabel(name, rotation=0, ha="right", va="center", color="k" if not row else code_color(row - 1))
 plt.show()
 
 # %% [markdown]
@@ -96,7 +96,7 @@ motion = (
     None if any(m is None for m in moved) else np.concatenate(moved)
 )  # (M, 3) metres: only to look at, never to learn from
 figure, axis = plt.subplots(figsize=(6.5, 2.2), layout="constrained")
-axis.bar(names, np.bincount(code, minlength=num) / len(code), color=[code_colour(k) for k in range(num)])
+axis.bar(names, np.bincount(code, minlength=num) / len(code), color=[code_color(k) for k in range(num)])
 axis.set(ylabel="share", title=f"{len(code):,} transitions")
 axis.tick_params(axis="x", rotation=30)
 plt.show()
@@ -119,14 +119,14 @@ if motion is not None:
             points = 100 * motion[code == k]
             if not len(points):
                 continue
-            axis.scatter(sign * points[:, across], points[:, along], s=4, alpha=0.25, color=code_colour(k))
+            axis.scatter(sign * points[:, across], points[:, along], s=4, alpha=0.25, color=code_color(k))
             tip = sign * points[:, across].mean(), points[:, along].mean()
             if np.hypot(*tip) < 0.5:  # cm: what moves in another plane, or not at all
                 continue
-            axis.annotate("", tip, (0, 0), arrowprops={"color": code_colour(k), "width": 2, "headwidth": 8})
+            axis.annotate("", tip, (0, 0), arrowprops={"color": code_color(k), "width": 2, "headwidth": 8})
             frame = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1}
             axis.annotate(
-                names[k], tip, (4, 6), textcoords="offset points", color=code_colour(k), weight="bold", bbox=frame
+                names[k], tip, (4, 6), textcoords="offset points", color=code_color(k), weight="bold", bbox=frame
             )
         axis.set(xlabel=x_label, ylabel=y_label, aspect="equal")
         axis.axhline(0, lw=0.5, color="0.7")
@@ -148,7 +148,7 @@ book = genie.latent_action.quantizer
 seen = book.vq.white(book.normalise(torch.from_numpy(latent))).numpy() if book.config.kind == "vq" else latent
 plane = PCA(2).fit_transform(seen)
 figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
-axes[0].scatter(*plane.T, s=5, c=[code_colour(k) for k in code])
+axes[0].scatter(*plane.T, s=5, c=[code_color(k) for k in code])
 axes[0].set_title("by code")
 if motion is not None:
     direction = np.clip(0.5 + motion / (4 * motion.std(0)), 0, 1)  # red: x, green: y, blue: z

@@ -29,7 +29,7 @@ import numpy as np
 
 from genie_datasets import fit_frames, open_source
 from genie_datasets.tabletop.generate import generate
-from genie_eval.plotting import code_colour
+from genie_eval.plotting import code_color
 from genie_robotics import Genie
 from genie_robotics.cli import main
 
@@ -144,7 +144,7 @@ for column, start in enumerate(starts):
         axes[row, column].set(xticks=[], yticks=[])
 for row in range(num + 1):
     axes[row, 0].set_ylabel(
-        f"{row}" if row else "start", rotation=0, ha="right", va="center", color=code_colour(row - 1) if row else "k"
+        f"{row}" if row else "start", rotation=0, ha="right", va="center", color=code_color(row - 1) if row else "k"
     )
 plt.show()
 
@@ -153,7 +153,7 @@ for episode in range(split.num_episodes):
     frames = fit_frames(split.frames(episode), genie.config.image_size, genie.config.fit)
     used += np.bincount(genie.infer_actions(frames[None]).numpy().ravel(), minlength=num)
 plt.figure(figsize=(5, 2))
-plt.bar(range(1, num + 1), used / used.sum(), color=[code_colour(code) for code in range(num)])
+plt.bar(range(1, num + 1), used / used.sum(), color=[code_color(code) for code in range(num)])
 plt.xlabel("code")
 plt.ylabel("share")
 plt.show()

@@ -23,7 +23,7 @@ import numpy as np
 
 from genie_datasets.tabletop import Simulator, sample_scene
 from genie_datasets.tabletop.starts import begin
-from genie_eval.plotting import code_colour
+from genie_eval.plotting import code_color
 from genie_robotics import Genie
 from genie_robotics.labeling.code_meanings import code_meanings
 from genie_robotics.player.beside import Beside, decoded, read_motion
@@ -149,7 +149,7 @@ figure, axes = plt.subplots(1, num, figsize=(1.4 * num, 1.9), layout="constraine
 for code, axis in enumerate(axes):
     frame = genie.generate(starts[:1, None], [[code, code]], seed=0)[0, -1].numpy()
     axis.imshow(frame)
-    axis.set_title(names[code], fontsize=8, color=code_colour(code))
+    axis.set_title(names[code], fontsize=8, color=code_color(code))
     axis.axis("off")
 figure.suptitle("what each action does from the first start: two steps of the dream", fontsize=9)
 plt.show()

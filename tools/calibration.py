@@ -23,11 +23,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from genie_eval.codes.motion_statistics import MotionAssay
-from genie_eval.codes.nulls import k_means, nearest_centre, permuted_per_trajectory
+from genie_eval.codes.motion_statistics import MotionStatistics
+from genie_eval.codes.nulls import permuted_per_trajectory
 from genie_eval.codes.planted import autocorrelated_codes, planted_transitions, with_label_noise
+from genie_eval.codes.quantize import k_means
 from genie_eval.codes.transitions import Transitions
-from genie_eval.metric import plain
+from genie_eval.metrics import plain
 from genie_eval.resampling import interval, permutation_p
 
 OUT = Path(__file__).parents[1] / "eval" / "reference" / "calibration.json"
@@ -146,12 +147,12 @@ def _false_positives(case: Case, trajectories: int, times: int, seed: int) -> di
     }
 
 
-def _sample(case: Case, trajectories: int, seed: int, draws: int) -> tuple[MotionAssay, Codes]:
+def _sample(case: Case, trajectories: int, seed: int, draws: int) -> tuple[MotionStatistics, Codes]:
     table = planted_transitions(trajectories, LENGTH, seed=seed, **case.planted)
-    return MotionAssay(table, "base", K, draws, seed), case.codes(table, seed + 10**7)
+    return MotionStatistics(table, "base", K, draws, seed), case.codes(table, seed + 10**7)
 
 
-def _values(statistics: MotionAssay, codes: Codes) -> np.ndarray:
+def _values(statistics: MotionStatistics, codes: Codes) -> np.ndarray:
     """R2, CTC, and the CTC of each code."""
     once = statistics.consistency(codes)
     ratio = once.across / once.within

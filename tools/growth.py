@@ -18,7 +18,7 @@ import numpy as np
 
 from genie_datasets import ClipDataset, EpochSampler, open_source
 from genie_datasets.sources.split import Split, frame_ids
-from genie_eval.plotting import GREY, PALETTE
+from genie_eval.plotting import GRAY, PALETTE
 from genie_robotics import Genie
 from genie_robotics.benchmarks.measure import seconds
 from genie_robotics.benchmarks.training import StepBench
@@ -161,7 +161,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
     figure, axes = plt.subplots(2, 3, figsize=(9.6, 5.4), layout="constrained")
     for axis, name in zip(axes[0], AXES, strict=True):
         draw_steps(axis, found, name)
-    axes[0, 0].plot([], [], ":", color=GREY, label="operations, to scale")
+    axes[0, 0].plot([], [], ":", color=GRAY, label="operations, to scale")
     axes[0, 0].legend(fontsize=7)
     reading, training, evaluation = axes[1]
     rows = found["reading"]

@@ -10,6 +10,7 @@ from genie_datasets.base.command_line import parse
 from genie_datasets.base.errors import UserError
 from genie_datasets.sources.options import SourceOptions
 from genie_eval.checks import check_seed, make_folder
+from genie_eval.metrics import digits
 from genie_eval.report.cells import interval_text, number
 
 MINUS_ZERO = re.compile(r"(?<![\w.])-(0\.0+)(?!\d)")
@@ -26,27 +27,27 @@ class EvaluateOptions(SourceOptions):
     out: Path | None = None
     """Folder for the report."""
     judge: str | None = None
-    """Another run (other seed, other data) whose latent action model reads commands back from the dreams. A world that
-    was exported with a judge of its own needs none; one that is given goes first."""
+    """Another run whose latent action model reads commands back; a shipped world has its own."""
     seeds: tuple[str, ...] = ()
-    """Runs of the same recipe from other training seeds: measured too, for the spread."""
+    """Runs of the same recipe with other training seeds, for the spread over seeds."""
     compare: tuple[Path, ...] = ()
-    """Instead of measuring: lay these finished reports (folders or report.json files) side by side."""
+    """Compare these finished reports (folders or report.json files) instead of measuring."""
     full: bool = False
-    """The whole specification: more starts, sequences and clips, hours instead of minutes for large models."""
+    """Measure more starts, sequences and clips: hours instead of minutes for large models."""
     quick: bool = False
-    """The headline metrics only, as in `demo`."""
+    """Measure the headline metrics only, as in `demo`."""
     i3d: Path | None = None
-    """TorchScript I3D weights (i3d_torchscript.pt), for FVD proper."""
+    """TorchScript I3D weights (i3d_torchscript.pt), for FVD."""
     split: str | None = None
-    """Which split to evaluate; test if there is one, else all."""
+    """Split to evaluate (default: test if there is one, else all)."""
     trajectories: int | None = 200
-    """Episodes to evaluate, chosen at random; none: all. Below 200 the report calls itself exploratory."""
+    """Random episodes to evaluate; None: all. Fewer than 200 are exploratory."""
     clips: int = 200
     """Clips to dream from."""
     starts: int = 6
     """Start frames of the same-action figure."""
     seed: int = 0
+    """Random seed."""
 
 
 def evaluate(argv: list[str]) -> int:
@@ -54,18 +55,21 @@ def evaluate(argv: list[str]) -> int:
     if options.compare:
         from genie_eval.report.compare import run_compare
 
-        _refuse_beside_compare(options)
+        _check_compare(options)
         return run_compare(list(options.compare), options.out)
-    if options.run is None or options.data is None or options.out is None:
-        missing = [n for n in ("run", "data", "out") if getattr(options, n) is None]
-        names = {"run": "RUN", "data": "--data SRC", "out": "--out DIR"}
-        raise UserError(f"evaluate needs {' and '.join(names[n] for n in missing)}: see genie-robotics evaluate --help")
+    names = {"run": "RUN", "data": "--data SRC", "out": "--out DIR"}
+    missing = [words for name, words in names.items() if getattr(options, name) is None]
+    if missing:
+        raise UserError(f"evaluate needs {' and '.join(missing)}; see genie-robotics evaluate --help")
+    assert options.run is not None
+    assert options.data is not None
+    assert options.out is not None
     if options.full and options.quick:
-        raise UserError("--full and --quick exclude each other")
+        raise UserError("--full cannot be combined with --quick")
     if options.quick and options.i3d is not None:
-        raise UserError("--quick makes no long dreams, which --i3d is for: leave one of them out")
+        raise UserError("--i3d cannot be combined with --quick, which makes no long dreams; leave one of them out")
     check_seed(options.seed)
-    _refuse_same_runs(options.run, options.judge, options.seeds)
+    _check_runs(options.run, options.judge, options.seeds)
     make_folder(options.out)
 
     from genie_eval.evaluation import evaluate as run_suite
@@ -73,7 +77,7 @@ def evaluate(argv: list[str]) -> int:
     from genie_robotics.genie import Genie
     from genie_robotics.pretrained import judge_of
 
-    if options.i3d is not None:  # a wrong file is said now, not after minutes of work
+    if options.i3d is not None:  # a wrong file must fail now, not after minutes of work
         from genie_eval.dreams.fvd import load_i3d
 
         load_i3d(options.i3d)
@@ -86,7 +90,8 @@ def evaluate(argv: list[str]) -> int:
     for name, other in [(judge_run, judge), *zip(options.seeds, seeds, strict=True)]:
         if other is not None and tuple(other.config.image_size) != tuple(genie.config.image_size):
             raise UserError(
-                f"{name} sees frames of {other.config.image_size}, {options.run} of {genie.config.image_size}"
+                f"{name} is for frames of {other.config.image_size}, but {options.run} for {genie.config.image_size}; "
+                "choose a run of the same frame size"
             )
     source = options.open(options.data)
     config = EvaluationConfig(
@@ -101,40 +106,40 @@ def evaluate(argv: list[str]) -> int:
     return 0
 
 
-def _refuse_beside_compare(options: EvaluateOptions) -> None:
+def _check_compare(options: EvaluateOptions) -> None:
     measuring = {
         "RUN": options.run, "--data": options.data, "--judge": options.judge, "--seeds": options.seeds or None,
         "--i3d": options.i3d, "--full": options.full or None, "--quick": options.quick or None,
     }  # fmt: skip
     given = [name for name, value in measuring.items() if value is not None]
     if given:
-        raise UserError(f"--compare lays finished reports side by side: give no {' and no '.join(given)} with it")
+        raise UserError(f"--compare reads finished reports and cannot be combined with {', '.join(given)}")
 
 
-def _refuse_same_runs(run: str, judge: str | None, seeds: tuple[str, ...]) -> None:
-    """A model agrees with itself, and one seed has no spread."""
+def _check_runs(run: str, judge: str | None, seeds: tuple[str, ...]) -> None:
+    """The judge and the seeds must be different runs: a model agrees with itself, and one seed has no spread."""
     from genie_robotics.pretrained import locate
 
     own = locate(run).resolve()
     if judge is not None and locate(judge).resolve() == own:
-        raise UserError(f"--judge {judge} is the run itself, which agrees with itself: give a run of another seed")
+        raise UserError(f"--judge {judge} is the run itself, which agrees with itself; choose a run of another seed")
     seen = {own: "the run itself"}
     for other in seeds:
         place = locate(other).resolve()
         if place in seen:
-            raise UserError(f"--seeds {other} is {seen[place]}: the spread is over different runs, give each once")
-        seen[place] = "given twice"
+            raise UserError(f"--seeds {other} is {seen[place]}; list each other run once")
+        seen[place] = "listed twice"
 
 
 def print_scorecard(report: dict) -> None:
-    """The verdicts in the terminal: one line a metric."""
+    """Prints the answers, and one line per metric: verdict, name, value, interval, reason."""
     summary = report["summary"]
     lines = [summary["first_line"]]
     lines += [
         f"{asked['question']} {asked['answer']}. {asked['because']}" for asked in summary.get("questions", [summary])
     ]
     for name, metric in report["metrics"].items():
-        value = "-" if metric["value"] is None else number(metric["value"])
-        interval = interval_text(metric["ci95"])
+        value = "-" if metric["value"] is None else number(metric["value"], digits(name))
+        interval = interval_text(metric["ci95"], digits(name))
         lines.append(f"  {metric['verdict']:<8}{name:<30}{value:>7}  {interval:<16} {metric['reason']}")
     print(MINUS_ZERO.sub(r"\1", "\n".join(lines)))

@@ -11,7 +11,7 @@ import numpy as np
 
 from genie_datasets.base.errors import UserError
 from genie_eval.checks import checked
-from genie_eval.codes.baselines import rungs
+from genie_eval.codes.baselines import baselines
 from genie_eval.codes.details import code_details
 from genie_eval.codes.measure import StatisticsConfig, code_metrics
 from genie_eval.collect import Evidence, collect, collect_training
@@ -27,7 +27,7 @@ from genie_eval.dreams.simulated import futures_or_reason
 from genie_eval.dreams.starts import choose_starts
 from genie_eval.inference.level import inference_details
 from genie_eval.interfaces import Judge, WorldModel
-from genie_eval.metric import Metric
+from genie_eval.metrics import Metric
 from genie_eval.report.write import write_report
 from genie_eval.results import EvaluationConfig, Results
 
@@ -113,11 +113,11 @@ def measure(
             predicted = inverse_dynamics(readout, world, evaluated, evidence)
             evidence = replace(evidence, features=replace(evidence.features, predicted=predicted))
     with clock(seconds, "statistics"):
-        found = rungs(evidence.table, evidence.codes, evidence.features, fitted, num_codes, seed)
+        found = baselines(evidence.table, evidence.codes, evidence.features, fitted, num_codes, seed)
         metrics, rows, codes = code_metrics(
             evidence.table, evidence.codes, found, num_codes, StatisticsConfig.of(config)
         )
-        oracle = next(rung.codes for rung in found if rung.name == "oracle_motion")
+        oracle = found["oracle_motion"].codes
         details = code_details(
             evidence.table, evidence.codes, num_codes, oracle, evidence.embedding, config.draws, seed
         )

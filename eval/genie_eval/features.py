@@ -1,6 +1,6 @@
-"""What a transition looks like without any learning: its optical flow and its frame difference.
+"""Description of a transition without any learning: optical flow and frame difference.
 
-They feed the baselines a latent action model has to beat, and the flow stands in for motion where no truth is known.
+The learning-free baselines are made of them, and the flow takes the place of motion where no true motion is known.
 """
 
 from itertools import pairwise
@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 GRID = 4  # the flow is pooled on GRID x GRID cells
-SIDE = 32  # frame differences are described at SIDE x SIDE
-MOVING = 12  # grey levels; a pixel that changes by more moves
+SIDE = 32  # frame differences are taken at SIDE x SIDE pixels
+MOVING = 12  # gray levels; a pixel that changes by more is moving
 FULL_RANGE = 255.0
 
 
@@ -18,9 +18,9 @@ def flow_fields(frames: UInt8[np.ndarray, "T H W 3"]) -> tuple[Float[np.ndarray,
     """Farneback flow from each frame to the next (pixels; x right, y down), and the mask of pixels that changed."""
     import cv2
 
-    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+    gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     start = np.zeros((*frames.shape[1:3], 2), np.float32)
-    flows = [cv2.calcOpticalFlowFarneback(a, b, start.copy(), 0.5, 3, 9, 3, 5, 1.1, 0) for a, b in pairwise(grey)]
+    flows = [cv2.calcOpticalFlowFarneback(a, b, start.copy(), 0.5, 3, 9, 3, 5, 1.1, 0) for a, b in pairwise(gray)]
     change = np.abs(np.diff(frames.astype(np.int16), axis=0)).max(axis=-1)
     return np.stack(flows), change > MOVING
 
@@ -39,8 +39,8 @@ def flow_features(frames: UInt8[np.ndarray, "T H W 3"]) -> tuple[np.ndarray, np.
 
 
 def difference_features(frames: UInt8[np.ndarray, "T H W 3"]) -> Float[np.ndarray, "n S"]:
-    """(n, SIDE*SIDE) grey-level change from each frame to the next, in -1 .. 1."""
+    """(n, SIDE*SIDE) gray-level change from each frame to the next, in -1 .. 1."""
     import cv2
 
-    grey = [cv2.resize(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), (SIDE, SIDE), interpolation=cv2.INTER_AREA) for f in frames]
-    return np.diff(np.stack(grey).astype(np.float32).reshape(len(grey), -1), axis=0) / FULL_RANGE
+    gray = [cv2.resize(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), (SIDE, SIDE), interpolation=cv2.INTER_AREA) for f in frames]
+    return np.diff(np.stack(gray).astype(np.float32).reshape(len(gray), -1), axis=0) / FULL_RANGE

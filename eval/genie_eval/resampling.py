@@ -1,7 +1,8 @@
-"""Resampling whose unit is the trajectory: bootstrap intervals, whole-trajectory swaps, Holm's correction.
+"""Resampling of whole trajectories: bootstrap intervals, permutation tests, Holm's correction.
 
-Transitions of one trajectory resemble each other, so a frame is no independent observation: frame bootstraps cover
-33-57 % instead of 95 %, frame shuffles reject true nulls 96 % of the time. Everything here moves whole trajectories.
+Transitions of one trajectory resemble each other, so single frames are not independent observations: a bootstrap over
+frames covers the true value in 33-57 % of the cases instead of 95 %, and shuffling frames rejects 96 % of true null
+hypotheses. Everything here moves whole trajectories.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,8 +11,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 DRAWS = 2000  # bootstrap draws
-MOST_SHIFT = 0.5  # SD; a larger bias than this is no small correction, and is not trusted
-LEFT_OUT = 200  # jackknife groups at most
+MAX_SHIFT = 0.5  # SD; a larger bias correction is not trusted
+MAX_GROUPS = 200  # of the jackknife
 SWAPS = 999  # permutations; the smallest p they can give is 1 / (SWAPS + 1)
 
 
@@ -22,7 +23,7 @@ def bootstrap_weights(trajectories: int, draws: int = DRAWS, seed: int | Sequenc
 
 
 def interval(draws: Float[np.ndarray, "R *rest"], level: float = 0.95) -> Float[np.ndarray, "2 *rest"]:
-    """Percentile interval over the first axis; draws that are not finite are left out."""
+    """Percentile interval over the first axis. Draws that are not finite are ignored; NaN where none is finite."""
     tail = (1 - level) / 2
     with np.errstate(invalid="ignore"):
         finite = np.where(np.isfinite(draws), draws, np.nan)
@@ -35,8 +36,8 @@ def interval(draws: Float[np.ndarray, "R *rest"], level: float = 0.95) -> Float[
 
 
 def jackknife_weights(trajectories: int, seed: int = 0) -> Float[np.ndarray, "G I"]:
-    """Each row leaves one trajectory out, or one of 200 random groups of them where they are more."""
-    group = np.random.default_rng(seed).permutation(trajectories) % min(trajectories, LEFT_OUT)
+    """0 or 1 for each trajectory: row g leaves out one trajectory, or one of MAX_GROUPS random groups of them."""
+    group = np.random.default_rng(seed).permutation(trajectories) % min(trajectories, MAX_GROUPS)
     return (group != np.arange(group.max() + 1)[:, None]).astype(np.float64)
 
 
@@ -48,12 +49,13 @@ def corrected_interval(
 ) -> Float[np.ndarray, "2 *rest"]:
     """Percentile interval of a cross-fitted statistic, corrected for its bias and for few trajectories.
 
-    value: the statistic; draws: under bootstrap weights; left_out: under `jackknife_weights`. A statistic that predicts
-    trajectories from others reads lower the fewer they are, and lower still in bootstrap draws, which hold fewer
-    different ones; percentiles then lie below the truth. So they are moved as in the bias-corrected (BC) interval, by
-    the bias that the jackknife finds, and taken further out as Student's t with a correction for the bootstrap's
-    sqrt((n-1)/n) (Hesterberg 2015, "expanded percentiles"). The acceleration of BCa is left out: with it fewer of the
-    intervals cover (`tools.calibration`), because the third moment that it needs is mostly noise here.
+    value: the statistic. draws: the statistic under bootstrap weights. left_out: under `jackknife_weights`.
+
+    A statistic that predicts trajectories from others is lower the fewer there are, and lower still in bootstrap draws,
+    which hold fewer distinct trajectories: plain percentiles lie below the true value. They are therefore shifted as in
+    the bias-corrected (BC) interval, by the bias that the jackknife finds, and widened as Student's t, with a
+    correction for the bootstrap's sqrt((n-1)/n) (Hesterberg 2015, "expanded percentiles"). The acceleration of BCa is
+    left out: it lowers the coverage (`tools.calibration`), because the third moment that it needs is mostly noise here.
     """
     from scipy.stats import norm, t
 
@@ -70,7 +72,7 @@ def corrected_interval(
         spread = drawn.std()
         shift = (groups - 1) * (center - left.mean()) / spread if spread > 0 else 0.0
         reach = t.ppf(0.5 + level / 2, groups - 1) * np.sqrt(groups / (groups - 1)) * np.array([-1, 1])
-        bounds[:, column] = np.quantile(drawn, norm.cdf(2 * np.clip(shift, -MOST_SHIFT, MOST_SHIFT) + reach))
+        bounds[:, column] = np.quantile(drawn, norm.cdf(2 * np.clip(shift, -MAX_SHIFT, MAX_SHIFT) + reach))
     return bounds.reshape(2, *shape)
 
 
@@ -81,7 +83,7 @@ def one_sided_p(draws: Float[np.ndarray, " R"]) -> float:
 
 
 def permutation_p(value: float, null: Float[np.ndarray, " R"]) -> float:
-    """Share of null values that reach `value`, the observed arrangement counted as one of them."""
+    """Share of null values that reach `value`; the observed arrangement counts as one of them."""
     return float((1 + (null >= value - 1e-12).sum()) / (1 + len(null)))
 
 
@@ -90,9 +92,9 @@ def swap_codes(
 ) -> Int[np.ndarray, " M"]:
     """Gives trajectory i the codes of trajectory order[i], in step order.
 
-    Where lengths differ, the donor is read at the same phase (start to start, end to end), so that a phase profile
-    shared by codes and motion survives the swap and cannot pass for a relation between them. by="step" reads the donor
-    at the same step instead (its last where it is shorter), for profiles that run by the clock.
+    Where lengths differ, the donor is read at the same phase (start to start, end to end). A phase profile that codes
+    and motion share then survives the swap and cannot be mistaken for a relation between them. by="step" reads the
+    donor at the same step instead (its last where it is shorter), for profiles that depend on the step.
     """
     length = np.diff(starts)
     own = np.repeat(np.arange(len(length)), length)
@@ -104,6 +106,17 @@ def swap_codes(
     return codes[starts[:-1][donor] + np.rint(phase * (length[donor] - 1)).astype(np.int64)]
 
 
+def swapped_rows(starts: Int[np.ndarray, " I+1"], seed: int) -> Int[np.ndarray, " M"]:
+    """For each row, the row of another trajectory at the same phase.
+
+    Trajectories are shifted cyclically in a random order, so that none keeps its own rows.
+    """
+    order = np.random.default_rng(seed).permutation(len(starts) - 1)
+    donor = np.empty_like(order)
+    donor[order] = np.roll(order, 1)
+    return swap_codes(np.arange(starts[-1]), starts, donor)
+
+
 def swap_null(
     statistic: Callable[[Int[np.ndarray, " M"]], float],
     codes: Int[np.ndarray, " M"],
@@ -112,7 +125,7 @@ def swap_null(
     seed: int = 0,
     by: str = "phase",
 ) -> Float[np.ndarray, " R"]:
-    """The statistic's values when whole trajectories of codes change places at random."""
+    """Values of the statistic when trajectories exchange their codes at random."""
     rng = np.random.default_rng(seed)
     length = np.diff(starts)
     longest_first = np.argsort(-length, kind="stable")
@@ -121,13 +134,13 @@ def swap_null(
     def order() -> Int[np.ndarray, " I"]:
         if by == "phase":
             return rng.permutation(len(length))
-        return longest_first[rng.integers(as_long)]  # of one that has all the steps; the longest may keep their own
+        return longest_first[rng.integers(as_long)]  # a donor that has all the steps; the longest may keep their own
 
     return np.array([statistic(swap_codes(codes, starts, order(), by)) for _ in range(swaps)])
 
 
 def sign_flip_p(differences: Float[np.ndarray, " I"], swaps: int = SWAPS, seed: int = 0) -> float:
-    """One-sided p that the mean of paired differences (one a trajectory) is above 0, by flipping their signs."""
+    """One-sided p that the mean of paired differences (one per trajectory) is above 0, by random sign flips."""
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(swaps, len(differences)))
     return permutation_p(float(differences.mean()), signs @ differences / len(differences))
 

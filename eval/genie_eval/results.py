@@ -12,7 +12,7 @@ from genie_eval.dreams.generation import DreamSet
 from genie_eval.dreams.horizon import HorizonConfig
 from genie_eval.dreams.readout import ReadoutConfig
 from genie_eval.inference.level import InferenceConfig
-from genie_eval.metric import Metric
+from genie_eval.metrics import Metric
 from genie_eval.resampling import DRAWS, SWAPS
 
 Size = Literal["quick", "default", "full"]

@@ -1,4 +1,4 @@
-"""`genie-robotics bench`: speed, as ratios measured side by side in one run."""
+"""`genie-robotics bench`: measure speed, as ratios to a baseline in the same run."""
 
 import json
 from dataclasses import dataclass
@@ -12,28 +12,29 @@ from genie_datasets.base.errors import UserError
 
 @dataclass
 class BenchOptions:
-    """Speed, as ratios measured side by side in one run."""
+    """Measure speed, as ratios to a baseline in the same run."""
 
     what: tyro.conf.Positional[Literal["loader", "tabletop", "train", "generate", "play", "label"]]
-    """loader: ways to read clips; tabletop: episodes made; train: share of the machine's matrix throughput;
-    generate: cache against none; play: from action to picture; label: a data set's codes."""
+    """loader: reading clips; tabletop: simulating episodes; train: training steps; generate: sampling with a cache; play:
+    time from action to picture; label: inferring codes of a data set."""
     data: str | None = None
-    """loader, label: the RLDS directory to read; without it one is made."""
+    """loader, label: RLDS directory to read (default: a simulated one)."""
     preset: str = "nano"
+    """train, generate: preset of the model."""
     world: str = "nano-tabletop"
-    """play, label: a run folder, or a world that comes with the package."""
+    """play, label: run folder, or name of a world that comes with the package."""
     actions: int = 400
-    """play: how many."""
+    """play: number of actions."""
     browser: bool = False
-    """play: from keys pressed in headless Chromium to its painting, instead of a client that decodes pictures."""
+    """play: measure from a key press to the painted frame in headless Chromium, not in a WebSocket client."""
     batch_size: int | None = None
-    """train: clips a step (4); generate: dreams at once (1)."""
+    """Clips per step of train (default: 4), or parallel dreams of generate (default: 1)."""
     checkpoint_activations: bool = False
-    """train: with activations computed again in the backward pass."""
+    """train: recompute activations in the backward pass."""
     compile: bool = False
-    """train: with torch.compile."""
+    """train: use torch.compile."""
     attention: Literal["auto", "fused", "plain"] = "auto"
-    """train, generate: torch's fused kernels, or softmax(QK)V; auto: the faster one of this device."""
+    """train, generate: torch's fused attention, plain softmax(QK)V, or the faster one on this device (auto)."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
@@ -41,7 +42,7 @@ class BenchOptions:
 def bench(argv: list[str]) -> int:
     options = parse(BenchOptions, argv, prog="genie-robotics bench")
     if options.batch_size is not None and options.batch_size < 1:
-        raise UserError(f"--batch-size must be at least 1, not {options.batch_size}")
+        raise UserError(f"--batch-size must be at least 1, got {options.batch_size}")
     if options.what == "loader":
         from genie_datasets import bench as bench_loader
 
@@ -64,7 +65,7 @@ def bench(argv: list[str]) -> int:
         from genie_robotics.benchmarks.playing import bench_play
 
         if options.actions < 40:
-            raise UserError(f"--actions {options.actions}: give at least 40, for a 95th percentile")
+            raise UserError(f"--actions must be at least 40, got {options.actions}")
         result = bench_play(options.world, options.actions, options.browser)
     elif options.what == "label":
         from genie_robotics.benchmarks.labeling import bench_label

@@ -11,11 +11,11 @@ from genie_eval.codes.agreement import code_directions, consistency_details, cro
 from genie_eval.codes.details import code_details
 from genie_eval.codes.generalizability import permutation_anova, variance_components
 from genie_eval.codes.information import by_dimension, grounding_details, information_bits
-from genie_eval.codes.motion_statistics import MotionAssay
+from genie_eval.codes.motion_statistics import MotionStatistics
 from genie_eval.codes.planted import (
     autocorrelated_codes,
     planted_transitions,
-    quantised,
+    quantized,
     seen_by_camera,
     with_label_noise,
 )
@@ -33,7 +33,7 @@ def table():
 
 @pytest.fixture(scope="module")
 def oracle(table):
-    return quantised(table.motions["base"], K)
+    return quantized(table.motions["base"], K)
 
 
 def grid(trajectories, length, **columns):
@@ -206,7 +206,7 @@ def planted_components(code, code_scene, code_trajectory, trajectories=240, leng
 def test_variance_components_are_those_that_were_planted(planted):
     found = np.array(
         [
-            [variance_components(MotionAssay(table, "base", K, draws=2), codes)["of_total"][name]
+            [variance_components(MotionStatistics(table, "base", K, draws=2), codes)["of_total"][name]
              for name in ("code", "code_scene", "code_trajectory")]
             for table, codes in (planted_components(*planted, seed=seed) for seed in range(4))
         ]
@@ -214,7 +214,7 @@ def test_variance_components_are_those_that_were_planted(planted):
     share = np.array(planted) / (sum(planted) + 1)
     assert found.mean(axis=0) == pytest.approx(share, abs=0.045)
     table, codes = planted_components(*planted)
-    whole = variance_components(MotionAssay(table, "base", K, draws=200), codes)
+    whole = variance_components(MotionStatistics(table, "base", K, draws=200), codes)
     parts = [whole[name]["value"] for name in ("code", "code_scene", "code_trajectory", "residual")]
     assert sum(parts) == pytest.approx(whole["total"])
     coefficient = whole["coefficient"]
@@ -259,7 +259,7 @@ def test_scenes_that_disagree_are_consistent_inside_and_not_across(table, oracle
     other = np.array([np.random.default_rng(s).permutation(K) for s in range(4)])
     codes = other[table.scene, oracle]
     details = consistency_details(table, codes, K, draws=200)
-    assert MotionAssay(table, "base", K, draws=200).ctc(codes).value < 0.5
+    assert MotionStatistics(table, "base", K, draws=200).ctc(codes).value < 0.5
     assert details["by_scene"]["worst"]["ctc"] > 0.8
     components = details["variance_components"]["of_total"]
     assert components["code_scene"] > 3 * abs(components["code_trajectory"])
@@ -276,11 +276,11 @@ def test_location_and_spread_are_told_apart(table):
     rng = np.random.default_rng(0)
     codes = rng.integers(2, size=len(table.step))
     wide = rng.normal(size=(len(codes), 3)) * np.where(codes == 1, 2.0, 1.0)[:, None]
-    found = permutation_anova(MotionAssay(grid(120, 30, motions={"base": wide}), "base", 2, draws=2), codes)
+    found = permutation_anova(MotionStatistics(grid(120, 30, motions={"base": wide}), "base", 2, draws=2), codes)
     assert found["permdisp"]["p"] <= 0.01
     assert found["permanova"]["p"] > 0.02
     moved = rng.normal(size=(len(codes), 3)) + 0.5 * codes[:, None]
-    found = permutation_anova(MotionAssay(grid(120, 30, motions={"base": moved}), "base", 2, draws=2), codes)
+    found = permutation_anova(MotionStatistics(grid(120, 30, motions={"base": moved}), "base", 2, draws=2), codes)
     assert found["permanova"]["p"] <= 0.01
     assert found["permdisp"]["p"] > 0.02
 
@@ -311,7 +311,7 @@ def test_details_are_json_and_say_what_is_missing(table, oracle):
     assert "no true motion" in details["consistency"]["reason"]
     assert "no true motion" in details["probe"]["reason"]
     assert "no true motion" in details["grounding"]["by_motion"]["base"]["reason"]
-    assert "no scenes" in details["codebook"]["coverage_by_scene"]["reason"]
+    assert "does not name scenes" in details["codebook"]["coverage_by_scene"]["reason"]
 
 
 @pytest.mark.parametrize("trajectories", [1, 2, 5])

@@ -10,12 +10,11 @@ from genie_eval.codes.leakage import conditional_mi, state_leak
 from genie_eval.codes.planted import (
     autocorrelated_codes,
     planted_transitions,
-    quantised,
+    quantized,
     seen_by_camera,
     with_label_noise,
 )
-from genie_eval.metric import Metric
-from genie_eval.verdicts import judge
+from genie_eval.metrics import Metric, judge
 
 K, DRAWS = 8, 300
 
@@ -27,7 +26,7 @@ def table():
 
 @pytest.fixture(scope="module")
 def oracle(table):
-    return quantised(table.motions["base"], K)
+    return quantized(table.motions["base"], K)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +49,7 @@ def test_whatever_is_a_map_of_motion_leaks_no_state(name, table, oracle):
     codes = {
         "oracle": lambda: oracle,
         "noisy": lambda: with_label_noise(oracle, 0.3, K),
-        "image": lambda: quantised(table.motions["image"], K),
+        "image": lambda: quantized(table.motions["image"], K),
         "direction": lambda: direction_codes(table.motions["image"]),
         "speed": lambda: speed_codes(table.motions["base"]),
     }[name]()
@@ -63,7 +62,7 @@ def test_whatever_is_a_map_of_motion_leaks_no_state(name, table, oracle):
 
 def test_image_plane_codes_need_the_image_motion_to_be_cleared(table):
     """Without it, where the arm is says how base motion looks: the reading rises, and says which motions it had."""
-    codes = quantised(table.motions["image"], K)
+    codes = quantized(table.motions["image"], K)
     blind = dataclasses.replace(table, motions={"base": table.motions["base"]})
     metric = state_leak(blind, codes, K, DRAWS)
     assert metric.value > 0.05
@@ -96,7 +95,7 @@ def test_renaming_codes_changes_nothing(table, oracle, position):
 
 def test_many_codes_read_as_few_do(table):
     base = dataclasses.replace(table, motions={"base": table.motions["base"]})
-    motion = with_label_noise(quantised(table.motions["base"], 64), 0.3, 64)
+    motion = with_label_noise(quantized(table.motions["base"], 64), 0.3, 64)
     assert state_leak(base, motion, 64, 50).value == pytest.approx(0, abs=0.05)
     place = state_leak(base, nulls.position_code(table, 64), 64, 50)
     assert place.value > 0.85
@@ -110,7 +109,7 @@ def test_codes_that_know_nothing_have_no_shares():
     metric = state_leak(table, autocorrelated_codes(60, 20, K, seed=2), K, DRAWS)
     assert metric.value is None
     assert metric.verdict == "not run"
-    assert "nothing" in metric.reason
+    assert "neither motion nor state" in metric.reason
     assert metric.more["explained"]["both"] < 0.01
 
 
@@ -151,7 +150,7 @@ def test_what_cannot_be_asked_is_not_run(table, oracle):
     assert "motion" in reason(motions={})
     assert "one code" in state_leak(table, np.zeros_like(oracle), K, 20).reason
     few = planted_transitions(6, 20)
-    assert "10 are needed" in state_leak(few, quantised(few.motions["base"]), K, 20).reason
+    assert "10 trajectories are needed" in state_leak(few, quantized(few.motions["base"]), K, 20).reason
 
 
 def test_few_trajectories_pass_only_with_the_whole_interval():

@@ -7,11 +7,11 @@ import pytest
 
 from genie_eval.codes.codebook import codebook_perplexity
 from genie_eval.codes.leakage import state_leak
-from genie_eval.codes.motion import draw_in
+from genie_eval.codes.motion import clip_glitches
 from genie_eval.codes.motion_metrics import ctc_metric, grounding_metric
-from genie_eval.codes.motion_statistics import MotionAssay
+from genie_eval.codes.motion_statistics import MotionStatistics
 from genie_eval.codes.naming import name_codes
-from genie_eval.codes.planted import planted_transitions, quantised
+from genie_eval.codes.planted import planted_transitions, quantized
 from genie_eval.codes.transitions import Transitions
 from genie_eval.report.answer import consistency_answer
 from genie_eval.resampling import swap_codes
@@ -31,7 +31,7 @@ def clock(lengths, noise=0.3, seed=0):
     step = np.concatenate([np.arange(n) for n in lengths])
     profile = rng.normal(size=(max(lengths), 3))
     motion = profile[step] + noise * rng.normal(size=(len(step), 3))
-    return table_of(lengths, motion), quantised(profile, K)[step]
+    return table_of(lengths, motion), quantized(profile, K)[step]
 
 
 @pytest.mark.parametrize("unequal", [True, False])
@@ -39,13 +39,13 @@ def test_a_clock_does_not_pass_for_an_action(unequal):
     rng = np.random.default_rng(1)
     lengths = rng.integers(15, 60, 120) if unequal else np.full(120, 40)
     table, codes = clock(lengths)
-    assay = MotionAssay(table, "base", K, draws=200)
-    grounding = grounding_metric(assay, codes, quantised(table.motions["base"], K), {}, swaps=199)
-    consistent, _ = ctc_metric(assay, codes, quantised(table.motions["base"], K), swaps=199)
+    statistics = MotionStatistics(table, "base", K, draws=200)
+    grounding = grounding_metric(statistics, codes, quantized(table.motions["base"], K), {}, swaps=199)
+    consistent, _ = ctc_metric(statistics, codes, quantized(table.motions["base"], K), swaps=199)
     for metric in (grounding, consistent):
         assert metric.verdict != "pass"
     assert grounding.p > 0.5
-    assert "swapping trajectories reads as much" in grounding.reason
+    assert "not significantly above codes swapped" in grounding.reason
 
 
 def test_swapping_by_step_reads_the_donor_at_the_same_step():
@@ -57,13 +57,13 @@ def test_swapping_by_step_reads_the_donor_at_the_same_step():
 
 def test_one_glitch_changes_little_and_is_said():
     table = planted_transitions(200, 40, seed=5)
-    codes = quantised(table.motions["base"], K)
+    codes = quantized(table.motions["base"], K)
     motion = table.motions["base"].copy()
     motion[4000, 1] = 1e4 * motion.std()
     glitched = dataclasses.replace(table, motions={"base": motion})
-    assert glitched.drawn_in == {"base": 1}
-    assert table.drawn_in == {"base": 0}
-    clean, dirty = (MotionAssay(t, "base", K, draws=100) for t in (table, glitched))
+    assert glitched.glitches == {"base": 1}
+    assert table.glitches == {"base": 0}
+    clean, dirty = (MotionStatistics(t, "base", K, draws=100) for t in (table, glitched))
     assert dirty.r2(codes) == pytest.approx(clean.r2(codes), abs=0.02)
     assert dirty.ctc(codes).value == pytest.approx(clean.ctc(codes).value, abs=0.03)
     metric = grounding_metric(dirty, codes, codes, {}, swaps=19)
@@ -79,16 +79,16 @@ def test_honest_motion_is_left_as_it_is():
         (rng.random((5000, 1)) < 0.002).astype(float),
         np.zeros((50, 2)),
     ):
-        assert draw_in(motion)[1] == 0
+        assert clip_glitches(motion)[1] == 0
     broken = np.array([[0.0], [np.nan], [1.0]])
-    assert np.isnan(draw_in(broken)[0][1]).all()
+    assert np.isnan(clip_glitches(broken)[0][1]).all()
 
 
 def test_a_code_of_one_trajectory_has_no_consistency_of_its_own():
     table = planted_transitions(60, 40, seed=2)
-    codes = quantised(table.motions["base"], K - 1)
+    codes = quantized(table.motions["base"], K - 1)
     codes = np.where((table.trajectory == 7) & (table.motions["base"][:, 0] > 0), K - 1, codes)
-    metric, reading = ctc_metric(MotionAssay(table, "base", K, draws=100), codes, codes, swaps=19)
+    metric, reading = ctc_metric(MotionStatistics(table, "base", K, draws=100), codes, codes, swaps=19)
     assert reading.code_values[K - 1] is None
     assert np.isfinite(metric.more["worst_code"]["value"])
     assert 0.7 < metric.value < 1.3
@@ -98,9 +98,9 @@ def test_codes_that_are_mostly_without_motion_do_not_pass():
     table = planted_transitions(200, 40, style=0, profile=0, seed=3)
     rare = np.random.default_rng(0).random(len(table.step)) < 0.3
     motion = np.where(rare[:, None], table.motions["base"], 0)
-    codes = np.where(rare, quantised(motion, K - 1), K - 1)
+    codes = np.where(rare, quantized(motion, K - 1), K - 1)
     table = dataclasses.replace(table, motions={"base": motion})
-    metric, _ = ctc_metric(MotionAssay(table, "base", K, draws=100), codes, codes, swaps=199)
+    metric, _ = ctc_metric(MotionStatistics(table, "base", K, draws=100), codes, codes, swaps=199)
     assert metric.value == pytest.approx(1, abs=0.15)  # the codes that move are perfect; the still one is not asked
     assert metric.verdict == "warn"
     assert "cannot be judged" in metric.reason
@@ -108,11 +108,11 @@ def test_codes_that_are_mostly_without_motion_do_not_pass():
 
 def test_the_answer_is_no_surer_than_the_verdict():
     table = planted_transitions(30, 40, seed=6)
-    codes = quantised(table.motions["base"], K)
-    assay = MotionAssay(table, "base", K, draws=100)
+    codes = quantized(table.motions["base"], K)
+    statistics = MotionStatistics(table, "base", K, draws=100)
     metrics = {
-        "ctc": ctc_metric(assay, codes, codes, swaps=199)[0],
-        "grounding_r2": grounding_metric(assay, codes, codes, {}, swaps=199),
+        "ctc": ctc_metric(statistics, codes, codes, swaps=199)[0],
+        "grounding_r2": grounding_metric(statistics, codes, codes, {}, swaps=199),
         "codebook_perplexity": codebook_perplexity(codes, table.trajectory, K, codes),
     }
     assert metrics["ctc"].verdict == "warn"
@@ -131,7 +131,7 @@ def test_state_that_hides_in_a_parity_withholds_the_pass():
     codes = bits[:, 0] * 4 + bits[:, 1] * 2 + parity
     metric = state_leak(table_of(np.full(200, 40), motion, state=state), codes, K, draws=100)
     assert metric.verdict != "pass"
-    assert "do not see" in metric.reason
+    assert "these models miss" in metric.reason
     honest = bits[:, 0] * 4 + bits[:, 1] * 2 + bits[:, 2]
     assert state_leak(table_of(np.full(200, 40), motion, state=state), honest, K, draws=100).verdict == "pass"
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genie_eval.codes.baselines import Features, rungs
+from genie_eval.codes.baselines import Features, baselines
 from genie_eval.codes.measure import StatisticsConfig, code_metrics
-from genie_eval.codes.planted import planted_transitions, quantised
+from genie_eval.codes.planted import planted_transitions, quantized
 from genie_eval.collect import Evidence, Trajectory
 from genie_eval.dreams.control import Control
 from genie_eval.dreams.displacements import Displacements
@@ -23,14 +23,14 @@ from genie_eval.dreams.generation import DreamSet
 from genie_eval.dreams.play import SequenceDreams, constant_sequences
 from genie_eval.dreams.readout_error import ReadoutError
 from genie_eval.dreams.starts import Starts
-from genie_eval.metric import Metric, not_run
+from genie_eval.metrics import METRICS, Metric, not_run
 from genie_eval.report import provenance
 from genie_eval.report.animations import by_chance, dream_gif, moving_psnr, worst
 from genie_eval.report.answer import sequence_answer
 from genie_eval.report.code_charts import eta_squared, transition_shares
 from genie_eval.report.control_charts import judges, sequence_steps
-from genie_eval.report.findings import consistency_rows, failing_codes, variance_rows
-from genie_eval.report.write import GUARDS, PRIMARY, build, draw, limits, render, validate, write_report
+from genie_eval.report.findings import consistency_rows, failing_codes, variance_shares
+from genie_eval.report.write import build, draw, limits, render, validate, write_report
 
 K, SIDE, STEPS, STARTS, CLIPS = 4, 16, 3, 8, 14
 DREAMT = (
@@ -149,8 +149,8 @@ def results():
     rng = np.random.default_rng(0)
     gripper = rng.normal(size=(len(table.step), 1))
     table = dataclasses.replace(table, motions={**table.motions, "gripper": gripper})
-    codes = quantised(table.motions["base"], K)
-    found = rungs(table, codes, Features(), None, K)
+    codes = quantized(table.motions["base"], K)
+    found = baselines(table, codes, Features(), None, K)
     metrics, ladder, cards = code_metrics(table, codes, found, K, StatisticsConfig(60, 19, 0, False))
     metrics.setdefault("state_leak", not_run("not asked"))
     metrics |= commanded()
@@ -205,7 +205,7 @@ def test_first_screen_answers_both_questions_with_primaries_before_guards(writte
     for asked in report["summary"]["questions"]:
         assert asked["question"] in first
         assert f"<strong>{asked['answer']}.</strong>" in first
-    place = [first.index(f"<code>{name}</code>") for name in (*PRIMARY, *GUARDS) if f"<code>{name}</code>" in first]
+    place = [first.index(f"<code>{name}</code>") for name in METRICS if f"<code>{name}</code>" in first]
     assert place == sorted(place)
     for name in PROMISED:
         assert f"<code>{name}</code>" in page, name
@@ -232,13 +232,13 @@ def test_codes_that_fail_are_listed_with_their_reasons(written):
     _, report = written
     failing = report["summary"]["failing_codes"]
     assert [row["code"] for row in failing] == [3]
-    assert "read back as itself in 0%" in "; ".join(failing[0]["reasons"])
+    assert "read back as itself in only 0%" in "; ".join(failing[0]["reasons"])
     assert "chance (0%)" in "; ".join(failing[0]["reasons"])
 
 
 def test_limits_speak_of_this_read_out(results):
     said = " ".join(limits(results, K))
-    assert "right to 7 mm" in said
+    assert "an error of 7 mm" in said
     assert "explains 68%" in said
     assert "at most warn" in said
     assert "z (R2 0.20)" in said
@@ -250,7 +250,7 @@ def test_codes_of_the_image_plane_are_said_to_be_the_cameras(results):
     changed = SimpleNamespace(**vars(results))
     grounding = copy.deepcopy(results.metrics["grounding_r2"])
     changed.metrics = results.metrics | {"grounding_r2": grounding}
-    assert "may be relative to the camera: they see" in limits(changed, K)[0]
+    assert "may be relative to the camera: they are inferred" in limits(changed, K)[0]
     grounding.more["by_motion"] = {"image": {"skill": grounding.skill + 0.05}}
     assert limits(changed, K)[0].startswith("Codes may be")
     grounding.more["by_motion"] = {"image": {"skill": grounding.skill + 0.2}}
@@ -289,7 +289,7 @@ def test_a_report_of_latents_without_pixels_has_the_same_sections(tmp_path):
     from genie_eval.score.score import ScoreConfig, score
 
     table = planted_transitions(20, 12)
-    codes = quantised(table.motions["base"], K)
+    codes = quantized(table.motions["base"], K)
     np.savez(
         tmp_path / "latents.npz",
         codes=codes,
@@ -380,7 +380,7 @@ def test_sequences_that_agree_are_answered_yes():
 def test_other_answers(changes, word):
     found, why = sequence_answer(sequence_metrics(**changes))
     assert found == word
-    assert ("only 80% of true displacement" in why) == (word == "Probably")
+    assert ("only 80% of the true displacement" in why) == (word == "Probably")
     assert ("move the same whatever" in why) == (changes.get("response") == 0.0)
 
 
@@ -435,9 +435,9 @@ def test_sequence_steps_read_one_for_equal_and_half_for_half_shared_displacement
 
 
 def test_variance_adds_up_and_what_is_below_zero_is_none(results):
-    row = variance_rows(DETAILS)["model"]
+    row = variance_shares(DETAILS)
     assert row == pytest.approx({"code": 0.4, "scene": 0.0, "trajectory": 0.1, "residual": 0.5})
-    assert variance_rows({}) == variance_rows({"consistency": {"reason": "no motion"}}) == {}
+    assert variance_shares({}) == variance_shares({"consistency": {"reason": "no motion"}}) == {}
     by_code, by_scene = consistency_rows(DETAILS, results.codes)
     assert [row["label"] for row in by_scene] == ["scene 7"]
     assert [row["value"] for row in by_code] == [card["ctc"] for card in results.codes]

@@ -8,7 +8,7 @@ import pytest
 
 from genie_datasets.base.errors import UserError
 from genie_eval.codes.nulls import permuted_per_trajectory
-from genie_eval.codes.planted import planted_transitions, quantised
+from genie_eval.codes.planted import planted_transitions, quantized
 from genie_eval.report.write import validate
 from genie_eval.score.latents import LatentsConfig, latents
 from genie_eval.score.score import ScoreConfig, measure, score
@@ -26,7 +26,7 @@ def table():
 def columns(table):
     """The oracle's codes, in the format of latents.npz."""
     return {
-        "codes": quantised(table.motions["base"]), "motion": table.motions["base"], "trajectory": table.trajectory,
+        "codes": quantized(table.motions["base"]), "motion": table.motions["base"], "trajectory": table.trajectory,
         "step": table.step,
     }  # fmt: skip
 
@@ -231,7 +231,8 @@ def test_the_command_writes_a_valid_report_that_opens_alone(columns, tmp_path, c
     validate(report)
     assert report["data"]["n_transitions"] == len(columns["codes"])
     assert len(report["data"]["fingerprint"]) == 16
-    assert {f["title"] for f in report["figures"]} >= {"The ladder", "How the codes are used", "What each code moves"}
+    titles = {f["title"] for f in report["figures"]}
+    assert titles >= {"Comparison with baselines and oracles", "Use of the codes", "Motion of each code"}
     for f in report["figures"]:
         assert (tmp_path / "out" / f["file"]).stat().st_size > 1000
     page = (tmp_path / "out" / "report.html").read_text()

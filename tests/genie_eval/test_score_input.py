@@ -34,25 +34,25 @@ BAD = {
     "no codes": (lambda c: c.pop("codes"), "no codes (or embedding)"),
     "no motion": (lambda c: c.pop("motion"), "no motion"),
     "no step": (lambda c: c.pop("step"), "no step"),
-    "lengths": (lambda c: c.update(step=c["step"][:-1]), "'step' has 239 rows but 'trajectory' has 240"),
+    "lengths": (lambda c: c.update(step=c["step"][:-1]), "'step' has 239 rows, but 'trajectory' has 240"),
     "motion shorter": (lambda c: c.update(motion=c["motion"][:-5]), "'motion' has 235 rows"),
-    "motion of rank 3": (lambda c: c.update(motion=c["motion"][:, :, None]), "'motion' has shape (240, 3, 1)"),
+    "motion of rank 3": (lambda c: c.update(motion=c["motion"][:, :, None]), "'motion' must have shape (M, D), got (240, 3, 1)"),
     "motion beyond sense": (lambda c: c.update(motion=changed(c["motion"], 9, 1e200)), "row 9"),
-    "motion of words": (lambda c: c.update(motion=np.full((ROWS, 3), "a")), "not numbers"),
-    "motion without dimensions": (lambda c: c.update(motion=np.zeros((ROWS, 0))), "'motion' has shape"),
-    "codes of rank 3": (lambda c: c.update(codes=np.zeros((ROWS, 2, 2), int)), "'codes' has shape"),
-    "half codes": (lambda c: c.update(codes=changed(c["codes"], 7, 2.5)), "'codes' holds 2.5 in row 7"),
-    "codes not finite": (lambda c: c.update(codes=changed(c["codes"], 3, np.nan)), "'codes' holds nan in row 3"),
-    "negative codes": (lambda c: c.update(codes=changed(c["codes"], 5, -1)), "holds -1 (first below 0: row 5)"),
-    "codes as words": (lambda c: c.update(codes=np.full(ROWS, "a")), "not integers"),
-    "half steps": (lambda c: c.update(step=c["step"] + 0.5), "'step' holds 0.5"),
+    "motion of words": (lambda c: c.update(motion=np.full((ROWS, 3), "a")), "must hold numbers"),
+    "motion without dimensions": (lambda c: c.update(motion=np.zeros((ROWS, 0))), "'motion' must have shape"),
+    "codes of rank 3": (lambda c: c.update(codes=np.zeros((ROWS, 2, 2), int)), "'codes' must have shape"),
+    "half codes": (lambda c: c.update(codes=changed(c["codes"], 7, 2.5)), "'codes' must hold integers, got 2.5 in row 7"),
+    "codes not finite": (lambda c: c.update(codes=changed(c["codes"], 3, np.nan)), "'codes' must hold integers, got nan in row 3"),
+    "negative codes": (lambda c: c.update(codes=changed(c["codes"], 5, -1)), "got -1 (first below 0: row 5)"),
+    "codes as words": (lambda c: c.update(codes=np.full(ROWS, "a")), "must hold integers"),
+    "half steps": (lambda c: c.update(step=c["step"] + 0.5), "'step' must hold integers, got 0.5"),
     "a step twice": (lambda c: c.update(step=changed(c["step"], 4, 3)), "trajectory 0 has step 3 twice"),
-    "a single value": (lambda c: c.update(trajectory=np.array(3)), "'trajectory' has shape ()"),
+    "a single value": (lambda c: c.update(trajectory=np.array(3)), "'trajectory' must have shape (M,), got ()"),
     "no rows": (lambda c: c.update({k: v[:0] for k, v in c.items()}), "no transitions"),
-    "names too few": (lambda c: c.update(motion_names=np.array(["x", "y"])), "3 different ones"),
-    "names twice": (lambda c: c.update(motion_names=np.array(["x", "x", "y"])), "3 different ones"),
-    "names are numbers": (lambda c: c.update(motion_names=np.arange(3)), "has to be 3 strings"),
-    "scene of rank 2": (lambda c: c.update(scene=np.zeros((ROWS, 2), int)), "'scene' has shape"),
+    "names too few": (lambda c: c.update(motion_names=np.array(["x", "y"])), "3 different names"),
+    "names twice": (lambda c: c.update(motion_names=np.array(["x", "x", "y"])), "3 different names"),
+    "names are numbers": (lambda c: c.update(motion_names=np.arange(3)), "must be 3 strings"),
+    "scene of rank 2": (lambda c: c.update(scene=np.zeros((ROWS, 2), int)), "'scene' must have shape"),
 }  # fmt: skip
 
 
@@ -187,7 +187,7 @@ def test_bad_files_are_one_line_and_status_2(case, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("nowhere.npz", "no such file"), ("latents.pt", "none of .npz, .parquet"), ("folder.npz", "is a folder")],
+    [("nowhere.npz", "no such file"), ("latents.pt", "expected .npz, .parquet"), ("folder.npz", "is a folder")],
 )
 def test_wrong_paths_are_one_line_and_status_2(name, expected, tmp_path, capsys):
     (tmp_path / "latents.pt").write_bytes(b"x")
@@ -202,7 +202,7 @@ def test_wrong_options_are_one_line_and_status_2(columns, tmp_path, capsys):
     taken.write_text("")
     for argv, expected in (
         (["--out", str(taken)], "is a file"),
-        (["--out", str(taken / "below")], "cannot be made"),
+        (["--out", str(taken / "below")], "cannot write to"),
         (["--out", str(tmp_path / "o"), "--num-codes", "3"], "--num-codes 3"),
         (["--out", str(tmp_path / "o"), "--num-codes", "0"], "at least 1"),
         (["--out", str(tmp_path / "o"), "--trajectories", "0"], "at least 1"),
@@ -256,5 +256,6 @@ def test_a_seed_or_draws_that_cannot_be_are_one_line(columns, tmp_path, capsys):
     for option, value in (("--seed", "-1"), ("--draws", "1")):
         assert main(["score", str(tmp_path / "a.npz"), "--out", str(tmp_path / "out"), option, value]) == 2
         error = capsys.readouterr().err.strip()
-        assert error.startswith(f"error: {option} {value}")
+        assert error.startswith(f"error: {option} must be")
+        assert f"got {value}" in error
         assert "\n" not in error

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from genie_datasets.base.errors import UserError
-from genie_eval.codes.planted import planted_transitions, quantised
+from genie_eval.codes.planted import planted_transitions, quantized
 from genie_eval.score.latents import latents
 from genie_eval.score.readers import open_columns
 from genie_eval.score.score import ScoreConfig, score
@@ -22,7 +22,7 @@ def table():
 def write(folder, table, indices=True, states=True, order=None):
     """A table of CALVIN's form: shuffled pairs, relative paths, states and actions in folders of their own."""
     motion, position = table.motions["base"], table.position
-    codes = quantised(motion)
+    codes = quantized(motion)
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(8, 32))
     rows = []
@@ -98,7 +98,7 @@ def test_what_is_missing_is_one_line(table, tmp_path):
     with pytest.raises(UserError, match="--data-root"), open_columns(path):
         pass
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match="no la_path, no action"), open_columns(tmp_path / "other.csv"):
+    with pytest.raises(UserError, match="no column la_path, action"), open_columns(tmp_path / "other.csv"):
         pass
     (tmp_path / "latent_action_00000000.npz").write_bytes(b"broken")
     with pytest.raises(UserError, match="latent_action_00000000"), open_columns(path, (tmp_path / "data",)):

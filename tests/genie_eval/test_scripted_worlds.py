@@ -19,7 +19,7 @@ from genie_eval.dreams.play import constant_sequences, dream_sequences, pairs_in
 from genie_eval.dreams.readout import ReadoutConfig
 from genie_eval.dreams.starts import Starts
 from genie_eval.inference.level import InferenceConfig
-from genie_eval.metric import plain
+from genie_eval.metrics import plain
 from genie_eval.report.write import validate
 
 QUICK = {

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from genie_eval.codes.motion_statistics import MotionAssay
-from genie_eval.codes.planted import autocorrelated_codes, planted_transitions, quantised
+from genie_eval.codes.motion_statistics import MotionStatistics
+from genie_eval.codes.planted import autocorrelated_codes, planted_transitions, quantized
 from genie_eval.resampling import (
     bootstrap_weights,
     corrected_interval,
@@ -45,8 +45,8 @@ def test_swap_test_rarely_rejects_codes_that_know_nothing():
         table = planted_transitions(40, 20, seed=seed)
         phase_driven = (table.phase * 4).astype(int)
         codes = (autocorrelated_codes(40, 20, 4, seed=1000 + seed) + phase_driven) % 8
-        assay = MotionAssay(table, "base", 8, draws=2, seed=seed)
-        rejected += permutation_p(assay.r2(codes), assay.r2_swap_null(codes, swaps=99)) <= 0.05
+        statistics = MotionStatistics(table, "base", 8, draws=2, seed=seed)
+        rejected += permutation_p(statistics.r2(codes), statistics.r2_swap_null(codes, swaps=99)) <= 0.05
     assert rejected / draws <= 0.15  # 5 % expected; 9 of 60 or more would be a 1-in-500 accident
 
 
@@ -57,9 +57,9 @@ def test_p_of_codes_that_know_nothing_is_uniform():
     for seed in range(120):
         table = planted_transitions(24, 12, seed=seed)
         codes = autocorrelated_codes(24, 12, 4, seed=1000 + seed)
-        assay = MotionAssay(table, "base", 4, draws=2, seed=seed)
-        p["r2"].append(permutation_p(assay.r2(codes), assay.r2_swap_null(codes, swaps=99)))
-        p["across"].append(permutation_p(assay.across(codes), assay.across_swap_null(codes, swaps=99)))
+        statistics = MotionStatistics(table, "base", 4, draws=2, seed=seed)
+        p["r2"].append(permutation_p(statistics.r2(codes), statistics.r2_swap_null(codes, swaps=99)))
+        p["across"].append(permutation_p(statistics.across(codes), statistics.across_swap_null(codes, swaps=99)))
     for values in p.values():
         assert kstest(values, "uniform").pvalue > 0.01
         assert np.mean(np.array(values) <= 0.05) <= 0.125  # 15 of 120 or more: a 1-in-1000 accident
@@ -67,9 +67,9 @@ def test_p_of_codes_that_know_nothing_is_uniform():
 
 def test_swap_test_finds_codes_that_know_something():
     table = planted_transitions(40, 20, seed=0)
-    codes = quantised(table.motions["base"])
-    assay = MotionAssay(table, "base", 8, draws=2)
-    assert permutation_p(assay.r2(codes), assay.r2_swap_null(codes, swaps=99)) == pytest.approx(0.01)
+    codes = quantized(table.motions["base"])
+    statistics = MotionStatistics(table, "base", 8, draws=2)
+    assert permutation_p(statistics.r2(codes), statistics.r2_swap_null(codes, swaps=99)) == pytest.approx(0.01)
 
 
 def test_holm_adjusts_and_keeps_order():

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from genie_datasets.base.errors import UserError
-from genie_eval.codes.baselines import Features, rungs
+from genie_eval.codes.baselines import Features, baselines
 from genie_eval.codes.measure import StatisticsConfig, code_metrics
-from genie_eval.codes.motion_statistics import MotionAssay
-from genie_eval.codes.planted import planted_transitions, quantised
+from genie_eval.codes.motion_statistics import MotionStatistics
+from genie_eval.codes.planted import planted_transitions, quantized
 from genie_eval.codes.transitions import Transitions
 from genie_eval.evaluation import choose_splits, evaluate
 from genie_eval.results import EvaluationConfig
@@ -18,7 +18,7 @@ QUICK = EvaluationConfig(draws=50, swaps=19, progress=False)
 
 
 def metrics_of(table, codes):
-    return code_metrics(table, codes, rungs(table, codes, Features(), None, 8), 8, StatisticsConfig.of(QUICK))[0]
+    return code_metrics(table, codes, baselines(table, codes, Features(), None, 8), 8, StatisticsConfig.of(QUICK))[0]
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_nan_motion_is_not_run_and_says_where(table):
     motion = table.motions["base"].copy()
     motion[17] = np.nan
     broken = dataclasses.replace(table, motions={"base": motion})
-    metrics = metrics_of(broken, quantised(table.motions["base"]))
+    metrics = metrics_of(broken, quantized(table.motions["base"]))
     for name in ("ctc", "grounding_r2"):
         assert metrics[name].verdict == "not run"
         assert "trajectory 1, step 2" in metrics[name].reason
@@ -46,22 +46,22 @@ def test_one_code_is_not_run(table):
 
 def test_one_trajectory_is_not_run():
     table = planted_transitions(1, 40)
-    metrics = metrics_of(table, quantised(table.motions["base"]))
+    metrics = metrics_of(table, quantized(table.motions["base"]))
     assert metrics["ctc"].verdict == metrics["grounding_r2"].verdict == "not run"
     assert "one trajectory" in metrics["ctc"].reason
 
 
 def test_motion_that_never_changes_is_not_run(table):
     still = dataclasses.replace(table, motions={"base": np.zeros((300, 3))})
-    assert "never changes" in metrics_of(still, quantised(table.motions["base"]))["ctc"].reason
+    assert "never changes" in metrics_of(still, quantized(table.motions["base"]))["ctc"].reason
 
 
 def test_trajectories_of_two_transitions_have_no_consistency_but_a_grounding():
     table = planted_transitions(60, 2, seed=1)
-    codes = quantised(table.motions["base"], 4)
-    assay = MotionAssay(table, "base", 4, draws=50)
-    assert assay.r2(codes) > 0.3
-    reading = assay.ctc(codes)
+    codes = quantized(table.motions["base"], 4)
+    statistics = MotionStatistics(table, "base", 4, draws=50)
+    assert statistics.r2(codes) > 0.3
+    reading = statistics.ctc(codes)
     assert reading.value is None
     assert "too short" in reading.reason
 

@@ -1,6 +1,9 @@
-"""`estimate`: counts that the paper prints, memory as torch's allocator has it, operations as torch counts them."""
+"""`estimate`: numbers of parameters as the paper prints them, memory as torch allocates it, operations as torch counts
+them."""
 
+import importlib.util
 import json
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,24 +27,29 @@ from genie_robotics.training.distributed import set_up
 from genie_robotics.training.stages import build_stage
 from genie_robotics.training.trainer import prepare
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+SPEC = importlib.util.spec_from_file_location(
+    "parameters_page", Path(__file__).resolve().parents[2] / "tools/parameters_page.py"
+)
+parameters_page = importlib.util.module_from_spec(SPEC)
+sys.modules["parameters_page"] = parameters_page  # for its dataclasses
+SPEC.loader.exec_module(parameters_page)
 
 
-@pytest.mark.parametrize("printed", PRINTED, ids=lambda entry: f"{entry.preset}-{entry.part}")
+@pytest.mark.parametrize("printed", parameters_page.PRINTED, ids=lambda entry: f"{entry.preset}-{entry.component}")
 def test_presets_have_as_many_parameters_as_the_paper_prints(printed):
-    ours = count(preset(printed.preset))[printed.part]
+    ours = num_parameters(preset(printed.preset))[printed.component] / 1e6
     if printed.by_leading_digit:
         assert f"{ours:.0e}"[0] == f"{printed.millions:.0e}"[0]
     else:
         assert ours == pytest.approx(printed.millions, rel=0.1)
 
 
-def test_the_page_of_parameters_is_what_is_counted():
-    assert (DOCS / "parameters.md").read_text() == page(), "python -m genie_robotics.estimate.parameters"
+def test_the_page_of_parameters_is_up_to_date():
+    assert parameters_page.PAGE_FILE.read_text() == parameters_page.page(), "run tools/parameters_page.py"
 
 
 def allocated(module: torch.nn.Module, batch: torch.Tensor | DynamicsBatch, path: Path) -> int:
-    """The most that torch's allocator holds at once in one forward and backward pass."""
+    """Peak bytes of torch's allocator in one forward and backward pass."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         with torch.autocast("cpu", torch.bfloat16):
             loss, _ = module(batch)
@@ -79,7 +87,7 @@ def test_memory_of_a_pass_is_what_the_allocator_holds(part, checkpoint, tmp_path
      ("joint", "warmup", "masked", False), ("joint", "warmup", "masked", True), ("dynamics", "frozen", "whole", False)],
 )  # fmt: skip
 def test_memory_of_a_stage_is_what_the_allocator_holds(stage, mode, past, checkpoint, tmp_path):
-    """With the frozen models that it reads, and its codebooks."""
+    """Including the frozen models that it reads, and its quantizers."""
     config = preset("nano", mode)
     config.dynamics.past = past
     torch.manual_seed(0)
@@ -101,19 +109,20 @@ def test_memory_of_the_model_is_that_of_its_tensors():
     state = [v for part in bench.optimizers.parts for values in part.state.values() for v in values.values()]
     moments = sum(v.nbytes for v in state if v.ndim)
     memory = partial(step_memory, config, "dynamics", training, mode="frozen")
-    one, two, cut = memory(), memory(processes=2), memory(processes=2, cut=True)
+    one, two, sharded = memory(), memory(processes=2), memory(processes=2, sharded=True)
     assert one.moments == two.moments == moments
     assert one.weights == two.weights == two.gradients == sum(p.nbytes for p in bench.component.parameters())
-    assert 0 <= one.gradients < 0.2 * one.weights, "most come when the activations that they are made of have gone"
+    assert 0 <= one.gradients < 0.2 * one.weights, "most are made after their activations are freed"
     parts = {
         n: step_memory(config, "dynamics", replace(training, micro_batches=2), mode="frozen", processes=n)
         for n in (1, 2)
     }
-    assert parts[1].gradients == one.weights, "those of the first part live beside the second's activations"
-    assert parts[2].gradients == 2 * one.weights, "and DDP's buckets beside them"
-    assert (cut.weights, cut.gradients, cut.moments) == (one.weights / 2, two.gradients / 2, one.moments / 2)
-    assert cut.per_clip == pytest.approx(one.per_clip, rel=0.01)
-    assert 0 < cut.fixed < one.weights
+    assert parts[1].gradients == one.weights, "accumulated ones live during the second micro-batch"
+    assert parts[2].gradients == 2 * one.weights, "accumulated ones and DDP's buckets"
+    halves = (one.weights / 2, two.gradients / 2, one.moments / 2)
+    assert (sharded.weights, sharded.gradients, sharded.moments) == halves
+    assert sharded.per_clip == pytest.approx(one.per_clip, rel=0.01)
+    assert 0 < sharded.fixed < one.weights
     averaged = step_memory(config, "dynamics", StageConfig(ema=0.999), mode="frozen")
     assert averaged.moments == 3 * one.weights  # AdamW's two and the average
 
@@ -132,7 +141,7 @@ def test_operations_of_a_step_are_those_that_torch_counts(stage):
     assert step_flops(config, stage, 2) == pytest.approx(counter.get_total_flops(), rel=0.1)
 
 
-def test_operations_of_a_dreamt_frame_are_those_that_torch_counts():
+def test_operations_of_a_dreamed_frame_are_those_that_torch_counts():
     config = preset("nano")
     torch.manual_seed(0)
     genie = Genie(config).eval()
@@ -193,8 +202,8 @@ def test_estimates_follow_what_is_trained(capsys):
     assert seen["flops_per_step"] > 1.5 * whole["flops_per_step"]
 
 
-def test_a_model_too_large_for_the_gpu_is_said_to_be(capsys):
+def test_a_model_too_large_for_the_gpu_does_not_fit(capsys):
     assert main(["estimate", "--preset", "robotics_1b", "--gpus", "8", "--gpu", "rtx4090"]) == 0
-    assert "does not fit: rtx4090 has 24 GB. Less is needed with more --gpus" in capsys.readouterr().out
+    assert "does not fit: rtx4090 has 24 GB. Use more --gpus" in capsys.readouterr().out
     assert main(["estimate"]) == 0
     assert "does not fit" not in capsys.readouterr().out

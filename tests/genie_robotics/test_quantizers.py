@@ -184,9 +184,7 @@ def test_vq_computes_what_the_library_does(dead_code_threshold):
         for a, b in zip(ours, theirs, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
         for name, own in buffers.items():
-            torch.testing.assert_close(
-                getattr(quantizer, own), getattr(other._codebook, name)[0], rtol=1e-3, atol=1e-4
-            )
+            torch.testing.assert_close(getattr(quantizer, own), getattr(other._codebook, name)[0], rtol=1e-3, atol=1e-4)
         num_replaced += int((quantizer.vectors[:, None] == latents).all(-1).any())
     assert (num_replaced > 3) == (dead_code_threshold > 0)
 

@@ -269,9 +269,7 @@ def test_a_batch_that_cannot_be_divided_is_one_line(processes, micro_batches, la
     [([0.3] * 9, 5), ([2.0] * 9, 2), ([0.4, 0.7, 0.1], 3), ([0.5, *[0.04] * 99], 14),
      ([*[0.04] * 10, 0.3, *[0.04] * 99], 19)],
 )  # fmt: skip
-def test_a_run_by_time_ends_with_codes_and_does_not_start_them_early(
-    tmp_path, config, clips, monkeypatch, pace, steps
-):
+def test_a_run_by_time_ends_with_codes_and_does_not_start_them_early(tmp_path, config, clips, monkeypatch, pace, steps):
     """Codes are due at 95 % of the time, after which a short run may have no step left."""
     vq = config.latent_action.quantizer.vq
     vq.quantize_after_steps, vq.quantize_after_fraction = 10**9, 0.95
@@ -293,7 +291,9 @@ def test_a_run_by_time_ends_with_codes_and_does_not_start_them_early(
     job.train()
     assert job.step == steps
     assert started.index(True) + 1 == steps
-    assert not trainer(tmp_path, config, clips, "latent_action", mode="frozen").lacks_codes, "a run by steps needs no further step"
+    assert not trainer(tmp_path, config, clips, "latent_action", mode="frozen").lacks_codes, (
+        "a run by steps needs no further step"
+    )
 
 
 def test_metrics_are_one_json_object_per_logged_step(tmp_path, config, clips):

@@ -7,7 +7,7 @@ import numpy as np
 
 from genie_eval.ablation.columns import Column
 from genie_eval.ablation.study import Study
-from genie_eval.report.style import BAD, GOOD, GREY, INK, PALETTE, RULE, figure, whisker
+from genie_eval.plotting import BAD, GOOD, GRAY, INK, PALETTE, RULE, figure, whisker
 
 PANELS_PER_ROW = 4
 MIN_LABELS = 0.005  # place of "no labels" on the logarithmic axis of label fractions
@@ -56,7 +56,7 @@ def differences(path: Path, reference: str, rows: Rows, columns: list[Column]) -
             for place, row in enumerate(rows):
                 gap = (row["metrics"].get(column.name) or {}).get("difference")
                 if gap is not None:
-                    whisker(axis, place, gap["value"], gap["ci95"], COLORS.get(gap["verdict"], GREY), 4.5)
+                    whisker(axis, place, gap["value"], gap["ci95"], COLORS.get(gap["verdict"], GRAY), 4.5)
             axis.set_yticks(range(len(rows)), [row["name"] for row in rows])
             axis.set_ylim(len(rows) - 0.4, -0.6)
             axis.set_title(title(column))
@@ -80,8 +80,8 @@ def label_curve(path: Path, rows: Rows, columns: list[Column], about: dict[str, 
                 axis.plot([place] * len(values), values, "o", color=PALETTE[0], ms=3.5, alpha=0.7)
             flow = ((about.get("baselines") or {}).get("flow_kmeans") or {}).get(column.name)
             if flow is not None:
-                axis.axhline(flow, color=GREY, lw=1, ls=":")
-                axis.text(places[-1], flow, "k-means of flow", color=GREY, fontsize=7, ha="right", va="bottom")
+                axis.axhline(flow, color=GRAY, lw=1, ls=":")
+                axis.text(places[-1], flow, "k-means of flow", color=GRAY, fontsize=7, ha="right", va="bottom")
             axis.set_xscale("log")
             axis.set_xticks(places, [f"{100 * row['labels']:g}" for row in rows])
             axis.minorticks_off()
@@ -120,7 +120,7 @@ def trend_panel(axis: Any, entry: dict[str, Any], values: list[list[float]]) -> 
     middle = entry["at"] + slope["value"] * place.mean()
     lines = [middle + b * (place - place.mean()) for b in (slope["value"], *(slope["ci95"] or ()))]
     lines = [10**line if entry["power"] else line for line in lines]
-    color = COLORS.get(entry["verdict"], GREY)
+    color = COLORS.get(entry["verdict"], GRAY)
     axis.plot(x, lines[0], color=color, lw=1.6, zorder=1)
     if len(lines) == 3:
         axis.fill_between(x, lines[1], lines[2], color=color, alpha=0.15, lw=0, zorder=0)

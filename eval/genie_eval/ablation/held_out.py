@@ -12,8 +12,8 @@ from genie_datasets import Source, build_frame_cache
 from genie_datasets.base.cache_dir import AtomicFile, cache_dir
 from genie_datasets.base.errors import UserError
 from genie_eval.codes.baselines import Features
-from genie_eval.codes.motion_statistics import MotionAssay
-from genie_eval.codes.quantize import COMPONENTS, quantise
+from genie_eval.codes.motion_statistics import MotionStatistics
+from genie_eval.codes.quantize import COMPONENTS
 from genie_eval.codes.transitions import Transitions
 from genie_eval.collect import Evidence, Trajectory, collect, to_numpy
 from genie_eval.evaluation import choose_splits
@@ -55,7 +55,7 @@ class HeldOut:
     """True if the trials train on these trajectories, because the source has a single split."""
     motion: str = "base"
     """Motion that codes are measured against: base (the robot's true motion), or flow (optical flow) without it."""
-    _statistics: dict[int, MotionAssay] = field(default_factory=dict)
+    _statistics: dict[int, MotionStatistics] = field(default_factory=dict)
     _baseline_codes: dict[tuple[str, int], Any] = field(default_factory=dict)
 
     @property
@@ -66,11 +66,11 @@ class HeldOut:
     def trajectories(self) -> list[Trajectory]:
         return self.evidence.trajectories
 
-    def statistics(self, num_codes: int) -> MotionAssay:
+    def statistics(self, num_codes: int) -> MotionStatistics:
         """Statistics of the motion, computed once per number of codes."""
         if num_codes not in self._statistics:
             draws, seed = self.sampling.draws, self.sampling.seed
-            self._statistics[num_codes] = MotionAssay(self.table, self.motion, num_codes, draws, seed)
+            self._statistics[num_codes] = MotionStatistics(self.table, self.motion, num_codes, draws, seed)
         return self._statistics[num_codes]
 
     def baseline_codes(self, baseline: str, num_codes: int) -> Int[np.ndarray, " M"]:

@@ -19,7 +19,8 @@ from jaxtyping import Float, Int
 
 from genie_eval.ablation.held_out import HeldOut, read_codes
 from genie_eval.ablation.reading import Reading, Readings
-from genie_eval.codes.codebook import codebook_perplexity, perplexity, usage
+from genie_eval.codes.code_sums import usage
+from genie_eval.codes.codebook import codebook_perplexity, perplexity
 from genie_eval.codes.consistency import consistency, pair_sums
 from genie_eval.codes.leakage import state_leak
 from genie_eval.codes.motion_metrics import FEW_SWAPS, ctc_metric, grounding_metric

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from genie_datasets.base.cache_dir import AtomicFile
 from genie_eval.ablation.study import Study
-from genie_eval.metric import Metric, plain
+from genie_eval.metrics import Metric, plain
 from genie_eval.report.provenance import commit
 from genie_robotics.models.config import read_json
 from genie_robotics.run_folder import write_atomically

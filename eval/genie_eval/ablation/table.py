@@ -19,7 +19,7 @@ from genie_eval.ablation.measure import grounding_readings
 from genie_eval.ablation.reading import MISSING, TrialResult, read_trials
 from genie_eval.ablation.study import Study
 from genie_eval.ablation.trend import trend_table, trends
-from genie_eval.metric import plain
+from genie_eval.metrics import plain
 from genie_eval.report.cells import number
 
 BySeed = Mapping[int, TrialResult]

@@ -26,7 +26,7 @@ from genie_eval.ablation.measure import measure
 from genie_eval.ablation.plan import Plan, resolve, shared_plan, short_hash
 from genie_eval.ablation.reading import MEASURED, save_trial
 from genie_eval.ablation.study import Study, Variant
-from genie_eval.metric import plain
+from genie_eval.metrics import plain
 from genie_robotics.genie import Genie
 from genie_robotics.models.config import GenieConfig, from_dict, read_json
 from genie_robotics.run_folder import load_component, locked, to_plain, write_atomically

@@ -1,1 +1,1 @@
-"""What codes and true motion alone tell: usage, grounding, consistency, leakage, and the ladder of other codes."""
+"""Metrics that need codes and motion alone: usage, grounding, consistency, leakage, and baseline codes."""

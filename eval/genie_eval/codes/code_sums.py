@@ -5,14 +5,22 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from genie_eval.codes.motion import group_sums
+
 
 @dataclass(frozen=True)
 class CodeSums:
-    """count (I, K) transitions, total (I, K, D) sums of motion, square (I,) sums of its squared length."""
+    """Number of transitions, sum of their motions, and sum of the squared lengths of these motions."""
 
     count: Float[np.ndarray, "I K"]
     total: Float[np.ndarray, "I K D"]
     square: Float[np.ndarray, " I"]
+
+
+def usage(codes: Int[np.ndarray, " M"], trajectory: Int[np.ndarray, " M"], num_codes: int) -> Float[np.ndarray, "I K"]:
+    """Number of transitions by trajectory and code."""
+    cell = trajectory * num_codes + codes
+    return np.bincount(cell, minlength=(int(trajectory[-1]) + 1) * num_codes).reshape(-1, num_codes).astype(float)
 
 
 def code_sums(
@@ -20,10 +28,8 @@ def code_sums(
 ) -> CodeSums:
     trajectories = int(trajectory[-1]) + 1
     cell = trajectory * num_codes + codes
-    cells = trajectories * num_codes
-    total = np.stack([np.bincount(cell, weights=column, minlength=cells) for column in motion.T], axis=1)
     return CodeSums(
-        count=np.bincount(cell, minlength=cells).reshape(trajectories, num_codes).astype(np.float64),
-        total=total.reshape(trajectories, num_codes, motion.shape[1]),
+        count=usage(codes, trajectory, num_codes),
+        total=group_sums(motion, cell, trajectories * num_codes).reshape(trajectories, num_codes, motion.shape[1]),
         square=np.bincount(trajectory, weights=(motion**2).sum(axis=1), minlength=trajectories),
     )

@@ -1,23 +1,17 @@
-"""`codebook_perplexity`: how many codes are in use, in effect; and whether single ones are dead or take everything."""
+"""`codebook_perplexity`: effective number of codes in use, and whether single codes are dead or take too much."""
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from genie_eval.metric import Metric
+from genie_eval.codes.code_sums import usage
+from genie_eval.metrics import DEAD_CODE, MAX_SHARE, Metric, judge, of_eight_codes
 from genie_eval.resampling import bootstrap_weights, interval
-from genie_eval.verdicts import DEAD_CODE, MAX_SHARE, judge
 
-NAMED = 8  # dead codes that are listed
-
-
-def usage(codes: Int[np.ndarray, " M"], trajectory: Int[np.ndarray, " M"], num_codes: int) -> Float[np.ndarray, "I K"]:
-    """Transitions by trajectory and code."""
-    cell = trajectory * num_codes + codes
-    return np.bincount(cell, minlength=(int(trajectory[-1]) + 1) * num_codes).reshape(-1, num_codes).astype(float)
+MAX_LISTED = 8  # dead codes that are listed
 
 
 def perplexity(count: Float[np.ndarray, "... K"]) -> np.ndarray:
-    """exp of the entropy of the codes' shares: 1 when one code is used, K when all are used alike."""
+    """exp of the entropy of the codes' shares: 1 when one code is used, K when all are used equally often."""
     share = count / count.sum(axis=-1, keepdims=True)
     return np.exp(-(share * np.log(np.where(share > 0, share, 1))).sum(axis=-1))
 
@@ -29,13 +23,17 @@ def codebook_perplexity(
     oracle: Int[np.ndarray, " M"] | None,
     seed: int = 0,
 ) -> Metric:
-    """null: one code for everything. oracle: the usage of k-means of the true motion, or all alike without one."""
+    """null: one code for everything. oracle: perplexity of these codes, K without them.
+
+    oracle: k-means codes of the true motion, where it is known.
+    """
     count = usage(codes, trajectory, num_codes)
     share = count.sum(axis=0) / count.sum()
     ideal = num_codes if oracle is None else perplexity(usage(oracle, trajectory, num_codes).sum(axis=0))
     drawn = perplexity(bootstrap_weights(len(count), seed=seed) @ count)
-    ci = interval(drawn - drawn.mean() + perplexity(count.sum(axis=0)))  # fewer draws see fewer codes: not our question
-    dead = np.flatnonzero(share < DEAD_CODE * min(1, 8 / num_codes))
+    ci = interval(drawn - drawn.mean() + perplexity(count.sum(axis=0)))  # draws hold fewer codes: a bias, not a spread
+    dead_below, most = DEAD_CODE * min(1, 8 / num_codes), MAX_SHARE * max(1, 8 / num_codes)
+    dead = np.flatnonzero(share < dead_below)
     metric = Metric(
         value=float(perplexity(count.sum(axis=0))), null=1.0, oracle=float(ideal), ci95=ci,
         n_trajectories=len(count),
@@ -45,17 +43,17 @@ def codebook_perplexity(
             "trajectory_perplexity": float(perplexity(count).mean()),
         },
     )  # fmt: skip
-    also = []
-    if len(dead):
-        some = ", ".join(map(str, dead[:NAMED])) + (" ..." if len(dead) > NAMED else "")
-        also.append(f"dead codes (under {DEAD_CODE * min(1, 8 / num_codes):.2g} of all): {len(dead)} ({some})")
-    most = MAX_SHARE * max(1, 8 / num_codes)
-    if share.max() > most:
-        also.append(f"code {share.argmax()} takes {share.max():.0%} of all transitions, more than {most:.0%}")
-    per_eight = 8 / num_codes  # the marks are those of 8 codes
-    value = float(metric.value or 0.0) * per_eight
-    what = "" if num_codes == 8 else f"(of {num_codes} codes, counted as of 8) "
     if (share > 0).sum() == 1:
         metric.verdict, metric.reason = "fail", f"one code for everything: all transitions have code {share.argmax()}"
         return metric
-    return judge("codebook_perplexity", metric, value, (ci[0] * per_eight, ci[1] * per_eight), what=what, also=also)
+    missing = []
+    if len(dead):
+        listed = ", ".join(map(str, dead[:MAX_LISTED])) + (" ..." if len(dead) > MAX_LISTED else "")
+        missing.append(f"{len(dead)} dead codes, each with less than {dead_below:.2g} of all transitions ({listed})")
+    if share.max() > most:
+        missing.append(f"code {share.argmax()} takes {share.max():.0%} of all transitions, more than {most:.0%}")
+    scale = 8 / num_codes  # the marks are those of 8 codes
+    value = float(metric.value or 0.0) * scale
+    return judge(
+        "codebook_perplexity", metric, value, (ci[0] * scale, ci[1] * scale), of_eight_codes(num_codes), missing
+    )

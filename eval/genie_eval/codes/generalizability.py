@@ -1,5 +1,4 @@
-"""Where the meaning of codes varies: between codes, scenes, trajectories, or not at all (specification, level C4, a
-G-study), and whether code means differ in place or only in spread (C8)."""
+"""Variance of motion by code, scene and trajectory (a generalizability study), and PERMANOVA and PERMDISP (level C)."""
 
 from typing import Any
 
@@ -7,27 +6,30 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from genie_eval.codes.code_sums import CodeSums
-from genie_eval.codes.consistency import consistency, pair_sums
-from genie_eval.codes.motion_statistics import MotionAssay
+from genie_eval.codes.consistency import consistency, pair_sums, products_across
+from genie_eval.codes.motion import group_means, group_sums
+from genie_eval.codes.motion_statistics import MotionStatistics
 from genie_eval.resampling import interval, permutation_p, swap_codes
 
 Codes = Int[np.ndarray, " M"]
 SWAPS = 199
 
 
-def variance_components(assay: MotionAssay, codes: Codes) -> dict[str, Any]:
-    """Variance of motion (freed of phase and trajectory, z-scored, summed over dimensions) by what it goes with.
+def variance_components(statistics: MotionStatistics, codes: Codes) -> dict[str, Any]:
+    """Variance of motion (without phase and trajectory means, z-scored, summed over dimensions) by what it goes with.
 
-    Moments, which any imbalance leaves unbiased: the mean product of two motions of one code is the variance that they
-    share. In different scenes that is the code's; in one scene but different trajectories, code and code x scene; in
-    one trajectory (at least `lag` steps apart), code x trajectory too. From each, the mean product whatever the codes
-    is taken off; codes count by their shares, as they do in the total. coefficient, the generalisability coefficient:
-    of what a code means inside one trajectory, the share that is the code's alone (components below 0 count as 0).
+    Estimated from moments, which stay unbiased under any imbalance. The mean product of two motions of one code is the
+    variance that they share: in different scenes that of the code; in one scene but different trajectories that of code
+    and code x scene; in one trajectory (at least `lag` steps apart) that of code x trajectory too. The mean product
+    whatever the codes is subtracted from each. Codes are weighted by their shares, as in the total.
+
+    coefficient: the generalizability coefficient, the share of a code's variance inside one trajectory that belongs to
+    the code alone (negative components count as 0).
     """
-    table = assay.table
-    if assay.lag is None:
-        return {"reason": "trajectories are too short for pairs of transitions that have forgotten each other"}
-    pairs = pair_sums(codes, assay.residual, table.trajectory, assay.num_codes, assay.lag)
+    table = statistics.table
+    if statistics.lag is None:
+        return {"reason": "trajectories are too short for pairs of transitions whose motions are decorrelated"}
+    pairs = pair_sums(codes, statistics.residual, table.trajectory, statistics.num_codes, statistics.lag)
     scene = None if table.scene is None else table.scene[table.starts[:-1]]
     names = ["code", "code_trajectory"]
     if scene is not None and _scenes_repeat(scene):
@@ -43,10 +45,10 @@ def variance_components(assay: MotionAssay, codes: Codes) -> dict[str, Any]:
             return np.stack([apart, inside - apart], axis=1)
         return np.stack([apart, together - apart, inside - together], axis=1)
 
-    once, drawn = components(np.ones((1, table.num_trajectories)))[0], components(assay.weights)
+    once, drawn = components(np.ones((1, table.num_trajectories)))[0], components(statistics.weights)
     if not np.isfinite(once).all():
         return {"reason": "no code occurs twice in a trajectory far enough apart, or in two scenes"}
-    ci, whole = interval(drawn), float((assay.residual**2).sum() / len(codes))
+    ci, whole = interval(drawn), float((statistics.residual**2).sum() / len(codes))
     result: dict[str, Any] = {
         name: {"value": value, "ci95": ci[:, c]} for c, (name, value) in enumerate(zip(names, once, strict=True))
     }
@@ -70,7 +72,7 @@ def _coefficient(components: Float[np.ndarray, "R C"]) -> Float[np.ndarray, " R"
 
 
 def _by_share(values: Float[np.ndarray, "R K"], share: Float[np.ndarray, "R K"]) -> Float[np.ndarray, " R"]:
-    """Mean over codes by their shares; codes without a value (they have no such pairs) are left out."""
+    """Mean over codes, weighted by their shares; codes without a value (they have no such pairs) are left out."""
     known = np.isfinite(values) & (share > 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(known, values * share, 0.0).sum(axis=1) / np.where(known, share, 0.0).sum(axis=1)
@@ -79,15 +81,17 @@ def _by_share(values: Float[np.ndarray, "R K"], share: Float[np.ndarray, "R K"])
 def _mean_products(
     sums: CodeSums, scene: Int[np.ndarray, " I"] | None, weights: Float[np.ndarray, "R I"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(R, K) mean product of motions of one code less that of any, of two trajectories: of different scenes, of the
-    same scene. Without scenes the first is of any two trajectories."""
+    """(R, K) mean products of motions of one code minus those of any, of two trajectories of (different, equal) scenes.
+
+    Without scenes the first is that of any two trajectories.
+    """
     whole = CodeSums(sums.count.sum(axis=1, keepdims=True), sums.total.sum(axis=1, keepdims=True), sums.square)
-    every = [*_products(sums, weights), *_products(whole, weights)]
+    every = [*products_across(sums, weights), *products_across(whole, weights)]
     near = [np.zeros_like(part) for part in every]
     for s in np.unique(scene) if scene is not None else ():
         own = scene == s
         inside, inside_whole = (CodeSums(c.count[own], c.total[own], c.square[own]) for c in (sums, whole))
-        found = [*_products(inside, weights[:, own]), *_products(inside_whole, weights[:, own])]
+        found = [*products_across(inside, weights[:, own]), *products_across(inside_whole, weights[:, own])]
         for part, more in zip(near, found, strict=True):
             part += more
     far = [a - b for a, b in zip(every, near, strict=True)]
@@ -96,19 +100,15 @@ def _mean_products(
     return apart, together
 
 
-def _products(sums: CodeSums, weights: Float[np.ndarray, "R I"]) -> tuple[np.ndarray, np.ndarray]:
-    """(R, K) sum and number of products of same-code motions of two different trajectories."""
-    trajectories, codes, dims = sums.total.shape
-    twice, total = weights**2, weights @ sums.total.reshape(trajectories, -1)
-    top = (total**2).reshape(-1, codes, dims).sum(axis=2) - twice @ (sums.total**2).sum(axis=2)
-    bottom = (weights @ sums.count) ** 2 - twice @ sums.count**2
-    return top, bottom
+def permutation_anova(
+    statistics: MotionStatistics, codes: Codes, swaps: int = SWAPS, seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """PERMANOVA (do codes differ in mean motion?) and PERMDISP (do they differ in spread?).
 
-
-def permutation_anova(assay: MotionAssay, codes: Codes, swaps: int = SWAPS, seed: int = 0) -> dict[str, Any]:
-    """PERMANOVA (do codes differ in mean motion?) and PERMDISP (in how far motions scatter around it?), pseudo-F with
-    p from whole-trajectory swaps of the codes. A small p of the second warns that the first may be about spread."""
-    table, motion, num_codes = assay.table, assay.phase_free, assay.num_codes
+    Pseudo-F with p from whole-trajectory swaps of the codes. A small p of PERMDISP warns that that of PERMANOVA may be
+    due to spread.
+    """
+    table, motion, num_codes = statistics.table, statistics.phase_free, statistics.num_codes
     rng = np.random.default_rng(seed)
     found = _both_f(motion, codes, num_codes)
     null = np.array(
@@ -125,14 +125,13 @@ def permutation_anova(assay: MotionAssay, codes: Codes, swaps: int = SWAPS, seed
 
 def _both_f(motion: Float[np.ndarray, "M D"], codes: Codes, num_codes: int) -> tuple[float, float]:
     count = np.bincount(codes, minlength=num_codes)
-    total = np.stack([np.bincount(codes, weights=c, minlength=num_codes) for c in motion.T], axis=1)
-    mean = total / np.maximum(count, 1)[:, None]
+    mean = group_means(motion, codes, num_codes)
     distance = np.sqrt(((motion - mean[codes]) ** 2).sum(axis=1))
     return _pseudo_f(motion, codes, count), _pseudo_f(distance[:, None], codes, count)
 
 
 def _pseudo_f(values: Float[np.ndarray, "M D"], codes: Codes, count: Int[np.ndarray, " K"]) -> float:
-    sums = np.stack([np.bincount(codes, weights=c, minlength=len(count)) for c in values.T], axis=1)
+    sums = group_sums(values, codes, len(count))
     used, rows = int((count > 0).sum()), len(values)
     center = sums.sum(axis=0) / rows
     between = float((sums**2 / np.maximum(count, 1)[:, None]).sum() - rows * (center**2).sum())

@@ -1,7 +1,7 @@
-"""`grounding_r2`: how much of the true motion does the code tell, in trajectories it was not fitted on?
+"""`grounding_r2`: share of the variance of the true motion that the code explains, in trajectories held out.
 
-The predictor says, for each code, the mean motion of that code in all OTHER trajectories. R2 compares its squared
-error with that of the overall mean of the other trajectories.
+The predictor of a transition is the mean motion of its code in all OTHER trajectories. R2 compares its squared error
+with that of the overall mean of the other trajectories.
 """
 
 import numpy as np
@@ -9,13 +9,13 @@ from jaxtyping import Float
 
 from genie_eval.codes.code_sums import CodeSums
 
-CELLS = 1 << 15  # numbers of one (draws, trajectories) block: what a processor's cache holds a few of
+CELLS = 1 << 15  # numbers of one (draws, trajectories) block; a few such blocks fit into a processor's cache
 
 
 def held_out_r2(sums: CodeSums, weights: Float[np.ndarray, "R I"] | None = None) -> Float[np.ndarray, " R"]:
-    """R2 of the leave-one-trajectory-out code means, for each row of weights; without weights (1,).
+    """R2 of the leave-one-trajectory-out code means for each row of weights; (1,) without weights.
 
-    A trajectory drawn twice is twice in the score and never in its own predictor: its copies leave with it.
+    A trajectory that is drawn twice counts twice in the score and never in its own predictor: its copies leave with it.
     """
     if weights is None:
         return _r2_once(sums)
@@ -24,7 +24,7 @@ def held_out_r2(sums: CodeSums, weights: Float[np.ndarray, "R I"] | None = None)
 
 
 def _r2_once(sums: CodeSums) -> Float[np.ndarray, " 1"]:
-    """The same with every trajectory once, all codes together: what a permutation test calls a thousand times."""
+    """R2 with every trajectory once, all codes together: a permutation test calls it a thousand times."""
     total, count = sums.total, sums.count
     whole, number = total.sum(axis=1), count.sum(axis=1)
     all_total, code_total = whole.sum(axis=0), total.sum(axis=0)
@@ -42,13 +42,16 @@ def _r2_once(sums: CodeSums) -> Float[np.ndarray, " 1"]:
         i, k = np.nonzero(alone)
         overall = (all_total - whole[i]) / n_others[i, None]
         gain[i, k] = _explained_by_overall(total[i, k], count[i, k], overall)
-    told = gain.sum(axis=1) @ usable
-    return np.array([1 - (base - told) / spread if spread > 0 else np.nan])
+    explained = gain.sum(axis=1) @ usable
+    return np.array([1 - (base - explained) / spread if spread > 0 else np.nan])
 
 
 def _r2(sums: CodeSums, weights: Float[np.ndarray, "r I"]) -> Float[np.ndarray, " r"]:
-    """The squared error of a mean over others is expanded into products of sums, one (r, I') matrix product a code
-    (I' trajectories that have it): nothing of size r x I x K x D is ever made."""
+    """R2 for each row of weights.
+
+    The squared error of a mean over others is expanded into products of sums, one (r, I') matrix product per code (I'
+    trajectories that have it), so that no array of size r x I x K x D is needed.
+    """
     whole, number = sums.total.sum(axis=1), sums.count.sum(axis=1)  # (I, D), (I,)
     all_total, all_number = weights @ whole, weights @ number  # (r, D), (r,)
     n_others = all_number[:, None] - weights * number
@@ -58,7 +61,7 @@ def _r2(sums: CodeSums, weights: Float[np.ndarray, "r I"]) -> Float[np.ndarray, 
     saved = _explained(weights, number, all_total @ whole.T, (whole**2).sum(axis=1), all_square, n_others)
     spread = base - np.einsum("ri,ri->r", usable, saved)
 
-    told = np.zeros(len(weights))
+    explained = np.zeros(len(weights))
     for k in np.flatnonzero(sums.count.any(axis=0)):
         has = np.flatnonzero(sums.count[:, k])
         w, count, own = weights[:, has], sums.count[has, k], sums.total[has, k]
@@ -71,16 +74,17 @@ def _r2(sums: CodeSums, weights: Float[np.ndarray, "r I"]) -> Float[np.ndarray, 
             r, i = np.nonzero(alone)
             overall = (all_total[r] - w[r, i, None] * whole[has[i]]) / n_others[r, has[i], None]
             gain[r, i] = _explained_by_overall(own[i], count[i], overall)
-        told += np.einsum("ri,ri->r", usable[:, has], gain)
+        explained += np.einsum("ri,ri->r", usable[:, has], gain)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(spread > 0, 1 - (base - told) / spread, np.nan)
+        return np.where(spread > 0, 1 - (base - explained) / spread, np.nan)
 
 
 def _explained(w, count, cross, square, total_square, others) -> np.ndarray:
-    """Squared length less squared error when `count` motions of a trajectory of weight w, which sum to `own`, are
-    predicted by m = (total - w own) / others, the mean of the `others`: 2 own . m - count |m|^2.
+    """Squared length minus squared error of `count` motions of one trajectory, predicted by the mean of the others.
 
-    cross: own . total; square: |own|^2; total_square: |total|^2. All of shapes that broadcast to that of `cross`.
+    The motions sum to `own`, the trajectory has weight w, and m = (total - w own) / others is the predictor: the result
+    is 2 own . m - count |m|^2. cross: own . total. square: |own|^2. total_square: |total|^2. All shapes broadcast to
+    that of `cross`.
     """
     inverse = 1 / np.maximum(others, 0.5)
     squares = w * square
@@ -95,5 +99,5 @@ def _explained(w, count, cross, square, total_square, others) -> np.ndarray:
 
 
 def _explained_by_overall(own, count, overall) -> np.ndarray:
-    """The same for a code that no other trajectory has, and which is therefore predicted by the overall mean."""
+    """`_explained` for a code that no other trajectory has: it is predicted by the overall mean of the others."""
     return 2 * (own * overall).sum(axis=1) - count * (overall**2).sum(axis=1)

@@ -1,4 +1,4 @@
-"""What a code tells of each dimension of motion, and how many bits (specification, level B2-B4)."""
+"""Information of the code on each dimension of motion: explained variance, bits, gripper events (level B)."""
 
 from typing import Any
 
@@ -8,23 +8,24 @@ from jaxtyping import Bool, Float, Int
 from genie_eval.codes.code_sums import code_sums
 from genie_eval.codes.grounding import held_out_r2
 from genie_eval.codes.motion import STILL, zscore
-from genie_eval.codes.nulls import k_means, nearest_centre
+from genie_eval.codes.quantize import k_means, nearest_center
 from genie_eval.codes.transitions import Transitions
+from genie_eval.codes.usage_stats import entropy_bits
 from genie_eval.resampling import swap_codes
 
 Codes = Int[np.ndarray, " M"]
 MOTIONS = ("base", "image", "rotation", "gripper", "flow")
-NEIGHBOURS = 5
-MOST_ROWS = 8000  # for the neighbour search: whole trajectories
+NEIGHBORS = 5
+MAX_ROWS = 8000  # rows of whole trajectories, for the neighbor search
 SWAPS = 5  # for the mean of the null of the bits
-EVENT = 0.1  # of the largest gripper motion: more is an event
-FEW_EVENTS = 10
+EVENT = 0.1  # share of the largest gripper motion from which a motion is an event
+MIN_EVENTS = 10
 
 
 def grounding_details(
     table: Transitions, codes: Codes, num_codes: int, oracle: Codes | None = None, seed: int = 0
 ) -> dict[str, Any]:
-    """By motion: variance explained by dimension, and bits; AUROC of the gripper's events; AMI with the oracle."""
+    """Explained variance and bits by motion, AUROC of the gripper's events, and AMI with the oracle's codes."""
     rows: dict[str, Any] = {"by_motion": {}}
     for name in MOTIONS:
         problem = table.why_unusable(name)
@@ -44,8 +45,11 @@ def grounding_details(
 def by_dimension(
     motion: Float[np.ndarray, "M D"], codes: Codes, trajectory: Int[np.ndarray, " M"], num_codes: int
 ) -> dict[str, list[float | None]]:
-    """eta2: share of the variance between codes, in sample; omega2: without the bias of so many codes; r2: in
-    trajectories held out. None for a dimension that does not move."""
+    """Explained variance of each dimension; None for one that does not move.
+
+    eta2: share of the variance between codes, in sample. omega2: eta2 without the bias of many codes. r2: in other
+    trajectories.
+    """
     rows: dict[str, list[float | None]] = {"eta2": [], "omega2": [], "r2": []}
     used = len(np.unique(codes))
     for column in motion.T:
@@ -65,16 +69,18 @@ def by_dimension(
 
 
 def gripper_auroc(table: Transitions, codes: Codes, num_codes: int) -> dict[str, Any]:
-    """How well a code tells that the gripper opens, or closes: AUROC of the event's rate under the code in all OTHER
-    trajectories. .5 is chance."""
+    """AUROC with which the code predicts that the gripper opens, or closes; chance is 0.5.
+
+    The prediction is the event's rate under the code in OTHER trajectories.
+    """
     from sklearn.metrics import roc_auc_score
 
     motion = table.motions["gripper"][:, 0]
     threshold = EVENT * np.abs(motion).max()
     rows: dict[str, Any] = {}
     for name, event in (("opening", motion < -threshold), ("closing", motion > threshold)):
-        if event.sum() < FEW_EVENTS or event.all():
-            rows[name] = {"events": int(event.sum()), "reason": f"fewer than {FEW_EVENTS} events, or nothing else"}
+        if event.sum() < MIN_EVENTS or event.all():
+            rows[name] = {"events": int(event.sum()), "reason": f"fewer than {MIN_EVENTS} events, or nothing else"}
             continue
         score = _others_rate(event, codes, table.trajectory, num_codes)
         rows[name] = {"events": int(event.sum()), "auroc": float(roc_auc_score(event, score))}
@@ -84,44 +90,39 @@ def gripper_auroc(table: Transitions, codes: Codes, num_codes: int) -> dict[str,
 def _others_rate(
     event: Bool[np.ndarray, " M"], codes: Codes, trajectory: Int[np.ndarray, " M"], num_codes: int
 ) -> Float[np.ndarray, " M"]:
+    """Rate of the event under each row's code in other trajectories, with one transition of the overall rate added."""
     sums = code_sums(codes, event[:, None].astype(np.float64), trajectory, num_codes)
     count = sums.count.sum(axis=0) - sums.count
     found = sums.total.sum(axis=0)[:, 0] - sums.total[..., 0]
     overall = found.sum(axis=1, keepdims=True) / np.maximum(count.sum(axis=1, keepdims=True), 1)
-    return ((found + overall) / (count + 1))[trajectory, codes]  # one transition's worth of the usual rate
+    return ((found + overall) / (count + 1))[trajectory, codes]
 
 
 def code_motion_bits(table: Transitions, name: str, codes: Codes, seed: int = 0) -> dict[str, Any]:
-    """I(code; motion); null: codes swapped between whole trajectories. Also as a share of the code's entropy."""
+    """I(code; motion) in bits, its null (codes swapped between whole trajectories), and the code's entropy."""
     length = np.diff(table.starts)
     order = np.random.default_rng(seed).permutation(len(length))
-    chosen = np.isin(np.arange(len(length)), order[: max(2, np.searchsorted(np.cumsum(length[order]), MOST_ROWS + 1))])
+    chosen = np.isin(np.arange(len(length)), order[: max(2, np.searchsorted(np.cumsum(length[order]), MAX_ROWS + 1))])
     rows = chosen[table.trajectory]
     table, codes = table.of_trajectories(chosen), codes[rows]
     values = zscore(table.motions[name])
     if values.shape[1] == 0:
         return {"reason": f"motion '{name}' never changes"}
-    value, rng = information_bits(codes, values, seed=seed), np.random.default_rng(seed)
-    null = float(
-        np.mean(
-            [
-                information_bits(swap_codes(codes, table.starts, rng.permutation(int(chosen.sum()))), values, seed=seed)
-                for _ in range(SWAPS)
-            ]
-        )
-    )
-    share = np.bincount(codes) / len(codes)
-    entropy = float(-(share * np.log2(np.where(share > 0, share, 1))).sum())
-    return {"value": value, "null": null, "excess": value - null, "code_entropy": entropy}
+    value, rng, null = information_bits(codes, values, seed=seed), np.random.default_rng(seed), []
+    for _ in range(SWAPS):
+        swapped = swap_codes(codes, table.starts, rng.permutation(int(chosen.sum())))
+        null.append(information_bits(swapped, values, seed=seed))
+    mean, entropy = float(np.mean(null)), float(entropy_bits(np.bincount(codes)))
+    return {"value": value, "null": mean, "excess": value - mean, "code_entropy": entropy}
 
 
 def information_bits(
-    codes: Codes, values: Float[np.ndarray, "M D"], neighbours: int = NEIGHBOURS, seed: int = 0
+    codes: Codes, values: Float[np.ndarray, "M D"], neighbors: int = NEIGHBORS, seed: int = 0
 ) -> float:
-    """Mutual information of a discrete and a continuous variable of any dimension: Ross (2014), PLOS ONE 9(2).
+    """Mutual information of a discrete and a continuous variable of any dimension (Ross 2014, PLOS ONE 9(2)).
 
-    For each point the distance to its k-th neighbour of the same code; then how many points of any code lie as near.
-    scikit-learn has it for one dimension at a time only.
+    For each point, the distance to its k-th neighbor of the same code, and the number of points of any code within it.
+    (scikit-learn's version takes one dimension at a time.)
     """
     from scipy.spatial import cKDTree
     from scipy.special import digamma
@@ -136,7 +137,7 @@ def information_bits(
     radius, near, size = np.empty(len(values)), np.empty(len(values)), np.empty(len(values))
     for k in np.unique(codes):
         own = np.flatnonzero(codes == k)
-        few = min(neighbours, len(own) - 1)
+        few = min(neighbors, len(own) - 1)
         found, _ = cKDTree(values[own]).query(values[own], k=[few + 1], p=np.inf)
         radius[own], near[own], size[own] = np.nextafter(found[:, 0], 0), few, len(own)
     within = cKDTree(values).query_ball_point(values, radius, p=np.inf, return_length=True)
@@ -145,8 +146,11 @@ def information_bits(
 
 
 def _oracle_ami(table: Transitions, codes: Codes, num_codes: int, oracle: Codes | None, seed: int) -> dict[str, Any]:
-    """Adjusted mutual information with k-means of true motion, which has no ceiling of 1: `ceiling` is what two such
-    k-means, of other seeds and of the two halves of the trajectories, have with each other."""
+    """Adjusted mutual information with the oracle's codes, k-means of true motion.
+
+    The ceiling is not 1: `ceiling` is the AMI of two such k-means, with other seeds and fitted on the two halves of the
+    trajectories.
+    """
     from sklearn.metrics import adjusted_mutual_info_score
 
     problem = table.why_unusable("base")
@@ -156,7 +160,7 @@ def _oracle_ami(table: Transitions, codes: Codes, num_codes: int, oracle: Codes 
         return {"reason": "4 trajectories are needed, so that each of two halves has two"}
     motion = zscore(table.motions["base"])
     half = np.random.default_rng(seed).permutation(table.num_trajectories)[table.trajectory] % 2
-    two = [nearest_centre(motion, k_means(motion[half == h], num_codes, seed + 1 + h)) for h in (0, 1)]
+    two = [nearest_center(motion, k_means(motion[half == h], num_codes, seed + 1 + h)) for h in (0, 1)]
     return {
         "value": float(adjusted_mutual_info_score(oracle, codes)),
         "ceiling": float(adjusted_mutual_info_score(*two)),

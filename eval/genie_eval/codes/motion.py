@@ -1,19 +1,17 @@
-"""Motion made comparable: z-scored, and for consistency also freed of phase and of each trajectory's own mean."""
+"""Motion made comparable: glitches clipped, z-scored, and without its phase profile and its trajectory means."""
 
 import numpy as np
 from jaxtyping import Float, Int
 
 PHASE_BINS = 8
-STILL = 1e-9  # a dimension whose spread is below this does not move
+STILL = 1e-9  # a dimension whose SD is below this does not move
+FAR = 5.0  # times the 99 % quantile of the distance from the median; values further out are glitches
 
 
-FAR = 5.0  # times the 99 % quantile of the distance from the median; what lies further out is a glitch
+def clip_glitches(motion: Float[np.ndarray, "M D"]) -> tuple[Float[np.ndarray, "M D"], int]:
+    """Motion clipped to FAR, and the number of transitions that were clipped: one wrong reading must not decide a mean.
 
-
-def draw_in(motion: Float[np.ndarray, "M D"]) -> tuple[Float[np.ndarray, "M D"], int]:
-    """Motion with glitches drawn in to FAR, and of how many transitions: one wrong reading must not decide a mean.
-
-    A normal dimension ends at 13 SD, so honest data is left as it is. Values that are not finite stay.
+    FAR of a normal distribution is 13 SD, so that correct data stays as it is. Values that are not finite stay.
     """
     finite = np.isfinite(motion).all(axis=1)
     if not finite.any():
@@ -24,32 +22,42 @@ def draw_in(motion: Float[np.ndarray, "M D"]) -> tuple[Float[np.ndarray, "M D"],
     out = finite & (np.abs(motion - middle) > reach).any(axis=1)
     if not out.any():
         return motion, 0
-    drawn = motion.copy()
-    drawn[out] = np.clip(motion[out], middle - reach, middle + reach)
-    return drawn, int(out.sum())
+    clipped = motion.copy()
+    clipped[out] = np.clip(motion[out], middle - reach, middle + reach)
+    return clipped, int(out.sum())
 
 
 def zscore(motion: Float[np.ndarray, "M D"]) -> Float[np.ndarray, "M D2"]:
-    """Each dimension to mean 0, SD 1 over all transitions; dimensions that never move are dropped."""
+    """Each dimension with mean 0 and SD 1 over all transitions; dimensions that never move are dropped."""
     spread = motion.std(axis=0)
     moving = spread > STILL
     return (motion[:, moving] - motion[:, moving].mean(axis=0)) / spread[moving]
 
 
+def scaled(motion: Float[np.ndarray, "M D"]) -> Float[np.ndarray, "M D"]:
+    """Each dimension divided by its SD and not centered, so that 0 stays "no motion"; 0 where it never moves."""
+    spread = motion.std(axis=0)
+    return motion / np.where(spread > STILL, spread, np.inf)
+
+
+def group_sums(values: Float[np.ndarray, "M D"], group: Int[np.ndarray, " M"], groups: int) -> np.ndarray:
+    """(groups, D) sums of the rows of each group."""
+    return np.stack([np.bincount(group, weights=column, minlength=groups) for column in values.T], axis=1)
+
+
 def group_means(values: Float[np.ndarray, "M D"], group: Int[np.ndarray, " M"], groups: int) -> np.ndarray:
-    """(groups, D) means; 0 for a group without rows."""
+    """(groups, D) means of the rows of each group; 0 for a group without rows."""
     count = np.bincount(group, minlength=groups)
-    sums = np.stack([np.bincount(group, weights=column, minlength=groups) for column in values.T], axis=1)
-    return sums / np.maximum(count, 1)[:, None]
+    return group_sums(values, group, groups) / np.maximum(count, 1)[:, None]
 
 
 def without_phase(motion: Float[np.ndarray, "M D"], phase: Float[np.ndarray, " M"]) -> Float[np.ndarray, "M D2"]:
-    """z-scored motion minus the mean of its phase (8 bins): no code can predict it from "how far into the episode"."""
+    """z-scored motion minus the mean of its phase (8 bins), so that progress in the episode cannot predict it."""
     values = zscore(motion)
     bins = np.minimum((phase * PHASE_BINS).astype(np.int64), PHASE_BINS - 1)
     return values - group_means(values, bins, PHASE_BINS)[bins]
 
 
 def without_trajectory(values: Float[np.ndarray, "M D"], trajectory: Int[np.ndarray, " M"]) -> Float[np.ndarray, "M D"]:
-    """Minus the mean of each trajectory: no code can predict it from "which episode"."""
+    """Values minus the mean of their trajectory, so that the identity of the episode cannot predict them."""
     return values - group_means(values, trajectory, int(trajectory[-1]) + 1)[trajectory]

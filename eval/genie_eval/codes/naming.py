@@ -1,6 +1,6 @@
-"""Names for codes, from measured motion alone: "right", "gripper closing", "still"; "unnamed" where it is not sure.
+"""Names of codes, from measured motion alone: "right", "gripper closing", "still"; "unnamed" where it is not sure.
 
-The base frame: x away from the robot, y to its left, z up (RT-1's and the tabletop's).
+In the base frame x points away from the robot, y to its left, z up (as in RT-1 and the tabletop).
 """
 
 from typing import Any
@@ -10,24 +10,24 @@ from jaxtyping import Float, Int
 
 from genie_eval.codes.code_sums import code_sums
 from genie_eval.codes.transitions import Transitions
-from genie_eval.metric import plain
+from genie_eval.metrics import plain
 from genie_eval.resampling import bootstrap_weights, holm, interval
 
 WORDS = {
     "base": (("back", "forward"), ("right", "left"), ("down", "up")),
     "gripper": (("gripper opening", "gripper closing"),),
 }
-GRIPPER_EITHER_WAY = (None, "gripper moving")  # opening and closing under one code have no mean, but are no accident
-ALPHA = 0.05  # after Holm over all codes and dimensions
-CLEAR = 0.3  # SD of the dimension; a smaller mean motion is no meaning, however sure
-SECOND = 0.7  # a second and third direction join the name from this share of the first
-STILL = 0.35  # root mean square of the code's base motion against that of all transitions
+GRIPPER_EITHER_WAY = (None, "gripper moving")  # a code of both opening and closing has no mean gripper motion
+ALPHA = 0.05  # significance after Holm's correction over all codes and dimensions
+CLEAR = 0.3  # smallest named mean motion, in SDs of the dimension
+SECOND = 0.7  # share of the largest direction from which a second and third one join the name
+STILL = 0.35  # a still code's root mean square motion, relative to that of all transitions
 
 
 def name_codes(
     table: Transitions, codes: Int[np.ndarray, " M"], num_codes: int, draws: int, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """One object a code: {"code", "share", "name", "mean_motion", "ci95", "by_motion"}, in the motion's own units."""
+    """One object per code: {"code", "share", "name", "mean_motion", "ci95", "by_motion"}, in the motion's own units."""
     share = np.bincount(codes, minlength=num_codes) / len(codes)
     cards: list[dict[str, Any]] = [
         {"code": k, "share": share[k], "name": "unnamed", "mean_motion": None, "ci95": None, "by_motion": {}}
@@ -51,7 +51,7 @@ def name_codes(
 def code_means(
     table: Transitions, motion: Float[np.ndarray, "M D"], codes: np.ndarray, num_codes: int, weights: np.ndarray
 ) -> tuple[Float[np.ndarray, "K D"], Float[np.ndarray, "R K D"]]:
-    """Mean motion of each code, and under each row of trajectory weights; NaN for a code that does not occur."""
+    """Mean motion of each code, once and under each row of trajectory weights; NaN for a code that does not occur."""
     sums = code_sums(codes, motion, table.trajectory, num_codes)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = sums.total.sum(axis=0) / sums.count.sum(axis=0)[:, None]
@@ -59,32 +59,37 @@ def code_means(
     return mean, drawn
 
 
-def _names(table: Transitions, codes: np.ndarray, num_codes: int, weights: np.ndarray) -> list[str]:
-    from scipy.stats import norm
-
+def _named_columns(table: Transitions) -> tuple[list[np.ndarray], list[tuple[str | None, str]]]:
+    """Columns of motion in SDs, not centered so that 0 stays "no motion", and their (negative, positive) words."""
     columns: list[np.ndarray] = []
     words: list[tuple[str | None, str]] = []
     for motion, pairs in WORDS.items():
         if table.why_unusable(motion) is None:
             for column, pair in zip(table.motions[motion].T, pairs, strict=False):
                 if column.std() > 1e-9:
-                    columns.append(column / column.std())  # not centred: 0 stays "no motion"
+                    columns.append(column / column.std())
                     words.append(pair)
     if table.why_unusable("gripper") is None:
         activity = np.abs(table.motions["gripper"][:, 0])
         if activity.std() > 1e-9:
             columns.append((activity - activity.mean()) / activity.std())
             words.append(GRIPPER_EITHER_WAY)
+    return columns, words
+
+
+def _names(table: Transitions, codes: np.ndarray, num_codes: int, weights: np.ndarray) -> list[str]:
+    from scipy.stats import norm
+
+    columns, words = _named_columns(table)
     if not columns:
         return ["unnamed"] * num_codes
-    values = np.stack(columns, axis=1)
-    mean, drawn = code_means(table, values, codes, num_codes, weights)
+    mean, drawn = code_means(table, np.stack(columns, axis=1), codes, num_codes, weights)
     occurs = np.isfinite(mean)
     spread = np.maximum(np.where(np.isfinite(drawn), drawn, 0.0).std(axis=0), 1e-12)
     p = np.where(occurs, 2 * norm.sf(np.abs(np.nan_to_num(mean)) / spread), 1.0)
     sure = holm(p.reshape(-1)).reshape(p.shape) < ALPHA
-    said = np.array([[pair[0] is not None for pair in words], [True] * len(words)])  # has this sign a word?
-    size = np.where(sure & (np.abs(mean) >= CLEAR) & np.where(mean > 0, said[1], said[0]), np.abs(mean), 0.0)
+    has_word = np.array([[pair[0] is not None for pair in words], [True] * len(words)])  # [sign, dimension]
+    size = np.where(sure & (np.abs(mean) >= CLEAR) & np.where(mean > 0, has_word[1], has_word[0]), np.abs(mean), 0.0)
     base = table.motions["base"]
     energy = (base**2 / np.maximum((base**2).mean(axis=0), 1e-18)).sum(axis=1)
     names = []

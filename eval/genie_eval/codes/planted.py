@@ -1,4 +1,4 @@
-"""Trajectories and codes with a known relation: the controls by which the metrics themselves are judged."""
+"""Planted data: trajectories and codes with a known relation, on which the metrics themselves are tested."""
 
 import dataclasses
 
@@ -12,7 +12,10 @@ def planted_transitions(
     trajectories: int = 200, length: int = 40, dims: int = 3, smooth: float = 0.7, style: float = 0.3,
     profile: float = 0.5, scenes: int = 4, seed: int = 0,
 ) -> Transitions:  # fmt: skip
-    """Autocorrelated motion (AR(1), `smooth`) with a phase profile all trajectories share and a style of each."""
+    """Autocorrelated motion (AR(1) with coefficient `smooth`) plus a shared phase profile and a mean per trajectory.
+
+    style: SD of the trajectories' means. profile: amplitude of the phase profile.
+    """
     rng = np.random.default_rng(seed)
     noise = rng.normal(size=(trajectories, length, dims))
     motion = np.empty_like(noise)
@@ -33,10 +36,10 @@ def planted_transitions(
 
 
 def seen_by_camera(table: Transitions, depth: float = 40.0, focal: float = 100.0) -> Transitions:
-    """With the "image" motion (M, 2) of a pinhole camera: the same base motion looks different from place to place.
+    """Adds the "image" motion (M, 2) of a pinhole camera: equal base motions look different from place to place.
 
-    depth: distance of the camera from the origin along the third axis; whatever comes nearer than a fifth of it is
-    seen from there.
+    depth: distance of the camera from the origin along the third axis; points nearer than a fifth of it are projected
+    from there.
     """
     assert table.position is not None
 
@@ -50,7 +53,7 @@ def seen_by_camera(table: Transitions, depth: float = 40.0, focal: float = 100.0
 def autocorrelated_codes(
     trajectories: int, length: int, num_codes: int = 8, stay: float = 0.7, seed: int = 0
 ) -> Int[np.ndarray, " M"]:
-    """Codes that know nothing of any motion but dwell as real ones do."""
+    """Codes that are unrelated to any motion but are held for several steps as real ones are."""
     rng = np.random.default_rng(seed)
     codes = rng.integers(num_codes, size=(trajectories, length))
     for t in range(1, length):
@@ -59,13 +62,13 @@ def autocorrelated_codes(
 
 
 def with_label_noise(codes: Int[np.ndarray, " M"], share: float, num_codes: int, seed: int = 0) -> np.ndarray:
-    """A `share` of the codes replaced by uniform random ones."""
+    """The codes, of which a `share` is replaced by uniform random ones."""
     rng = np.random.default_rng(seed)
     noisy = rng.random(len(codes)) < share
     return np.where(noisy, rng.integers(num_codes, size=len(codes)), codes)
 
 
-def quantised(motion: Float[np.ndarray, "M D"], num_codes: int = 8, seed: int = 0) -> Int[np.ndarray, " M"]:
+def quantized(motion: Float[np.ndarray, "M D"], num_codes: int = 8, seed: int = 0) -> Int[np.ndarray, " M"]:
     """k-means codes of the motion itself."""
     from sklearn.cluster import KMeans
 

@@ -1,18 +1,18 @@
-"""How codes are used along and between trajectories, whatever they mean (specification, level A)."""
+"""Use of the codes along and between trajectories, whatever they mean (level A)."""
 
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from genie_eval.codes.codebook import usage
+from genie_eval.codes.code_sums import usage
 from genie_eval.codes.transitions import Transitions
 from genie_eval.resampling import swap_codes
 
 Codes = Int[np.ndarray, " M"]
 SWAPS = 99
 CHAINS = 20  # simulated data sets for the null of the divergence
-EVERYWHERE = 0.8  # of a scene's trajectories in which every code should occur
+EVERYWHERE = 0.8  # share of a scene's trajectories in which every code should occur
 
 
 def codebook_details(table: Transitions, codes: Codes, num_codes: int, seed: int = 0) -> dict[str, Any]:
@@ -36,17 +36,20 @@ def entropy_bits(count: Float[np.ndarray, "... K"]) -> np.ndarray:
 
 
 def divergence(count: Float[np.ndarray, "I K"]) -> float:
-    """Jensen-Shannon divergence of all trajectories: entropy of the pooled shares less the mean of their own."""
+    """Jensen-Shannon divergence of all trajectories: entropy of the pooled shares minus the mean of their own."""
     weight = count.sum(axis=1) / count.sum()
     return float(entropy_bits(count.sum(axis=0)) - weight @ entropy_bits(count))
 
 
 def _divergence(table: Transitions, codes: Codes, num_codes: int, seed: int) -> dict[str, float]:
-    """null: trajectories of the same lengths that all follow the one pooled Markov chain, so that only shortness and
-    dwelling make them differ. What lies above it belongs to trajectories: a code for a scene, a style, a camera."""
+    """Divergence with its null: trajectories of the same lengths that all follow the pooled Markov chain.
+
+    They differ only because they are short and hold codes. The excess belongs to trajectories: a code for a scene, a
+    style, a camera.
+    """
     value = divergence(usage(codes, table.trajectory, num_codes))
     rng, length = np.random.default_rng(seed), np.diff(table.starts)
-    chain = _transitions(table, codes, num_codes) + 1e-9
+    chain = transition_counts(table, codes, num_codes) + 1e-9
     steps = np.cumsum(chain / chain.sum(axis=1, keepdims=True), axis=1)
     first = np.bincount(codes, minlength=num_codes) / len(codes)
     null = []
@@ -63,17 +66,18 @@ def _divergence(table: Transitions, codes: Codes, num_codes: int, seed: int) -> 
 
 
 def _effective_trajectories(count: Float[np.ndarray, "I K"]) -> dict[str, Any]:
-    """exp of the entropy of a code's transitions over trajectories: a code that one trajectory owns reads 1."""
+    """exp of the entropy of a code's transitions over trajectories: 1 for a code that occurs in one only."""
     effective = np.where(count.sum(axis=0) > 0, 2 ** entropy_bits(count.T), 0.0)
     return {"by_code": effective, "least": effective.min(), "share_of_all": effective / len(count)}
 
 
 def _dwelling(table: Transitions, codes: Codes, num_codes: int) -> dict[str, Any]:
+    """How long codes are held."""
     new = np.ones(len(codes), dtype=bool)
     new[1:] = (np.diff(codes) != 0) | (np.diff(table.trajectory) != 0)
     runs = np.bincount(codes[new], minlength=num_codes)
     total = np.bincount(codes, minlength=num_codes)
-    pairs = _transitions(table, codes, num_codes)
+    pairs = transition_counts(table, codes, num_codes)
     share = total / total.sum()
     return {
         "dwell": {"mean": len(codes) / new.sum(), "by_code": np.where(runs > 0, total / np.maximum(runs, 1), 0.0)},
@@ -84,27 +88,28 @@ def _dwelling(table: Transitions, codes: Codes, num_codes: int) -> dict[str, Any
     }
 
 
-def _transitions(table: Transitions, codes: Codes, num_codes: int) -> Float[np.ndarray, "K K"]:
+def transition_counts(table: Transitions, codes: Codes, num_codes: int) -> Float[np.ndarray, "K K"]:
+    """How often each code (row) is followed by each code (column) within trajectories."""
     together = np.diff(table.trajectory) == 0
-    return _pairs(codes[:-1][together], codes[1:][together], num_codes)
+    return pair_counts(codes[:-1][together], codes[1:][together], num_codes)
 
 
-def _pairs(first: Codes, second: Codes, num_codes: int) -> Float[np.ndarray, "K K"]:
+def pair_counts(first: Codes, second: Codes, num_codes: int) -> Float[np.ndarray, "K K"]:
     return np.bincount(first * num_codes + second, minlength=num_codes**2).reshape(num_codes, -1).astype(float)
 
 
 def _next_code(table: Transitions, codes: Codes, num_codes: int, seed: int) -> dict[str, Any]:
-    """I(c_t; c_t+1); null: the next code taken from another trajectory at the same phase."""
+    """I(c_t; c_t+1); null: the next code is taken from another trajectory at the same phase."""
     together = np.diff(table.trajectory) == 0
     if not together.any():
         return {"reason": "trajectories of one transition have no next code"}
-    value = pair_bits(_transitions(table, codes, num_codes))
+    value = pair_bits(transition_counts(table, codes, num_codes))
     if table.num_trajectories < 2:
-        return {"value": value, "reason": "one trajectory: no null"}
+        return {"value": value, "reason": "no null with only one trajectory"}
     rng, null = np.random.default_rng(seed), []
     for _ in range(SWAPS):
         other = swap_codes(codes, table.starts, rng.permutation(table.num_trajectories))
-        null.append(pair_bits(_pairs(codes[:-1][together], other[1:][together], num_codes)))
+        null.append(pair_bits(pair_counts(codes[:-1][together], other[1:][together], num_codes)))
     mean = float(np.mean(null))
     return {"value": value, "null": mean, "excess": value - mean}
 
@@ -117,7 +122,7 @@ def pair_bits(pairs: Float[np.ndarray, "A B"]) -> float:
 def _coverage(table: Transitions, count: Float[np.ndarray, "I K"]) -> dict[str, Any]:
     """Share of each scene's trajectories in which each code occurs."""
     if table.scene is None:
-        return {"reason": "this source names no scenes"}
+        return {"reason": "this source does not name scenes"}
     scene = table.scene[table.starts[:-1]]
     scenes = np.unique(scene)
     share = np.array([(count[scene == s] > 0).mean(axis=0) for s in scenes])

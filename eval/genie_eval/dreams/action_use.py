@@ -10,9 +10,8 @@ from jaxtyping import Float, UInt8
 from genie_eval.dreams.generation import DELTA_AT, DreamSet
 from genie_eval.dreams.pixels import BACKBONE, decibel, squared_error
 from genie_eval.dreams.ssim import ssim
-from genie_eval.metric import Metric, not_run
+from genie_eval.metrics import Metric, judge, not_run
 from genie_eval.resampling import DRAWS, bootstrap_weights, interval, sign_flip_p
-from genie_eval.verdicts import judge
 
 
 def action_use(dreams: DreamSet, draws: int = DRAWS, seed: int = 0) -> dict[str, Metric]:
@@ -54,7 +53,7 @@ def delta_psnr(dreams: DreamSet, weights: Float[np.ndarray, "R I"]) -> Metric:
             "ssim_inferred": _mean_ssim(dreams, dreams.inferred), "ssim_random": _mean_ssim(dreams, dreams.random),
         },
     )  # fmt: skip
-    return judge("delta_psnr_t4", metric, float(gain.mean()), (ci[0], ci[1]), " dB")
+    return judge("delta_psnr_t4", metric, float(gain.mean()), (ci[0], ci[1]))
 
 
 def _mean_ssim(dreams: DreamSet, frames: UInt8[np.ndarray, "C n H W 3"]) -> float:

@@ -21,9 +21,9 @@ from genie_eval.dreams.play import SequenceDreams
 from genie_eval.dreams.readout_error import MAX_ABSTAINED
 from genie_eval.dreams.starts import Starts
 from genie_eval.interfaces import Judge
-from genie_eval.metric import Metric, not_run
+from genie_eval.metrics import Metric, not_run
+from genie_eval.metrics import judge as give_verdict
 from genie_eval.resampling import interval, permutation_p
-from genie_eval.verdicts import judge as give_verdict
 
 MIN_RECALL = 0.40  # of every command
 MIN_KAPPA_SHARE = 0.70  # of the ceiling's kappa
@@ -132,7 +132,7 @@ def command_bits_physical(context: ControlContext) -> Metric:
 def _judge_bits(name: str, context: ControlContext, metric: Metric, bits: float, missing: list[str]) -> Metric:
     scale = context.scale_to_eight
     low, high = (scale * np.asarray(metric.ci95)).tolist()
-    return give_verdict(name, metric, scale * bits, (low, high), " bits", context.scaled_words, missing)
+    return give_verdict(name, metric, scale * bits, (low, high), context.scaled_words, missing)
 
 
 def read_back(

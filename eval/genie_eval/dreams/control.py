@@ -30,7 +30,7 @@ from genie_eval.dreams.sequences import sequence_consistency, sequence_consisten
 from genie_eval.dreams.simulated import SimulatedFutures
 from genie_eval.dreams.starts import Starts
 from genie_eval.interfaces import Judge, WorldModel
-from genie_eval.metric import Metric
+from genie_eval.metrics import Metric
 from genie_eval.resampling import bootstrap_weights
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from jaxtyping import Float, UInt8
 from genie_eval.dreams.context import ControlContext, MeasuredMotion
 from genie_eval.dreams.displacements import Displacements
 from genie_eval.dreams.simulated import SimulatedFutures
-from genie_eval.metric import Metric, not_run
+from genie_eval.metrics import Metric, not_run
+from genie_eval.metrics import judge as give_verdict
 from genie_eval.resampling import SWAPS, interval, permutation_p
-from genie_eval.verdicts import judge as give_verdict
 
 MIN_COSINE = 0.80  # required for a pass, besides the mark
 MAGNITUDE_RATIO = (0.7, 1.4)  # required for a pass
@@ -57,7 +57,7 @@ def counterfactual_id(context: ControlContext) -> Metric:
     scores = 1 / 8 + (np.array([ci[0], by_start.mean(), ci[1]]) - chance) / (1 - chance) * 7 / 8
     low, score, high = scores.tolist()
     words = context.scaled_words
-    return give_verdict("counterfactual_id", metric, score, (low, high), what=words, also=missing)
+    return give_verdict("counterfactual_id", metric, score, (low, high), what=words, missing=missing)
 
 
 def pixel_distance(

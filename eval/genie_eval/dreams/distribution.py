@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, UInt8
 
 from genie_eval.dreams.horizon import LongDreams
 from genie_eval.features import flow_fields
-from genie_eval.metric import plain
+from genie_eval.metrics import plain
 from genie_eval.resampling import DRAWS, bootstrap_weights, interval, permutation_p
 
 GRID, DIRECTIONS = 4, 8

@@ -6,9 +6,8 @@ from jaxtyping import Float
 from genie_eval.dreams.generation import DreamSet
 from genie_eval.dreams.pixels import BACKBONE, decibel, moving_pixels, psnr
 from genie_eval.dreams.ssim import ssim
-from genie_eval.metric import Metric
+from genie_eval.metrics import Metric
 from genie_eval.resampling import DRAWS, bootstrap_weights, interval, one_sided_p
-from genie_eval.verdicts import FEW
 
 
 def fidelity(dreams: DreamSet, draws: int = DRAWS, seed: int = 0) -> dict[str, Metric]:

@@ -20,7 +20,7 @@ from genie_eval.dreams.perceptual import lpips
 from genie_eval.dreams.pixels import decibel, moving_error, moving_pixels, squared_error
 from genie_eval.dreams.ssim import ssim
 from genie_eval.interfaces import WorldModel
-from genie_eval.metric import plain
+from genie_eval.metrics import plain
 from genie_eval.resampling import DRAWS, bootstrap_weights, interval
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from genie_eval.collect import Trajectory
 from genie_eval.dreams.generation import DreamSet
 from genie_eval.dreams.readout import Readout
-from genie_eval.metric import Metric
+from genie_eval.metrics import Metric
 
 if TYPE_CHECKING:
     from genie_datasets import Split

@@ -23,9 +23,9 @@ from genie_eval.dreams.context import PERMUTATIONS, ControlContext, MeasuredMoti
 from genie_eval.dreams.displacements import flow_displacements, read_displacements
 from genie_eval.dreams.play import SequenceDreams
 from genie_eval.dreams.readout_error import MAX_ABSTAINED
-from genie_eval.metric import Metric, not_run, plain
+from genie_eval.metrics import Metric, not_run, plain
+from genie_eval.metrics import judge as give_verdict
 from genie_eval.resampling import interval, permutation_p
-from genie_eval.verdicts import judge as give_verdict
 
 FIT_ROUNDS = 30  # of the two-way fit where cells are missing
 NO_RESPONSE = 0.2  # SDs of one real step; dreams of different codes that end nearer to each other do not respond
@@ -106,7 +106,7 @@ def sequence_consistency(context: ControlContext) -> tuple[Metric, dict[str, Any
     if opposite["credit"] is not None and opposite["credit"] < MIN_BOTH_RIGHT:
         missing.append(f"opposite codes both go the right way in {opposite['credit']:.0%}, below {MIN_BOTH_RIGHT:.0%}")
     low, high = np.asarray(metric.ci95).tolist()
-    give_verdict("sequence_consistency", metric, share.value, (low, high), also=missing)
+    give_verdict("sequence_consistency", metric, share.value, (low, high), missing=missing)
     return error.limit_verdict(metric), details
 
 

@@ -1,1 +1,1 @@
-"""What the latent action model makes of altered input: nuisances, identity, reversal, the future."""
+"""Latent actions of altered input: nuisances, still frames, reversed video, changed futures."""

@@ -1,8 +1,7 @@
-"""Do codes calculate as actions do? Played backwards, a step becomes its opposite; two equal steps, one twice as long.
+"""Algebra of the codes: reversal (a step played backwards) and additivity (two equal steps as one).
 
-(specification, level G2, and identity, reversal and additivity of actions.) Maps are fitted on half of the trajectories
-and scored on the other half, both ways, in every bootstrap draw anew. `oracle`: the same questions asked of k-means
-codes of the true motion, to which perfect codes of this number are held.
+(Level G.) Maps are fitted on half of the trajectories and scored on the other half, both ways, in every bootstrap draw.
+`oracle` is the result for k-means codes of the true motion, which perfect codes of this number would reach.
 """
 
 from typing import Any
@@ -11,16 +10,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from genie_eval.codes.motion import group_means
-from genie_eval.codes.nulls import k_means, nearest_centre
-from genie_eval.inference.sample import DRAWS, Sample, share
+from genie_eval.codes.quantize import k_means, nearest_center
+from genie_eval.inference.sample import DRAWS, Sample, share_of
 from genie_eval.resampling import bootstrap_weights, interval
 
-CELLS = 10_000_000  # of tables of code pairs held at once
+CELLS = 10_000_000  # numbers of the tables of code pairs in memory at once
 FEWEST = 4  # trajectories, two to fit on and two to score
-DOUBLE_GAP = (
-    "steps of twice the gap are outside of what the model was trained on; where the camera is slow against the motion, "
-    "read the number as a lower bound"
-)
+DOUBLE_GAP = "steps of twice the gap are outside of the training data; at a low frame rate the number is a lower bound"
 
 
 def algebra(sample: Sample, null_code: int | None = None) -> dict[str, Any]:
@@ -28,7 +24,7 @@ def algebra(sample: Sample, null_code: int | None = None) -> dict[str, Any]:
     backward, doubled = [], []
     for i in sample.each("reversed and doubled"):
         frames = sample.frames(i)
-        # Entry s of the reversed video is the step from frame L-1-s to L-2-s: turned round, row t is t+1 to t.
+        # Entry s of the reversed video is the step from frame L-1-s to L-2-s; reversed again, row t is t+1 to t.
         backward.append(sample.infer(np.ascontiguousarray(frames[None, ::-1]))[0, ::-1])
         double = np.full(len(frames) - 1, -1)
         for phase in (0, 1):
@@ -44,7 +40,7 @@ def algebra(sample: Sample, null_code: int | None = None) -> dict[str, Any]:
 
 
 def _scaled_motion(sample: Sample) -> Float[np.ndarray, "M D"] | None:
-    """Base motion in its root mean square, dimension by dimension; NOT centred, so that -m is the way back."""
+    """Base motion divided by its root mean square in each dimension; NOT centered, so that -m is the way back."""
     if sample.table.why_unusable("base") is not None:
         return None
     motion = sample.table.motions["base"]
@@ -52,20 +48,21 @@ def _scaled_motion(sample: Sample) -> Float[np.ndarray, "M D"] | None:
     return motion[:, size > 1e-9] / size[size > 1e-9]
 
 
-# ------------------------------------------------------------------------------------------------------------ reversal
 def reversal(
     sample: Sample, backward: Int[np.ndarray, " M"], motion: Float[np.ndarray, "M D"] | None
 ) -> dict[str, Any]:
-    """Is the code of a step seen backwards one global function pi of its code?
+    """Is the code of a step seen backwards a global function pi of its code?
 
-    backward[row]: code of the same two frames in the opposite order. Returns accuracy of pi on held-out trajectories
-    with interval, `chance` (the commonest backward code instead), `oracle` accuracy, `map` (pi), `involution` (share of
-    transitions whose code k has pi(pi(k)) = k, beside that of random maps), and `motion_cosine`: of the mean motion of
-    pi(k) with minus that of k, weighted by size and share (1: pi is the way back).
+    backward[row]: code of the same two frames in the opposite order.
+
+    Returns the accuracy of pi on held-out trajectories with its interval; chance (the most common backward code
+    instead); oracle accuracy; map (pi); involution (share of transitions whose code k has pi(pi(k)) = k) with that of
+    random maps; motion_cosine of the mean motion of pi(k) with minus that of k, weighted by size and share (1: pi is
+    the way back).
     """
     size = sample.num_codes
     if len(sample) < FEWEST:
-        return {"reason": f"{len(sample)} trajectories: a map is fitted on half of them and needs {FEWEST} at least"}
+        return {"reason": f"a map needs {FEWEST} trajectories, half to fit and half to score; got {len(sample)}"}
     counts = _pair_counts(sample, sample.codes, backward)
     halves = np.random.default_rng([sample.seed, 11]).permutation(len(sample)) % 2
     weights = np.concatenate([np.ones((1, len(sample))), bootstrap_weights(len(sample), DRAWS, sample.seed)])
@@ -84,14 +81,14 @@ def reversal(
         "skill": _skill(accuracy[0], chance[0]),
         "map": pi,
         "involution": float(share_of_code[returns].sum()),
-        "involution_null": (2 * size - 1) / size**2,  # of a random map: pi(k) = k, or another whose pi is k
+        "involution_null": (2 * size - 1) / size**2,  # of a random map: pi(k) = k, or another code whose pi is k
         "n_trajectories": len(sample),
     }
     if motion is None:
         return result
-    centres = k_means(motion, size, sample.seed)
+    centers = k_means(motion, size, sample.seed)
     ideal, ideal_chance = _cross_fitted(
-        _pair_counts(sample, nearest_centre(motion, centres), nearest_centre(-motion, centres)), halves, weights[:1]
+        _pair_counts(sample, nearest_center(motion, centers), nearest_center(-motion, centers)), halves, weights[:1]
     )
     mean = group_means(motion, sample.codes, size)
     known = seen & seen[pi]
@@ -104,13 +101,13 @@ def reversal(
 
 
 def _cosine(a: Float[np.ndarray, "n D"], b: Float[np.ndarray, "n D"]) -> float | None:
-    """Of two fields of motions, all rows together, so that large motions count and still ones do not."""
+    """Cosine of two sets of motions, all rows together, so that large motions count more."""
     lengths = np.sqrt((a**2).sum() * (b**2).sum())
     return float((a * b).sum() / lengths) if lengths > 0 else None
 
 
 def _pair_counts(sample: Sample, first: np.ndarray, second: np.ndarray) -> Float[np.ndarray, "I K K"]:
-    """How often, in each trajectory, code `first` goes with code `second`."""
+    """How often code `first` occurs with code `second` in each trajectory."""
     size, trajectories = sample.num_codes, len(sample)
     cell = (sample.table.trajectory * size + first) * size + second
     return np.bincount(cell, minlength=trajectories * size**2).reshape(trajectories, size, size).astype(float)
@@ -119,12 +116,12 @@ def _pair_counts(sample: Sample, first: np.ndarray, second: np.ndarray) -> Float
 def _cross_fitted(
     counts: Float[np.ndarray, "I K K"], halves: Int[np.ndarray, " I"], weights: Float[np.ndarray, "R I"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(R,) accuracy of the map fitted on the other half, and of that half's commonest second code."""
+    """(R,) accuracy of the map fitted on the other half, and of that half's most common second code."""
     right, usual, every = np.zeros(len(weights)), np.zeros(len(weights)), np.zeros(len(weights))
     sums = [np.einsum("ri,ijk->rjk", weights[:, halves == h], counts[halves == h]) for h in (0, 1)]
     for fitted, scored in (sums, sums[::-1]):
         common = fitted.sum(axis=1).argmax(axis=1)
-        guess = np.where(fitted.sum(axis=2) > 0, fitted.argmax(axis=2), common[:, None])  # unseen codes: the commonest
+        guess = np.where(fitted.sum(axis=2) > 0, fitted.argmax(axis=2), common[:, None])  # unseen: the most common
         right += np.take_along_axis(scored, guess[..., None], axis=2).sum(axis=(1, 2))
         usual += scored.sum(axis=1)[np.arange(len(weights)), common]
         every += scored.sum(axis=(1, 2))
@@ -136,22 +133,23 @@ def _skill(value: float, chance: float) -> float | None:
     return float((value - chance) / (1 - chance)) if chance < 1 - 1e-9 else None
 
 
-# ---------------------------------------------------------------------------------------------------------- additivity
 def additivity(
     sample: Sample,
     doubled: Int[np.ndarray, " M"],
     motion: Float[np.ndarray, "M D"] | None,
     null_code: int | None = None,
 ) -> dict[str, Any]:
-    """After two steps of one code k, is the code of the step over both k too?
+    """After two steps with the same code k, does the step over both have code k too?
 
-    Codes of a direction are. Codes of a size are not: two small steps make the code of a large one (`becomes` says
-    which), and that is no fault. So read `motion_cosine` beside it: of the mean motion of the code found with that of
-    k, all pairs together (1: the same direction).
+    It does for codes of a direction. It does not for codes of a size: two small steps make the code of a large one
+    (`becomes`), which is no fault. motion_cosine tells them apart: of the mean motion of the code found with that of k,
+    all pairs together (1: the same direction).
 
-    doubled[row]: code of (o_t, o_{t+2}), -1 where o_{t+2} is not in the trajectory. Returns `equal_steps` {accuracy,
-    ci95, chance, skill, pairs, by_code, becomes (the commonest code found, -1 where no pair begins with it), and
-    where motion is known oracle and motion_cosine} and, with a null code, `with_null`: k and "nothing moves" make k.
+    doubled[row]: code of (o_t, o_{t+2}); -1 where o_{t+2} is not in the trajectory.
+
+    Returns `equal_steps` {accuracy, ci95, chance, skill, pairs, by_code, becomes (the most common code found, -1 where
+    no pair begins with k), and where motion is known oracle and motion_cosine} and, with a null code, `with_null`: k
+    and "nothing moves" make k.
     """
     codes, ids = sample.codes, sample.table.trajectory
     follows = np.append((ids[1:] == ids[:-1]), False) & (doubled >= 0)
@@ -159,13 +157,13 @@ def additivity(
     equal = follows & (codes == after)
     result = {"equal_steps": _agreement(sample, equal, codes, doubled)}
     if motion is not None:
-        centres = k_means(motion, sample.num_codes, sample.seed)
-        own = nearest_centre(motion, centres)
-        both = nearest_centre(motion + np.roll(motion, -1, axis=0), centres)
+        centers = k_means(motion, sample.num_codes, sample.seed)
+        own = nearest_center(motion, centers)
+        both = nearest_center(motion + np.roll(motion, -1, axis=0), centers)
         rows = follows & (own == np.roll(own, -1))
         result["equal_steps"]["oracle"] = float((both == own)[rows].mean()) if rows.any() else None
         mean = group_means(motion, codes, sample.num_codes)
-        met = equal & np.isin(doubled, codes)  # a code that no single step has, has no motion of its own
+        met = equal & np.isin(doubled, codes)  # a code that no single step has, has no mean motion
         result["equal_steps"]["motion_cosine"] = _cosine(mean[doubled[met]], mean[codes[met]])
     if null_code is not None:
         one = follows & ((codes == null_code) != (after == null_code))
@@ -173,23 +171,19 @@ def additivity(
     return result
 
 
-def _agreement(sample: Sample, rows: np.ndarray, asked: np.ndarray, found: np.ndarray) -> dict[str, Any]:
-    """How often `found` is `asked` in these rows; chance: were both drawn from their own shares there."""
+def _agreement(sample: Sample, rows: np.ndarray, expected: np.ndarray, found: np.ndarray) -> dict[str, Any]:
+    """How often `found` equals `expected` in these rows; chance: both drawn from their own shares there."""
     size, trajectories = sample.num_codes, len(sample)
-    ids, asked, found = sample.table.trajectory[rows], asked[rows], found[rows]
+    ids, expected, found = sample.table.trajectory[rows], expected[rows], found[rows]
     if len(ids) == 0:
         return {"accuracy": None, "pairs": 0, "reason": "no such steps in these trajectories"}
-    right = asked == found
-    each = share(
-        np.bincount(ids, weights=right, minlength=trajectories),
-        np.bincount(ids, minlength=trajectories).astype(float),
-        sample.seed,
-    )
-    of_asked, of_found = (np.bincount(x, minlength=size) / len(x) for x in (asked, found))
-    chance = float(of_asked @ of_found)
-    count = np.bincount(asked, minlength=size)
-    hits = np.bincount(asked, weights=right, minlength=size)
-    becomes = np.bincount(asked * size + found, minlength=size**2).reshape(size, size).argmax(axis=1)
+    right = expected == found
+    each = share_of(right, ids, trajectories, sample.seed)
+    of_expected, of_found = (np.bincount(x, minlength=size) / len(x) for x in (expected, found))
+    chance = float(of_expected @ of_found)
+    count = np.bincount(expected, minlength=size)
+    hits = np.bincount(expected, weights=right, minlength=size)
+    becomes = np.bincount(expected * size + found, minlength=size**2).reshape(size, size).argmax(axis=1)
     return {
         "accuracy": each.value, "ci95": each.ci95, "chance": chance, "skill": _skill(each.value, chance),
         "pairs": len(ids), "by_code": [h / n if n else None for h, n in zip(hits, count, strict=True)],

@@ -1,38 +1,39 @@
-"""Does the latent action BEFORE quantisation hold what is no action: the frame, the trajectory? (levels G, H)"""
+"""Does the latent action BEFORE quantization encode anything but motion: the frame, the trajectory? (levels G, H)"""
 
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from genie_eval.codes.quantize import quantise
+from genie_eval.codes.motion import group_sums
+from genie_eval.codes.quantize import quantize
 from genie_eval.inference.nuisances import jitter
 from genie_eval.inference.sample import DRAWS, Sample, pairs, share, share_of
 from genie_eval.resampling import bootstrap_weights, interval
 
 ZERO_MARK, SHIFT_MARK = 0.15, 0.25
-LEAST_ROWS = 10  # transitions a code, to find primitives by k-means
+MIN_ROWS = 10  # transitions per code, to find primitives by k-means
 
 
 def embeddings(sample: Sample, every: int = 5) -> dict[str, Any]:
-    """What the latent action before quantisation holds; {"reason"} for models without `embed_actions`.
+    """Tests of the latent action z before quantization; {"reason"} for models without `embed_actions`.
 
-    s_pcfc: cosine of z(o_{t-1}, o_t) and z(o_{t+1}, o_t), which share nothing but the frame they end in (lower is less
-    of that frame; a latent that is odd in motion reads minus its autocorrelation). `raw` as published (CoMo, CARE),
-    `centred` about the mean of all real steps, where two steps taken at random read 0.
+    s_pcfc: cosine of z(o_{t-1}, o_t) and z(o_{t+1}, o_t), which share nothing but the frame that they end in (lower:
+    less of that frame; a latent that is odd in motion reads minus its autocorrelation). `raw` as published (CoMo,
+    CARE); `centred` about the mean of all real steps, where two random steps read 0.
 
-    r_zero, r_shift: how far z(o, o) and z(o, o shifted by 3 px) are from the latent of "nothing happens", in root mean
-    squares of real steps' distance from there. `raw` is the published form (CD-LAM): about 0. For latents normalised
-    to one length it is 1 by construction and says nothing, and about the mean it would punish a model for keeping a
-    place of its own for "nothing"; so `about_null` takes the mean of z(o, o) over the OTHER trajectories as origin. For
-    a latent whose "nothing" is at 0 both are the same.
+    r_zero, r_shift: distance of z(o, o) and z(o, o shifted by 3 px) from the latent of "nothing happens", relative to
+    the root mean square distance of real steps. `raw` is the published form (CD-LAM): about 0. For latents normalized
+    to one length it is 1 by construction; and about the mean it would penalize a model that represents "nothing" by a
+    latent of its own. `about_null` therefore takes the mean of z(o, o) over the OTHER trajectories as origin. Both are
+    equal for a latent whose "nothing" is 0.
 
-    leakage: E cos(same trajectory, different primitive) - E cos(different trajectories, same primitive), centred, with
-    primitives = k-means of the true motion: minus the separation for codes of motion, above 0 where trajectories look
-    more alike than motions do.
+    leakage: E cos(same trajectory, different primitive) - E cos(different trajectories, same primitive), centered, with
+    primitives = k-means of the true motion: negative for codes of motion, above 0 where the latents of a trajectory are
+    more similar than those of a motion.
     """
     if not hasattr(sample.genie, "embed_actions"):
-        return {"reason": "this model does not give its latent actions before quantisation (`embed_actions`)"}
+        return {"reason": "this model does not give its latent actions before quantization (`embed_actions`)"}
     whole, before, after, at_rest, shaken, owner = [], [], [], [], [], []
     for i in sample.each("embeddings"):
         frames = sample.frames(i)
@@ -57,12 +58,12 @@ def embeddings(sample: Sample, every: int = 5) -> dict[str, Any]:
     mean = real.mean(axis=0)
     result: dict[str, Any] = {"dimensions": real.shape[1]}
     if len(forth):
-        raw, centred = (
+        raw, centered = (
             share_of(cosine(forth - o, back - o), ending, len(sample), sample.seed) for o in (0 * mean, mean)
         )
         result["s_pcfc"] = {
             "raw": raw.value, "raw_ci95": raw.ci95, "raw_null": _mean_cosine(real),
-            "centred": centred.value, "centred_ci95": centred.ci95,
+            "centred": centered.value, "centred_ci95": centered.ci95,
         }  # fmt: skip
     result |= {
         "r_zero": _response(sample, rest, trajectory, rest, real, mean, ZERO_MARK),
@@ -77,9 +78,13 @@ def cosine(a: Float[np.ndarray, "n E"], b: Float[np.ndarray, "n E"]) -> Float[np
     return (a * b).sum(axis=1) / np.maximum(lengths, 1e-12)
 
 
+def _unit(z: Float[np.ndarray, "M E"]) -> Float[np.ndarray, "M E"]:
+    return z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+
+
 def _mean_cosine(z: Float[np.ndarray, "M E"]) -> float:
     """Mean cosine of two different rows."""
-    unit = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+    unit = _unit(z)
     return float(((unit.sum(axis=0) ** 2).sum() - (unit**2).sum()) / (len(z) * max(len(z) - 1, 1)))
 
 
@@ -92,9 +97,13 @@ def _response(
     mean: Float[np.ndarray, " E"],
     mark: float,
 ) -> dict[str, Any]:
-    """Size of a response in root mean squares of real steps, about 0, the mean, and the latent of nothing."""
+    """Size of a response relative to the RMS size of real steps, about 0, the mean, and the latent of nothing.
+
+    response, rest: latents of the altered and of the still pairs, of these trajectories. real, mean: latents of real
+    steps and their mean.
+    """
     size = len(sample)
-    total = np.stack([np.bincount(trajectory, weights=column, minlength=size) for column in rest.T], axis=1)
+    total = group_sums(rest, trajectory, size)
     count = np.bincount(trajectory, minlength=size).astype(float)[:, None]
     others = (total.sum(axis=0) - total) / np.maximum(count.sum() - count, 1)  # (I, E): the origin for each trajectory
     if size == 1:
@@ -118,23 +127,22 @@ def _response(
 
 
 def leakage(sample: Sample, z: Float[np.ndarray, "M E"]) -> dict[str, Any]:
-    """The two mean cosines and their difference, with interval; a reason where no motion names the primitives."""
+    """The two mean cosines and their difference, with interval; {"reason"} where no motion defines the primitives."""
     table, size = sample.table, sample.num_codes
     why = table.why_unusable("base")
-    if why is None and len(z) < LEAST_ROWS * size:
+    if why is None and len(z) < MIN_ROWS * size:
         why = f"{len(z)} transitions are too few to find {size} primitives in their motion"
     if why is not None:
         return {"reason": why}
-    primitive = quantise(table.motions["base"], table.trajectory, size, seed=sample.seed)
-    unit = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+    primitive = quantize(table.motions["base"], table.trajectory, size, seed=sample.seed)
+    unit = _unit(z)
     cell = table.trajectory * size + primitive
     cells = len(sample) * size
-    sums = np.stack([np.bincount(cell, weights=column, minlength=cells) for column in unit.T], axis=1)
-    sums = sums.reshape(len(sample), size, -1)
+    sums = group_sums(unit, cell, cells).reshape(len(sample), size, -1)
     counts = np.bincount(cell, minlength=cells).reshape(len(sample), size).astype(float)
     weights = np.concatenate([np.ones((1, len(sample))), bootstrap_weights(len(sample), DRAWS, sample.seed)])
 
-    # Sums over pairs of rows, from sums over rows: all pairs of a group less those of its parts.
+    # Sums over pairs of rows from sums over rows: all pairs of a group minus those of its parts.
     within = (sums.sum(axis=1) ** 2).sum(axis=1) - (sums**2).sum(axis=(1, 2))
     within_pairs = counts.sum(axis=1) ** 2 - (counts**2).sum(axis=1)
     own, own_pairs = (sums**2).sum(axis=(1, 2)), (counts**2).sum(axis=1)

@@ -1,8 +1,7 @@
-"""`nuisance_flip_rate`: of the transitions seen again in other light, another colour, from beside ..., how many codes
-change?
+"""`nuisance_flip_rate`: share of codes that change when a trajectory is seen in other light, color, or from aside.
 
-And the harder question beside it: what does a change that is no action (camera jerk, exposure step, a thing that
-moves at the border) do to the code when only the later frame has it? (specification, level H)
+Beside it the harder case (level H): a change that is not an action (camera jerk, exposure step, something that moves at
+the border) on the later frame only.
 """
 
 from dataclasses import dataclass
@@ -11,28 +10,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int
 
-from genie_eval.codes.motion_statistics import MotionAssay
+from genie_eval.codes.motion_statistics import MotionStatistics
 from genie_eval.codes.transitions import Transitions
 from genie_eval.collect import Trajectory
 from genie_eval.inference.nuisances import CONSISTENT, SECOND_FRAME
-from genie_eval.inference.sample import Sample, choose_sample, pairs, share_of
-from genie_eval.metric import Metric, plain
-from genie_eval.verdicts import judge
+from genie_eval.inference.sample import Sample, Share, choose_sample, pairs, share_of
+from genie_eval.metrics import Metric, judge, plain
 
 if TYPE_CHECKING:
     from genie_datasets import Split
 
-JITTER_PASS = 0.20  # of changes to the second frame
-LEAST_NULL = 0.4  # twice the mark of failing: codes that vary less can hardly flip, which then proves nothing
-ASSAY_DRAWS = 200  # of the consistency under each nuisance
+SECOND_FRAME_MARK = 0.20  # largest flip rate under changes of the later frame
+MIN_NULL = 0.4  # twice the mark of failing; codes that vary less can hardly flip, which then proves nothing
+CTC_DRAWS = 200  # bootstrap draws of the consistency under each nuisance
 
 
 @dataclass(frozen=True)
 class FlipConfig:
     trajectories: int = 60
-    """Trajectories that are seen again under every nuisance; the cost is linear in them. Fewer are "exploratory"."""
+    """Trajectories under every nuisance; the cost is linear in them, and fewer are exploratory."""
     every: int = 10
-    """Of their transitions, one in so many is seen with a nuisance on the second frame only; 0: none."""
+    """One in this many of their transitions has a nuisance on the later frame only; 0: none."""
 
 
 def nuisance_flip_rate(
@@ -46,12 +44,14 @@ def nuisance_flip_rate(
     seed: int = 0,
     progress: bool = True,
 ) -> Metric:
-    """The metric on some of the evaluated trajectories. `codes`: `genie.infer_actions` of each whole trajectory.
+    """The metric on some of the evaluated trajectories.
 
-    value: mean over the consistent nuisances of the share of codes that change; null: of codes that know nothing of
-    the picture, 1 - sum p_k^2; oracle 0. more: `by_nuisance` {name: flip_rate, ci95, ami with the unaltered codes, and
+    codes: `genie.infer_actions` of each whole trajectory.
+
+    value: mean over the consistent nuisances of the share of codes that change. null: 1 - sum p_k^2, of codes that are
+    unrelated to the picture. oracle: 0. more: `by_nuisance` {name: flip_rate, ci95, ami with the unaltered codes, and
     ctc and r2 of the altered codes where motion is known}, `reference` (ctc and r2 of the unaltered codes of the same
-    trajectories), `ami_with_nuisance` (do the codes tell which nuisance it was? 0: no), `second_frame`.
+    trajectories), `ami_with_nuisance` (AMI of codes and nuisance; 0: the codes do not reveal it), `second_frame`.
     """
     config = config or FlipConfig()
     sample = choose_sample(genie, split, trajectories, table, codes, config.trajectories, seed, progress)
@@ -60,7 +60,7 @@ def nuisance_flip_rate(
 
 
 def altered_codes(sample: Sample) -> dict[str, Int[np.ndarray, " M"]]:
-    """nuisance -> codes of the same transitions, inferred by the same windows from altered frames."""
+    """nuisance -> codes of the same transitions, inferred from altered frames."""
     parts = []
     for i in sample.each("nuisances"):
         frames = sample.frames(i)
@@ -83,10 +83,9 @@ def flip_metric(
         oracle=0.0,
         ci95=overall.ci95,
         n_trajectories=trajectories,
-        lower_is_better=True,
         more=plain(_details(sample, altered, draws) | ({"second_frame": second} if second else {})),
     )
-    return judge_flips(metric)
+    return _judge(metric)
 
 
 def _details(sample: Sample, altered: dict[str, np.ndarray], draws: int) -> dict[str, Any]:
@@ -94,7 +93,7 @@ def _details(sample: Sample, altered: dict[str, np.ndarray], draws: int) -> dict
 
     table, codes = sample.table, sample.codes
     usable = table.why_unusable("base") is None
-    assay = MotionAssay(table, "base", sample.num_codes, ASSAY_DRAWS, sample.seed) if usable else None
+    statistics = MotionStatistics(table, "base", sample.num_codes, CTC_DRAWS, sample.seed) if usable else None
     rows = {}
     for name, new in altered.items():
         flips = share_of(new != codes, table.trajectory, len(sample), sample.seed, draws)
@@ -102,29 +101,29 @@ def _details(sample: Sample, altered: dict[str, np.ndarray], draws: int) -> dict
             "flip_rate": flips.value,
             "ci95": flips.ci95,
             "ami": adjusted_mutual_info_score(codes, new),
-            **meaning(assay, new),
+            **_meaning(statistics, new),
         }
     which = np.repeat(np.arange(len(altered)), len(codes))
     return {
         "by_nuisance": rows,
-        "reference": meaning(assay, codes),
+        "reference": _meaning(statistics, codes),
         "ami_with_nuisance": adjusted_mutual_info_score(which, np.concatenate(list(altered.values()))),
     }
 
 
-def meaning(assay: MotionAssay | None, codes: Int[np.ndarray, " M"]) -> dict[str, Any]:
-    """ctc (None where undefined), its interval, and r2 of codes; nothing where no motion is known."""
-    if assay is None:
+def _meaning(statistics: MotionStatistics | None, codes: Int[np.ndarray, " M"]) -> dict[str, Any]:
+    """ctc (None where undefined), its interval, and r2 of codes; empty where no motion is known."""
+    if statistics is None:
         return {}
-    reading = assay.ctc(codes)
-    return {"ctc": reading.value, "ctc_ci95": reading.ci95, "r2": assay.r2(codes)}
+    reading = statistics.ctc(codes)
+    return {"ctc": reading.value, "ctc_ci95": reading.ci95, "r2": statistics.r2(codes)}
 
 
 def second_frame(sample: Sample, every: int) -> dict[str, Any]:
-    """What changes on the second frame alone do to codes of two-frame clips: name -> two shares with intervals.
+    """Effect of changes to the later frame on the codes of two-frame clips: name -> two shares with intervals.
 
-    flip_rate: of real steps, codes that change. leaves_null: of steps on which nothing moves (the frame twice), codes
-    that change; the specification's mark for both is .20.
+    flip_rate: share of real steps whose code changes. leaves_null: share of still steps (the frame twice) whose code
+    changes. The mark of both is 0.20.
     """
     flips: dict[str, list[np.ndarray]] = {name: [] for name in SECOND_FRAME}
     leaves: dict[str, list[np.ndarray]] = {name: [] for name in SECOND_FRAME}
@@ -144,7 +143,7 @@ def second_frame(sample: Sample, every: int) -> dict[str, Any]:
         owner.append(np.full(len(at), i))
     trajectory = np.concatenate(owner)
 
-    def reading(hits: list[np.ndarray]) -> Any:
+    def reading(hits: list[np.ndarray]) -> Share:
         return share_of(np.concatenate(hits), trajectory, len(sample), sample.seed)
 
     rows = {}
@@ -153,17 +152,20 @@ def second_frame(sample: Sample, every: int) -> dict[str, Any]:
         rows[name] = {
             "flip_rate": flip.value, "ci95": flip.ci95,
             "leaves_null": leave.value, "leaves_null_ci95": leave.ci95,
-            "pass": flip.value <= JITTER_PASS,
+            "pass": flip.value <= SECOND_FRAME_MARK,
         }  # fmt: skip
     return rows
 
 
-def judge_flips(metric: Metric) -> Metric:
-    """Verdict and reason, with the nuisance that changes most. Codes that hardly vary are not praised for it."""
-    also = []
-    if metric.null is not None and metric.null < LEAST_NULL:
-        also.append(f"the codes hardly vary: unrelated ones would change in only {metric.null:.2f} of the cases")
-    judge("nuisance_flip_rate", metric, float(metric.value or 0.0), metric.ci95, also=also)  # type: ignore[arg-type]
+def _judge(metric: Metric) -> Metric:
+    """Sets the verdict, and a reason that names the nuisance under which most codes change.
+
+    Codes that hardly vary do not pass: they can hardly flip.
+    """
+    missing = []
+    if metric.null is not None and metric.null < MIN_NULL:
+        missing.append(f"the codes hardly vary: unrelated ones would change in only {metric.null:.2f} of the cases")
+    judge("nuisance_flip_rate", metric, float(metric.value or 0.0), metric.ci95, missing=missing)  # type: ignore[arg-type]
     worst, row = max(metric.more["by_nuisance"].items(), key=lambda item: item[1]["flip_rate"])
     metric.reason += f"; most under '{worst}' ({row['flip_rate']:.2f})"
     return metric

@@ -1,4 +1,4 @@
-"""All that altered input tells about a latent action model, in one call."""
+"""All measurements on altered input, in one call."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from genie_eval.inference.rendered import rendered_flips
 from genie_eval.inference.sample import choose_sample
 from genie_eval.inference.shortcuts import causality, identity, scene_cut
 from genie_eval.inference.stability import stability
-from genie_eval.metric import Metric, plain
+from genie_eval.metrics import Metric, plain
 
 if TYPE_CHECKING:
     from genie_datasets import Split
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InferenceConfig:
-    """How much is looked at again. Costs are linear in each number."""
+    """Number of trajectories that are inferred again; costs are linear in each number."""
 
     trajectories: int = 60
-    """Trajectories seen under every nuisance."""
+    """Trajectories under every nuisance."""
     checks: int = 40
-    """Trajectories of identity, reversal, additivity and embeddings."""
+    """Trajectories for identity, reversal, additivity and embeddings."""
     cuts: int = 48
     """Trajectories with one scene cut each; a cut costs two dreams of one frame."""
     round_trips: int = 30
-    """Trajectories sent through JPEG and the tokenizer."""
+    """Trajectories through JPEG and the tokenizer."""
     rendered_trajectories: int = 12
     """Trajectories that a simulator renders again under each factor, where records keep its states."""
     second_frame_every: int = 10
-    """One in so many transitions is seen with a nuisance on its later frame only."""
+    """One in this many transitions has a nuisance on its later frame only."""
     draws: int = 2000
     """Bootstrap draws of the flip rate."""
     full: bool = True
@@ -46,7 +46,7 @@ class InferenceConfig:
 
     @classmethod
     def quick(cls) -> "InferenceConfig":
-        """What fits into a demo: the headline metric and the two checks that cost little."""
+        """The size for a demo: the headline metric and the two cheap checks."""
         return cls(trajectories=24, checks=24, second_frame_every=0, full=False)
 
 
@@ -60,11 +60,11 @@ def inference_details(
     seed: int = 0,
     progress: bool = True,
 ) -> tuple[dict[str, Metric], dict[str, Any]]:
-    """({"nuisance_flip_rate": Metric}, details): levels A (round trips), G (what needs pixels), H, and the algebra.
+    """({"nuisance_flip_rate": Metric}, details).
 
     details: `nuisance` (by_nuisance, second_frame, rendered, identity), `leakage` (causality, scene_cut, embeddings),
-    `algebra` (reversal, additivity), `stability`, `seconds` by part. A part that cannot be measured is {"reason"}.
-    `codes`: `genie.infer_actions` of every whole trajectory.
+    `algebra` (reversal, additivity), `stability`, and `seconds` by part; what cannot be measured holds a "reason".
+    codes: `genie.infer_actions` of every whole trajectory.
     """
     config = config or InferenceConfig()
     seconds: dict[str, float] = {}

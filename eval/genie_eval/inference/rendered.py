@@ -1,7 +1,7 @@
-"""Recorded moments of a simulator, rendered again in another scene: the nuisances that no filter on pixels can make.
+"""Recorded states of a simulator, rendered again in another scene: nuisances that no pixel filter can make.
 
-Light that throws other shadows, another camera, another table, things in the background, a passer-by: the arm moves as
-recorded, to the bit. Only for tabletop data, whose records keep the simulator's states. (specification, level H)
+(Level H.) Other light with its shadows, another camera, another table, background objects, a passing distractor: the
+arm moves exactly as recorded. Only for tabletop data, whose records keep the simulator's states.
 """
 
 from typing import Any
@@ -21,17 +21,17 @@ LEAST = 3
 
 
 def rendered_flips(sample: Sample, trajectories: int = 12, frames: int = FRAMES) -> dict[str, Any]:
-    """factor -> {flip_rate, ci95}: codes that change against the same moments rendered without a change.
+    """factor -> {flip_rate, ci95}: share of codes that change against the same states rendered unchanged.
 
-    Also `recorded`: the same moments rendered unchanged, against the recorded pictures ({flip_rate, ci95, psnr}): flips
-    there are the renderer's and the compression's, not the factor's. {"reason"} where records keep no simulator state.
+    recorded: the same for the unchanged rendering against the recorded pictures, with their psnr: flips there come from
+    the renderer and the compression, not from the factor. {"reason"} where records keep no simulator states.
     """
     try:
         open_recording(sample.split, sample.trajectories[0].episode)
     except UserError as error:
         return {"reason": str(error)}
     size = sample.split.image_size
-    affordable = max(LEAST, round(trajectories * USUAL_PIXELS / (size[0] * size[1])))
+    affordable = max(MIN_TRAJECTORIES, round(trajectories * USUAL_PIXELS / (size[0] * size[1])))
     limit = min(trajectories, affordable, len(sample))
     names = ("recorded", *FACTORS)
     flips: dict[str, list[np.ndarray]] = {name: [] for name in names}
@@ -58,7 +58,7 @@ def rendered_flips(sample: Sample, trajectories: int = 12, frames: int = FRAMES)
 
 
 def _renderings(sample: Sample, i: int, frames: int, size: tuple[int, int]) -> list[UInt8[np.ndarray, "T H W 3"]]:
-    """The first frames of trajectory i as the simulator draws them: unchanged, then under each factor."""
+    """The first frames of trajectory i, rendered unchanged and then under each factor."""
     from genie_datasets.base.fit import fit_frames
 
     trajectory, config = sample.trajectories[i], sample.genie.config

@@ -1,4 +1,4 @@
-"""The trajectories that are looked at again, their codes as first inferred, and shares of transitions over them."""
+"""The trajectories that are inferred again, their original codes, and shares of transitions with intervals."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from genie_datasets import Split
 
 DRAWS = 1000  # bootstrap draws of shares
-MOST_FRAMES = 96  # of a trajectory, from its first: codes of a beginning are those of the whole, and memory is bounded
+MAX_FRAMES = 96  # first frames of a trajectory: bounds memory, and their codes are those of the whole trajectory
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Some of the evaluated trajectories. Rows of `table` and `codes` are theirs alone, trajectories from 0."""
+    """Some of the evaluated trajectories; `table` and `codes` hold their rows only, trajectories from 0."""
 
     genie: Any
     split: "Split"
@@ -45,10 +45,11 @@ class Sample:
         return slice(*self.table.starts[i : i + 2])
 
     def rng(self, i: int, *what: int) -> np.random.Generator:
-        """A stream of the trajectory and of `what` is drawn: whoever else is in the sample changes nothing."""
+        """A random stream of trajectory i and purpose `what`: it does not depend on the other trajectories."""
         return np.random.default_rng([self.seed, self.trajectories[i].episode, *what])
 
     def each(self, label: str, limit: int | None = None) -> Iterable[int]:
+        """Numbers of the (first `limit`) trajectories, with a progress bar."""
         count = len(self) if limit is None else min(limit, len(self))
         return tqdm(range(count), desc=label, unit="episode", disable=not self.progress)
 
@@ -59,7 +60,7 @@ class Sample:
         return to_numpy(self.genie.embed_actions(clips)).astype(np.float64)
 
     def some(self, i: int, every: int) -> Int[np.ndarray, " n"]:
-        """Every `every`-th transition t of the trajectory, from a start of its own; at least one."""
+        """Every `every`-th transition of trajectory i from a random offset; at least one."""
         transitions = len(self.trajectories[i].ids) - 1
         return np.arange(self.rng(i, 0).integers(min(every, transitions)), transitions, every)
 
@@ -74,28 +75,17 @@ def choose_sample(
     seed: int = 0,
     progress: bool = False,
 ) -> Sample:
-    """At most `limit` of the trajectories, at random, and of each its first 96 frames.
+    """At most `limit` random trajectories, each with its first 96 frames.
 
-    `codes`: `genie.infer_actions` of each whole trajectory.
+    codes: `genie.infer_actions` of each whole trajectory.
     """
     chosen = np.arange(len(trajectories))
     if len(chosen) > limit:
         chosen = np.sort(np.random.default_rng([seed, 7]).choice(len(trajectories), limit, replace=False))
     starts = table.starts
-    lengths = np.minimum(np.diff(starts)[chosen], MOST_FRAMES - 1)
+    lengths = np.minimum(np.diff(starts)[chosen], MAX_FRAMES - 1)
     rows = np.concatenate([starts[i] + np.arange(n) for i, n in zip(chosen, lengths, strict=True)])
-
-    def cut(column: np.ndarray | None) -> np.ndarray | None:
-        return None if column is None else column[rows]
-
-    part = Transitions(
-        trajectory=np.repeat(np.arange(len(chosen)), lengths),
-        step=table.step[rows],
-        motions={name: motion[rows] for name, motion in table.motions.items()},
-        position=cut(table.position),
-        scene=cut(table.scene),
-        state=cut(table.state),
-    )
+    part = table.select(rows, np.repeat(np.arange(len(chosen)), lengths))
     short = [
         Trajectory(trajectories[i].episode, trajectories[i].ids[: n + 1]) for i, n in zip(chosen, lengths, strict=True)
     ]
@@ -105,13 +95,13 @@ def choose_sample(
 def pairs(
     frames: UInt8[np.ndarray, "T H W 3"], first: np.ndarray, second: np.ndarray
 ) -> UInt8[np.ndarray, "n 2 H W 3"]:
-    """Clips of two frames: first[i], then second[i]. A LAM that reads the past has none here, as at a clip's start."""
+    """Clips of two frames, first[i] and second[i]; the LAM has no past here, as at the start of any clip."""
     return np.stack([frames[first], frames[second]], axis=1)
 
 
 @dataclass(frozen=True)
 class Share:
-    """A share of transitions (or a mean of something over them) with its interval over trajectories."""
+    """A share of transitions (or a mean over them) with its interval over trajectories."""
 
     value: float
     ci95: Float[np.ndarray, " 2"]
@@ -121,7 +111,7 @@ class Share:
 
 
 def share(hits: Float[np.ndarray, " I"], counts: Float[np.ndarray, " I"], seed: int = 0, draws: int = DRAWS) -> Share:
-    """sum(hits) / sum(counts); trajectory i had `counts[i]` transitions, `hits[i]` of which are meant."""
+    """sum(hits) / sum(counts) over trajectories."""
     weights = bootstrap_weights(len(hits), draws, seed)
     with np.errstate(divide="ignore", invalid="ignore"):
         drawn = (weights @ hits) / (weights @ counts)
@@ -129,8 +119,8 @@ def share(hits: Float[np.ndarray, " I"], counts: Float[np.ndarray, " I"], seed: 
 
 
 def share_of(
-    meant: np.ndarray, trajectory: Int[np.ndarray, " M"], trajectories: int, seed: int = 0, draws: int = DRAWS
+    values: np.ndarray, trajectory: Int[np.ndarray, " M"], trajectories: int, seed: int = 0, draws: int = DRAWS
 ) -> Share:
-    """Share of rows (their mean, if `meant` are numbers)."""
-    hits = np.bincount(trajectory, weights=np.asarray(meant, float), minlength=trajectories)
+    """Share of rows where `values` is true, or the mean of `values` where they are numbers."""
+    hits = np.bincount(trajectory, weights=np.asarray(values, float), minlength=trajectories)
     return share(hits, np.bincount(trajectory, minlength=trajectories).astype(float), seed, draws)

@@ -1,7 +1,6 @@
-"""Do codes hold what is no action: the future, the next frame itself? And is there one for "nothing"? (levels G, H)
+"""Shortcuts of a latent action model: does it encode the future, or the next frame? And is there a null code?
 
-Clips of two frames are used wherever one step is altered: a LAM that reads the past has none there, as at the first
-step of any clip.
+(Levels G and H.) Steps are altered in clips of two frames, where the LAM has no past, as at the first step of any clip.
 """
 
 from typing import Any
@@ -14,15 +13,14 @@ from genie_eval.inference.sample import Sample, pairs, share, share_of
 
 IDENTITY_MARK = 0.95
 CUT_MARK = 2.0
-CUTS = 2  # moments of a trajectory from which its future is replaced
+CUTS = 2  # moments per trajectory from which its future is replaced
 
 
-# ------------------------------------------------------------------------------------------------------------ identity
 def identity(sample: Sample, every: int = 3) -> dict[str, Any]:
-    """Which code has a step on which nothing happens, the same frame twice, and is it always the same one?
+    """The null code: the most common code of two equal frames, and how often they have it.
 
-    value: share of the commonest code, with interval; `null`: the share of the commonest code among real steps (codes
-    that ignore the picture would read that); `share_among_real`: of the null code among real steps.
+    value: share of the null code among pairs of equal frames, with interval. null: share of the most common code among
+    real steps, which codes that ignore the picture would read. share_among_real: of the null code among real steps.
     """
     found, owner = [], []
     for i in sample.each("nothing happens"):
@@ -32,21 +30,20 @@ def identity(sample: Sample, every: int = 3) -> dict[str, Any]:
     codes, trajectory = np.concatenate(found), np.concatenate(owner)
     counts = np.bincount(codes, minlength=sample.num_codes)
     code = int(counts.argmax())
-    held = share_of(codes == code, trajectory, len(sample), sample.seed)
+    kept = share_of(codes == code, trajectory, len(sample), sample.seed)
     real = np.bincount(sample.codes, minlength=sample.num_codes) / len(sample.codes)
     return {
-        **held.as_json(), "code": code, "null": real.max(), "share_among_real": real[code],
-        "shares": counts / counts.sum(), "mark": IDENTITY_MARK, "pass": held.value >= IDENTITY_MARK,
+        **kept.as_json(), "code": code, "null": real.max(), "share_among_real": real[code],
+        "shares": counts / counts.sum(), "mark": IDENTITY_MARK, "pass": kept.value >= IDENTITY_MARK,
     }  # fmt: skip
 
 
-# -------------------------------------------------------------------------------------------------------------- future
 def causality(sample: Sample, limit: int = 12) -> dict[str, Any]:
-    """Codes up to step t when frames t+2 and later are another trajectory's: none may change.
+    """Codes up to step t when frames t+2 and later are those of another trajectory: none may change.
 
-    `changed`: share that did, of `compared` codes. `changed_by_past`: of codes whose past, frames before t, is another
-    trajectory's (0: the LAM sees its two frames only; anything else is no fault). `repeatable`: share of codes that are
-    the same when inferred again, in another batch.
+    changed: share of the `compared` codes that changed. changed_by_past: share of codes that change when the frames
+    before t are another trajectory's (0: the LAM sees its two frames only; other values are no fault). repeatable:
+    share of codes that are equal when inferred again in another batch.
     """
     changed = compared = by_past = steps = again = 0
     for i in range(min(limit, len(sample))):
@@ -71,18 +68,19 @@ def causality(sample: Sample, limit: int = 12) -> dict[str, Any]:
     }  # fmt: skip
 
 
-# ----------------------------------------------------------------------------------------------------------- scene cut
 def scene_cut(sample: Sample, limit: int = 48, batch: int = 16) -> dict[str, Any]:
-    """Codes inferred across a cut (last frame of A, next frame of B) must not carry B's frame into the dream.
+    """Test of copying: the code of a cut (last frame of A, next frame of B) must not carry B's frame into the dream.
 
-    Dreams one frame from A with the code of the cut and with the code of the real step. `ratio`: their mean squared
-    errors to B's frame and to A's next frame; about 1 would mean that the code copies the frame (2 or more asked).
-    `ratio_without_codes`: the same for repeating A's frame. `told`: share of the cut's error that the code's dream
-    saves over the dream of the real step's code, 0 for codes of motion. One cut a trajectory; intervals over them.
+    One frame is dreamt from A with the code of the cut, and one with the code of the real step.
+
+    ratio: mean squared error of the first to B's frame over that of the second to A's next frame; about 1 means that
+    the code copies the frame (at least 2 expected). ratio_without_codes: the same when A's frame is repeated. told:
+    share of the cut's error that its code saves over the real step's code, 0 for codes of motion. One cut per
+    trajectory; intervals over trajectories.
     """
     chosen = np.arange(min(limit, len(sample)))
     if len(chosen) < 2:
-        return {"reason": "one trajectory: there is no other to cut to"}
+        return {"reason": "only one trajectory: there is no other to cut to"}
     donors = _donors(sample, chosen)
     last, real, foreign = [], [], []
     for i, b in zip(chosen, donors, strict=True):
@@ -92,27 +90,26 @@ def scene_cut(sample: Sample, limit: int = 48, batch: int = 16) -> dict[str, Any
         real.append(frames[at + 1])
         foreign.append(other[min(at + 1, len(other) - 1)])
     a, a_next, b_next = np.stack(last), np.stack(real), np.stack(foreign)
+
+    def dream(codes: np.ndarray) -> np.ndarray:
+        """One frame after each of A's frames."""
+        parts = [
+            to_numpy(sample.genie.generate(a[s : s + batch, None], codes[s : s + batch], seed=sample.seed + s))[:, 0]
+            for s in range(0, len(a), batch)
+        ]
+        return np.concatenate(parts)
+
     own, cut = (sample.infer(np.stack([a, second], axis=1)) for second in (a_next, b_next))
-    dreams = [
-        np.concatenate(
-            [
-                to_numpy(sample.genie.generate(a[s : s + batch, None], codes[s : s + batch], seed=sample.seed + s))[
-                    :, 0
-                ]
-                for s in range(0, len(a), batch)
-            ]
-        )
-        for codes in (own, cut)
-    ]
-    uncut_error, cut_error = squared_error(dreams[0], a_next), squared_error(dreams[1], b_next)
-    blind_error = squared_error(dreams[0], b_next)
+    own_dream, cut_dream = dream(own), dream(cut)
+    uncut_error, cut_error = squared_error(own_dream, a_next), squared_error(cut_dream, b_next)
+    blind_error = squared_error(own_dream, b_next)
     ratio = share(cut_error, uncut_error, sample.seed)
-    told = 1 - cut_error.sum() / blind_error.sum() if blind_error.sum() > 0 else None
+    saved = 1 - cut_error.sum() / blind_error.sum() if blind_error.sum() > 0 else None
     still = squared_error(a, a_next).sum()
     return {
         "ratio": ratio.value, "ci95": ratio.ci95, "mark": CUT_MARK, "pass": ratio.value >= CUT_MARK,
         "ratio_without_codes": squared_error(a, b_next).sum() / still if still > 0 else None,
-        "told": told, "cuts": len(chosen),
+        "told": saved, "cuts": len(chosen),
     }  # fmt: skip
 
 

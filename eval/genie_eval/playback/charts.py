@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from genie_eval.playback.drift import Drifts, mean_interval
-from genie_eval.plotting import GREY, INK, RULE, figure
+from genie_eval.plotting import GRAY, INK, RULE, figure
 
 CONTROL_COLORS = {
     "true": "#1f2933", "oracle": "#2f855a", "decoded": "#2b6cb0", "zero": "#7b8794", "shuffled": "#c05621",
@@ -105,10 +105,10 @@ def label_chart(
             axis.set_xscale("log")
             axis.set_xticks(sizes, [f"{n}" for n in sizes])
             axis.minorticks_off()
-            axis.axvline(fit_labels, color=GREY, lw=0.8, ls=":")
+            axis.axvline(fit_labels, color=GRAY, lw=0.8, ls=":")
             axis.annotate(
                 "drift table", (fit_labels, 0), xycoords=("data", "axes fraction"), xytext=(3, 4),
-                textcoords="offset points", color=GREY, fontsize=8,
+                textcoords="offset points", color=GRAY, fontsize=8,
             )  # fmt: skip
             axis.set_xlabel("labeled transitions")
             axis.grid(axis="y", color=RULE, lw=0.6)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from genie_eval.plotting import GREY, code_colour, figure
+from genie_eval.plotting import GRAY, code_color, figure
 
 PANEL = 256  # pixels of a panel's longer side
 BAR, GAP = 28, 8  # pixels above and below the panels, and between them
@@ -61,7 +61,7 @@ def compose(film: Film, t: int) -> UInt8[np.ndarray, "H W 3"]:
         _write_text(canvas, title, x + 2, BAR - 9, TEXT)
         _write_text(canvas, below.get(title, ""), x + 2, BAR + h + 18, FAINT)
     if t > 0:
-        color = code_colour(int(film.codes[t - 1])).lstrip("#")
+        color = code_color(int(film.codes[t - 1])).lstrip("#")
         rgb = tuple(int(color[i : i + 2], 16) for i in (0, 2, 4))
         cv2.rectangle(canvas, (w - 16, BAR + h + 8), (w - 4, BAR + h + 20), rgb, -1)
     return canvas
@@ -99,9 +99,9 @@ def write_strip(path: Path, film: Film) -> None:
                     spine.set_visible(False)
                 if title == "dream":
                     since = film.codes[columns[i - 1] : t].tolist() if i else []
-                    color = code_colour(since[0]) if len(set(since)) == 1 else GREY
+                    color = code_color(since[0]) if len(set(since)) == 1 else GRAY
                     words = "start" if t == 0 else f"step {t}: code {' '.join(map(str, since))}"
                     axis.set_title(words, fontsize=8, pad=2, color=color)
                 elif title == "simulator" and film.drift is not None and t > 0:
-                    axis.set_title(f"{film.drift[t]:.1f} cm off", fontsize=8, pad=2, color=GREY)
+                    axis.set_title(f"{film.drift[t]:.1f} cm off", fontsize=8, pad=2, color=GRAY)
             row[0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8.5)

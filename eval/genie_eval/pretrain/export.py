@@ -125,7 +125,9 @@ def check_judge(genie: Genie, judge: Genie, where: Path) -> None:
         )
     weights, other = (on_cpu(model.latent_action) for model in (genie, judge))
     if weights.keys() == other.keys() and all(torch.equal(weights[key], other[key]) for key in weights):
-        raise UserError(f"the judge {where} is the world's own model, which agrees with itself; train one with another --seed")
+        raise UserError(
+            f"the judge {where} is the world's own model, which agrees with itself; train one with another --seed"
+        )
 
 
 def provenance(stored: dict[str, Any]) -> dict[str, Any]:

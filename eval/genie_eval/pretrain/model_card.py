@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from genie_datasets.base.errors import UserError
+from genie_eval.metrics import about, in_order
 from genie_eval.pretrain.recipes import Recipe
 from genie_eval.report.cells import interval_text, number, with_interval
-from genie_eval.report.write import ABOUT, GUARDS, PRIMARY
 
 
 def write_card(plan: Recipe, report: dict[str, Any], world: Path, run: Path, judge: Path) -> Path:
@@ -67,15 +67,14 @@ def stage_row(stage: str, config: dict[str, Any], run: Path) -> dict[str, str]:
 
 
 def figures(metrics: dict[str, Any]) -> list[dict[str, str]]:
-    """A row per metric, in the report's order."""
-    order = [name for name in (*PRIMARY, *GUARDS) if name in metrics]
+    """A row for every metric, in the report's order."""
     rows = []
-    for name in [*order, *sorted(set(metrics) - set(order))]:
+    for name in in_order(metrics):
         metric = metrics[name]
         rows.append(
             {
                 "name": name,
-                "about": ABOUT.get(name, ""),
+                "about": about(name),
                 "value": with_interval(metric["value"], metric["ci95"]),
                 "null": number(metric["null"]),
                 "oracle": number(metric["oracle"]),

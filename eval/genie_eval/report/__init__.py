@@ -1,1 +1,1 @@
-"""The findings as numbers, words and pictures."""
+"""The report: report.json, its figures and report.html."""

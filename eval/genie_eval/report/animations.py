@@ -1,4 +1,4 @@
-"""Animated dreams beside the truth: the worst ones, and ones picked by chance. Never picked by hand."""
+"""Animated dreams next to the truth: the worst ones and random ones, never picked by hand."""
 
 from pathlib import Path
 
@@ -9,15 +9,14 @@ from genie_eval.dreams.generation import DreamSet
 from genie_eval.dreams.pixels import decibel, moving_error, moving_pixels
 
 SHOWN = 10  # dreams in one animation
-FRAME_MS, LAST_MS = 333, 1000  # 3 frames a second; the last stays
-LEAST_SIDE, MOST_SIDE = 96, 128  # pixels of one picture in the animation
+FRAME_MS, LAST_MS = 333, 1000  # 3 frames per second; the last one is held
+MIN_SIDE, MAX_SIDE = 96, 128  # pixels of one picture in the animation
 GAP, HEAD = 3, 14  # pixels between pictures, and above them
-COLOURS = 128  # of one animation
-LABELS = ("truth", "tokenizer", "dream")
+COLORS = 128  # of one animation
 
 
 def moving_psnr(dreams: DreamSet) -> Float[np.ndarray, " C"]:
-    """Of each clip: PSNR of the dream over all pixels that differ from the prompt in the truth; NaN if none does."""
+    """PSNR of each dream over all pixels that differ from the prompt in the truth; NaN if none does."""
     truth = dreams.truth[:, 1:]
     prompt = np.broadcast_to(dreams.truth[:, :1], truth.shape)
     moved = moving_pixels(truth, prompt)
@@ -28,7 +27,7 @@ def moving_psnr(dreams: DreamSet) -> Float[np.ndarray, " C"]:
 
 
 def worst(quality: Float[np.ndarray, " C"], number: int = SHOWN) -> Int[np.ndarray, " n"]:
-    """The clips with the lowest quality, worst first; those without a number never."""
+    """The clips with the lowest quality, worst first, without those that have none."""
     order = np.argsort(np.where(np.isfinite(quality), quality, np.inf), kind="stable")
     return order[: min(number, int(np.isfinite(quality).sum()))]
 
@@ -38,7 +37,7 @@ def by_chance(clips: int, seed: int, number: int = SHOWN) -> Int[np.ndarray, " n
 
 
 def dream_gif(path: Path, dreams: DreamSet, chosen: Int[np.ndarray, " n"], quality: Float[np.ndarray, " C"]) -> None:
-    """truth | tokenizer | dream of every chosen clip, in two columns, 3 frames a second."""
+    """Writes truth | tokenizer | dream of every chosen clip, in two columns, 3 frames per second."""
     from PIL import Image
 
     cells = [_clip(dreams, int(c), float(quality[c])) for c in chosen]  # each (n+1, h, w, 3)
@@ -47,9 +46,9 @@ def dream_gif(path: Path, dreams: DreamSet, chosen: Int[np.ndarray, " n"], quali
     across = min(2, len(cells))
     rows = [np.concatenate(cells[i : i + across], axis=2) for i in range(0, len(cells), across)]
     frames = [Image.fromarray(frame) for frame in np.concatenate(rows, axis=1)]
-    # one palette for all frames: colours do not flicker, and what stands still costs nothing
+    # one palette for all frames: colors do not flicker, and static pixels cost nothing
     sample = np.concatenate([np.asarray(frames[0]), np.asarray(frames[-1])])
-    palette = Image.fromarray(sample).quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    palette = Image.fromarray(sample).quantize(COLORS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     packed = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     path.parent.mkdir(parents=True, exist_ok=True)
     packed[0].save(
@@ -69,30 +68,30 @@ def _clip(dreams: DreamSet, c: int, quality: float) -> UInt8[np.ndarray, "t h w 
         for n, picture in enumerate(strip):
             left = n * (width + GAP)
             canvas[HEAD : HEAD + height, left : left + width] = picture
-        frames.append(_labelled(canvas, width, c, quality, t))
+        frames.append(_labeled(canvas, width, c, quality, t))
     return np.stack(frames)
 
 
-def _labelled(canvas: np.ndarray, width: int, c: int, quality: float, t: int) -> np.ndarray:
+def _labeled(canvas: np.ndarray, width: int, c: int, quality: float, t: int) -> np.ndarray:
     from PIL import Image, ImageDraw, ImageFont
 
     image = Image.fromarray(canvas)
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(size=10)
-    score = f"{quality:.0f} dB" if np.isfinite(quality) else "nothing moves"
+    score = f"{quality:.0f} dB" if np.isfinite(quality) else "no motion"
     for n, words in enumerate((f"clip {c}, t = {t}", "tokenizer", f"dream, {score}")):
         pen.text((n * (width + GAP), 0), words, fill=(31, 41, 51), font=font)
     return np.asarray(image)
 
 
 def _enlarged(frame: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Small frames by a whole factor, large ones reduced."""
+    """Enlarges small frames by an integer factor and reduces large ones."""
     import cv2
 
     height, width = frame.shape[:2]
-    if max(height, width) > MOST_SIDE:
-        scale = MOST_SIDE / max(height, width)
+    if max(height, width) > MAX_SIDE:
+        scale = MAX_SIDE / max(height, width)
         return cv2.resize(frame, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
-    factor = max(1, -(-LEAST_SIDE // max(height, width)))
+    factor = max(1, -(-MIN_SIDE // max(height, width)))
     return np.repeat(np.repeat(frame, factor, axis=0), factor, axis=1)
 
 
@@ -101,18 +100,18 @@ def animations(folder: Path, dreams: DreamSet, seed: int) -> list[dict[str, str]
     quality = moving_psnr(dreams)
     found: list[dict[str, str]] = []
     below = (
-        "Each group: truth, the tokenizer's reconstruction (the best a dream can look), and the dream from the first "
-        "frame with inferred codes; dB are of the dream, on the pixels that move in the truth."
+        "Each group: truth, the tokenizer's reconstruction (best possible dream), and the dream from the first frame "
+        "with inferred codes; dB: PSNR of the dream on the pixels that move in the truth, higher is better."
     )
     for name, title, chosen, how in (
         (
             "worst", "The worst dreams", worst(quality),
-            f"The {{n}} dreams of {len(quality)} with the lowest PSNR on moving pixels, worst first: what goes wrong "
-            "when it goes wrong (the arm elsewhere, blur, things that vanish).",
+            f"The {{n}} of {len(quality)} dreams with the lowest PSNR on moving pixels, worst first. Typical failures: "
+            "an arm in the wrong place, blur, objects that vanish.",
         ),
         (
-            "random", "Dreams picked by chance", by_chance(len(quality), seed),
-            f"{{n}} dreams of {len(quality)}, drawn by the seed: what to expect.",
+            "random", "Random dreams", by_chance(len(quality), seed),
+            f"{{n}} of {len(quality)} dreams, drawn at random with the seed: what to expect.",
         ),
     ):  # fmt: skip
         if len(chosen):

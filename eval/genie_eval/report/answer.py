@@ -1,14 +1,14 @@
-"""The report's findings in plain words: the first line, and the answers to the two questions of the suite."""
+"""The findings in plain words: the first line of the report, and the answers to its two questions."""
 
 from math import log2
 from typing import Any
 
+from genie_eval.dreams.readout_error import RELIABLE
 from genie_eval.dreams.sequences import NO_RESPONSE
-from genie_eval.metric import Metric
-from genie_eval.verdicts import FEW, FEW_STARTS, MARKS, P_GROUNDING
+from genie_eval.metrics import FEW, FEW_STARTS, METRICS, P_GROUNDING, Mark, Metric
 
 QUESTION = "Does the same latent action mean the same motion in every trajectory?"
-SEQUENCE_QUESTION = "Does the same sequence of latent actions give similar behaviour from different starts?"
+SEQUENCE_QUESTION = "Does the same sequence of latent actions have the same effect from different starts?"
 BASELINE_WORDS = {
     "pca_kmeans": "k-means of frame differences",
     "flow_kmeans": "k-means of optical flow",
@@ -16,37 +16,44 @@ BASELINE_WORDS = {
 
 
 def first_line(metrics: dict[str, Metric]) -> str:
-    """How the model stands against baselines that learn nothing."""
+    """Comparison of the model with the learning-free baselines."""
     suffix = "" if metrics["grounding_r2"].value is not None else "_flow"
     grounding = metrics[f"grounding{suffix}_r2"]
     against = grounding.more.get("against") or {}
     if grounding.skill is None or not against:
-        return f"The model could not be held against baselines that learn nothing: {grounding.reason}."
+        return f"The model could not be compared with learning-free baselines: {grounding.reason}."
     motion = "optical flow" if suffix else "motion"
     own = f"grounding skill {grounding.skill:.2f}"
     behind = {name: row for name, row in against.items() if row["difference"] <= 0}
     unsure = {name: row for name, row in against.items() if row["difference"] > 0 and row["p"] > P_GROUNDING}
     if behind:
-        return f"This model LOSES to {_list(behind)}: its codes tell less of the {motion} ({own})."
+        return f"This model is WORSE than {_list(behind)}: its codes explain less of the {motion} ({own})."
     if unsure:
-        return f"This model's codes ({own}) are not surely better than {_list(unsure)}."
-    return f"This model's codes tell more of the {motion} ({own}) than {_list(against)}."
+        return f"This model's codes ({own}) are not significantly better than {_list(unsure)}."
+    return f"This model's codes explain more of the {motion} ({own}) than {_list(against)}."
 
 
 def _list(rows: dict[str, Any]) -> str:
-    """The baselines with their skill, and the p of being above them."""
+    """The baselines with their skill, and the p of the model being better."""
     words = [
-        f"{BASELINE_WORDS.get(name, name)} (skill {row['skill']:.2f}, {p_text(row['p'])})" for name, row in rows.items()
+        f"{BASELINE_WORDS.get(name, name)} (skill {row['skill']:.2f}, {_p_text(row['p'])})"
+        for name, row in rows.items()
     ]
-    return " and ".join(words) + (", which learns nothing" if len(words) == 1 else ", which learn nothing")
+    return " and ".join(words) + (", a learning-free baseline" if len(words) == 1 else ", learning-free baselines")
 
 
-def p_text(p: float) -> str:
+def _p_text(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
+def _mark(name: str) -> Mark:
+    mark = METRICS[name].mark
+    assert mark is not None
+    return mark
+
+
 def consistency_answer(metrics: dict[str, Metric]) -> tuple[str, str]:
-    """(one word or two, the sentence that explains them) for QUESTION."""
+    """(one or two words, the sentence that explains them) for QUESTION."""
     ctc, grounding = metrics["ctc"], metrics["grounding_r2"]
     if ctc.verdict == "not run" and ctc.value is None:
         flow = metrics.get("ctc_flow")
@@ -54,41 +61,41 @@ def consistency_answer(metrics: dict[str, Metric]) -> tuple[str, str]:
             return "Not known", f"{_capital(ctc.reason)}."
         return (
             "Not known",
-            f"{_capital(ctc.reason)}. Judged on optical flow instead, of what codes mean inside one trajectory they "
-            f"mean {_share(flow)} in every other: a hint, not an answer.",
+            f"{_capital(ctc.reason)}. On optical flow instead, {_ctc_share(flow)} of what a code means within one "
+            "trajectory holds in every other: a hint, not an answer.",
         )
     few = "" if (ctc.n_trajectories or 0) >= FEW else f" This is exploratory: only {ctc.n_trajectories} trajectories."
     if ctc.value is None or ctc.ci95 is None:
         if grounding.p is not None and grounding.p <= P_GROUNDING and grounding.verdict != "not run":
             return (
                 "Not known",
-                "The codes tell something of the motion, but those with a motion of their own are too rare inside "
-                f"single trajectories to ask whether they mean the same in others.{few}",
+                "The codes are related to the motion, but those with a motion of their own are too rare within single "
+                f"trajectories to ask whether they mean the same in others.{few}",
             )
-        return "No", f"The codes have no reliable relation to motion, not even inside one trajectory.{few}"
-    mark = MARKS["ctc"]
-    kept = f"Of the motion that a code reliably means inside one trajectory, it means {_share(ctc)} in every other"
-    told = ""
+        return "No", f"The codes are not reliably related to motion, not even within one trajectory.{few}"
+    mark = _mark("ctc")
+    sentence = f"{_capital(_ctc_share(ctc))} of the mean motion of a code within one trajectory holds in every other"
     if grounding.skill is not None:
-        told = f". Its codes tell {max(grounding.skill, 0):.0%} of what {_many(metrics)} could tell of the motion"
-    weak = grounding.skill is not None and grounding.skill < MARKS["grounding_r2"].bad
+        sentence += (
+            f". The codes explain {max(grounding.skill, 0):.0%} of the motion that {_many(metrics)} could explain"
+        )
     if ctc.value >= mark.good and ctc.ci95[0] >= (mark.low or 0):
         word = "Yes" if ctc.verdict == "pass" else "Probably"
-        if weak:
-            word += ", but they mean little"
+        if grounding.skill is not None and grounding.skill < _mark("grounding_r2").bad:
+            word += ", but they explain little of the motion"
         if ctc.verdict != "pass":
-            told += f". What keeps this from a plain yes: {ctc.reason.partition('; ')[2] or ctc.reason}"
+            sentence += f". Why this is not a plain yes: {ctc.reason.partition('; ')[2] or ctc.reason}"
     elif ctc.ci95[1] < mark.bad:
         word = "No"
     else:
         word = "In part"
-    return word, f"{kept}{told}.{few}"
+    return word, f"{sentence}.{few}"
 
 
 def sequence_answer(metrics: dict[str, Metric]) -> tuple[str, str]:
-    """(one word or two, the sentences that explain them) for SEQUENCE_QUESTION.
+    """(one or two words, the sentences that explain them) for SEQUENCE_QUESTION.
 
-    Where no read-out sees the motion, `sequence_consistency_flow` gives a hint.
+    Without a motion read-out, `sequence_consistency_flow` gives a hint.
     """
     metric = metrics["sequence_consistency"]
     if metric.value is None:
@@ -97,15 +104,16 @@ def sequence_answer(metrics: dict[str, Metric]) -> tuple[str, str]:
             return "Not known", f"{_capital(metric.reason)}."
         return (
             "Not known",
-            f"{_capital(metric.reason)}. Judged on the optical flow of the dreams instead, of what a sequence changes "
-            f"from one start it changes {_share_of(flow.value, flow.ci95)} from every other: a hint, not an "
+            f"{_capital(metric.reason)}. On the optical flow of the dreams instead, "
+            f"{_share(flow.value, flow.ci95)} of the effect of a sequence is the same from every start: a hint, not an "
             "answer.",
         )
-    more, mark = metric.more, MARKS["sequence_consistency"]
+    more, mark = metric.more, _mark("sequence_consistency")
     low, high = (metric.value, metric.value) if metric.ci95 is None else metric.ci95
     if more.get("response") is not None and more["response"] <= NO_RESPONSE:
         return "No", f"The dreams move the same whatever sequence is played.{_few_starts(metric)}"
-    unreliable = more.get("reliability") is not None and "read-out explains" in metric.reason
+    reliability = more.get("reliability")
+    unreliable = reliability is not None and reliability < RELIABLE
     if metric.value >= mark.good and low >= mark.bad:
         word = "Probably" if unreliable else "Yes"
         if metric.verdict != "pass" and not unreliable:
@@ -116,36 +124,28 @@ def sequence_answer(metrics: dict[str, Metric]) -> tuple[str, str]:
         word = "No"
     else:
         word = "In part"
-    parts = [
-        "Of what a sequence changes in the dream from one start, it changes "
-        f"{_share_of(metric.value, metric.ci95)} from every other",
-        *_told_by_dreams(metrics),
-    ]
-    sure = ""
+    share = _capital(_share(metric.value, metric.ci95))
+    parts = [f"{share} of the effect of a sequence in the dream is the same from every start", *_dreams_tell(metrics)]
+    note = ""
     if unreliable:
-        sure = (
-            f" The read-out of motion explains only {more['reliability']:.0%} of true displacement: the answer is no "
-            "surer than that."
+        note = (
+            f" The motion read-out explains only {reliability:.0%} of the true displacement, which limits this answer."
         )
-    return word, f"{'; '.join(parts)}.{sure}{_few_starts(metric)}"
+    return word, f"{'; '.join(parts)}.{note}{_few_starts(metric)}"
 
 
-def _told_by_dreams(metrics: dict[str, Metric]) -> list[str]:
-    """What the commanded codes do beside being alike: do they arrive, and is it what would really happen?"""
+def _dreams_tell(metrics: dict[str, Metric]) -> list[str]:
+    """Whether commands can be read from the dream's motion, and whether it is what would really happen."""
     parts = []
     bits, truth = metrics["command_bits_physical"], metrics["counterfactual_id"]
     if bits.value is not None:
-        most = _most_bits(metrics)
-        parts.append(f"the dream's motion tells {bits.value:.1f}{most} bits of which code was played")
+        codes = metrics["codebook_perplexity"].more.get("num_codes") if "codebook_perplexity" in metrics else None
+        most = f" of {log2(codes):.1f}" if codes else ""
+        parts.append(f"the dream's motion tells {bits.value:.1f}{most} bits of the commanded code")
     if truth.value is not None:
         chance = "" if truth.null is None else f" (by chance {truth.null:.0%})"
         parts.append(f"{truth.value:.0%} of dreams are nearest to the simulator's own future of their code{chance}")
     return parts
-
-
-def _most_bits(metrics: dict[str, Metric]) -> str:
-    codes = metrics["codebook_perplexity"].more.get("num_codes") if "codebook_perplexity" in metrics else None
-    return f" of {log2(codes):.1f}" if codes else ""
 
 
 def _few_starts(metric: Metric) -> str:
@@ -153,21 +153,20 @@ def _few_starts(metric: Metric) -> str:
     return "" if number >= FEW_STARTS else f" This is exploratory: only {number} starts."
 
 
-def _share_of(value: float, ci95: Any) -> str:
-    """ "62 % (0.62 [0.55, 0.70])" """
+def _share(value: float, ci95: Any, name: str = "") -> str:
+    """ "62% (0.62 [0.55, 0.70])"; a ratio of two estimates may exceed 1."""
     low, high = (value, value) if ci95 is None else ci95
     much = "all" if value >= 0.995 else "nothing" if value < 0.005 else f"{value:.0%}"
-    return f"{much} ({value:.2f} [{low:.2f}, {high:.2f}])"
+    return f"{much} ({name}{value:.2f} [{low:.2f}, {high:.2f}])"
+
+
+def _ctc_share(metric: Metric) -> str:
+    assert metric.value is not None
+    return _share(metric.value, metric.ci95, "CTC ")
 
 
 def _many(metrics: dict[str, Metric]) -> str:
     return f"{metrics['codebook_perplexity'].more.get('num_codes', 'as many')} codes"
-
-
-def _share(metric: Metric) -> str:
-    """CTC in words: "62 % (CTC 0.62 [0.55, 0.70])"; a ratio of two estimates may exceed 1."""
-    assert metric.value is not None
-    return _share_of(metric.value, metric.ci95).replace("(", "(CTC ", 1)
 
 
 def _capital(text: str) -> str:

@@ -1,12 +1,13 @@
-"""Numbers as the page writes them, and objects of numbers as rows."""
+"""Text of numbers and tables, as the page, the terminal and the guides show them."""
 
+from collections.abc import Sequence
 from typing import Any
 
-MOST_LISTED = 16  # numbers of a list that are written out
+MAX_LISTED = 16  # numbers of a list that are written out
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A dash for what is not known; no minus before a zero."""
+    """A number with these decimals, without a minus before zero; a dash for None."""
     if value is None:
         return "–"
     text = f"{value:.{digits}f}"
@@ -31,7 +32,7 @@ def with_interval(value: float | None, ci95: Any, digits: int = 2) -> str:
 
 
 def any_number(value: Any) -> str:
-    """Three or so digits of a number of any size; words as they are."""
+    """A number of any size with about three digits; other values as words."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -48,7 +49,7 @@ def words(name: str) -> str:
 
 
 def flat(node: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """(name, text) of every number of nested objects; long lists and matrices only say that they are there."""
+    """(name, text) of every number of nested objects; long lists and matrices are mentioned only."""
     if isinstance(node, dict):
         if set(node) <= {"reason", "meaning"} and node.get("reason"):
             return [(prefix or "all", f"not run: {node['reason']}")]
@@ -64,8 +65,17 @@ def flat(node: Any, prefix: str = "") -> list[tuple[str, str]]:
         if any(isinstance(item, dict) for item in node):
             return [row for n, item in enumerate(node) for row in flat(item, f"{prefix} · {n}")]
         if any(isinstance(item, list) for item in node):
-            return [(prefix, f"table of {len(node)} rows, in report.json")]
-        if len(node) > MOST_LISTED:
-            return [(prefix, f"{len(node)} numbers, in report.json")]
+            return [(prefix, f"table of {len(node)} rows in report.json")]
+        if len(node) > MAX_LISTED:
+            return [(prefix, f"{len(node)} numbers in report.json")]
         return [(prefix, ", ".join(any_number(item) for item in node) or "none")]
     return [(prefix, any_number(node))]
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
+
+    return [line(head), line(["---"] * len(head)), *(line(cells) for cells in rows)]

@@ -1,5 +1,4 @@
-"""Figures of codes on real video: which dimension each tells, how consistent each is, where variance lies, what
-follows what."""
+"""Figures of codes on real video: dimensions, consistency, variance, transitions between codes, nuisances."""
 
 from pathlib import Path
 from typing import Any
@@ -7,22 +6,45 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from genie_eval.codes.motion import group_sums
 from genie_eval.codes.transitions import Transitions
-from genie_eval.report.style import GOOD, GREY, INK, MODEL, PALETTE, RULE, figure, heat, shown_codes, whisker
+from genie_eval.codes.usage_stats import transition_counts
+from genie_eval.plotting import (
+    BAD,
+    GOOD,
+    GRAY,
+    INK,
+    MODEL,
+    PALETTE,
+    RULE,
+    code_color,
+    figure,
+    heat,
+    shown_codes,
+    whisker,
+)
 
 DIMENSIONS = {
     "base": ("x (forward)", "y (left)", "z (up)"),
     "rotation": ("roll", "pitch", "yaw"),
     "gripper": ("gripper",),
 }
+MAX_ROWS = 32  # codes in one panel
+VARIANCE_WORDS = {
+    "code": "code, the same in all trajectories",
+    "scene": "code, different in each scene",
+    "trajectory": "code, different in each trajectory",
+    "residual": "not explained by the code",
+}
+ARROW_FROM = 0.15  # share of transitions from which an arrow is drawn
 
 
 def eta_squared(
     table: Transitions, codes: Int[np.ndarray, " M"], num_codes: int
 ) -> tuple[Float[np.ndarray, "K D"], list[str]]:
-    """Each code's part of the share of variance that codes explain, by dimension; its sum over codes is eta squared.
+    """Part of each code in the explained variance of each dimension, and the names of the dimensions.
 
-    Dimensions that are not known, not finite or never change are left out.
+    The sum over codes is eta squared. Dimensions that are not known, not finite or never change are left out.
     """
     columns, names = [], []
     for motion, words in DIMENSIONS.items():
@@ -35,9 +57,8 @@ def eta_squared(
                 names.append(words[d] if d < len(words) else f"{motion} {d}")
     if not columns:
         return np.zeros((num_codes, 0)), []
-    scored = np.stack(columns, axis=1)
     count = np.bincount(codes, minlength=num_codes)
-    total = np.stack([np.bincount(codes, weights=column, minlength=num_codes) for column in scored.T], axis=1)
+    total = group_sums(np.stack(columns, axis=1), codes, num_codes)
     return total**2 / np.maximum(count, 1)[:, None] / len(codes), names
 
 
@@ -55,27 +76,24 @@ def eta_heat(path: Path, parts: Float[np.ndarray, "K D"], names: list[str], card
         bottom.set_xticks(range(len(names)), names, rotation=25, ha="right")
         top.tick_params(labelbottom=False)
     return (
-        "Which part of the motion each code tells: its share of the variance of every dimension (eta squared, true "
-        "motion). The last row adds them up: 1 would tell that dimension fully, near 0 is a dimension that no code "
-        "speaks of (small things in the picture, such as gripper and rotation, are easily lost). A row that is dark in "
-        "one place is a code with one meaning."
+        "Part of the motion that each code explains. Rows: codes. Columns: dimensions of the true motion. Cells: share "
+        "of the variance of the dimension (eta squared), higher is better. The last row is the sum over codes: 1 is "
+        "fully explained, near 0 is a dimension that no code encodes (motions that are small in the picture, such as "
+        "gripper and rotation, are easily lost). A row that is dark in one column is a code with one meaning."
     )
-
-
-MOST_ROWS = 32  # codes in one panel
 
 
 def forest(
     path: Path, by_code: list[dict[str, Any]], by_scene: list[dict[str, Any]], whole: dict[str, Any], marks: dict
 ) -> str:
-    """CTC with its interval: of all, by code, by scene. Rows: {"label", "value" (None: undefined), "ci95"}.
+    """CTC with its interval: of all codes, by code, by scene. Rows: {"label", "value" (None: undefined), "ci95"}.
 
-    marks: {"good": pass mark of all, "code": the least asked of each code}.
+    marks: {"good": pass mark of all, "code": the minimum for each code}.
     """
-    cut = len(by_code) > MOST_ROWS
-    if cut:  # the least consistent are what one looks for
+    cut = len(by_code) > MAX_ROWS
+    if cut:  # the least consistent codes are of interest
         known = sorted((row for row in by_code if row["value"] is not None), key=lambda row: row["value"])
-        by_code = known[:MOST_ROWS]
+        by_code = known[:MAX_ROWS]
     panels = [rows for rows in (by_code, by_scene) if rows]
     tall = max(len(rows) for rows in panels) + 1
     with figure(
@@ -88,12 +106,12 @@ def forest(
             axis.axvline(marks["good"], color=GOOD, lw=0.9, ls=":")
             axis.text(marks["good"] + 0.01, tall - 0.35, "pass", color=GOOD, fontsize=7.5, ha="left")
             if by == "code":
-                axis.axvline(marks["code"], color=GREY, lw=0.9, ls=":")
-                axis.text(marks["code"] - 0.01, tall - 0.35, "least of a code", color=GREY, fontsize=7.5, ha="right")
+                axis.axvline(marks["code"], color=GRAY, lw=0.9, ls=":")
+                axis.text(marks["code"] - 0.01, tall - 0.35, "minimum of a code", color=GRAY, fontsize=7.5, ha="right")
             listed = [*rows, {"label": "all", **whole}][::-1]
             for place, row in enumerate(listed):
                 if row.get("value") is None:
-                    axis.text(0.02, place, "undefined", fontsize=7.5, color=GREY, va="center", style="italic")
+                    axis.text(0.02, place, "undefined", fontsize=7.5, color=GRAY, va="center", style="italic")
                     continue
                 whisker(axis, place, row["value"], row.get("ci95"), MODEL if place == 0 else INK)
             axis.set_yticks(range(len(listed)), [row["label"] for row in listed])
@@ -101,71 +119,55 @@ def forest(
             low, high = axis.get_xlim()
             axis.set_xlim(max(min(low, -0.1), -1.5), min(max(high, 1.15), 2.5))
             axis.set_title(f"CTC by {by}")
-    few = f"The {MOST_ROWS} codes with the lowest CTC are shown. " if cut else ""
-    undefined = "Undefined: too rare, or without a motion of its own ('still'). "
+    few = f"The {MAX_ROWS} codes with the lowest CTC are shown. " if cut else ""
     return (
-        "Cross-trajectory consistency of each part, with 95 % intervals: of what a code reliably means inside a "
-        f"trajectory, the share it means in all. {few}{undefined}One row far left of the others is a code"
-        + (", or a scene," if by_scene else "")
-        + " that hides behind the mean; an interval that reaches below the mark is not sure."
+        f"Cross-trajectory consistency with 95 % intervals. Rows: codes{' and scenes' if by_scene else ''}. {few}"
+        "Higher is better: 1 is the same motion in all trajectories, 0 none in common. undefined: too rare, or without "
+        "a motion of its own (as 'still'). The mean can hide a code"
+        + (" or a scene" if by_scene else "")
+        + " far to the left of the others."
     )
 
 
-VARIANCE_WORDS = {
-    "code": "code: the same in all trajectories",
-    "scene": "code, but another meaning in each scene",
-    "trajectory": "code, but another meaning in each trajectory",
-    "residual": "not told by the code",
-}
-
-
-def variance_bars(path: Path, rows: dict[str, dict[str, float | None]]) -> str:
-    """One bar a row: shares (they add up to 1) of VARIANCE_WORDS. rows: label -> {part: share}."""
-    colours = {"code": PALETTE[0], "scene": PALETTE[5], "trajectory": PALETTE[1], "residual": "#d0d6dc"}
-    parts = [part for part in VARIANCE_WORDS if any(row.get(part) is not None for row in rows.values())]
-    with figure(path, 7.6, 0.42 * len(rows) + 1.35, nrows=1, ncols=1) as (fig, axis):
-        for place, row in enumerate(list(rows.values())[::-1]):
-            left = 0.0
-            for part in parts:
-                share = max(row.get(part) or 0.0, 0.0)
-                axis.barh(place, share, left=left, color=colours[part], height=0.62)
-                if share >= 0.035:
-                    colour = INK if part == "residual" else "white"
-                    axis.text(
-                        left + share / 2, place, f"{share:.0%}", ha="center", va="center", fontsize=8, color=colour
-                    )
-                left += share
-        axis.set_yticks(range(len(rows)), list(rows)[::-1])
+def variance_bars(path: Path, shares: dict[str, float | None]) -> str:
+    """One stacked bar of the parts of VARIANCE_WORDS; shares add up to 1."""
+    colors = {"code": PALETTE[0], "scene": PALETTE[5], "trajectory": PALETTE[1], "residual": "#d0d6dc"}
+    parts = [part for part in VARIANCE_WORDS if shares.get(part) is not None]
+    with figure(path, 7.6, 1.77, nrows=1, ncols=1) as (fig, axis):
+        left = 0.0
+        for part in parts:
+            share = max(shares[part] or 0.0, 0.0)
+            axis.barh(0, share, left=left, color=colors[part], height=0.62, label=VARIANCE_WORDS[part])
+            if share >= 0.035:
+                color = INK if part == "residual" else "white"
+                axis.text(left + share / 2, 0, f"{share:.0%}", ha="center", va="center", fontsize=8, color=color)
+            left += share
+        axis.set_yticks([0], ["model"])
+        axis.set_ylim(-0.5, 0.6)
         axis.set_xlim(0, 1)
         axis.set_xlabel("share of the variance of true motion")
-        handles = [axis.barh(-9, 0, color=colours[part], label=VARIANCE_WORDS[part]) for part in parts]
-        axis.set_ylim(-0.5, len(rows) - 0.4)
-        fig.legend(handles=handles, loc="outside upper left", ncols=2, fontsize=8)
+        fig.legend(loc="outside upper left", ncols=2, fontsize=8)
     return (
-        "Where the variance of true motion lies. Blue is what the code tells alike everywhere; orange what it tells "
-        "only inside one trajectory or scene, under a meaning of its own; grey what it does not tell. A consistent "
-        "model has blue and hardly any orange; much grey is normal for few codes."
+        "Decomposition of the variance of true motion. Blue: explained by the code in the same way everywhere. Orange: "
+        "explained by the code only within one trajectory or scene, with a different meaning in each. Gray: not "
+        "explained by the code. Better: much blue and hardly any orange; much gray is normal for few codes."
     )
 
 
 def transition_shares(table: Transitions, codes: Int[np.ndarray, " M"], num_codes: int) -> Float[np.ndarray, "K K"]:
-    """Share of each next code after each code, inside trajectories; NaN rows for codes without a successor."""
-    inside = table.trajectory[1:] == table.trajectory[:-1]
-    cell = codes[:-1][inside] * num_codes + codes[1:][inside]
-    count = np.bincount(cell, minlength=num_codes**2).reshape(num_codes, num_codes).astype(float)
+    """Share of each next code (column) after each code (row); NaN rows for codes without a successor."""
+    count = transition_counts(table, codes, num_codes)
     with np.errstate(divide="ignore", invalid="ignore"):
         return count / count.sum(axis=1, keepdims=True)
 
 
 def transition_chart(path: Path, shares: Float[np.ndarray, "K K"], cards: list[dict[str, Any]]) -> str:
-    """Which code follows which: matrix, and the same as a graph."""
+    """Shares of the next code as a matrix, and as a graph."""
     shown = shown_codes(cards)
     part = shares[np.ix_(shown, shown)]
     wide = 0.42 * len(shown) + 2.4
-    with figure(path, wide + 4.0, max(3.6, 0.36 * len(shown) + 1.2), nrows=1, ncols=2, width_ratios=[wide, 4.0]) as (
-        _,
-        axes,
-    ):
+    size = (wide + 4.0, max(3.6, 0.36 * len(shown) + 1.2))
+    with figure(path, *size, nrows=1, ncols=2, width_ratios=[wide, 4.0]) as (_, axes):
         left, right = axes
         heat(left, part, max(0.5, float(np.nanmax(part)) if np.isfinite(part).any() else 0.5))
         left.set_xticks(range(len(shown)), [str(k) for k in shown])
@@ -174,31 +176,29 @@ def transition_chart(path: Path, shares: Float[np.ndarray, "K K"], cards: list[d
         left.set_ylabel("code")
         _graph(right, part, shown, cards)
     return (
-        "What follows what. Left: after the code of a row, how often each code comes next; the diagonal is how often a "
-        "code is held. Right: the same as a graph: circles grow with the code's share, arrows with how often one "
-        "follows the other (from 15 %, the code itself left out). Two codes that alternate without end are one action "
-        "split in two."
+        "Transitions between codes. Left: rows are codes, columns the next code, cells how often it follows; the "
+        "diagonal is how often a code is held. Right: the same as a graph; circles grow with the share of the code, "
+        f"arrows with how often one follows the other (from {ARROW_FROM:.0%}, repetitions left out). Two codes that "
+        "alternate without end are one action split in two."
     )
 
 
 def _graph(axis: Any, shares: np.ndarray, shown: list[int], cards: list[dict[str, Any]]) -> None:
-    from genie_eval.report.style import code_colour
-
     angle = np.pi / 2 - 2 * np.pi * np.arange(len(shown)) / len(shown)
     place = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     size = np.array([120 + 2600 * cards[k]["share"] for k in shown])
     for a in range(len(shown)):
         for b in range(len(shown)):
-            if a != b and np.isfinite(shares[a, b]) and shares[a, b] >= 0.15:
+            if a != b and np.isfinite(shares[a, b]) and shares[a, b] >= ARROW_FROM:
                 axis.annotate(
                     "", xy=place[b], xytext=place[a],
                     arrowprops={
-                        "arrowstyle": "-|>", "color": code_colour(shown[a]), "lw": 0.6 + 5 * shares[a, b],
+                        "arrowstyle": "-|>", "color": code_color(shown[a]), "lw": 0.6 + 5 * shares[a, b],
                         "alpha": 0.75, "shrinkA": np.sqrt(size[a]) / 2 + 1, "shrinkB": np.sqrt(size[b]) / 2 + 1,
                         "connectionstyle": "arc3,rad=0.14",
                     },
                 )  # fmt: skip
-    axis.scatter(*place.T, s=size, c=[code_colour(k) for k in shown], zorder=3)
+    axis.scatter(*place.T, s=size, c=[code_color(k) for k in shown], zorder=3)
     for (x, y), k in zip(place, shown, strict=True):
         axis.text(x, y, str(k), color="white", ha="center", va="center", fontsize=8.5, fontweight="bold", zorder=4)
     axis.set_xlim(-1.35, 1.35)
@@ -210,36 +210,28 @@ def _graph(axis: Any, shares: np.ndarray, shown: list[int], cards: list[dict[str
 def flip_bars(
     path: Path, by_nuisance: dict[str, Any], second: dict[str, Any], null: float | None, marks: tuple[float, float]
 ) -> str:
-    """How many codes change under each nuisance. Rows: name -> {"flip_rate", "ci95", and maybe "leaves_null", ...}.
+    """Share of codes that change under each nuisance: name -> {"flip_rate", "ci95", and optionally "leaves_null"}.
 
-    second: nuisances on the later frame only; marks: the most allowed of both kinds.
+    second: nuisances on the later frame only. marks: largest share allowed of both kinds.
     """
-    groups = [(rows, mark) for rows, mark in ((by_nuisance, marks[0]), (second, marks[1])) if rows]
-    titles = ["both frames look different"] if by_nuisance else []
-    titles += ["the later frame only"] if second else []
-    tall = max(len(rows) for rows, _ in groups)
+    titles = ("all frames changed", "only the later frame changed")
+    groups = [
+        (title, rows, mark) for title, rows, mark in zip(titles, (by_nuisance, second), marks, strict=True) if rows
+    ]
+    tall = max(len(rows) for _, rows, _ in groups)
     with figure(
         path, 4.5 * len(groups) + 0.4, 0.33 * tall + 1.2, nrows=1, ncols=len(groups), squeeze=False, sharex=True
     ) as (fig, axes):
-        top = max(mark for _, mark in groups)
-        for axis, (rows, mark), title in zip(axes[0], groups, titles, strict=True):
+        top = max(mark for _, _, mark in groups)
+        for axis, (title, rows, mark) in zip(axes[0], groups, strict=True):
             order = sorted(rows, key=lambda name: rows[name]["flip_rate"])
             for place, name in enumerate(order):
-                row = rows[name]
-                over = row["flip_rate"] > mark
-                axis.barh(place, row["flip_rate"], color="#c05621" if over else MODEL, height=0.55, alpha=0.85)
-                if row.get("ci95") and row["ci95"][0] is not None:
-                    axis.plot(row["ci95"], [place, place], color=INK, lw=1.4)
-                    top = max(top, row["ci95"][1])
-                if row.get("leaves_null") is not None:
-                    axis.plot(row["leaves_null"], place, "D", color=INK, ms=5, mfc="white")
-                    top = max(top, row["leaves_null"])
-                top = max(top, row["flip_rate"])
+                top = max(top, _flip_bar(axis, place, rows[name], mark))
             axis.axvline(mark, color=GOOD, lw=1, ls=":")
             axis.text(mark, len(order) - 0.35, f" at most {mark:g}", color=GOOD, fontsize=7.5)
             if null is not None:
-                axis.axvline(null, color=GREY, lw=1, ls="--")
-                axis.text(null, len(order) - 0.35, "unrelated codes ", color=GREY, fontsize=7.5, ha="right")
+                axis.axvline(null, color=GRAY, lw=1, ls="--")
+                axis.text(null, len(order) - 0.35, "unrelated codes ", color=GRAY, fontsize=7.5, ha="right")
                 top = max(top, null)
             axis.set_yticks(range(len(order)), [name.replace("_", " ") for name in order])
             axis.set_ylim(len(order) - tall - 0.6, len(order) + 0.1)
@@ -247,13 +239,26 @@ def flip_bars(
             axis.set_title(title)
         fig.supxlabel("share of codes that change", fontsize=9)
     extra = (
-        " Right: a change that is no action, on the later frame alone, which is harder; a diamond is the same change "
-        "where nothing moves at all: how often it makes the model see an action."
+        " Right: a change that is not an action, on the later frame only, which is harder. Diamonds: the same change "
+        "where nothing moves at all; the share in which the model sees an action."
         if second
         else ""
     )
     return (
-        "Do things that are no action change the code? The same real steps seen again in other light, colour, from a "
-        "slightly shifted camera: bars are the share of codes that change, lines their 95 % interval; orange bars are "
-        f"above the mark. The dashed line is what codes read that have nothing to do with the picture.{extra}"
+        "Nuisances: changes that are not actions. The same real steps are seen again in other light, color, or from a "
+        "slightly shifted camera. Rows: nuisances. Bars: share of codes that change, lower is better; lines: 95 % "
+        f"interval; orange: above the mark. Dashed: codes that are unrelated to the picture.{extra}"
     )
+
+
+def _flip_bar(axis: Any, place: int, row: dict[str, Any], mark: float) -> float:
+    """Draws one nuisance and returns how far it reaches."""
+    over, reach = row["flip_rate"] > mark, row["flip_rate"]
+    axis.barh(place, row["flip_rate"], color=BAD if over else MODEL, height=0.55, alpha=0.85)
+    if row.get("ci95") and row["ci95"][0] is not None:
+        axis.plot(row["ci95"], [place, place], color=INK, lw=1.4)
+        reach = max(reach, row["ci95"][1])
+    if row.get("leaves_null") is not None:
+        axis.plot(row["leaves_null"], place, "D", color=INK, ms=5, mfc="white")
+        reach = max(reach, row["leaves_null"])
+    return reach

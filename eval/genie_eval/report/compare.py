@@ -1,9 +1,10 @@
-"""`genie-robotics evaluate --compare A B ...`: finished reports side by side, and whether they may be compared at all.
+"""`genie-robotics evaluate --compare A B ...`: finished reports side by side, and whether they can be compared.
 
-Reads report.json files only; nothing is measured again. Intervals are those of each report by itself, so a difference
-is unpaired: intervals that do not overlap are a sure difference, intervals that do say nothing.
+Reads report.json files only; nothing is measured again. Intervals are those of each report alone, so that a difference
+is unpaired: intervals that do not overlap are a significant difference; intervals that overlap prove nothing.
 """
 
+import base64
 import json
 import math
 import re
@@ -16,22 +17,21 @@ import numpy as np
 
 from genie_datasets.base.errors import UserError
 from genie_eval.checks import make_folder
-from genie_eval.metric import plain
+from genie_eval.metrics import METRICS, about, digits, in_order, plain
+from genie_eval.plotting import GOOD, GRAY, PALETTE, RULE, figure, whisker
 from genie_eval.report.cells import interval_text, number
 from genie_eval.report.findings import at
-from genie_eval.report.write import ABOUT, PRIMARY, SCHEMA_VERSION, validate
-from genie_eval.verdicts import MARKS
+from genie_eval.report.write import SCHEMA_VERSION, page_environment, validate
 from genie_robotics.run_folder import write_atomically
 
-# What must be the same for numbers to mean the same (path in report.json, in words), and what should be.
-MUST = (
+MUST = (  # path in report.json and words, of what must be equal for numbers to be comparable
     (("data", "fingerprint"), "data fingerprints"),
     (("data", "split"), "splits"),
     (("data", "n_trajectories"), "numbers of trajectories"),
-    (("settings", "seed"), "seeds of the evaluation, so trajectories and clips,"),
+    (("settings", "seed"), "seeds of the evaluation (and so trajectories and clips)"),
     (("run", "num_actions"), "numbers of latent actions K"),
 )
-SHOULD = (
+SHOULD = (  # of what should be equal
     (("package_version",), "package versions"),
     (("git", "commit"), "commits of the code"),
     (("run", "image_size"), "image sizes"),
@@ -41,13 +41,12 @@ SHOULD = (
     (("settings", "clips"), "numbers of clips"),
     (("settings", "draws"), "numbers of bootstrap draws"),
 )
-SEED_OF = re.compile(r"[-_.]?(?:seed|s)[-_]?\d+$")  # what a run's name ends in, when it is one seed of several
-LESS_IS_BETTER = {name for name, mark in MARKS.items() if mark.less_is_better}
+SEED_OF = re.compile(r"[-_.]?(?:seed|s)[-_]?\d+$")  # end of the name of a run that is one seed of several
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One report, and what it is called here."""
+    """One report and its label."""
 
     label: str
     path: Path
@@ -55,9 +54,7 @@ class Entry:
 
 
 def run_compare(paths: list[Path], out: Path | None) -> int:
-    """The command: prints the table; with `out`, writes compare.html and compare.json there. Raises UserError."""
-    if out is not None and out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file: give a folder with --out")
+    """The command: prints the table and, with `out`, writes compare.html and compare.json there."""
     found = compare(paths, out)
     print(as_text(found))
     if out is not None:
@@ -66,17 +63,19 @@ def run_compare(paths: list[Path], out: Path | None) -> int:
 
 
 def compare(paths: list[Path], out: Path | None = None) -> dict[str, Any]:
-    """Lays reports (folders with a report.json, or such files) side by side; returns what compare.json holds.
+    """Compares reports (folders with a report.json, or such files); returns the content of compare.json.
 
-    Raises UserError, one line: fewer than two reports; one of them twice; no report.json; not JSON; another schema
-    version; not a report.
+    Raises:
+        UserError: there are fewer than two reports, one is given twice, or a file is not a report of this version.
     """
+    if out is not None:
+        make_folder(out)
     if len(paths) < 2:
-        raise UserError("--compare needs two reports or more: folders that hold a report.json, or such files")
+        raise UserError(f"--compare needs at least two reports, got {len(paths)}; pass folders with a report.json")
     places = [_file(Path(path)).resolve() for path in paths]
     for n, place in enumerate(places):
         if place in places[:n]:
-            raise UserError(f"--compare names the report {paths[n]} twice: beside itself it says nothing, give another")
+            raise UserError(f"--compare got the report {paths[n]} twice; pass different reports")
     entries = _named([(Path(path), read_report(Path(path))) for path in paths])
     found = plain(
         {
@@ -89,7 +88,6 @@ def compare(paths: list[Path], out: Path | None = None) -> dict[str, Any]:
         }
     )
     if out is not None:
-        make_folder(out)
         write_atomically(out / "compare.json", json.dumps(found, indent=1, allow_nan=False).encode())
         write_atomically(out / "compare.html", as_page(found, out).encode())
     return found
@@ -100,10 +98,10 @@ def _file(path: Path) -> Path:
 
 
 def _finite(text: str) -> float:
-    """Of a number in JSON, or of the words NaN and Infinity, which Python would take."""
+    """Parses a number of JSON; Python's parser would accept NaN and Infinity too."""
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text[:20]} is no number of JSON")
+        raise ValueError(f"{text[:20]} is not a number of JSON")
     return value
 
 
@@ -112,31 +110,36 @@ def _whole(text: str) -> int:
 
 
 def read_report(path: Path) -> dict[str, Any]:
+    """The content of a report.json.
+
+    Raises:
+        UserError: it is missing, not JSON, of another schema version, or not a report.
+    """
     file = _file(path)
     if not file.is_file():
         where = f"{path} holds no report.json" if path.is_dir() else f"{path} does not exist"
-        raise UserError(f"{where}: give the folder that `genie-robotics evaluate --out` wrote")
+        raise UserError(f"{where}; pass a folder that `genie-robotics evaluate --out` wrote")
     try:
         text = file.read_text(encoding="utf-8")
         report = json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_whole)
     except (ValueError, OSError, RecursionError) as error:
-        raise UserError(f"{file} cannot be read as JSON ({error}): evaluate that run again") from None
+        raise UserError(f"{file} cannot be read as JSON ({error}); rerun `genie-robotics evaluate` for it") from None
     version = report.get("schema_version") if isinstance(report, dict) else None
     if version != SCHEMA_VERSION:
         has = "no schema_version" if version is None else f"schema version {version}"
-        raise UserError(f"{file} has {has}, this version reads {SCHEMA_VERSION}: evaluate that run again")
+        raise UserError(f"{file} has {has}, expected {SCHEMA_VERSION}; rerun `genie-robotics evaluate` for it")
     from jsonschema import ValidationError
 
     try:
         validate(report)
     except ValidationError as error:
         where = "/".join(map(str, error.absolute_path)) or "the whole"
-        raise UserError(f"{file} is not a report: {where}: {error.message.splitlines()[0][:160]}") from None
+        raise UserError(f"{file} is not a valid report, at {where}: {error.message.splitlines()[0][:160]}") from None
     return report
 
 
 def _named(found: list[tuple[Path, dict[str, Any]]]) -> list[Entry]:
-    """Short names: the run's folder, or what was given; a number where that is not enough."""
+    """Short labels: the run's folder or the given path, with a number where these are not unique."""
     names = [_short(path, report) for path, report in found]
     if len(set(names)) < len(names):
         names = [str(path) for path, _ in found]
@@ -168,7 +171,7 @@ def _header(entry: Entry) -> dict[str, Any]:
 
 
 def _differences(entries: list[Entry], asked: tuple[tuple[tuple[str, ...], str], ...]) -> list[str]:
-    """One sentence for each thing that is not the same in all reports."""
+    """One sentence for each entry that is not equal in all reports."""
     said = []
     for path, words in asked:
         values = [at(entry.report, *path) for entry in entries]
@@ -181,7 +184,7 @@ def _differences(entries: list[Entry], asked: tuple[tuple[tuple[str, ...], str],
 def _word(value: Any) -> str:
     if isinstance(value, list):
         return "x".join(map(str, value))
-    return "not said" if value is None else str(value)[:16]
+    return "not known" if value is None else str(value)[:16]
 
 
 def _exploratory(entries: list[Entry]) -> list[str]:
@@ -190,22 +193,24 @@ def _exploratory(entries: list[Entry]) -> list[str]:
 
 
 def _rows(entries: list[Entry]) -> list[dict[str, Any]]:
-    named = {name for entry in entries for name in entry.report["metrics"]}
-    order = [name for name in ABOUT if name in named] + sorted(named - set(ABOUT))
     rows = []
-    for name in order:
+    for name in in_order({name for entry in entries for name in entry.report["metrics"]}):
         cells = [_cell(entry.report["metrics"].get(name)) for entry in entries]
         rows.append(
             {
                 "name": name,
-                "about": ABOUT.get(name, ""),
-                "primary": name in PRIMARY,
-                "less_is_better": name in LESS_IS_BETTER,
+                "about": about(name),
+                "primary": name in METRICS and METRICS[name].primary,
+                "less_is_better": _lower_is_better(name),
                 "runs": cells,
                 "difference": _difference(name, entries, cells) if len(cells) == 2 else None,
             }
         )
     return rows
+
+
+def _lower_is_better(name: str) -> bool:
+    return name in METRICS and METRICS[name].lower_is_better
 
 
 def _cell(metric: dict[str, Any] | None) -> dict[str, Any]:
@@ -216,8 +221,10 @@ def _cell(metric: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _difference(name: str, entries: list[Entry], cells: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Second less first; sure only where both intervals are known and do not touch. No run is called better than one
-    that it cannot be compared with."""
+    """Second minus first; significant only where both intervals are known and do not overlap.
+
+    No run is called better than one that it cannot be compared with.
+    """
     first, second = cells
     if first["value"] is None or second["value"] is None:
         return None
@@ -228,13 +235,13 @@ def _difference(name: str, entries: list[Entry], cells: list[dict[str, Any]]) ->
     better = None
     if apart and not _differences(entries, MUST):
         up = value > 0
-        better = entries[int(up != (name in LESS_IS_BETTER))].label
-    words = "intervals apart" if apart else "intervals overlap: no sure difference" if known else "no intervals"
+        better = entries[int(up != _lower_is_better(name))].label
+    words = "intervals apart" if apart else "intervals overlap: no significant difference" if known else "no intervals"
     return {"value": value, "apart": apart, "better": better, "words": words}
 
 
 def _groups(entries: list[Entry]) -> list[dict[str, Any]]:
-    """Runs whose names end in a seed and are else the same, of one recipe and one data set: mean and SD."""
+    """Runs of one recipe and one data set whose names differ in the seed only: mean and SD."""
     by_recipe: dict[tuple[str, str], list[Entry]] = {}
     for entry in entries:
         name = Path(str(at(entry.report, "run", "path") or entry.path)).name
@@ -253,10 +260,6 @@ def _groups(entries: list[Entry]) -> list[dict[str, Any]]:
                 spread[metric] = {"mean": np.mean(known), "sd": np.std(known, ddof=1), "n": len(known)}
         groups.append({"name": name, "runs": [member.label for member in members], "metrics": spread})
     return groups
-
-
-def digits(name: str) -> int:
-    return 1 if "psnr" in name and "delta" not in name else 2
 
 
 def as_text(found: dict[str, Any]) -> str:
@@ -302,15 +305,8 @@ def _difference_text(row: dict[str, Any]) -> str:
 
 def as_page(found: dict[str, Any], out: Path) -> str:
     """One HTML page with everything in it."""
-    import base64
-
-    import jinja2
-
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters |= {"number": number, "interval": interval_text}
-    environment.globals |= {"digits": digits, "difference_text": _difference_text}
+    environment = page_environment()
+    environment.globals["difference_text"] = _difference_text
     template = environment.from_string(files("genie_eval.report").joinpath("compare.html").read_text())
     picture = out / "compare.png"
     _picture(picture, found)
@@ -319,10 +315,9 @@ def as_page(found: dict[str, Any], out: Path) -> str:
 
 
 def _picture(path: Path, found: dict[str, Any]) -> None:
-    """A panel for each of the primary metrics and the two that dreams are judged by: one row a run."""
-    from genie_eval.report.style import GOOD, GREY, PALETTE, RULE, figure, whisker
-
-    wanted = (*PRIMARY, "sequence_consistency", "counterfactual_id")
+    """One panel per metric, one row per run: the primary metrics and the two by which dreams are judged."""
+    primary = [name for name, definition in METRICS.items() if definition.primary]
+    wanted = (*primary, "sequence_consistency", "counterfactual_id")
     shown = [
         row for row in found["metrics"] if row["name"] in wanted and any(c["value"] is not None for c in row["runs"])
     ]
@@ -330,25 +325,18 @@ def _picture(path: Path, found: dict[str, Any]) -> None:
     labels = [run["label"] for run in found["runs"]]
     across = max(1, min(3, len(shown)))
     down = max(1, -(-len(shown) // across))
-    with figure(
-        path,
-        3.0 * across + 1.2,
-        down * (0.34 * len(labels) + 0.75),
-        nrows=down,
-        ncols=across,
-        squeeze=False,
-        sharey=True,
-    ) as (_, axes):
+    size = (3.0 * across + 1.2, down * (0.34 * len(labels) + 0.75))
+    with figure(path, *size, nrows=down, ncols=across, squeeze=False, sharey=True) as (_, axes):
         for axis in axes.flat[len(shown) :]:
             axis.set_axis_off()
         for axis, row in zip(axes.flat, shown, strict=False):
             axis.axvline(0, color=RULE, lw=1)
-            mark = MARKS.get(row["name"])
-            if mark is not None and row["name"] != "grounding_r2":  # its mark is of the skill, not of R2
-                axis.axvline(mark.good, color=GOOD, lw=0.9, ls=":")
+            definition = METRICS.get(row["name"])
+            if definition and definition.mark and definition.mark_on == "value":
+                axis.axvline(definition.mark.good, color=GOOD, lw=0.9, ls=":")
             for place, cell in enumerate(row["runs"]):
                 if cell["value"] is None:
-                    axis.text(0.02, place, cell["verdict"], fontsize=7.5, color=GREY, va="center", style="italic")
+                    axis.text(0.02, place, cell["verdict"], fontsize=7.5, color=GRAY, va="center", style="italic")
                 else:
                     whisker(axis, place, cell["value"], cell["ci95"], PALETTE[place % len(PALETTE)])
             axis.set_yticks(range(len(labels)), labels)

@@ -1,4 +1,4 @@
-"""Figures of commanded dreams: what they move, who reads the command, how alike they are, and the read-out's error."""
+"""Figures of commanded dreams: their motion, the judges, their consistency, and the error of the read-out."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,25 +7,26 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from genie_eval.report.charts import quiver_panel
-from genie_eval.report.style import (
+from genie_eval.dreams.sequences import sequence_share
+from genie_eval.plotting import (
     DREAM,
     GOOD,
-    GREY,
+    GRAY,
     INK,
     MODEL,
     RULE,
     TRUTH,
     band,
-    code_colour,
+    code_color,
     figure,
     heat,
     shown_codes,
     whisker,
 )
-from genie_eval.resampling import bootstrap_weights
+from genie_eval.report.charts import quiver_panel
+from genie_eval.resampling import bootstrap_weights, interval
 
-QUIVER_DRAWS = 500  # of starts, for the region of a mean
+QUIVER_DRAWS = 500  # bootstrap draws for the region of a mean
 
 
 def dream_quiver(
@@ -35,9 +36,10 @@ def dream_quiver(
     cards: list[dict[str, Any]],
     steps: int,
 ) -> str:
-    """One panel a code: how far the arm goes in the dream of each start, the mean, and where the simulator goes.
+    """One panel per code: displacement of the arm in the dream of each start, its mean, and that of the simulator.
 
-    dreamt, true: displacement after `steps` of the code, base frame, metres; NaN where the read-out is unsure.
+    dreamt, true: displacement after `steps` repetitions of the code, base frame, meters; NaN where the read-out
+    abstains.
     """
     known = np.isfinite(dreamt).all(axis=-1)
     weights = bootstrap_weights(len(dreamt), QUIVER_DRAWS)
@@ -54,25 +56,24 @@ def dream_quiver(
             with np.errstate(divide="ignore", invalid="ignore"):
                 drawn = (weights @ filled) / (weights @ known[:, k].astype(float))[:, None]
             mean = own.mean(axis=0) if len(own) else np.full(3, np.nan)
-            quiver_panel(axis, own, mean, drawn, (1, -1.0), (0, 1.0), 2, reach, code_colour(k))
+            quiver_panel(axis, own, mean, drawn, (1, -1.0), (0, 1.0), 2, reach, code_color(k))
             if true is not None and np.isfinite(true[:, k]).all(axis=-1).any():
                 _true_mean(axis, np.nanmean(true[:, k], axis=0), reach)
-            lost = "" if known[:, k].all() else f", unsure of {(~known[:, k]).mean():.0%}"
-            axis.set_title(f"code {k}: {cards[k]['name']}\n{len(own)} dreams{lost}", color=code_colour(k))
+            lost = "" if known[:, k].all() else f", {(~known[:, k]).mean():.0%} not read"
+            axis.set_title(f"code {k}: {cards[k]['name']}\n{len(own)} dreams{lost}", color=code_color(k))
         fig.supxlabel("to the robot's right →   (mm)", fontsize=9)
         fig.supylabel("away from the robot →   (mm)", fontsize=9)
-    beside = ""
+    simulator = ""
     if true is not None:
-        beside = (
-            " The dashed blue line ending in a cross is the mean of the simulator's own futures of that code, read "
-            "by the same read-out; the two should end at the same place: shorter is a dream that does too little, "
-            "longer one that overshoots."
+        simulator = (
+            " The dashed blue line with a cross is the mean of the simulator's own futures of that code, through the "
+            "same read-out; the thick line should end at the cross."
         )
     return (
-        f"What each code moves in the DREAMS: displacement of the arm after {steps} times the code, as the motion "
-        "read-out sees it, from above, in mm. One thin line for each start, a thick one for their mean with its 95 % "
-        "region; the bar on the right is vertical motion. Where thin lines fan out, the same code does different "
-        f"things from different starts.{beside} Names come from real video."
+        f"Motion of each code in the DREAMS: displacement of the arm after {steps} repetitions of the code, measured "
+        "by the motion read-out, seen from above, in mm. One panel per code: a thin line per start, a thick line for "
+        "their mean with its 95 % region; the bar on the right is vertical motion. Better: thin lines that point the "
+        f"same way, because the code then has the same effect from every start.{simulator} Names come from real video."
     )
 
 
@@ -86,7 +87,7 @@ def _true_mean(axis: Any, mean: Float[np.ndarray, " 3"], reach: float) -> None:
 
 @dataclass(frozen=True)
 class Judge:
-    """counts[sent, read]; bits with their interval, and what the same judge reads on real video."""
+    """One judge: counts[sent, read], bits with their interval, and the bits of the same judge on real video."""
 
     title: str
     about: str
@@ -97,7 +98,7 @@ class Judge:
 
 
 def judges(metrics: dict[str, Any]) -> list[Judge]:
-    """Of the JSON metrics of a report: own, independent and physical judge, and the simulator's futures."""
+    """The judges in the JSON metrics of a report: own, independent, physical, and the simulator's futures."""
     found = []
     commands = metrics.get("command_bits", {})
     rows = dict((commands.get("judges") or {}).items())
@@ -118,15 +119,13 @@ def judges(metrics: dict[str, Any]) -> list[Judge]:
 
 
 def command_confusion(path: Path, panels: list[Judge]) -> str:
-    """Side by side: which code each judge reads in the dream (columns) of which command (rows)."""
+    """Confusion of each judge: code that was played (rows) and code that the judge reads (columns)."""
     codes = len(panels[0].counts)
     side = max(2.5, 0.24 * min(codes, 24) + 0.5)
     across = min(len(panels), 2 if codes > 10 else 4)
     down = -(-len(panels) // across)
-    with figure(path, (side + 0.25) * across, (side + 1.15) * down, nrows=down, ncols=across, squeeze=False) as (
-        _,
-        axes,
-    ):
+    size = ((side + 0.25) * across, (side + 1.15) * down)
+    with figure(path, *size, nrows=down, ncols=across, squeeze=False) as (_, axes):
         for axis in axes.flat[len(panels) :]:
             axis.set_axis_off()
         for n, (axis, judge) in enumerate(zip(axes.flat, panels, strict=False)):
@@ -143,11 +142,11 @@ def command_confusion(path: Path, panels: list[Judge]) -> str:
             if n % across == 0:
                 axis.set_ylabel("code that was played")
     return (
-        "Does the command arrive? Every code was played from every start; each square is a judge that looks at the "
-        "dream without knowing the command. Rows: the code that was played; columns: the code the judge reads; dark on "
-        "the diagonal is understood. Bits: how much the reading tells of the command; 'real video' is what the same "
-        "judge reads where it should be right, or for the read-out what it reads from the simulator's futures. If only "
-        "the model's own judge is sure, the code is written into the dream in a way that nobody else sees."
+        "Can the command be read back? Every code was played from every start; each panel is a judge that sees the "
+        "dream without knowing the command. Rows: the code that was played. Columns: the code that the judge reads. "
+        "Better: dark on the diagonal. Bits: information of the reading on the command; 'real video': the same judge "
+        "on real video, where it should be right (for the read-out: on the simulator's futures). If only the model's "
+        "own judge is right, the code is hidden in the dream in a way that nobody else sees."
     )
 
 
@@ -162,7 +161,7 @@ def _judge_title(judge: Judge, codes: int) -> str:
 
 @dataclass(frozen=True)
 class ByStep:
-    """Of constant codes after 1 .. n steps: sequence consistency, mean displacement and scatter of the ends, in mm."""
+    """Constant codes after 1 .. n steps: sequence consistency, mean displacement and scatter of the ends in mm."""
 
     share: dict[str, Any]  # value (n,), ci95 (n, 2)
     displacement: Float[np.ndarray, " n"]
@@ -170,10 +169,7 @@ class ByStep:
 
 
 def sequence_steps(moved: Float[np.ndarray, "S K n 3"], spread: Float[np.ndarray, " 3"], draws: int) -> ByStep:
-    """moved: displacement after every step, metres, NaN where unsure; spread: SD of a real step, by dimension."""
-    from genie_eval.dreams.sequences import sequence_share
-    from genie_eval.resampling import interval
-
+    """moved: displacement after every step in meters, NaN where not read. spread: SD of a real step by dimension."""
     weights = bootstrap_weights(len(moved), draws)
     value, ci, far, scatter = [], [], [], []
     for t in range(moved.shape[2]):
@@ -187,9 +183,9 @@ def sequence_steps(moved: Float[np.ndarray, "S K n 3"], spread: Float[np.ndarray
 
 
 def sequence_chart(path: Path, metric: dict[str, Any], flow: dict[str, Any], steps: ByStep | None, good: float) -> str:
-    """Consistency by kind of sequence; by number of steps; and how far dreams go against how far they scatter.
+    """Consistency by kind of sequence and by number of steps, and displacement with its scatter over starts.
 
-    metric: `sequence_consistency` as in report.json; flow: `sequence_consistency_flow`, or empty; good: the pass mark.
+    metric, flow: `sequence_consistency` and `sequence_consistency_flow` (or empty) of report.json. good: the pass mark.
     """
     rows = []
     if metric.get("value") is not None:
@@ -198,7 +194,7 @@ def sequence_chart(path: Path, metric: dict[str, Any], flow: dict[str, Any], ste
     for name, row in (metric.get("by_kind") or {}).items():
         rows.append((words.get(name, name), row["value"], row.get("ci95"), MODEL))
     if flow.get("value") is not None:
-        rows.append(("one code, optical flow", flow["value"], flow.get("ci95"), GREY))
+        rows.append(("one code, optical flow", flow["value"], flow.get("ci95"), GRAY))
     panels = 3 if steps is not None else 1
     widths = [1.25, 1, 1][:panels]
     with figure(
@@ -209,8 +205,8 @@ def sequence_chart(path: Path, metric: dict[str, Any], flow: dict[str, Any], ste
         left.axvline(0, color=RULE, lw=1)
         left.axvline(1, color=RULE, lw=1)
         left.axvline(good, color=GOOD, lw=0.9, ls=":")
-        for place, (_, value, ci, colour) in enumerate(rows[::-1]):
-            whisker(left, place, value, ci, colour)
+        for place, (_, value, ci, color) in enumerate(rows[::-1]):
+            whisker(left, place, value, ci, color)
         left.text(good + 0.01, len(rows) - 0.45, "pass from here", color=GOOD, fontsize=7.5)
         left.set_yticks(range(len(rows)), [row[0] for row in rows[::-1]])
         left.set_ylim(-0.6, len(rows) - 0.15)
@@ -222,54 +218,48 @@ def sequence_chart(path: Path, metric: dict[str, Any], flow: dict[str, Any], ste
             band(middle, t, steps.share, MODEL, "")
             middle.axhline(good, color=GOOD, lw=0.9, ls=":")
             middle.set_ylim(min(-0.05, middle.get_ylim()[0]), 1.05)
-            middle.set_title("the same, as a code is repeated")
+            middle.set_title("consistency of a repeated code")
             right.plot(t, steps.displacement, color=INK, lw=1.8, label="mean displacement of a code")
-            right.plot(t, steps.scatter, color=DREAM, lw=1.8, ls="--", label="scatter of its ends over starts")
+            right.plot(t, steps.scatter, color=DREAM, lw=1.8, ls="--", label="scatter over starts")
             right.set_ylim(0, 1.35 * max(steps.displacement.max(), steps.scatter.max(), 1e-9))
-            right.set_title("how far, in mm")
+            right.set_title("displacement, mm")
             right.legend(fontsize=7.5, loc="upper left")
             for axis in (middle, right):
-                axis.set_xlabel("times the code is played")
+                axis.set_xlabel("repetitions of the code")
                 axis.set_xticks(t)
-    note = (
-        " In the middle and on the right, one code again and again: the scatter should stay below the displacement."
-        if steps is not None
-        else ""
+    caption = (
+        "Sequence consistency: share of the effect of a sequence that is the same from every start. Rows: kinds of "
+        "sequence. Higher is better: 1 is the same displacement everywhere, 0 none in common."
     )
-    return (
-        "Does the same sequence do the same from every start? Sequence consistency is the share of what a sequence "
-        "changes at one start that it changes at all: 1 is the same displacement everywhere, 0 is none in common."
-        f"{note}"
-        + (
-            " The grey row asks the same of optical flow, which needs no read-out."
-            if flow.get("value") is not None
-            else ""
-        )
-    )
+    if flow.get("value") is not None:
+        caption += " Gray: on optical flow, which needs no read-out."
+    if steps is not None:
+        caption += " Middle and right: one code repeated; the scatter should stay below the displacement."
+    return caption
 
 
 def readout_histogram(
     path: Path, errors_mm: Float[np.ndarray, " n"], moved_mm: Float[np.ndarray, " n"], reliability: float, gap: int
 ) -> str:
-    """How long the read-out's errors are, beside how far the arm really moved."""
+    """Histograms of the read-out's error and of the true displacement."""
     top = float(np.quantile(np.concatenate([errors_mm, moved_mm]), 0.995))
     edges = np.linspace(0, max(top, 1e-9), 50)
     with figure(path, 6.6, 2.9, nrows=1, ncols=1) as (_, axis):
-        for values, colour, label in (
-            (moved_mm, GREY, "true displacement"),
+        for values, color, label in (
+            (moved_mm, GRAY, "true displacement"),
             (errors_mm, DREAM, "error of the read-out"),
         ):
-            axis.hist(np.minimum(values, top), edges, color=colour, alpha=0.55, label=label)
-            axis.axvline(np.median(values), color=colour, lw=1.6, ls="--")
+            axis.hist(np.minimum(values, top), edges, color=color, alpha=0.55, label=label)
+            axis.axvline(np.median(values), color=color, lw=1.6, ls="--")
             axis.text(
-                np.median(values), 1.0, f" median {np.median(values):.0f} mm", color=colour, fontsize=8,
+                np.median(values), 1.0, f" median {np.median(values):.0f} mm", color=color, fontsize=8,
                 transform=axis.get_xaxis_transform(), va="bottom", ha="left",
             )  # fmt: skip
         axis.set_xlabel(f"length over {gap} steps, mm")
         axis.set_ylabel("pairs of frames")
         axis.legend(title=f"R2 of displacement: {reliability:.2f}", fontsize=8, title_fontsize=8)
     return (
-        f"How well the motion read-out sees: its error on what the tokenizer makes of held-out real video, over {gap} "
-        "steps, beside how far the arm really moved. Everything that is said of the dreams' motion is blurred by the "
-        "orange part. Errors well left of the grey part can be trusted; where they overlap, single dreams cannot."
+        f"Error of the motion read-out over {gap} steps, on the tokenizer's reconstruction of held-out real video "
+        "(orange), and the true displacement of the arm (gray). Better: errors far to the left of the displacements. "
+        "Where they overlap, the read motion of a single dream cannot be trusted."
     )

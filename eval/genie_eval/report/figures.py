@@ -1,12 +1,14 @@
-"""Which figures a report has: each drawn only where its input is there, in the order of importance."""
+"""The figures of a report, most important first; each is drawn only where its input is there."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from genie_eval.inference.flips import SECOND_FRAME_MARK
+from genie_eval.metrics import METRICS, MIN_CODE_CTC
 from genie_eval.report.animations import animations
-from genie_eval.report.charts import code_usage, ladder_chart, motion_quiver
+from genie_eval.report.charts import baseline_chart, code_usage, motion_quiver
 from genie_eval.report.code_charts import (
     eta_heat,
     eta_squared,
@@ -24,42 +26,46 @@ from genie_eval.report.control_charts import (
     sequence_chart,
     sequence_steps,
 )
-from genie_eval.report.findings import consistency_rows, nuisance_rows, variance_rows
+from genie_eval.report.findings import consistency_rows, nuisance_rows, variance_shares
 from genie_eval.report.horizon_charts import fidelity_chart, use_chart
 from genie_eval.report.pictures import Arrows, dream_grid, filmstrip
-from genie_eval.verdicts import MARKS, MIN_CODE_CTC
 
 if TYPE_CHECKING:
     from genie_eval.results import EvaluationConfig, Results
 
 STEP_DRAWS = 500  # bootstrap draws of a line in a figure
-JITTER_MARK = 0.20  # of codes, for nuisances on the later frame only (specification, level H)
 
 
-def judged_on(ladder: list[dict[str, Any]]) -> str:
-    """What the names of the shown metrics end in: "" for true motion, "_flow" where a source has none."""
+def measured_on(ladder: list[dict[str, Any]]) -> str:
+    """Suffix of the metrics that are shown: "" for true motion, "_flow" where a source has none."""
     return "" if any(row.get("grounding_skill") is not None for row in ladder) else "_flow"
 
 
+def pass_mark(name: str) -> float:
+    mark = METRICS[name].mark
+    assert mark is not None
+    return mark.good
+
+
 class Figures:
-    """Collects what was written: {"file" (relative to the report's folder), "title", "caption"}."""
+    """The figures that were written: {"file" (relative to the report's folder), "title", "caption"}."""
 
     def __init__(self, out: Path):
         self.folder = out / "figures"
         self.found: list[dict[str, str]] = []
 
-    def path(self, name: str, kind: str = "png") -> Path:
-        return self.folder / f"{name}.{kind}"
+    def path(self, name: str) -> Path:
+        return self.folder / f"{name}.png"
 
     def add(self, name: str, title: str, caption: str, kind: str = "png") -> None:
         self.found.append({"file": f"figures/{name}.{kind}", "title": title, "caption": caption})
 
 
 def draw(results: "Results", out: Path, config: "EvaluationConfig") -> list[dict[str, str]]:
-    """Writes the figures; one object each, most important first."""
+    """Writes the figures and returns one object each."""
     figures = Figures(out)
     metrics = {name: metric.as_json() for name, metric in results.metrics.items()}
-    _meaning(figures, results, metrics, config)
+    _codes_and_dreams(figures, results, metrics, config)
     _control(figures, results, metrics, config)
     _dreams(figures, results, metrics)
     _details(figures, results, metrics)
@@ -68,17 +74,17 @@ def draw(results: "Results", out: Path, config: "EvaluationConfig") -> list[dict
     return figures.found
 
 
-def _meaning(figures: Figures, results: "Results", metrics: dict[str, Any], config: "EvaluationConfig") -> None:
-    """The pictures that answer the question at a glance."""
+def _codes_and_dreams(
+    figures: Figures, results: "Results", metrics: dict[str, Any], config: "EvaluationConfig"
+) -> None:
+    """The pictures that show the answer at a glance."""
     table, codes, cards = results.evidence.table, results.evidence.codes, results.codes
     control = getattr(results, "control", None)
     starts, grid, arrows = results.grid_starts, results.grid, None
     if control is not None:
         arrows = arrows_of(control, len(starts))
-    figures.add(
-        "same_action", "One latent action, many starts",
-        dream_grid(figures.path("same_action"), starts, grid, cards, arrows),
-    )  # fmt: skip
+    caption = dream_grid(figures.path("same_action"), starts, grid, cards, arrows)
+    figures.add("same_action", "One latent action, many starts", caption)
     if table.why_unusable("base") is None or table.why_unusable("flow") is None:
         caption = motion_quiver(figures.path("motion"), table, codes, cards, config.draws)
         figures.add("motion", "What each code moves in real video", caption)
@@ -88,16 +94,17 @@ def _meaning(figures: Figures, results: "Results", metrics: dict[str, Any], conf
         caption = dream_quiver(
             figures.path("dream_motion"), control.displacements.confident("base"), true, cards, control.constant.steps
         )
-        figures.add("dream_motion", "What each code moves in the dreams", caption)
-    suffix = judged_on(results.ladder)
+        figures.add("dream_motion", "Motion of each code in the dreams", caption)
+    suffix = measured_on(results.ladder)
     if any(row.get(f"grounding{suffix}_skill") is not None for row in results.ladder):
-        figures.add("ladder", "The ladder", ladder_chart(figures.path("ladder"), results.ladder, suffix))
+        caption = baseline_chart(figures.path("ladder"), results.ladder, suffix)
+        figures.add("ladder", "Comparison with baselines and oracles", caption)
     by_code, by_scene = consistency_rows(getattr(results, "details", {}), cards)
     if any(row["value"] is not None for row in by_code):
         whole = {"value": metrics["ctc"]["value"], "ci95": metrics["ctc"]["ci95"]}
-        marks = {"good": MARKS["ctc"].good, "code": MIN_CODE_CTC}
+        marks = {"good": pass_mark("ctc"), "code": MIN_CODE_CTC}
         caption = forest(figures.path("consistency"), by_code, by_scene, whole, marks)
-        figures.add("consistency", "How consistent each code is", caption)
+        figures.add("consistency", "Consistency of each code", caption)
 
 
 def arrows_of(control: Any, rows: int) -> Arrows | None:
@@ -111,11 +118,11 @@ def arrows_of(control: Any, rows: int) -> Arrows | None:
 
 
 def _control(figures: Figures, results: "Results", metrics: dict[str, Any], config: "EvaluationConfig") -> None:
-    """Commands, sequences, and whether codes matter."""
+    """Commands, sequences, and use of the codes."""
     panels = judges(metrics)
     if panels:
         caption = command_confusion(figures.path("command"), panels)
-        figures.add("command", "Who understands the command", caption)
+        figures.add("command", "Who can read the command", caption)
     control, details = getattr(results, "control", None), getattr(results, "details", {})
     metric, flow = metrics["sequence_consistency"], metrics.get("sequence_consistency_flow") or {}
     if metric["value"] is not None or flow.get("value") is not None:
@@ -124,18 +131,18 @@ def _control(figures: Figures, results: "Results", metrics: dict[str, Any], conf
             dreamed = control.displacements
             moved = np.stack([dreamed.confident("base", t) for t in range(control.constant.steps)], axis=2)
             spread = base.std(axis=0)
-            spread = np.where(spread > 1e-9, spread, np.inf)  # a dimension that never moves counts for nothing
+            spread = np.where(spread > 1e-9, spread, np.inf)  # a dimension that never moves has no weight
             steps = sequence_steps(moved, spread, min(config.draws, STEP_DRAWS))
-        caption = sequence_chart(figures.path("sequences"), metric, flow, steps, MARKS["sequence_consistency"].good)
+        caption = sequence_chart(figures.path("sequences"), metric, flow, steps, pass_mark("sequence_consistency"))
         figures.add("sequences", "The same sequence from different starts", caption)
     horizon = details.get("horizon") or {}
     if any(row.get("delta_psnr") for row in (horizon.get("laws") or {}).values()):
-        marks = {"delta_psnr": MARKS["delta_psnr_t4"].good, "aaf": MARKS["action_attributable_fraction"].good}
-        figures.add("use", "Do the codes matter?", use_chart(figures.path("use"), horizon, marks))
+        marks = {"delta_psnr": pass_mark("delta_psnr_t4"), "aaf": pass_mark("action_attributable_fraction")}
+        figures.add("use", "Effect of the codes", use_chart(figures.path("use"), horizon, marks))
 
 
 def _dreams(figures: Figures, results: "Results", metrics: dict[str, Any]) -> None:
-    figures.add("dreams", "Dreams beside the truth", filmstrip(figures.path("dreams"), results.dreams))
+    figures.add("dreams", "Dreams next to the truth", filmstrip(figures.path("dreams"), results.dreams))
     horizon = getattr(results, "details", {}).get("horizon") or {}
     readings = {
         name: horizon[name]
@@ -148,34 +155,33 @@ def _dreams(figures: Figures, results: "Results", metrics: dict[str, Any]) -> No
         t, clips = list(range(1, len(readings["psnr"]["dream"]["value"]) + 1)), metrics["dream_psnr"]["n_clips"]
     if readings and t and len(t) > 1:
         caption = fidelity_chart(figures.path("fidelity"), readings, t, int(clips or 0))
-        figures.add("fidelity", "How good the pictures are", caption)
+        figures.add("fidelity", "Quality of the pictures", caption)
 
 
 def _details(figures: Figures, results: "Results", metrics: dict[str, Any]) -> None:
-    """Figures for who looks closer."""
     table, codes, cards = results.evidence.table, results.evidence.codes, results.codes
     details = getattr(results, "details", {})
     parts, names = eta_squared(table, codes, len(cards))
     if names:
-        figures.add(
-            "dimensions", "Which dimension each code tells", eta_heat(figures.path("dimensions"), parts, names, cards)
-        )
-    rows = variance_rows(details)
-    if rows:
-        figures.add("variance", "Where the variance lies", variance_bars(figures.path("variance"), rows))
-    figures.add("usage", "How the codes are used", code_usage(figures.path("usage"), table, codes, cards))
-    shares = transition_shares(table, codes, len(cards))
-    if np.isfinite(shares).any():
-        figures.add("transitions", "What follows what", transition_chart(figures.path("transitions"), shares, cards))
+        caption = eta_heat(figures.path("dimensions"), parts, names, cards)
+        figures.add("dimensions", "Explained dimensions of each code", caption)
+    shares = variance_shares(details)
+    if shares:
+        figures.add("variance", "Variance of the motion", variance_bars(figures.path("variance"), shares))
+    figures.add("usage", "Use of the codes", code_usage(figures.path("usage"), table, codes, cards))
+    followers = transition_shares(table, codes, len(cards))
+    if np.isfinite(followers).any():
+        caption = transition_chart(figures.path("transitions"), followers, cards)
+        figures.add("transitions", "Transitions between codes", caption)
     by_nuisance, second, null = nuisance_rows(metrics, details)
     if by_nuisance or second:
-        marks = (MARKS["nuisance_flip_rate"].good, JITTER_MARK)
+        marks = (pass_mark("nuisance_flip_rate"), SECOND_FRAME_MARK)
         caption = flip_bars(figures.path("nuisances"), by_nuisance, second, null, marks)
-        figures.add("nuisances", "What changes a code and should not", caption)
+        figures.add("nuisances", "Nuisances that change a code", caption)
     control = getattr(results, "control", None)
     error = None if control is None else control.error
     if error is not None and len(error.errors_mm):
         caption = readout_histogram(
             figures.path("readout"), error.errors_mm, error.moved_mm, error.reliability, error.gap
         )
-        figures.add("readout", "How well the motion read-out sees", caption)
+        figures.add("readout", "Error of the motion read-out", caption)

@@ -1,4 +1,4 @@
-"""Sections of the levels that dreams answer: D (command), E (sequences), F (truth and use), and fidelity."""
+"""Sections of the levels that are measured on dreams: D (commands), E (sequences), F (truth and use), and fidelity."""
 
 from typing import Any
 
@@ -8,13 +8,7 @@ from genie_eval.report.horizon_charts import LAW_WORDS
 from genie_eval.report.section import Row, Section
 
 
-def command(metrics: Row, details: Row) -> Section:
-    section = Section(
-        "D",
-        "Command",
-        "When a code is played, does it arrive in the dream, and who can read it there?",
-        ["command_bits", "command_bits_physical"],
-    )
+def command(section: Section, metrics: Row, details: Row) -> None:
     judges = dict(at(metrics, "command_bits", "judges") or {})
     physical = metrics.get("command_bits_physical", {})
     if physical.get("confusion"):
@@ -38,28 +32,22 @@ def command(metrics: Row, details: Row) -> Section:
         )
     section.table(
         "Judges",
-        ["judge", "bits", "its ceiling", "effective actions", "kappa", "its ceiling", "worst code"],
+        ["judge", "bits", "ceiling", "effective actions", "kappa", "ceiling", "recall of the worst code"],
         rows,
-        "Ceiling: the same judge on real video as the tokenizer shows it (for the read-out: on the simulator's "
-        "futures). Bits far above the physical judge's say that the code is written where only the model reads it.",
+        "Higher is better. Ceiling: the same judge on the tokenizer's reconstruction of real video (for the read-out: "
+        "on the simulator's futures). Bits far above those of the physical judge: the code is hidden where only the "
+        "model reads it.",
     )
-    spoiled = {key[11:]: v for key, v in (judges.get("own") or {}).items() if key.startswith("bits_after_")}
-    rows = [[words(name), number(bits)] for name, bits in spoiled.items()]
+    altered = {key[11:]: v for key, v in (judges.get("own") or {}).items() if key.startswith("bits_after_")}
+    rows = [[words(name), number(bits)] for name, bits in altered.items()]
     section.table(
-        "The own judge, after the dream was spoiled", ["by", "bits"], rows, "An invisible mark would be washed out."
+        "The own judge on altered dreams", ["alteration", "bits"], rows, "An invisible mark would be washed out."
     )
     rows = [[str(k), share(r)] for k, r in enumerate(physical.get("abstained") or []) if r]
-    section.table("Dreams that the read-out is unsure of", ["code", "share"], rows[:32])
-    return section
+    section.table("Dreams from which the read-out abstains", ["code", "share"], rows[:32])
 
 
-def sequences(metrics: Row, details: Row) -> Section:
-    section = Section(
-        "E",
-        "Sequences",
-        "Does the same sequence do the same from every start?",
-        ["sequence_consistency", "sequence_consistency_flow"],
-    )
+def sequences(section: Section, metrics: Row, details: Row) -> None:
     metric, found = metrics.get("sequence_consistency", {}), details.get("sequences") or {}
     rows = []
     if metric.get("value") is not None:
@@ -89,46 +77,38 @@ def sequences(metrics: Row, details: Row) -> Section:
         rows.append(["one code, optical flow", starts, value, "–", "–"])
     section.table(
         "Kinds of sequence",
-        ["sequence", "starts", "consistency", "told apart", "chance"],
+        ["sequence", "starts", "consistency", "identified", "chance"],
         rows,
-        "Told apart: dreams whose sequence is recognised by the displacements of the other starts.",
+        "Higher is better. Identified: dreams whose sequence is recognized by the displacements from the other starts.",
     )
-    rows = []
-    if metric.get("cosine") is not None:
-        rows.append(["directions of the same code agree, mean cosine", number(metric["cosine"])])
-    credit = at(metric, "opposites", "credit")
-    if credit is not None:
-        rows.append(["opposite codes both go the right way", share(credit)])
-    if metric.get("corrected") is not None:
-        rows.append(
-            ["consistency without the read-out's own noise (secondary, never judged)", number(metric["corrected"])]
-        )
-    if metric.get("abstained") is not None:
-        rows.append(["dreams that the read-out is unsure of", share(metric["abstained"], 1)])
-    algebra = at(found, "pairs", "algebra") or {}
-    if algebra.get("additivity_error") is not None:
-        rows.append(
-            ["two codes add up: error of D(ab) against D(a) + D(b), 0 is perfect", number(algebra["additivity_error"])]
-        )
-        rows.append(["the order matters: D(ab) against D(ba), 0 is not at all", number(algebra.get("commutator"))])
-    null = found.get("null_motion") or {}
-    if null.get("ratio") is not None:
-        rows.append(
-            [
-                f"the stillest code ({null['code']}) moves the arm by, in one step",
-                f"{number(null['per_step_mm'], 1)} mm ({number(null['usual_step_mm'], 1)} mm is usual)",
-            ]
-        )
-    section.table("Beside it", ["", ""], rows)
+    section.table("Further measures", ["", ""], _further_rows(metric, found))
     _readout(section, metrics, details)
-    return section
+
+
+def _further_rows(metric: Row, found: Row) -> list[list[str]]:
+    algebra = at(found, "pairs", "algebra") or {}
+    null = found.get("null_motion") or {}
+    rows = [
+        ["mean cosine of the directions of the same code", metric.get("cosine"), number],
+        ["opposite codes both go the right way", at(metric, "opposites", "credit"), share],
+        ["consistency without the noise of the read-out (never judged)", metric.get("corrected"), number],
+        ["dreams from which the read-out abstains", metric.get("abstained"), lambda value: share(value, 1)],
+        ["additivity: error of D(ab) against D(a) + D(b) (0: they add up)", algebra.get("additivity_error"), number],
+        ["order: difference of D(ab) and D(ba) (0: it does not matter)", algebra.get("commutator"), number],
+    ]
+    text = [[label, form(value)] for label, value, form in rows if value is not None]
+    if null.get("ratio") is not None:
+        usual = number(null["usual_step_mm"], 1)
+        label = f"motion of the arm in one step of the stillest code ({null['code']})"
+        text.append([label, f"{number(null['per_step_mm'], 1)} mm (usual step: {usual} mm)"])
+    return text
 
 
 def _readout(section: Section, metrics: Row, details: Row) -> None:
     readout = details.get("readout") or {}
-    asked = metrics.get("sequence_consistency") or {}
-    why = asked.get("reason") if asked.get("verdict") == "not run" else None
-    if not section.unless("motion read-out", readout, why or "not part of this run"):
+    metric = metrics.get("sequence_consistency") or {}
+    why = metric.get("reason") if metric.get("verdict") == "not run" else None
+    if not section.has("motion read-out", readout, why or "not part of this run"):
         return
     rows = []
     for gap, row in (readout.get("by_gap") or {}).items():
@@ -144,62 +124,32 @@ def _readout(section: Section, metrics: Row, details: Row) -> None:
             ]
         )
     section.table(
-        "The motion read-out, on the tokenizer's reconstructions of held-out video",
+        "The motion read-out on the tokenizer's reconstruction of held-out video",
         ["steps", "R2", "x, y, z", "error, mm", "motion, mm", "error, px", "right sign"],
         rows,
-        f"Below R2 {number(readout.get('reliable_from'))} over {readout.get('judged_at_steps')} steps, metrics that "
-        "use "
-        f"it at most warn; here it is {number(readout.get('reliability'))}.",
+        f"Metrics that use the read-out at most warn below R2 {number(readout.get('reliable_from'))} over "
+        f"{readout.get('judged_at_steps')} steps; here it is {number(readout.get('reliability'))}.",
     )
 
 
-def truth(metrics: Row, details: Row) -> Section:
-    section = Section(
-        "F",
-        "Truth and use",
-        "Is the dream what would really have happened, and does the model use its codes?",
-        ["counterfactual_id", "action_attributable_fraction", "delta_psnr_t4"],
-    )
+def truth(section: Section, metrics: Row, details: Row) -> None:
     motion = at(metrics, "counterfactual_id", "motion") or {}
     rows = []
-    if motion and section.unless("dream motion against the simulator", motion):
+    if motion and section.has("dream motion against the simulator", motion):
         rows = [
-            ["direction, cosine (asked: 0.80)", with_interval(motion["cosine"], motion.get("cosine_ci95"))],
+            ["cosine of the directions (mark: 0.80)", with_interval(motion["cosine"], motion.get("cosine_ci95"))],
             [
-                "how far, times the truth (asked: 0.7 to 1.4)",
+                "displacement relative to the simulator's (mark: 0.7 to 1.4)",
                 with_interval(motion["magnitude_ratio"], motion.get("magnitude_ratio_ci95")),
             ],
             [
-                "end of the dream is off by",
+                "error of the end point",
                 f"{number(motion['endpoint_error_mm'], 1)} mm of {number(motion['true_displacement_mm'], 1)} mm",
             ],
             ["own future nearest by the read-out", share(motion.get("id_by_readout"))],
         ]
     section.table("Dreams against the simulator's futures of the same codes", ["", ""], rows)
-    horizon = details.get("horizon") or {}
-    if section.unless("frame by frame, four laws of random codes", horizon):
-        t, rows = horizon.get("t") or [], []
-        for law, row in (horizon.get("laws") or {}).items():
-            if row.get("delta_psnr") is None:
-                section.not_run.append((f"random codes: {words(law)}", row.get("reason", "not known")))
-                continue
-            for when in sorted({min(4, len(t)), len(t)} - {0}):
-                rows.append(
-                    [
-                        LAW_WORDS.get(law, words(law)),
-                        str(when),
-                        _at_t(row["delta_psnr"], when),
-                        _at_t(row.get("aaf"), when),
-                        _at_t(row.get("delta_psnr_moving"), when),
-                        _at_t(row.get("aaf_moving"), when),
-                    ]
-                )
-        section.table(
-            "Random codes by four laws",
-            ["random codes", "t", "delta PSNR, dB", "AAF", "on moving pixels, dB", "AAF"],
-            rows,
-            f"{horizon.get('n_clips')} clips of {horizon.get('n_trajectories')} trajectories; all t: report.json.",
-        )
+    _laws(section, details.get("horizon") or {})
     shown = at(details, "dream_motion", "r2_by_t") or {}
     if shown.get("dream"):
         steps = range(1, len(shown["dream"]) + 1)
@@ -212,7 +162,27 @@ def truth(metrics: Row, details: Row) -> Section:
             ["shown", *(f"t = {t}" for t in steps)],
             rows,
         )
-    return section
+
+
+def _laws(section: Section, horizon: Row) -> None:
+    """delta-PSNR and AAF by law of random codes."""
+    if not section.has("frame by frame, by law of random codes", horizon):
+        return
+    t, rows = horizon.get("t") or [], []
+    for law, row in (horizon.get("laws") or {}).items():
+        if row.get("delta_psnr") is None:
+            section.not_run.append((f"random codes: {words(law)}", row.get("reason", "not known")))
+            continue
+        for when in sorted({min(4, len(t)), len(t)} - {0}):
+            readings = (row["delta_psnr"], row.get("aaf"), row.get("delta_psnr_moving"), row.get("aaf_moving"))
+            rows.append([LAW_WORDS.get(law, words(law)), str(when), *(_at_t(reading, when) for reading in readings)])
+    section.table(
+        "Effect of the codes, by law of random codes",
+        ["random codes", "t", "delta-PSNR, dB", "AAF", "delta-PSNR on moving pixels, dB", "AAF on moving pixels"],
+        rows,
+        f"Higher is better. {horizon.get('n_clips')} clips of {horizon.get('n_trajectories')} trajectories; all t are "
+        "in report.json.",
+    )
 
 
 def _at_t(reading: Row | None, t: int) -> str:
@@ -222,8 +192,7 @@ def _at_t(reading: Row | None, t: int) -> str:
     return with_interval(reading["value"][t - 1], ci if ci and ci[0] is not None else None)
 
 
-def fidelity(metrics: Row, details: Row) -> Section:
-    section = Section("", "Fidelity", "How good are the pictures?", ["tokenizer_psnr", "dream_psnr"])
+def fidelity(section: Section, metrics: Row, details: Row) -> None:
     rows = []
     for name in ("tokenizer_psnr", "dream_psnr"):
         moving = at(metrics, name, "moving_pixels") or {}
@@ -231,41 +200,40 @@ def fidelity(metrics: Row, details: Row) -> Section:
             rows.append(
                 [words(name), share(moving["share"], 1), number(moving["value"], 1), number(moving.get("null"), 1)]
             )
-    section.table("On pixels that move", ["metric", "share of pixels", "dB", "null, dB"], rows)
+    section.table("On moving pixels", ["metric", "share of pixels", "dB", "null, dB"], rows)
     horizon, rows = details.get("horizon") or {}, []
     t = horizon.get("t") or []
+    picked = sorted({1, min(4, len(t)), min(8, len(t)), len(t)}) if t else []
     for name in ("psnr", "psnr_moving", "ssim", "lpips"):
         reading: Any = horizon.get(name)
-        if not horizon or not section.unless(words(name), reading):
+        if not horizon or not section.has(words(name), reading):
             continue
         for which in ("dream", "tokenizer", "copy_last"):
             if reading.get(which):
-                picked = sorted({1, min(4, len(t)), min(8, len(t)), len(t)})
                 rows.append([words(name), words(which), *(_at_t(reading[which], when) for when in picked)])
-    picked = sorted({1, min(4, len(t)), min(8, len(t)), len(t)}) if t else []
     resolution = "x".join(map(str, horizon.get("resolution") or []))
     section.table(
-        "By horizon",
+        "By frame of the dream",
         ["", "shown", *(f"t = {when}" for when in picked)],
         rows,
-        f"{horizon.get('n_clips')} clips at {resolution}; LPIPS backbone: {at(horizon, 'lpips', 'backbone') or '-'}.",
+        f"{horizon.get('n_clips')} clips at {resolution}; LPIPS backbone: {at(horizon, 'lpips', 'backbone') or '-'}. "
+        "Higher is better, except for LPIPS.",
     )
     distance = details.get("distribution") or {}
-    if section.unless("distance of the distributions", distance):
+    if section.has("distance of the distributions", distance):
         rows = [
             [words(name), with_interval(row.get("value"), row.get("ci95"), 4), p_value(row.get("p"))]
             for name, row in (distance.get("values") or {}).items()
             if isinstance(row, dict)
         ]
+        size = "x".join(map(str, distance.get("resolution") or []))
         section.table(
-            f"{distance.get('name', 'distance')}: how far the dreams are from real clips as a set (0: alike)",
+            f"{distance.get('name', 'distance')}: distance of the dreams from real clips as a set (0: equal)",
             ["shown", "value", "p"],
             rows,
-            f"Backbone {distance.get('backbone')}; {distance.get('n_clips')} clips of {distance.get('frames')} frames "
-            "at "
-            f"{'x'.join(map(str, distance.get('resolution') or []))}. It is not FVD and does not compare with FVD.",
+            f"Lower is better. Backbone {distance.get('backbone')}; {distance.get('n_clips')} clips of "
+            f"{distance.get('frames')} frames at {size}. It is not FVD and cannot be compared with FVD.",
         )
     fvd = details.get("fvd")
-    if section.unless("FVD", fvd, "needs I3D weights, which are not part of the package"):
+    if section.has("FVD", fvd, "needs I3D weights, which are not part of the package"):
         section.rest += flat(fvd, "FVD")
-    return section

@@ -1,4 +1,4 @@
-"""Which code made a report."""
+"""The commit of the code that made a report."""
 
 import subprocess
 from pathlib import Path
@@ -6,10 +6,10 @@ from typing import Any
 
 
 def commit() -> dict[str, Any] | None:
-    """{"commit", "changed"} of the checkout that this package is run from; None where it is installed or git is not."""
+    """{"commit", "changed"} of the checkout that this package runs from; None where there is no checkout or no git."""
     folder = Path(__file__).resolve().parent
     try:
-        # a package inside someone else's repository (a virtual environment, say) is not tracked there
+        # a package inside another repository (in a virtual environment, say) is not tracked there
         _git(folder, "ls-files", "--error-unmatch", "write.py")
         return {
             "commit": _git(folder, "rev-parse", "HEAD"),

@@ -1,14 +1,16 @@
-"""One section of the report: a level of the specification, with its metrics, tables and what was not run."""
+"""One section of the report: a level with its metrics, tables, other numbers, and what was not run."""
 
 from dataclasses import dataclass, field
 from typing import Any
+
+from genie_eval.metrics import LEVELS, METRICS
 
 Row = dict[str, Any]
 
 
 @dataclass
 class Table:
-    """head and rows of text; the first column is left-aligned."""
+    """Header and rows of text; the first column is left-aligned."""
 
     title: str
     head: list[str]
@@ -18,21 +20,25 @@ class Table:
 
 @dataclass
 class Section:
-    """letter: of the level. metrics: names, as they stand in the report. rest: (name, text) of all other numbers."""
+    """A level of LEVELS. rest: (name, text) of numbers that have no table. not_run: (what, reason)."""
 
-    letter: str
-    title: str
-    question: str
-    metrics: list[str]
+    level: str
+    metrics: list[str] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     not_run: list[tuple[str, str]] = field(default_factory=list)
     rest: list[tuple[str, str]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.title, self.question = LEVELS[self.level]
+        self.letter = self.level if len(self.level) == 1 else ""
+        self.metrics = [name for name, definition in METRICS.items() if definition.level == self.level]
+
     def table(self, title: str, head: list[str], rows: list[list[str]], note: str = "") -> None:
+        """Adds a table, unless it has no rows."""
         if rows:
             self.tables.append(Table(title, head, rows, note))
 
-    def unless(self, what: str, part: Any, otherwise: str = "not part of this run") -> bool:
+    def has(self, what: str, part: Any, otherwise: str = "not part of this run") -> bool:
         """Whether a part was run; if not, its reason is kept."""
         if not part:
             self.not_run.append((what, otherwise))

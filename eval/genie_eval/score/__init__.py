@@ -1,1 +1,1 @@
-"""`genie-robotics score`: the consistency suite, as far as it goes, on anyone's latent actions."""
+"""`genie-robotics score`: the consistency suite on anyone's latent actions, without model and frames."""

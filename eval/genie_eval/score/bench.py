@@ -1,6 +1,6 @@
 """`python -m genie_eval.score.bench`: seconds and peak memory of `score` at 200, 400 and 800 trajectories of 40 steps.
 
-Each size runs in a process of its own, through the command line, so that the figures are those a user sees.
+Each size runs in its own process through the command line, as for a user.
 """
 
 import json
@@ -21,8 +21,8 @@ CHILD = (
 
 
 def planted_file(path: Path, trajectories: int, steps: int = STEPS, num_codes: int = CODES, noise: float = 0.5) -> None:
-    """Codes that are k-means of noisy motion, with state and scene, in the format of latents.npz."""
-    from genie_eval.codes.planted import planted_transitions, quantised
+    """Writes a latents.npz of planted motion, with state, scene, and k-means of noisy motion as codes."""
+    from genie_eval.codes.planted import planted_transitions, quantized
 
     table = planted_transitions(trajectories, steps)
     motion = table.motions["base"]
@@ -30,7 +30,7 @@ def planted_file(path: Path, trajectories: int, steps: int = STEPS, num_codes: i
     assert table.position is not None
     assert table.scene is not None
     np.savez(
-        path, codes=quantised(seen, num_codes), motion=motion, trajectory=table.trajectory, step=table.step,
+        path, codes=quantized(seen, num_codes), motion=motion, trajectory=table.trajectory, step=table.step,
         scene=table.scene, state=table.position,
     )  # fmt: skip
 

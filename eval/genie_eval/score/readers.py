@@ -1,7 +1,4 @@
-"""Files of latent actions as columns, read one at a time: npz, parquet, and the `tokens` files of LARYBench.
-
-Nothing is ever unpickled.
-"""
+"""Readers of files of latent actions: npz, parquet, and the tables of LARYBench. Nothing is unpickled."""
 
 import contextlib
 import hashlib
@@ -21,21 +18,24 @@ Columns = Mapping[str, np.ndarray]
 
 @contextlib.contextmanager
 def open_columns(path: Path, roots: tuple[Path, ...] = ()) -> Iterator[Columns]:
-    """The columns of a file by name. roots: folders where the paths in a LARYBench table may begin.
+    """The columns of a file by name.
 
-    Raises UserError, one line: no such file, unknown kind, not readable.
+    roots: folders to which the paths in a LARYBench table may be relative.
+
+    Raises:
+        UserError: the file is missing, of an unknown kind, or not readable.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file")
     if path.is_dir():
-        raise UserError(f"{path} is a folder: give a file ({', '.join(SUFFIXES)})")
+        raise UserError(f"{path} is a folder; pass a file ({', '.join(SUFFIXES)})")
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(
-            f"{path}: '{path.suffix or path.name}' is none of {', '.join(SUFFIXES)}: a {SUFFIXES[0]} of numpy arrays, "
-            "a parquet table, or the table that LARYBench's extraction writes"
+            f"{path}: unknown kind of file '{path.suffix or path.name}', expected {', '.join(SUFFIXES)}; pass an npz "
+            "of numpy arrays, a parquet table, or a table that LARYBench's extraction writes"
         )
     if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty")
+        raise UserError(f"{path} is empty; write it again")
     kind = path.suffix.lower()
     if kind == ".npz":
         with NpzColumns(path) as columns:
@@ -47,7 +47,7 @@ def open_columns(path: Path, roots: tuple[Path, ...] = ()) -> Iterator[Columns]:
 
 
 def fingerprint(path: Path) -> str:
-    """Of the file's content."""
+    """SHA-256 of the file's content, 16 hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
@@ -55,8 +55,8 @@ def fingerprint(path: Path) -> str:
 class ParquetColumns(Mapping[str, np.ndarray]):
     """The columns of a parquet table under the names of the npz format.
 
-    A column of lists is an (M, D) array; so are columns NAME_0, NAME_1 ...; motion_SOMETHING are the named dimensions
-    of the motion.
+    A column of lists is an (M, D) array, and so are columns NAME_0, NAME_1 ... Columns motion_NAME are the named
+    dimensions of the motion.
     """
 
     def __init__(self, path: Path):
@@ -65,12 +65,12 @@ class ParquetColumns(Mapping[str, np.ndarray]):
             import pyarrow
             import pyarrow.parquet as parquet
         except ImportError:
-            raise UserError("parquet needs pyarrow: pip install 'genie-robotics[parquet]', or give an npz") from None
+            raise UserError("parquet needs pyarrow; pip install 'genie-robotics[parquet]', or pass an npz") from None
         self.failures = (pyarrow.ArrowException, OSError, ValueError)
         try:
             self.file = parquet.ParquetFile(path)
         except self.failures as error:
-            raise UserError(f"{path} cannot be read as parquet ({short_reason(error)})") from None
+            raise UserError(f"{path} cannot be read as parquet ({short_reason(error)}); write it again") from None
         self.groups = _groups(self.file.schema_arrow.names)
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -100,34 +100,34 @@ class ParquetColumns(Mapping[str, np.ndarray]):
 
         try:
             values = self.file.read(columns=[column]).column(column).combine_chunks()
-            if isinstance(values, pa.ChunkedArray):  # of no or several chunks, by version
+            if isinstance(values, pa.ChunkedArray):  # of none or several chunks, depending on the version
                 values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
         except self.failures as error:
-            raise UserError(f"{self.path}: '{column}' cannot be read ({short_reason(error)})") from None
+            raise UserError(f"{self.path}: '{column}' cannot be read ({short_reason(error)}); write it again") from None
         if values.null_count:
-            raise UserError(f"{self.path}: '{column}' has {values.null_count} missing values")
+            raise UserError(f"{self.path}: '{column}' has {values.null_count} missing values; fill or drop those rows")
         if not pa.types.is_nested(values.type):
             if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
                 return np.asarray(values.to_pylist(), dtype=str)
             return values.to_numpy(zero_copy_only=False)
         if not isinstance(values, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
-            raise UserError(f"{self.path}: '{column}' is of type {values.type}, not numbers or lists of numbers")
+            raise UserError(f"{self.path}: '{column}' must hold numbers or lists of numbers, got {values.type}")
         flat = values.flatten()
         if flat.null_count or pa.types.is_nested(flat.type):
-            raise UserError(f"{self.path}: '{column}' has missing values or lists in lists, not lists of numbers")
+            raise UserError(f"{self.path}: '{column}' must hold lists of numbers without missing or nested values")
         width = len(flat) // max(len(values), 1)
         if not isinstance(values, pa.FixedSizeListArray) and (np.diff(values.offsets.to_numpy()) != width).any():
-            raise UserError(f"{self.path}: the lists of '{column}' differ in length")
+            raise UserError(f"{self.path}: the lists of '{column}' differ in length; they must be equally long")
         return flat.to_numpy(zero_copy_only=False).reshape(len(values), width)
 
 
 def _groups(names: list[str]) -> dict[str, list[str]]:
-    """The table's columns by the name of the npz column that they make up, numbered ones in the order of numbers."""
+    """The table's columns grouped by the npz column that they form; numbered ones in the order of their numbers."""
     groups: dict[str, list[str]] = {}
     for name in names:
         match = re.fullmatch(r"(codes|state|embedding)_(\d+)|(motion)_(?!names$)(.+)", name)
         whole = next((part for part in match.groups()[::2] if part), name) if match else name
-        if whole != name and whole in names:  # motion_source beside a column motion is something else
+        if whole != name and whole in names:  # with a column motion, motion_source is something else
             whole = name
         groups.setdefault(whole, []).append(name)
     for columns in groups.values():
