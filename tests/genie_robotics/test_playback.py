@@ -331,7 +331,7 @@ def test_video_has_no_robot_to_execute(run, tmp_path, tabletop_rlds, capsys):
     videos = tmp_path / "videos"
     shutil.copytree(out / "videos", videos)
     assert main(["playback", str(run), "--data", str(videos), "--hz", "3", "--out", str(out)]) == 2
-    assert "keeps no simulator state: give a data set made with `data tabletop`" in capsys.readouterr().err
+    assert "keeps no simulator state; pass a data set made with `data tabletop`" in capsys.readouterr().err
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed():

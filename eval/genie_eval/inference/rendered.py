@@ -83,7 +83,7 @@ def _renderings(sample: Sample, i: int, frames: int, size: tuple[int, int]) -> l
             for state in states:
                 sim.restore(state)
                 if factor == "distractor":
-                    sim._pass_by(sim.data.time)  # the state holds where the passer-by of its own scene was
+                    sim.place_distractor(sim.data.time)  # the state holds the position in its own scene
                 drawn.append(sim.observe().frame)
         finally:
             sim.close()
