@@ -56,7 +56,7 @@ def render_states(
             for state in recording.states[ids]:
                 simulator.restore(state)
                 if factor == "distractor":  # the state holds the place of the recorded scene's passer-by
-                    simulator._pass_by(simulator.data.time)
+                    simulator.place_distractor(simulator.data.time)
                 frames.append(simulator.observe().frame)
         finally:
             simulator.close()

@@ -15,8 +15,8 @@ class BenchOptions:
     """Measure speed, as ratios to a baseline in the same run."""
 
     what: tyro.conf.Positional[Literal["loader", "tabletop", "train", "generate", "play", "label"]]
-    """loader: reading clips; tabletop: simulating episodes; train: training steps; generate: sampling with a cache; play:
-    time from action to picture; label: inferring codes of a data set."""
+    """loader: read clips; tabletop: simulate episodes; train: training steps; generate: sample with a cache; play: time
+    from action to picture; label: infer codes of a data set."""
     data: str | None = None
     """loader, label: RLDS directory to read (default: a simulated one)."""
     preset: str = "nano"

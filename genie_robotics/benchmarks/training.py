@@ -57,10 +57,10 @@ def growth(config: GenieConfig, batch_size: int, loop: LoopConfig, setup: Setup,
         return seconds(StepBench(config, "dynamics", num_clips, loop, setup).step, repeats, setup.device)
 
     full = step_time(length, batch_size)
+    batch_ratio = batch_size / (batch_size // 2)
     exponents = {
         "growth_frames": math.log2(full / step_time(length // 2, batch_size)),
-        "growth_batch": math.log2(full / step_time(length, batch_size // 2))
-        / math.log2(batch_size / (batch_size // 2)),
+        "growth_batch": math.log2(full / step_time(length, batch_size // 2)) / math.log2(batch_ratio),
     }
     config.clip_length = length
     return exponents

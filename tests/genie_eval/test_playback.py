@@ -345,7 +345,7 @@ def test_video_without_simulator_states_is_refused(run, tmp_path, tabletop_rlds,
     videos = tmp_path / "videos"
     shutil.copytree(out / "videos", videos)
     assert main(["playback", str(run), "--data", str(videos), "--hz", "3", "--out", str(out)]) == 2
-    assert "keeps no simulator state: give a data set made with `data tabletop`" in capsys.readouterr().err
+    assert "keeps no simulator state; pass a data set made with `data tabletop`" in capsys.readouterr().err
 
 
 def test_heavy_modules_are_imported_on_demand():

@@ -1,4 +1,4 @@
-"""Benchmarks: their FLOP count is checked against torch's own counter; no timing is asserted."""
+"""Benchmarks: the counted operations agree with torch's counter; no times are asserted."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def test_counted_flops_agree_with_torch(stage, changed):
     assert forward_flops(genie, stage) == pytest.approx(counter.get_total_flops(), rel=0.1)
 
 
-def test_labelling_is_measured_beside_one_call_a_transition(tabletop_rlds):
+def test_labeling_is_compared_with_one_call_per_transition(tabletop_rlds):
     from genie_robotics.benchmarks.labeling import bench_label
 
     result = bench_label("nano-tabletop", str(tabletop_rlds))

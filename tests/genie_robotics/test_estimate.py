@@ -71,7 +71,7 @@ def test_memory_of_a_pass_is_what_the_allocator_holds(part, checkpoint, tmp_path
     bench.step()
     found = []
     for clips in (2, 6):
-        bench.batch = bench.random(clips)
+        bench.batch = bench.random_batch(clips)
         found.append(allocated(bench.component, bench.batch, tmp_path / f"{clips}.json"))
     few, many = (
         pass_bytes(config, part, clips, mode="frozen", on_gpu=False, checkpoint=checkpoint) for clips in (2, 6)

@@ -5,7 +5,7 @@ import torch
 
 from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
-from genie_robotics.models.sampling import gumbel, num_masked
+from genie_robotics.models.sampling import Sampler, gumbel, num_masked
 from tests.genie_robotics.conftest import random_genie, tiny_config
 
 CODES = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 3], [3, 3, 3, 3, 3, 3, 3, 3, 3], [1, 2, 1, 2, 1, 2, 1, 2, 1]])
@@ -163,6 +163,26 @@ def test_the_cosine_schedule_fills_every_step_and_ends_empty(num_steps):
     left = [num_masked(i, num_steps, 64) for i in range(num_steps)]
     assert left[-1] == 0
     assert all(later < earlier for earlier, later in zip([64, *left], left, strict=False))
+
+
+def test_tokens_are_filled_in_the_order_of_the_sampler():
+    def from_the_left(log_prob, noise, temperature, progress):
+        return -torch.arange(log_prob.shape[1]).expand_as(log_prob).float()
+
+    shown = []
+    sampler = Sampler(4, 1.0, order=from_the_left)
+    sampler.sample(
+        lambda tokens: shown.append(tokens == 9) or torch.zeros(*tokens.shape, 9),
+        num_patches=8,
+        mask_token=9,
+        seed=0,
+        samples=[0, 1],
+        frame=0,
+        device=torch.device("cpu"),
+    )
+    counts = [8, *(num_masked(step, 4, 8) for step in range(3))]
+    for masked, count in zip(shown, counts, strict=True):
+        assert torch.equal(masked, (torch.arange(8) >= 8 - count).expand(2, 8))
 
 
 def test_noise_depends_on_seed_sample_frame_and_step():
