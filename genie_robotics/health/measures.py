@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
-from genie_datasets.clips.motion import BLOCK as LOOK_BLOCK
-from genie_datasets.clips.motion import LOOK_SIZE, STATIC_LEVELS
+from genie_datasets.clips.motion import BLOCK as MOTION_BLOCK
+from genie_datasets.clips.motion import MOTION_SIZE, STATIC_LEVELS
 from genie_robotics.genie import Genie
 from genie_robotics.models.latent_action import shift_to_next_frame
 from genie_robotics.models.layers.patches import to_unit
@@ -221,11 +221,11 @@ def still_transitions(frames: UInt8[Tensor, "B T H W 3"]) -> Bool[Tensor, "B T-1
     Counted as in `data inspect` (genie_datasets.clips.motion, at 64x64), so that sensor and codec noise is no motion.
     """
     grey = frames.float().mean(-1)
-    if grey.shape[2] > LOOK_SIZE[0] or grey.shape[3] > LOOK_SIZE[1]:
-        grey = F.adaptive_avg_pool2d(grey, LOOK_SIZE)
+    if grey.shape[2] > MOTION_SIZE[0] or grey.shape[3] > MOTION_SIZE[1]:
+        grey = F.adaptive_avg_pool2d(grey, MOTION_SIZE)
     change = (grey[:, 1:] - grey[:, :-1]).abs()
     change = F.adaptive_avg_pool2d(
-        change, (max(1, change.shape[2] // LOOK_BLOCK), max(1, change.shape[3] // LOOK_BLOCK))
+        change, (max(1, change.shape[2] // MOTION_BLOCK), max(1, change.shape[3] // MOTION_BLOCK))
     )
     return change.amax((2, 3)) < STATIC_LEVELS
 

@@ -316,7 +316,7 @@ def test_mistakes_are_one_line_and_status_2(run, tmp_path, tabletop_rlds, capsys
     assert "--fit-labels must be at least 1" in refused("--fit-labels", "0")
     assert "--mode median" in refused("--mode", "median")
     assert "no split 'validation'" in refused("--split", "validation")
-    assert "is no labels file" in refused("--labels", str(file))
+    assert "is not a labels file" in refused("--labels", str(file))
     assert "labels split 'other'" in refused("--labels", labelled(split="other"))
     assert "row 0 labels episode 9" in refused("--labels", labelled(episode=9))
     assert "row 0 labels step 39" in refused("--labels", labelled(step=39))

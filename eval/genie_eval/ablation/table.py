@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from genie_datasets.base.cache_dir import AtomicFile
 from genie_datasets.base.errors import UserError
+from genie_datasets.base.files import atomic_file
 from genie_eval.ablation.columns import COLUMNS, LEGEND, Column, markdown_table, signed
 from genie_eval.ablation.compare import LEAST_SEEDS, Difference, adjusted, difference, verdict
 from genie_eval.ablation.figures import draw
@@ -119,7 +119,7 @@ def write_table(study: Study, out: Path, about: dict[str, Any]) -> dict[str, Any
     for name, text in (
         ("results.json", json.dumps(found, indent=1, allow_nan=False)), ("table.md", asmarkdown_table(study, found)),
     ):  # fmt: skip
-        with AtomicFile(out / name) as stream:  # whose name for what is not whole yet no other process has
+        with atomic_file(out / name) as stream:  # whose name for what is not whole yet no other process has
             stream.write(text.encode())
     return found
 

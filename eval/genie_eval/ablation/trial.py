@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from genie_datasets import Source
-from genie_datasets.base.cache_dir import AtomicFile
 from genie_datasets.base.errors import UserError
+from genie_datasets.base.files import atomic_file
 from genie_datasets.sources.subset import some_episodes
 from genie_eval.ablation.cost import step_cost
 from genie_eval.ablation.held_out import HeldOut
@@ -208,7 +208,7 @@ def labels_file(bench: Bench, source: Source, variant: Variant, seed: int) -> Pa
         split = source.split(bench.split)
         total = int(np.maximum(0, split.num_frames - 1).sum())
         labels = draw_labels(split, max(1, round(share * total)), seed)
-        with AtomicFile(path) as stream:
+        with atomic_file(path) as stream:
             labels.save(stream)
     return path
 
@@ -283,7 +283,7 @@ def save_cell(
     costs: dict[str, Any],
     measured: dict[str, Any],
 ) -> None:
-    with AtomicFile(folder / "draws.npz") as stream:
+    with atomic_file(folder / "draws.npz") as stream:
         np.savez(stream, **{name: r.draws for name, r in readings.items() if r.draws is not None})  # type: ignore[arg-type]
     content = {
         "variant": plan.variant.name, "seed": seed, "git": commit(), "measured": measured, "cost": costs,
