@@ -7,10 +7,8 @@ decoder was left out.
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Collection, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,44 +19,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from genie_datasets.base.errors import UserError
+from genie_datasets.base.file_lock import file_lock
+from genie_datasets.base.files import write_atomically
 from genie_robotics.models.config import GenieConfig, from_dict, read_json, to_dict
 
 SCHEMA_VERSION = 2
 """Version of the form of a run folder. Folders of another version are refused."""
 DIGEST = "genie_robotics.sha256"
 """Entry of a safetensors file's metadata; the only one, because safetensors writes several in random order."""
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a temporary file, then renames it to `path`: a kill or a full disk leaves the old file unchanged.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    partial = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        sync_folder(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; free disk space, or choose a folder that can be written"
-        ) from None
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes what was created, renamed or removed in a folder survive a power failure. Raises OSError."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -71,19 +39,14 @@ def locked(run: Path) -> Iterator[None]:
     path = run / "state" / "lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT)
-    except OSError as error:
+        with file_lock(path, wait=False):
+            yield
+    except BlockingIOError:
+        raise UserError(
+            f"another process is already training {run}; wait until it ends, or choose another folder"
+        ) from None
+    except PermissionError as error:
         raise UserError(f"cannot write into the run folder {run}: {error.strerror}; choose another folder") from None
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(
-                f"another process is already training {run}; wait until it ends, or choose another folder"
-            ) from None
-        yield
-    finally:
-        os.close(handle)
 
 
 def package_version(name: str = "genie-robotics") -> str:

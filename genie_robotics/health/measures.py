@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from genie_datasets.clips.motion import BLOCK as LOOK_BLOCK
-from genie_datasets.clips.motion import LOOK_SIZE, STATIC_LEVELS
+from genie_datasets.clips.motion import BLOCK as MOTION_BLOCK
+from genie_datasets.clips.motion import MOTION_SIZE, STATIC_LEVELS
 from genie_robotics.genie import Genie
 from genie_robotics.models.latent_action import shift_to_next_frame
 from genie_robotics.models.layers.patches import to_unit
@@ -229,11 +229,11 @@ def static_clips(frames: UInt8[Tensor, "B T H W 3"]) -> int:
     As in `data inspect` (genie_datasets.clips.motion, at 64x64), so that sensor and codec noise does not count.
     """
     gray = frames.float().mean(-1)
-    if gray.shape[2] > LOOK_SIZE[0] or gray.shape[3] > LOOK_SIZE[1]:
-        gray = F.adaptive_avg_pool2d(gray, LOOK_SIZE)
+    if gray.shape[2] > MOTION_SIZE[0] or gray.shape[3] > MOTION_SIZE[1]:
+        gray = F.adaptive_avg_pool2d(gray, MOTION_SIZE)
     change = (gray[:, 1:] - gray[:, :-1]).abs()
     change = F.adaptive_avg_pool2d(
-        change, (max(1, change.shape[2] // LOOK_BLOCK), max(1, change.shape[3] // LOOK_BLOCK))
+        change, (max(1, change.shape[2] // MOTION_BLOCK), max(1, change.shape[3] // MOTION_BLOCK))
     )
     return int((change.amax((2, 3)) < STATIC_LEVELS).all(1).sum())
 

@@ -24,8 +24,9 @@ import torch
 from torch import nn
 
 from genie_datasets.base.errors import UserError
+from genie_datasets.base.files import sync_folder
 from genie_robotics.models.distributed import broadcast_object, rank
-from genie_robotics.run_folder import first_line, sync_folder
+from genie_robotics.run_folder import first_line
 from genie_robotics.training.sharded_checkpoint import (
     METADATA,
     SHARDS,

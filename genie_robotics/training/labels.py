@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from genie_datasets.clips.labeled_windows import LabelledBatch, LabelledWindows
+from genie_datasets.clips.labeled_windows import LabeledBatch, LabeledWindows
 from genie_robotics.models.latent_action import LatentActionModel
 from genie_robotics.models.losses import Logs
 from genie_robotics.models.quantizers.base import full_precision
@@ -70,7 +70,7 @@ class SupervisedStage(nn.Module):
         self.stage, self.head, self.weight = stage, head, weight
         self.model = (model,)  # in a tuple, because it is a submodule of `stage` already
 
-    def forward(self, frames: UInt8[Tensor, "B T H W 3"], labeled: LabelledBatch) -> tuple[Float[Tensor, ""], Logs]:
+    def forward(self, frames: UInt8[Tensor, "B T H W 3"], labeled: LabeledBatch) -> tuple[Float[Tensor, ""], Logs]:
         loss, logs = self.stage(frames)
         frozen = self.model[0].quantizer.frozen  # then the encoder no longer learns
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
@@ -89,7 +89,7 @@ class LabelSupervision:
         model: the latent action model that the stage trains.
     """
 
-    def __init__(self, windows: LabelledWindows, digest: str, config: LabelConfig, model: LatentActionModel):
+    def __init__(self, windows: LabeledWindows, digest: str, config: LabelConfig, model: LatentActionModel):
         self.windows, self.digest, self.config, self.model = windows, digest, config, model
         actions = torch.from_numpy(windows.action)
         self.head = ActionHead(model.config.quantizer.latent_dim, actions).to(model.encoder_in.weight.device)
@@ -97,7 +97,7 @@ class LabelSupervision:
     def wrap(self, stage: nn.Module) -> SupervisedStage:
         return SupervisedStage(stage, self.model, self.head, self.config.weight)
 
-    def batch(self, step: int, rank: int, world_size: int) -> LabelledBatch:
+    def batch(self, step: int, rank: int, world_size: int) -> LabeledBatch:
         """The labeled transitions of this rank at a training step."""
         batch = self.windows.batch(step, self.config.batch_size // world_size, rank, world_size)
         return batch.to(self.head.mean.device)

@@ -15,7 +15,7 @@ from genie_datasets import ClipDataset, build_frame_cache
 from genie_datasets.base.cache_dir import cache_dir
 from genie_datasets.base.errors import UserError
 from genie_datasets.clips.filters import KEEP_ALL, ClipFilter
-from genie_datasets.clips.labeled_windows import LabelledWindows
+from genie_datasets.clips.labeled_windows import LabeledWindows
 from genie_datasets.clips.labels import Labels, check_places
 from genie_datasets.sources.frame_cache import FrameCache
 from genie_datasets.sources.split import Source
@@ -100,7 +100,7 @@ def train_run(run: Path, source: Source, split: str, plan: RunPlan) -> None:
     say(f"data: {source.name} [{split}], {len(clips):,} clips of {config.clip_length} frames" + left_out(clips))
     windows = None
     if labels is not None:
-        windows = LabelledWindows(clips, labels, plan.loop.seed, history=config.latent_action.encoder_history)
+        windows = LabeledWindows(clips, labels, plan.loop.seed, history=config.latent_action.encoder_history)
         say(f"labels: {len(windows):,} transitions of {plan.labels}, {labels.digest}" + labels_left_out(windows))
     with locked(run) if setup.is_main else nullcontext():
         train_stages(run, genie, clips, plan, stages, setup, provenance, windows, say)
@@ -142,7 +142,7 @@ def train_stages(
     stages: tuple[str, ...],
     setup: Setup,
     provenance: dict[str, Any],
-    windows: LabelledWindows | None = None,
+    windows: LabeledWindows | None = None,
     say: Callable[..., None] = print,
 ) -> None:
     """Trains all stages in turn; stages that are done are reported."""
@@ -313,7 +313,7 @@ def only_columns(labels: Labels, columns: tuple[int, ...], where: str) -> Labels
     return dataclasses.replace(labels, action=labels.action[:, list(columns)])
 
 
-def labels_left_out(windows: LabelledWindows) -> str:
+def labels_left_out(windows: LabeledWindows) -> str:
     return f" ({windows.num_left_out} in shorter episodes left out)" if windows.num_left_out else ""
 
 

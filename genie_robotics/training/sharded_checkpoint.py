@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from genie_datasets.base.files import sync_folder
 from genie_robotics.models.distributed import all_gather_object, broadcast_object, num_processes, rank
-from genie_robotics.run_folder import sync_folder
 
 SHARDS = "shards"
 METADATA = ".metadata"

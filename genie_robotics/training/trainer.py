@@ -19,12 +19,13 @@ from torch.utils.data import DataLoader
 
 from genie_datasets import ClipDataset, EpochSampler
 from genie_datasets.base.errors import UserError
+from genie_datasets.base.files import write_atomically
 from genie_robotics.genie import Genie
 from genie_robotics.health.findings import Finding
 from genie_robotics.models.distributed import mean_over_processes, step_context
 from genie_robotics.models.layers.st_transformer import STBlock, STTransformer
 from genie_robotics.models.quantizers import Quantizer
-from genie_robotics.run_folder import digest, on_cpu, read_tensors, save_component, write_atomically
+from genie_robotics.run_folder import digest, on_cpu, read_tensors, save_component
 from genie_robotics.training.averaging import Average
 from genie_robotics.training.checkpoint import Checkpoints, load_module_state, module_state
 from genie_robotics.training.config import LoopConfig, StageConfig, check, check_batch

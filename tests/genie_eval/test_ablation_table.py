@@ -7,8 +7,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from genie_datasets.base.cache_dir import AtomicFile
 from genie_datasets.base.errors import UserError
+from genie_datasets.base.files import atomic_file
 from genie_eval.ablation.compare import Difference, difference, verdict
 from genie_eval.ablation.held_out import Sampling
 from genie_eval.ablation.reading import Reading
@@ -35,7 +35,7 @@ def seeds_of(rng, value, scene, number, between=0.02):
 
 def plant(out, variant, seed, readings, ms=100.0, version=1):
     folder = out / "cells" / variant / f"seed{seed}"
-    with AtomicFile(folder / "draws.npz") as stream:
+    with atomic_file(folder / "draws.npz") as stream:
         np.savez(stream, **{name: r.draws for name, r in readings.items() if r.draws is not None})
     content = {
         "variant": variant, "seed": seed, "git": {"commit": "0123456789abcdef", "changed": False},

@@ -331,11 +331,11 @@ def test_user_errors_are_one_line_and_status_2(run, tmp_path, tabletop_rlds, cap
     assert "--fit-labels must be at least 1" in refused("--fit-labels", "0")
     assert "--mode median" in refused("--mode", "median")
     assert "no split 'validation'" in refused("--split", "validation")
-    assert "is no labels file" in refused("--labels", str(file))
+    assert "is not a labels file" in refused("--labels", str(file))
     assert "labels split 'other'" in refused("--labels", labels_file(split="other"))
     assert "row 0 labels episode 9" in refused("--labels", labels_file(episode=9))
     assert "row 0 labels step 39" in refused("--labels", labels_file(step=39))
-    assert "actions have 6 numbers" in refused("--labels", labels_file(width=6))
+    assert "its actions have 6 numbers" in refused("--labels", labels_file(width=6))
     assert "labels only episodes that are measured" in refused("--labels", labels_file(split="test"))
 
 

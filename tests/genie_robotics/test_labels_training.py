@@ -482,7 +482,7 @@ def test_the_command_line_with_labels(tmp_path, capsys):
         assert len(lines) == 1
         return lines[0]
 
-    assert "nothing.npz is no labels file" in refused("--labels", str(tmp_path / "nothing.npz"))
+    assert "nothing.npz is not a labels file" in refused("--labels", str(tmp_path / "nothing.npz"))
     for name, bad in (("places", wrong(episode=[77])), ("other", wrong(fingerprint="other"))):
         bad.save(tmp_path / f"{name}.npz")
         assert f"{name}.npz" in refused("--labels", str(tmp_path / f"{name}.npz"))

@@ -1,4 +1,4 @@
-"""Several sources as one, each with its share of the training clips: `A:0.7,B:0.3`."""
+"""Mixtures of several sources, each with its share of the training clips: `A:0.7,B:0.3`."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from genie_datasets.sources.truth import Truth
 
 
 class MixedSplit(Split):
-    """The episodes of several splits, one after the other; `group` says which split each is from."""
+    """The episodes of several splits, one after the other; `group` is the number of an episode's split."""
 
     def __init__(self, name: str, parts: list[Split], weights: list[float]):
         self.name = name
@@ -67,32 +67,34 @@ class MixedSplit(Split):
 
 
 def parse_mixture(text: str) -> list[tuple[str, float]]:
-    """'A:0.7,B:0.3' -> [("A", 0.7), ("B", 0.3)]; [] when the text names one source. No weight is weight 1."""
+    """'A:0.7,B:0.3' -> [("A", 0.7), ("B", 0.3)]; [] for one source. The default weight is 1. Raises UserError."""
     if "," not in text:
         return []
     parts = []
     for piece in text.split(","):
         if not piece.strip():
-            raise UserError(f"'{text}' names a source without a name: write A:0.7,B:0.3")
+            raise UserError(f"'{text}' has an empty entry; expected SOURCE:WEIGHT,SOURCE:WEIGHT, such as A:0.7,B:0.3")
         path, colon, number = piece.strip().rpartition(":")
-        if not colon or "/" in number:  # no weight: the colon, if any, is that of gs://
+        if not colon or "/" in number:  # no weight; a colon is that of gs://
             path, number = piece.strip(), "1"
         try:
             weight = float(number)
         except ValueError:
-            raise UserError(f"'{piece}' in '{text}' is not SOURCE:WEIGHT, such as fractal:0.7") from None
+            raise UserError(
+                f"'{piece}' in '{text}' has no numeric weight; expected SOURCE:WEIGHT, such as A:0.7"
+            ) from None
         if not 0 < weight < float("inf"):
-            raise UserError(f"the weight {weight:g} of '{path}' in '{text}' must be above 0")
+            raise UserError(f"the weight of '{path}' in '{text}' must be above 0 and finite, got {weight:g}")
         parts.append((path, weight))
     return parts
 
 
 def open_mixture(text: str, opened: list[tuple[Source, float]]) -> Source:
-    """One source whose split NAME mixes the split NAME of every source that has one."""
+    """One source, in which each split mixes the splits of that name of all sources."""
     names = list(dict.fromkeys(name for source, _ in opened for name in source.splits))
     splits: dict[str, Split] = {}
     for name in names:
         members = [(source.splits[name], weight) for source, weight in opened if name in source.splits]
         splits[name] = MixedSplit(name, [split for split, _ in members], [weight for _, weight in members])
-    mark = "+".join(f"{source.fingerprint}:{weight:g}" for source, weight in opened)
-    return Source("+".join(source.name for source, _ in opened), text, "mixture", splits, mark)
+    fingerprint = "+".join(f"{source.fingerprint}:{weight:g}" for source, weight in opened)
+    return Source("+".join(source.name for source, _ in opened), text, "mixture", splits, fingerprint)

@@ -10,11 +10,11 @@ import tyro
 from genie_datasets import Source
 from genie_datasets.base.command_line import parse
 from genie_datasets.base.errors import UserError
+from genie_datasets.base.files import make_folder
 from genie_datasets.sources.options import SourceOptions
 from genie_datasets.sources.subset import some_episodes
 from genie_eval.ablation.studies import STUDIES, find_study
 from genie_eval.ablation.study import Study
-from genie_eval.checks import make_folder
 from genie_robotics.pretrained import locate
 
 SELECTING = ("--only", "--seeds")  # options that select some of the trials

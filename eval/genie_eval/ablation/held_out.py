@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from genie_datasets import Source, build_frame_cache
-from genie_datasets.base.cache_dir import AtomicFile, cache_dir
+from genie_datasets.base.cache_dir import cache_dir
 from genie_datasets.base.errors import UserError
+from genie_datasets.base.files import atomic_file
 from genie_eval.codes.baselines import Features
 from genie_eval.codes.motion_statistics import MotionStatistics
 from genie_eval.codes.quantize import COMPONENTS
@@ -162,7 +163,7 @@ def _save(path: Path, evidence: Evidence) -> None:
     columns["ids"] = np.concatenate([t.ids for t in evidence.trajectories])
     columns["ends"] = np.cumsum([len(t.ids) for t in evidence.trajectories])
     columns["skipped"] = np.array(evidence.skipped)
-    with AtomicFile(path) as stream:
+    with atomic_file(path) as stream:
         np.savez(stream, **{name: values for name, values in columns.items() if values is not None})
 
 

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from genie_datasets.base.cache_dir import AtomicFile
+from genie_datasets.base.files import atomic_file, write_atomically
 from genie_eval.ablation.study import Study
 from genie_eval.metrics import Metric, plain
 from genie_eval.report.provenance import commit
 from genie_robotics.models.config import read_json
-from genie_robotics.run_folder import write_atomically
 
 MEASURED = "cell.json"
 
@@ -62,7 +61,7 @@ def save_trial(
     measured: dict[str, Any],
 ) -> None:
     """measured: how the trial was measured; results measured in different ways never share a table."""
-    with AtomicFile(folder / "draws.npz") as stream:
+    with atomic_file(folder / "draws.npz") as stream:
         np.savez(stream, **{name: r.draws for name, r in readings.items() if r.draws is not None})  # type: ignore[arg-type]
     content = {
         "variant": variant, "seed": seed, "git": commit(), "measured": measured, "cost": costs,

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from genie_datasets.base.cache_dir import AtomicFile
 from genie_datasets.base.errors import UserError
+from genie_datasets.base.files import atomic_file
 from genie_eval.ablation.columns import COLUMNS, LEGEND, Column, markdown_table, signed
 from genie_eval.ablation.compare import MIN_SEEDS, Difference, adjusted, difference, verdict
 from genie_eval.ablation.figures import draw
@@ -128,7 +128,7 @@ def write_table(study: Study, out: Path, about: dict[str, Any]) -> dict[str, Any
     found["figures"] = draw(study, found, [c for c in columns_of(study) if c.claimed], out)
     files = {"results.json": json.dumps(found, indent=1, allow_nan=False), "table.md": study_table(study, found)}
     for name, text in files.items():
-        with AtomicFile(out / name) as stream:  # safe if several processes write the table at the same time
+        with atomic_file(out / name) as stream:  # safe if several processes write the table at the same time
             stream.write(text.encode())
     return found
 

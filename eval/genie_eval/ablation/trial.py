@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from genie_datasets import Source
-from genie_datasets.base.cache_dir import AtomicFile
 from genie_datasets.base.errors import UserError
+from genie_datasets.base.files import atomic_file, write_atomically
 from genie_datasets.sources.subset import some_episodes
 from genie_eval.ablation.cost import step_cost
 from genie_eval.ablation.held_out import HeldOut
@@ -29,7 +29,7 @@ from genie_eval.ablation.study import Study, Variant
 from genie_eval.metrics import plain
 from genie_robotics.genie import Genie
 from genie_robotics.models.config import GenieConfig, from_dict, read_json
-from genie_robotics.run_folder import load_component, locked, to_plain, write_atomically
+from genie_robotics.run_folder import load_component, locked, to_plain
 from genie_robotics.training.config import LabelConfig, LoopConfig, StageConfig
 from genie_robotics.training.run import RunPlan, train_run
 
@@ -211,7 +211,7 @@ def labels_file(setup: StudyRun, source: Source, variant: Variant, seed: int) ->
         split = source.split(setup.split)
         total = int(np.maximum(0, split.num_frames - 1).sum())
         labels = draw_labels(split, max(1, round(share * total)), seed)
-        with AtomicFile(path) as stream:
+        with atomic_file(path) as stream:
             labels.save(stream)
     return path
 

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from genie_datasets.base.errors import UserError
+from genie_datasets.base.files import make_folder
 from genie_datasets.clips.labels import read_actions
-from genie_eval.checks import make_folder
 from genie_eval.collect import read_frames, to_numpy
 from genie_eval.interfaces import WorldModel
 from genie_eval.playback.codes import check_gap, episode_codes

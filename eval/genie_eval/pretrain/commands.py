@@ -159,10 +159,10 @@ def evaluate_world(
     plan: "Recipe", source: "Source", world: Path, out: Path, exported: dict[str, Any]
 ) -> dict[str, Any]:
     """The report on the exported weights; the one in `out`, if it is of the same weights, data and settings."""
+    from genie_datasets.base.files import write_atomically
     from genie_eval.evaluation import evaluate
     from genie_robotics import Genie
     from genie_robotics.pretrained import judge_of
-    from genie_robotics.run_folder import write_atomically
 
     files = {str(p.relative_to(world)): hashlib.sha256(p.read_bytes()) for p in sorted(world.rglob("*.safetensors"))}
     evaluated = {

@@ -14,7 +14,7 @@ from genie_eval.report.cells import interval_text, number, with_interval
 
 def write_card(plan: Recipe, report: dict[str, Any], world: Path, run: Path, judge: Path) -> Path:
     """Writes MODEL_CARD.md into the exported `world`; run, judge: the runs that it was made from."""
-    from genie_robotics.run_folder import write_atomically
+    from genie_datasets.base.files import write_atomically
 
     path = world / "MODEL_CARD.md"
     write_atomically(path, card(plan, report, world, run, judge).encode())

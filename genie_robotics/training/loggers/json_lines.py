@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from genie_datasets.base.errors import UserError
+from genie_datasets.base.files import write_atomically
 from genie_robotics.health.findings import Finding
-from genie_robotics.run_folder import write_atomically
 
 
 class JsonLines:

@@ -5,9 +5,9 @@ import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from genie_datasets.base.files import write_atomically
 from genie_robotics.health.findings import Finding
 from genie_robotics.models.config import read_json
-from genie_robotics.run_folder import write_atomically
 
 
 class Wandb:
