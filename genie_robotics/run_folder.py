@@ -37,16 +37,19 @@ def locked(run: Path) -> Iterator[None]:
         UserError: another process is training this run, or the folder cannot be written.
     """
     path = run / "state" / "lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with file_lock(path, wait=False):
-            yield
-    except BlockingIOError:
-        raise UserError(
-            f"another process is already training {run}; wait until it ends, or choose another folder"
-        ) from None
-    except PermissionError as error:
-        raise UserError(f"cannot write into the run folder {run}: {error.strerror}; choose another folder") from None
+    with contextlib.ExitStack() as held:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(file_lock(path, wait=False))
+        except BlockingIOError:
+            raise UserError(
+                f"another process is already training {run}; wait until it ends, or choose another folder"
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"cannot write into the run folder {run}: {error.strerror}; choose another folder"
+            ) from None
+        yield
 
 
 def package_version(name: str = "genie-robotics") -> str:

@@ -5,7 +5,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, ClassVar, TypeVar, get_type_hints
 
 import numpy as np
 
@@ -21,6 +21,8 @@ COMPONENTS = ("tokenizer", "latent_action", "dynamics")
 @dataclass
 class GenieConfig:
     """Sizes shared by the three components, and each component's own. `resolved()` makes them agree."""
+
+    GROUP: ClassVar[str] = "model"  # heading in --help
 
     preset: str = "custom"
     """Named sizes that the other fields start from: nano, small, coinrun, robotics_1b, robotics_2_5b, platformers_11b,

@@ -4,6 +4,7 @@ Frame t+1 receives a_t (latent_action.py defines the alignment).
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,8 @@ from genie_robotics.models.losses import Logs
 class DynamicsConfig:
     """Sizes of the dynamics model, and how it is sampled."""
 
+    GROUP: ClassVar[str] = "advanced: dynamics"  # heading in --help
+
     num_patches: int = 256
     """Tokens N of a frame; follows from the tokenizer."""
     num_tokens: int = 1024
@@ -30,8 +33,11 @@ class DynamicsConfig:
     clip_length: int = 16
     """Frames of a clip."""
     width: int = 512
+    """Width."""
     num_blocks: int = 6
+    """ST blocks."""
     num_heads: int = 8
+    """Attention heads."""
     head_dim: int | None = None
     """Width of a head; width / num_heads unless given. The paper prints 64 or 128 (tables 10 to 12)."""
     action_input: ActionInput = "add"

@@ -5,7 +5,7 @@ frame t+1. It is read from frames 0 .. t+1. Whatever generates frame t+1 receive
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,8 @@ NO_DECODER = (
 class LatentActionConfig:
     """Sizes and inputs of the latent action model."""
 
+    GROUP: ClassVar[str] = "advanced: latent action model"  # heading in --help
+
     image_size: tuple[int, int] = (64, 64)
     """Height and width in pixels."""
     clip_length: int = 16
@@ -38,9 +40,13 @@ class LatentActionConfig:
     patch_size: int = 16
     """Side of a patch in pixels; Genie: 16. Small moving parts need smaller patches."""
     width: int = 512
+    """Width of encoder and decoder."""
     encoder_num_blocks: int = 4
+    """ST blocks of the encoder."""
     decoder_num_blocks: int = 4
+    """ST blocks of the decoder."""
     num_heads: int = 8
+    """Attention heads."""
     quantizer: QuantizerConfig = field(default_factory=lambda: QuantizerConfig(num_codes=8))
     input_diff: bool = True
     """The encoder reads the difference x_t - x_{t-1} beside the frame x_t."""

@@ -4,6 +4,7 @@ Both are causal in time, so the tokens of frame t depend on frames 0 .. t only.
 """
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -22,6 +23,8 @@ COMMITMENT = 0.1  # weight of the quantizer's loss beside the reconstruction's
 class TokenizerConfig:
     """Sizes of the video tokenizer."""
 
+    GROUP: ClassVar[str] = "advanced: tokenizer"  # heading in --help
+
     image_size: tuple[int, int] = (64, 64)
     """Height and width in pixels."""
     clip_length: int = 16
@@ -29,11 +32,17 @@ class TokenizerConfig:
     patch_size: int = 4
     """Side of a patch in pixels; Genie: 4."""
     encoder_width: int = 512
+    """Width of the encoder."""
     encoder_num_blocks: int = 4
+    """ST blocks of the encoder."""
     encoder_num_heads: int = 8
+    """Attention heads of the encoder."""
     decoder_width: int = 512
+    """Width of the decoder."""
     decoder_num_blocks: int = 4
+    """ST blocks of the decoder."""
     decoder_num_heads: int = 8
+    """Attention heads of the decoder."""
     quantizer: QuantizerConfig = field(default_factory=lambda: QuantizerConfig(num_codes=1024))
     motion_weight: float = 0.0
     """Extra loss weight of pixels that change: 1 + motion_weight * |change| / mean |change|. 0 (paper): none."""

@@ -2,10 +2,11 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
+from genie_datasets.base.command_help import Option
 from genie_datasets.base.errors import UserError
 from genie_robotics.models.presets import SCALING
 
@@ -50,6 +51,8 @@ class StageConfig:
 class LabelConfig:
     """Use of --labels in stages that train the latent action model."""
 
+    GROUP: ClassVar[str] = "advanced: labels"
+
     weight: float = 1.0
     """Weight of the label loss, which is 1 for a head that knows nothing; 0 only measures it."""
     batch_size: int = 16
@@ -62,16 +65,24 @@ class LabelConfig:
 class TrainingConfig:
     """Training of all stages."""
 
+    GROUP: ClassVar[str] = "training"
+
     mode: Annotated[Literal["frozen", "cotrain", "end_to_end", "warmup"], tyro.conf.arg(prefix_name=False)] = "cotrain"
     """Order of the stages and their losses: see docs/training.md."""
-    tokenizer: StageConfig = field(
+    tokenizer: Annotated[StageConfig, Option(group="advanced: training of the tokenizer")] = field(
         default_factory=lambda: StageConfig(
             steps=300_000, batch_size=48, learning_rate=3e-4, warmup_steps=10_000, final_rate=1.0
         )
     )
-    latent_action: StageConfig = field(default_factory=StageConfig)
-    dynamics: StageConfig = field(default_factory=StageConfig)
-    joint: StageConfig = field(default_factory=StageConfig)
+    latent_action: Annotated[StageConfig, Option(group="advanced: training of the latent action model")] = field(
+        default_factory=StageConfig
+    )
+    dynamics: Annotated[StageConfig, Option(group="advanced: training of the dynamics")] = field(
+        default_factory=StageConfig
+    )
+    joint: Annotated[StageConfig, Option(group="advanced: training of latent actions and dynamics together")] = field(
+        default_factory=StageConfig
+    )
     labels: LabelConfig = field(default_factory=LabelConfig)
 
     def stage(self, name: str) -> StageConfig:
@@ -81,6 +92,8 @@ class TrainingConfig:
 @dataclass
 class LoopConfig:
     """Options that all stages share."""
+
+    GROUP: ClassVar[str] = "training"
 
     seed: int = 0
     """Random seed."""

@@ -40,7 +40,10 @@ class Row:
 
 
 def help_text(config: type, default: Any, prog: str, example: str) -> str:
-    """Usage, description, example, and the arguments by group, at most 100 characters wide."""
+    """Usage, description, example, and the arguments by group, at most 100 characters wide.
+
+    Groups whose heading begins with "advanced" come last.
+    """
     width = min(shutil.get_terminal_size().columns, MAX_WIDTH)
     rows = help_rows(config, default)
     positional = [row.name if row.is_required else f"[{row.name}]" for row in rows if row.is_positional]
@@ -52,7 +55,7 @@ def help_text(config: type, default: Any, prog: str, example: str) -> str:
     groups: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: (not row.is_positional, not row.is_required)):
         groups.setdefault(row.group, []).append(row)
-    for title, members in groups.items():
+    for title, members in sorted(groups.items(), key=lambda item: item[0].startswith("advanced")):
         lines += [f"{title}:", *(line for row in members for line in _lines(row, width)), ""]
     return "\n".join(lines).rstrip()
 
