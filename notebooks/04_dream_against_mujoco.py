@@ -26,7 +26,7 @@ from genie_datasets.tabletop.starts import begin
 from genie_eval.plotting import code_color
 from genie_robotics import Genie
 from genie_robotics.labeling.code_meanings import code_meanings
-from genie_robotics.player.beside import Beside, decoded, read_motion
+from genie_robotics.player.paired_simulator import PairedSimulator, read_motion, robot_action
 from genie_robotics.pretrained import locate
 
 EPISODES = 12  # scenes that are not in the training data
@@ -54,12 +54,12 @@ starts = np.stack([scene.observe().frame for scene in scenes])
 
 # %%
 codes = [2, 2, 0, 0, 1, 1, 5, 5]
-beside, world = Beside(table(870_000), meanings), genie.start(starts[0], seed=0)
-dreamed, simulated = [world.frame.numpy()], [beside.frame]
+simulator, world = PairedSimulator(table(870_000), meanings), genie.start(starts[0], seed=0)
+dreamed, simulated = [world.frame.numpy()], [simulator.frame]
 for code in codes:
     dreamed.append(world.step(code).numpy())
-    beside.act(code)
-    simulated.append(beside.frame)
+    simulator.act(code)
+    simulated.append(simulator.frame)
 figure, axes = plt.subplots(2, len(dreamed), figsize=(1.35 * len(dreamed), 3), layout="constrained")
 for column, pictures in enumerate(zip(dreamed, simulated, strict=True)):
     for axis, picture in zip(axes[:, column], pictures, strict=True):
@@ -87,7 +87,7 @@ for scene, start in zip(scenes, starts, strict=True):
     for meaning in meanings:
         scene.restore(state)
         for _ in range(2):
-            scene.step(decoded(meaning, closed))
+            scene.step(robot_action(meaning, closed))
         truth.append(scene.observe().frame)
     scene.restore(state)
     truth = np.stack(truth).astype(float)
@@ -124,12 +124,12 @@ for scene, start in zip(scenes, starts, strict=True):
         dreamed.append(displacement)
     for name, played in (("the same actions", sequence), ("other actions", other), ("standing still", None)):
         scene.restore(state)
-        beside = Beside(scene, meanings)
+        simulator = PairedSimulator(scene, meanings)
         measured = []
         for t in range(steps):
             if played is not None:
-                beside.act(int(played[t]))
-            measured.append(beside.moved())
+                simulator.act(int(played[t]))
+            measured.append(simulator.displacement())
         errors[name].append(100 * np.linalg.norm(np.array(measured) - np.array(dreamed), axis=1))
     scene.restore(state)
 figure, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")

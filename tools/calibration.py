@@ -26,7 +26,7 @@ from jaxtyping import Float, Int
 from genie_eval.codes.motion_statistics import MotionStatistics
 from genie_eval.codes.nulls import permuted_per_trajectory
 from genie_eval.codes.planted import autocorrelated_codes, planted_transitions, with_label_noise
-from genie_eval.codes.quantize import k_means
+from genie_eval.codes.quantize import k_means, nearest_center
 from genie_eval.codes.transitions import Transitions
 from genie_eval.metrics import plain
 from genie_eval.resampling import interval, permutation_p
@@ -166,7 +166,7 @@ def _motion_centers() -> Float[np.ndarray, "K D"]:
 
 def _motion_codes(table: Transitions) -> Codes:
     """Nearest k-means center of the motion; the centers are the same in every draw."""
-    return nearest_centre(table.motions["base"], _motion_centers())
+    return nearest_center(table.motions["base"], _motion_centers())
 
 
 def table_of(result: dict[str, Any]) -> str:

@@ -90,7 +90,7 @@ def in_browser(player: Any, port: int, num_actions: int, rng: random.Random) -> 
             page.keyboard.press(str(1 + rng.randrange(num_codes)))
             page.wait_for_function(f"timings.length > {number}", polling=5)
         latencies = page.evaluate("timings")[WARM_UP:]
-        page.fill("#codes", " ".join(str(1 + rng.randrange(num_codes)) for _ in range(SEQUENCE)))
+        page.fill("#codes", " ".join(str(rng.randrange(num_codes)) for _ in range(SEQUENCE)))
         last = WARM_UP + num_actions + SEQUENCE
         began = time.perf_counter()
         page.press("#codes", "Enter")

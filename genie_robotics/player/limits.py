@@ -1,11 +1,14 @@
 """Limits of what one browser, and all of them together, may use."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(frozen=True)
 class Limits:
     """Limits of the player."""
+
+    GROUP: ClassVar[str] = "limits"
 
     sessions: int = 10
     """Browsers that play at the same time."""

@@ -39,7 +39,7 @@ TINY = {
 }
 VARIANTS = (
     Variant("ours", "as it is"),
-    Variant("pool-mean", "patches are averaged", {"latent_action.pool": "mean"}),
+    Variant("action-add", "the action is added", {"latent_action.action_input": "add"}),
 )
 STUDY = Study("tiny", VARIANTS, "Does it run?", set=TINY, steps=8)
 
@@ -102,9 +102,9 @@ def test_what_is_done_is_not_done_again(run, monkeypatch):
 def test_a_trial_that_another_process_runs_is_skipped(run, capsys):
     from genie_robotics.run_folder import locked
 
-    with locked(run(only="ours") / "cells/pool-mean/seed0"):
+    with locked(run(only="ours") / "cells/action-add/seed0"):
         folder = run()
-    assert "pool-mean, seed 0: another process is running this trial" in capsys.readouterr().out
+    assert "action-add, seed 0: another process is running this trial" in capsys.readouterr().out
     assert results(folder)["variants"][1]["seeds"] == []
 
 
@@ -244,7 +244,7 @@ def test_the_studies_of_the_package_can_be_built(name):
 
 def test_paper_and_ours_differ_as_they_say():
     paper = resolve(LATENT_ACTION, LATENT_ACTION.variant("paper"), 100).model.latent_action
-    assert (paper.patch, paper.see_change, paper.predict_change) == (16, False, False)
+    assert (paper.patch_size, paper.input_diff, paper.predict_diff) == (16, False, False)
     assert (paper.encoder_history, paper.decoder_history, paper.action_input) == (True, True, "add")
     assert (
         paper.quantizer.vq.quantize_after_steps,
@@ -270,8 +270,8 @@ def test_tokens_need_a_tokenizer_that_all_share():
     [
         ({"latent_action.colour": 1}, "latent_action.colour: there is no such field"),
         ({"latent_action": {}}, "latent_action: there is no such field"),
-        ({"latent_action.pool": 3}, "latent_action.pool cannot be 3: it is 'attention' now"),
-        ({"latent_action.pool": "max"}, "pool must be attention or mean"),
+        ({"latent_action.action_input": 3}, "action_input cannot be 3; expected a value of the same type as 'adaln'"),
+        ({"latent_action.action_input": "max"}, "action_input must be one of add, prepend, adaln, got 'max'"),
         ({"latent_action.input_diff": 1}, "latent_action.input_diff cannot be 1"),
         ({"training.latent_action.batch_size": 0}, "batch-size must be at least 1"),
         ({"training.colour.steps": 1}, "training.colour.steps: there is no such field"),
@@ -365,7 +365,7 @@ def test_what_is_held_out_is_chosen_by_its_own_glob(tmp_path, monkeypatch):
 
 
 def test_a_variant_that_is_not_there(run):
-    with pytest.raises(UserError, match="no variant 'theirs'; its variants are: ours, pool-mean"):
+    with pytest.raises(UserError, match="no variant 'theirs'; its variants are: ours, action-add"):
         run(only="ours,theirs")
 
 

@@ -110,9 +110,7 @@ def test_training_follows_the_recipe_and_minutes_are_shared_with_the_judge(monke
     assert (world.stage, world.loop.seed, world.minutes) == ("all", plan.seed, None)
     assert (judge.stage, judge.loop.seed, judge.minutes) == ("latent_action", plan.judge_seed, None)
     assert judge.training.latent_action.steps == plan.judge_steps
-    expected = preset(plan.preset)
-    expected.dynamics.past = "whole"
-    assert world.model == judge.model == expected
+    assert world.model == judge.model == preset(plan.preset)
     assert timed_world.minutes + timed_judge.minutes == pytest.approx(100)
     shares = training_preset(plan.preset)
     own = shares.latent_action.share / sum(shares.stage(s).share for s in stages_of(shares.mode))

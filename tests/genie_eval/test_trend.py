@@ -175,7 +175,7 @@ def test_fewer_episodes_of_one_seed_are_among_more(make_video):
     assert set(few.chosen) < set(more.chosen)
     assert set(few.chosen) != set(other.chosen)
     assert few.fingerprint != other.fingerprint
-    with pytest.raises(UserError, match="has 12 episodes, not 13"):
+    with pytest.raises(UserError, match="has 12 episodes; expected at least 13"):
         some_episodes(source, name, 13, 0)
 
 
@@ -200,7 +200,7 @@ def test_an_axis_that_cannot_be_is_one_line(text, expected, tmp_path):
 def test_more_episodes_than_there_are_is_said_before_anything_is_trained(make_video, tmp_path):
     source = make_video(episodes=12, length=16)
     study = Study("data", (Variant("all"), Variant("more", episodes=13)), set=TINY, steps=4)
-    with pytest.raises(UserError, match="has 12 episodes, not 13"):
+    with pytest.raises(UserError, match="has 12 episodes; expected at least 13"):
         ablate(study, source, source, AblateOptions(study="data", out=tmp_path / "out"), [0], "genie-robotics ablate")
     assert not (tmp_path / "out/cells").exists()
 

@@ -1,6 +1,7 @@
 """Run folders: written runs are read back, and a run that does not fit is refused in one line."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -164,14 +165,12 @@ def test_no_run_folder(tmp_path):
 
 
 def test_a_full_disk_keeps_the_old_files(tmp_path, genie, monkeypatch):
-    import genie_robotics.run_folder as run_folder
-
     genie.save_pretrained(tmp_path)
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run_folder.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match="cannot write .*No space left on device"):
         genie.save_pretrained(tmp_path)
     monkeypatch.undo()

@@ -14,7 +14,7 @@ from genie_datasets.base.errors import UserError
 from genie_datasets.base.files import atomic_file
 from genie_eval.codes.baselines import Features
 from genie_eval.codes.motion_statistics import MotionStatistics
-from genie_eval.codes.quantize import COMPONENTS
+from genie_eval.codes.quantize import COMPONENTS, quantize
 from genie_eval.codes.transitions import Transitions
 from genie_eval.collect import Evidence, Trajectory, collect, to_numpy
 from genie_eval.evaluation import choose_splits
@@ -84,7 +84,7 @@ class HeldOut:
                 "pca_kmeans": (features.difference, COMPONENTS),
             }[baseline]
             assert values is not None
-            self._baseline_codes[baseline, num_codes] = quantise(
+            self._baseline_codes[baseline, num_codes] = quantize(
                 values, self.table.trajectory, num_codes, components=components, seed=self.sampling.seed
             )
         return self._baseline_codes[baseline, num_codes]
