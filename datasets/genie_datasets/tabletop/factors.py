@@ -13,14 +13,7 @@ from genie_datasets.base.errors import UserError
 from genie_datasets.tabletop.arm import ArmConfig
 from genie_datasets.tabletop.camera import CameraConfig
 from genie_datasets.tabletop.objects import COLORS, KINDS, ObjectConfig
-from genie_datasets.tabletop.scene import (
-    TABLE_TOP,
-    Box,
-    DistractorConfig,
-    FurnitureConfig,
-    LightConfig,
-    SceneConfig,
-)
+from genie_datasets.tabletop.scene import TABLE_TOP, Box, DistractorConfig, FurnitureConfig, LightConfig, SceneConfig
 from genie_datasets.tabletop.textures import PATTERNS
 from genie_datasets.tabletop.xml_text import Rgb
 
