@@ -1,5 +1,6 @@
 """Workers that die: their episode is simulated again; a job that always kills its worker is an error."""
 
+from concurrent.futures import CancelledError
 from threading import Event
 
 import pytest
@@ -7,14 +8,14 @@ import pytest
 from genie_datasets.base.errors import UserError
 from genie_datasets.tabletop import pool as pool_module
 from genie_datasets.tabletop.plan import plan
-from genie_datasets.tabletop.pool import WorkerPool, _PoolClosed
+from genie_datasets.tabletop.pool import WorkerPool
 
 
 def test_an_episode_survives_the_death_of_its_worker():
     jobs = plan(2, 0, (16, 16), {"train": 1.0}, "easy")
     with WorkerPool(1, "disable") as pool:
         first, second = pool.episodes(jobs)
-        pool._workers[0]._process.kill()
+        pool._workers[0].process.kill()
         again = list(pool.episodes(jobs))
     assert [e.jpegs for e in again] == [first.jpegs, second.jpegs]
 
@@ -31,7 +32,7 @@ def test_a_job_that_kills_every_worker_raises(monkeypatch):
             return process
 
         monkeypatch.setattr(worker, "_start", start_and_kill)
-        worker._process.kill()
+        worker.process.kill()
         with pytest.raises(UserError, match=r"ended 3 times \(exit status -9\) in episode 0 \(scene 7000000, seed 7"):
             list(pool.episodes(jobs))
 
@@ -58,6 +59,6 @@ def test_closing_finishes_current_episodes_and_starts_no_worker(monkeypatch):
     with WorkerPool(2, "disable") as pool:
         assert next(pool.map(jobs, lambda job, _: finished.append(job.index) or job.index)) == 0
     assert {0, 1} <= set(finished)
-    assert [worker._process.poll() for worker in pool._workers] == [0, 0]
-    with pytest.raises(_PoolClosed):
+    assert [worker.process.poll() for worker in pool._workers] == [0, 0]
+    with pytest.raises(CancelledError):
         pool._workers[0]._restart()

@@ -222,7 +222,7 @@ def test_an_episode_that_kills_its_workers_loses_no_others(tmp_path, whole, monk
     def deadly(self, job):
         if job.index == 2:
             wait_until(later.exists)
-            self._process.kill()
+            self.process.kill()
         return ask(self, job)
 
     with monkeypatch.context() as patch:

@@ -8,7 +8,7 @@ import pytest
 
 from genie_datasets.tabletop.camera import CameraConfig
 from genie_datasets.tabletop.control import Controller, matrix_to_rotvec, rotvec_to_matrix
-from genie_datasets.tabletop.factors import FAMILIES, sample_scene
+from genie_datasets.tabletop.factors import FAMILY_FACTORS, sample_scene
 from genie_datasets.tabletop.mjcf import CAMERA, scene_xml
 from genie_datasets.tabletop.raycast import RayCaster
 from genie_datasets.tabletop.scene import SceneConfig
@@ -34,7 +34,7 @@ def empty_scene():
     return replace(scene, objects=(), furniture=table)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FAMILY_FACTORS)
 def test_scenes_are_reproducible_and_differ(family):
     assert sample_scene(family, 7) == sample_scene(family, 7)
     assert len({sample_scene(family, seed) for seed in range(12)}) == 12
@@ -47,7 +47,7 @@ def test_easy_keeps_camera_and_light():
     assert len({s.camera for s in (sample_scene("rt1", seed) for seed in range(8))}) == 8
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FAMILY_FACTORS)
 def test_scenes_are_restored_from_json(family):
     for seed in range(8):
         scene = sample_scene(family, seed)

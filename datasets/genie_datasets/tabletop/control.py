@@ -1,27 +1,23 @@
 """End-effector control: turns 7-D actions at 3 Hz into joint targets by damped least squares."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from genie_datasets.tabletop.arm import FINGER_TRAVEL, FINGERS, JOINTS, TOOL_SITE, tool_rotation
 from genie_datasets.tabletop.scene import Box
 
+SUBSTEPS = 67  # of 5 ms: one step at 3 Hz
+RAMP_SUBSTEPS = 40  # while the joint targets move; in the rest of a step the arm settles
+SUBSTEPS_PER_CALL = 4  # of mj_step while the targets move
+APPROACH = (0.22, 0.30, -0.93)  # default direction of the tool
+OPENING = (0.25, 1.0, 0.0)  # default direction in which the fingers open
+STATE_SIZE = 3 + 9 + len(JOINTS) + 1  # position, rotation, joints, gripper
 
-@dataclass(frozen=True)
-class ControlConfig:
-    """Control rate and inverse kinematics. Meters and radians."""
-
-    substeps: int = 67  # of 5 ms: one step at 3 Hz
-    ramp_substeps: int = 40  # while the joint targets move; in the rest of a step the arm settles
-    substeps_per_call: int = 4  # of mj_step while the targets move
-    approach: tuple[float, float, float] = (0.22, 0.30, -0.93)  # default direction of the tool
-    opening: tuple[float, float, float] = (0.25, 1.0, 0.0)  # default direction in which the fingers open
-    damping: float = 0.02
-    iterations: int = 30
-    tolerance: float = 1e-4
-    nullspace_gain: float = 0.15
-    decimals: int = 5  # of joint targets: rounding removes the differences between BLAS kernels
+# Inverse kinematics
+DAMPING = 0.02
+ITERATIONS = 30
+TOLERANCE = 1e-4  # m and rad
+NULLSPACE_GAIN = 0.15
+DECIMALS = 5  # of joint targets: rounding removes the differences between BLAS kernels
 
 
 def rotvec_to_matrix(rotvec: np.ndarray) -> np.ndarray:
@@ -44,9 +40,6 @@ def matrix_to_rotvec(matrix: np.ndarray) -> np.ndarray:
     return out
 
 
-STATE_SIZE = 3 + 9 + len(JOINTS) + 1  # position, rotation, joints, gripper
-
-
 class Controller:
     """Moves one arm. The target pose integrates the actions; measured poses are read from the simulation.
 
@@ -55,10 +48,9 @@ class Controller:
         limits: the box in which the tool's target stays.
     """
 
-    def __init__(self, model, data, rest: tuple[float, ...], limits: Box, config: ControlConfig | None = None):
+    def __init__(self, model, data, rest: tuple[float, ...], limits: Box):
         import mujoco
 
-        self.config = config or ControlConfig()
         self.limits = limits
         self.model, self.data = model, data
         self._scratch = mujoco.MjData(model)
@@ -71,7 +63,7 @@ class Controller:
         self._finger_ctrl = np.array([model.actuator(name).id for name in FINGERS])
         self._rest = np.array(rest)
         self.position = np.zeros(3)
-        self.default_rotation = tool_rotation(np.array(self.config.approach), np.array(self.config.opening))
+        self.default_rotation = tool_rotation(np.array(APPROACH), np.array(OPENING))
         self.rotation = self.default_rotation.copy()
         self.joints = self._rest.copy()
         self.grip = 0.0
@@ -115,11 +107,11 @@ class Controller:
         """
         import mujoco
 
-        config, scratch = self.config, self._scratch
+        scratch = self._scratch
         q = start.copy()
         jacobian = np.empty((6, self.model.nv))
         error = np.empty(6)
-        for _ in range(config.iterations):
+        for _ in range(ITERATIONS):
             scratch.qpos[self._qpos] = q
             mujoco.mj_kinematics(self.model, scratch)
             mujoco.mj_comPos(self.model, scratch)
@@ -127,13 +119,13 @@ class Controller:
             current = scratch.site_xmat[self._site].reshape(3, 3)
             error[:3] = position - scratch.site_xpos[self._site]
             error[3:] = matrix_to_rotvec(rotation @ current.T)
-            if np.abs(error).max() < config.tolerance:
+            if np.abs(error).max() < TOLERANCE:
                 break
             jac = jacobian[:, self._dof]
-            inverse = jac.T @ np.linalg.inv(jac @ jac.T + config.damping**2 * np.eye(6))
-            to_rest = config.nullspace_gain * (self._rest - q)
+            inverse = jac.T @ np.linalg.inv(jac @ jac.T + DAMPING**2 * np.eye(6))
+            to_rest = NULLSPACE_GAIN * (self._rest - q)
             q = q + np.clip(inverse @ error + to_rest - inverse @ (jac @ to_rest), -0.3, 0.3)
-        return q.round(config.decimals)
+        return q.round(DECIMALS)
 
     def step(self, action: np.ndarray) -> None:
         """Carry out one control step, a third of a second.
@@ -144,7 +136,6 @@ class Controller:
         """
         import mujoco
 
-        config = self.config
         self.position = self._clip(self.position + action[:3])
         self.rotation = rotvec_to_matrix(action[3:6]) @ self.rotation
         before, before_grip = self.joints, self.grip
@@ -152,14 +143,14 @@ class Controller:
         if action[6]:
             self.grip = 1.0 if action[6] > 0 else 0.0
         done = 0
-        while done < config.ramp_substeps:
-            done += config.substeps_per_call
-            progress = min(1.0, done / config.ramp_substeps)
+        while done < RAMP_SUBSTEPS:
+            done += SUBSTEPS_PER_CALL
+            progress = min(1.0, done / RAMP_SUBSTEPS)
             self.data.ctrl[self._arm_ctrl] = before + progress * (self.joints - before)
             grip = before_grip + progress * (self.grip - before_grip)
             self.data.ctrl[self._finger_ctrl] = FINGER_TRAVEL * (1 - grip)
-            mujoco.mj_step(self.model, self.data, config.substeps_per_call)
-        mujoco.mj_step(self.model, self.data, config.substeps - done)
+            mujoco.mj_step(self.model, self.data, SUBSTEPS_PER_CALL)
+        mujoco.mj_step(self.model, self.data, SUBSTEPS - done)
 
     def tool_pose(self) -> tuple[np.ndarray, np.ndarray]:
         """Measured pose of the tool: position (3,) in m and rotation matrix (3,3)."""

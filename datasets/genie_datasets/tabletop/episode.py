@@ -64,35 +64,22 @@ def choose_skill(family: str, behavior: Behavior, has_drawers: bool, rng: np.ran
     return str(rng.choice(list(shares), p=[share / total for share in shares.values()]))
 
 
-@dataclass
-class Script:
-    """The behavior over an episode: a first skill, then more skills ("expert") or play."""
+def commands(workspace: Workspace, behavior: Behavior, first: Skill) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield (instruction, action (7,)) without end: of the first skill, then of more skills ("expert") or play."""
+    skill = first
+    while True:
+        for command in skill.steps:
+            yield skill.instruction, command
+        skill = (_draw_skill(workspace) if behavior == "expert" else None) or play(workspace)
 
-    workspace: Workspace
-    behavior: Behavior
-    first: Skill
-    current: Skill
 
-    @classmethod
-    def start(cls, workspace: Workspace, behavior: Behavior, name: str) -> "Script":
-        """Begin with skill `name`, or with play if the scene does not allow that skill."""
-        first = SKILLS[name](workspace) or play(workspace)
-        return cls(workspace, behavior, first, first)
-
-    def commands(self) -> Iterator[np.ndarray]:
-        """Yield actions (7,) without end."""
-        while True:
-            yield from self.current.steps
-            self.current = self._next_skill()
-
-    def _next_skill(self) -> Skill:
-        workspace, has_drawers = self.workspace, self.workspace.sim.num_drawers > 0
-        if self.behavior == "expert":
-            for _ in range(10):
-                name = choose_skill(workspace.scene.family, self.behavior, has_drawers, workspace.rng)
-                if skill := SKILLS[name](workspace):
-                    return skill
-        return play(workspace)
+def _draw_skill(workspace: Workspace) -> Skill | None:
+    """Draw a skill that the scene allows; None if ten draws find none."""
+    for _ in range(10):
+        name = choose_skill(workspace.scene.family, "expert", workspace.sim.num_drawers > 0, workspace.rng)
+        if skill := SKILLS[name](workspace):
+            return skill
+    return None
 
 
 def execute(workspace: Workspace, command: np.ndarray) -> np.ndarray:
@@ -121,23 +108,24 @@ def rollout(
     drawn = choose_skill(sim.scene.family, behavior, sim.num_drawers > 0, rng)
     name = skill or drawn
     begin(sim, rng, name)
-    script = Script.start(workspace, behavior, name)
-    commands = script.commands()
-    success = False
+    first = SKILLS[name](workspace) or play(workspace)  # play if the scene does not allow the skill
+    script = commands(workspace, behavior, first)
+    instruction, success = first.instruction, False
     rows: list[dict] = []
     instructions: list[str] = []
     for t in range(frames):
-        observation = sim.observe()
-        row = {**vars(observation), "states": sim.snapshot()}
-        success = success or script.first.achieved()
-        row["actions"] = np.zeros(7, np.float32) if t == frames - 1 else execute(workspace, next(commands))
+        row = {**vars(sim.observe()), "states": sim.snapshot(), "actions": np.zeros(7, np.float32)}
         row["frames"] = row.pop("frame")
+        success = success or first.achieved()
+        if t < frames - 1:
+            instruction, command = next(script)
+            row["actions"] = execute(workspace, command)
         rows.append(row)
-        instructions.append(script.current.instruction)
+        instructions.append(instruction)
     return Episode(
         **{key: np.stack([np.asarray(row[key]) for row in rows]) for key in rows[0]},
         instructions=instructions,
-        skill=script.first.name,
+        skill=first.name,
         success=success,
         seed=seed,
         renderer=sim.renderer.name,

@@ -4,8 +4,8 @@ Each factor has its own random stream, so that switching one on or off does not 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,19 +13,10 @@ from genie_datasets.base.errors import UserError
 from genie_datasets.tabletop.arm import ArmConfig
 from genie_datasets.tabletop.camera import CameraConfig
 from genie_datasets.tabletop.objects import COLORS, KINDS, ObjectConfig
-from genie_datasets.tabletop.scene import (
-    TABLE_TOP,
-    Box,
-    DistractorConfig,
-    FurnitureConfig,
-    LightConfig,
-    SceneConfig,
-)
+from genie_datasets.tabletop.scene import TABLE_TOP, Box, DistractorConfig, FurnitureConfig, LightConfig, SceneConfig
 from genie_datasets.tabletop.textures import PATTERNS
 from genie_datasets.tabletop.xml_text import Rgb
 
-Family = Literal["easy", "rt1"]
-FAMILIES: tuple[str, ...] = get_args(Family)
 Behavior = Literal["play", "expert", "mixed"]
 
 
@@ -50,7 +41,6 @@ FAMILY_FACTORS = {
     "easy": Factors(layout=False, lighting=False, camera=False, clutter=False, distractor=False),
     "rt1": Factors(),
 }
-SWITCHES = tuple(f.name for f in fields(Factors) if f.name != "behaviour")
 
 # ---------------------------------------------------------------------------------------------------------- nominal
 RT1_CAMERA = CameraConfig(position=(-0.05, 0.0, 1.48), pitch=45.5, fovy=53.0, small_zoom=1.15)
@@ -217,11 +207,12 @@ DRAWS: dict[str, Callable[[np.random.Generator, SceneConfig, SceneConfig], dict]
     "clutter": draw_clutter,
     "distractor": draw_distractor,
 }
+SWITCHES = tuple(DRAWS)
 OBJECTS_STREAM = 100  # kinds of objects: not a factor, they differ in every scene
 
 
 def _stream(family: str, seed: int, factor: int) -> np.random.Generator:
-    return np.random.default_rng([seed, FAMILIES.index(family), factor])
+    return np.random.default_rng([seed, list(FAMILY_FACTORS).index(family), factor])
 
 
 def _objects(family: str, seed: int) -> tuple[ObjectConfig, ...]:
@@ -239,9 +230,9 @@ def redraw(scene: SceneConfig, factor: str, seed: int) -> SceneConfig:
 
     Raises UserError for an unknown factor.
     """
-    if factor not in DRAWS:
-        raise UserError(f"unknown factor {factor!r}; pass one of {', '.join(DRAWS)}")
-    rng = _stream(scene.family, seed, list(DRAWS).index(factor))
+    if factor not in SWITCHES:
+        raise UserError(f"unknown factor {factor!r}; pass one of {', '.join(SWITCHES)}")
+    rng = _stream(scene.family, seed, SWITCHES.index(factor))
     return replace(scene, **DRAWS[factor](rng, scene, nominal_scene(scene.family, scene.seed)))
 
 

@@ -35,10 +35,7 @@ def features_dict(size: tuple[int, int]):
     return tfds.features.FeaturesDict(
         {
             "aspects": {name: flag for name in ASPECTS},
-            "attributes": {
-                **{name: number for name in ATTRIBUTES},
-                **{f"{name}_name": text for name in ATTRIBUTES},
-            },
+            "attributes": {**{name: number for name in ATTRIBUTES}, **{f"{name}_name": text for name in ATTRIBUTES}},
             "episode_metadata": {
                 "scene": number,
                 "seed": number,

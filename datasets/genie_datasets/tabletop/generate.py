@@ -11,7 +11,7 @@ from pathlib import Path
 from genie_datasets.base.cores import num_cores
 from genie_datasets.base.errors import UserError
 from genie_datasets.tabletop.episode import NUM_FRAMES
-from genie_datasets.tabletop.factors import FAMILIES, FAMILY_FACTORS, Factors
+from genie_datasets.tabletop.factors import FAMILY_FACTORS, Factors
 from genie_datasets.tabletop.plan import plan
 from genie_datasets.tabletop.pool import WorkerFailed, WorkerPool
 from genie_datasets.tabletop.render import NO_GL, find_backend, renderer_name
@@ -82,8 +82,8 @@ def generate(
 def _check(
     episodes: int, seed: int, size: tuple[int, int], splits: dict[str, float], family: str, scenes: int | None
 ) -> None:
-    if family not in FAMILIES:
-        raise UserError(f"unknown tabletop family {family!r}; pass one of {', '.join(FAMILIES)}")
+    if family not in FAMILY_FACTORS:
+        raise UserError(f"unknown tabletop family {family!r}; pass one of {', '.join(FAMILY_FACTORS)}")
     if not 0 <= seed <= MAX_SEED:
         raise UserError(f"seed must be from 0 to {MAX_SEED}, got {seed}")
     if len(size) != 2 or not all(MIN_SIDE <= side <= MAX_SIDE for side in size):

@@ -8,7 +8,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from threading import Lock
 from typing import TypeVar
@@ -33,10 +33,6 @@ class _WorkerDied(Exception):
     """The worker ended before its episode was complete; the argument is its exit status."""
 
 
-class _PoolClosed(Exception):
-    """The pool was closed before the job had a result."""
-
-
 class _Worker:
     """A worker process that is restarted when it dies. One thread at a time uses it; another may close it."""
 
@@ -44,7 +40,7 @@ class _Worker:
         self._backend = backend
         self._lock = Lock()  # for restarting and closing
         self._closed = False
-        self._process = self._start()
+        self.process = self._start()
 
     def _start(self) -> subprocess.Popen:
         env = {**os.environ, **ONE_THREAD, "MUJOCO_GL": self._backend}
@@ -70,7 +66,7 @@ class _Worker:
         )
 
     def _ask(self, job: Job) -> EncodedEpisode:
-        process = self._process
+        process = self.process
         assert process.stdin is not None
         assert process.stdout is not None
         try:
@@ -83,24 +79,16 @@ class _Worker:
     def _restart(self) -> None:
         with self._lock:
             if self._closed:
-                raise _PoolClosed
-            _close_pipes(self._process)
-            self._process = self._start()
+                raise CancelledError
+            _close_pipes(self.process)
+            self.process = self._start()
 
     def stop(self) -> None:
         """Ask the process to end after its current episode, which the waiting thread still receives."""
         with self._lock:
             self._closed = True
             with contextlib.suppress(OSError):
-                self._process.stdin.close()  # type: ignore[union-attr]
-
-    def wait(self, seconds: float) -> None:
-        """Wait for the stopped process to end; kill it after `seconds`."""
-        _exit_status(self._process, seconds)
-
-    def close(self) -> None:
-        """Close the pipes, when no thread uses them any more."""
-        _close_pipes(self._process)
+                self.process.stdin.close()  # type: ignore[union-attr]
 
 
 def _exit_status(process: subprocess.Popen, seconds: float) -> int:
@@ -145,10 +133,10 @@ class WorkerPool:
             worker.stop()
         deadline = time.monotonic() + GRACE_PERIOD
         for worker in self._workers:
-            worker.wait(deadline - time.monotonic())
+            _exit_status(worker.process, deadline - time.monotonic())
         self._threads.shutdown(wait=True)
         for worker in self._workers:
-            worker.close()
+            _close_pipes(worker.process)
 
     def _run(self, job: Job, then: Callable[[Job, EncodedEpisode], T]) -> T:
         worker = self._idle.get()

@@ -8,13 +8,14 @@ import numpy as np
 
 from genie_datasets.tabletop.furniture import STATIC_GROUP
 from genie_datasets.tabletop.mjcf import CAMERA
+from genie_datasets.tabletop.render import Renderer
 
 FAR = 8.0  # m
 SHADOW_BIAS = 2e-3  # m
 UNSET = (0.5, 0.5, 0.5, 1.0)  # rgba of a geom whose material gives the color
 
 
-class RayCaster:
+class RayCaster(Renderer):
     """Renders the head camera of a model by casting rays, four per pixel for small images."""
 
     name = "raycast"
@@ -64,9 +65,6 @@ class RayCaster:
                 channels, start = int(model.tex_nchannel[texture]), int(model.tex_adr[texture])
                 data = model.tex_data[start : start + height * width * channels].reshape(height, width, channels)
                 self._textured[geom] = (data[..., :3].astype(np.float32) / 255, model.mat_texrepeat[material].copy())
-
-    def close(self) -> None:
-        """Do nothing."""
 
     def __call__(self, data) -> np.ndarray:
         import cv2

@@ -7,8 +7,8 @@ therefore probed in another process.
 import os
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 
@@ -26,18 +26,17 @@ r = mujoco.Renderer(m, 16, 16); r.update_scene(d); assert r.render().max() > 0
 """
 
 
-class Renderer(Protocol):
+class Renderer(ABC):
     """Turns a simulation state into an image."""
 
     name: str
 
+    @abstractmethod
     def __call__(self, data) -> np.ndarray:
         """Render a mujoco.MjData as (H,W,3) uint8."""
-        ...
 
-    def close(self) -> None:
-        """Free the renderer's buffers."""
-        ...
+    def close(self) -> None:  # noqa: B027
+        """Free what the renderer holds."""
 
 
 def find_backend() -> str:
@@ -84,7 +83,7 @@ def oversampling(height: int, width: int) -> int:
     return max(1, min(4, round(256 / max(height, width))))
 
 
-class NoRenderer:
+class NoRenderer(Renderer):
     """Renders nothing: for simulations that only need the truth."""
 
     name = "none"
@@ -92,11 +91,8 @@ class NoRenderer:
     def __call__(self, data) -> np.ndarray:
         return np.zeros((0, 0, 3), np.uint8)
 
-    def close(self) -> None:
-        """Do nothing."""
 
-
-class OpenGLRenderer:
+class OpenGLRenderer(Renderer):
     """Renders the head camera of a model with MuJoCo's OpenGL renderer, oversampled and averaged."""
 
     def __init__(self, model, size: tuple[int, int]):
@@ -120,7 +116,6 @@ class OpenGLRenderer:
         return cv2.resize(image, self.size[::-1], interpolation=cv2.INTER_AREA)
 
     def close(self) -> None:
-        """Free the OpenGL context."""
         self._renderer.close()
 
 

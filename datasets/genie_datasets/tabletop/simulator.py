@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from genie_datasets.base.errors import UserError
-from genie_datasets.tabletop.control import STATE_SIZE, Controller, matrix_to_rotvec
+from genie_datasets.tabletop.control import STATE_SIZE, SUBSTEPS, Controller, matrix_to_rotvec
 from genie_datasets.tabletop.furniture import drawer_names
 from genie_datasets.tabletop.mjcf import DISTRACTOR, HIDDEN, scene_xml
 from genie_datasets.tabletop.placement import object_poses
@@ -45,9 +45,6 @@ class Futures:
     object_poses: Float[np.ndarray, "A n 6 7"]
     drawer_openings: Float[np.ndarray, "A n 3"]
     states: Float[np.ndarray, "A n S"]  # `Simulator.restore` accepts each
-
-    def __len__(self) -> int:
-        return len(self.frames)
 
 
 def physics_checksum(scene: SceneConfig) -> float:
@@ -131,7 +128,7 @@ class Simulator:
             raise UserError(
                 f"action must be 7 finite numbers (translation in m, rotation vector in rad, gripper), got {action}"
             )
-        self.place_distractor(self.data.time + self.control.config.substeps * self.model.opt.timestep)
+        self.place_distractor(self.data.time + SUBSTEPS * self.model.opt.timestep)
         self.control.step(action)
 
     def place_distractor(self, time: float) -> None:
@@ -207,11 +204,10 @@ class Simulator:
         return np.concatenate([physics, self.control.snapshot(), [self._checksum]])
 
     def restore(self, state: Float[np.ndarray, " S"]) -> None:
-        """Go to a state of `snapshot`, of `futures` or of a data set. Later steps are then bit-identical, also with a
-        recompiled model.
+        """Go to a state of `snapshot`, of `futures` or of a data set, which may be padded with zeros at the end.
 
-        States of a data set may be padded with zeros at the end. Raises UserError if the state belongs to another scene
-        (a `redraw` of anything but the layout is the same scene), is not float64, or is not finite.
+        Later steps are then bit-identical, also with a recompiled model. Raises UserError if the state belongs to
+        another scene (a `redraw` of anything but the layout is the same scene), is not float64, or is not finite.
         """
         import mujoco
 

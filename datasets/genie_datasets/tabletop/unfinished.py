@@ -66,20 +66,15 @@ class UnfinishedDataset:
             raise self._occupied()
         try:
             self._partial.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            reason = error.strerror or error
-            raise UserError(f"cannot create the folder {self._out}: {reason}; choose another folder") from error
-        try:
             self._lock = (self._partial / "lock").open("a")
             self._take_lock(self._lock)
             self._continue_or_start()
-        except OSError as error:
+        except BaseException as error:
             self._release_lock()
+            if not isinstance(error, OSError):
+                raise
             reason = error.strerror or error
             raise UserError(f"cannot write to {self._out}: {reason}; fix this or choose another folder") from error
-        except BaseException:
-            self._release_lock()
-            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -213,22 +208,19 @@ class UnfinishedDataset:
 
     def _remove_episodes(self) -> None:
         """Remove all files of episodes."""
-        for path in [*self._finished.glob("*.tmp"), *self._finished.glob(RECORDS), *self.data.glob(RECORDS)]:
-            with contextlib.suppress(OSError):
-                path.unlink()
+        _remove(*self._finished.glob("*.tmp"), *self._finished.glob(RECORDS), *self.data.glob(RECORDS))
 
     def _remove_folders(self) -> None:
         """Remove the files of this class, and its folders if they are empty then."""
+        partial = self._partial
+        _remove(partial / "plan.json", self._finished, self.data, partial / "lock", partial, partial.parent)
+
+
+def _remove(*paths: Path) -> None:
+    """Remove files and empty folders; skip those that cannot be removed."""
+    for path in paths:
         with contextlib.suppress(OSError):
-            (self._partial / "plan.json").unlink()
-        for folder in (self._finished, self.data):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        with contextlib.suppress(OSError):
-            (self._partial / "lock").unlink()
-        for folder in (self._partial, self._partial.parent):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+            path.rmdir() if path.is_dir() else path.unlink()
 
 
 def _is_vacant(out: Path) -> bool:

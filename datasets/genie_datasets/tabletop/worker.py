@@ -16,7 +16,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from genie_datasets.tabletop.factors import Factors
+from genie_datasets.tabletop.episode import Episode, rollout
+from genie_datasets.tabletop.factors import Factors, sample_scene
+from genie_datasets.tabletop.mjcf import TEXTURES
+from genie_datasets.tabletop.simulator import Simulator
 
 JPEG_QUALITY = 95
 SCENES_KEPT = {"easy": 20, "rt1": 2}  # compiled scenes that a worker keeps; each has about 10 MB of OpenGL buffers
@@ -36,24 +39,10 @@ class Job:
 
 
 @dataclass
-class EncodedEpisode:
-    """An `Episode` with its frames as JPEG, and its scene: the message from a worker to the writer."""
+class EncodedEpisode(Episode):
+    """An `Episode` with its frames as JPEG (`frames` is empty), and its scene."""
 
     jpegs: list[bytes]
-    actions: np.ndarray
-    position: np.ndarray
-    rotation: np.ndarray
-    image_position: np.ndarray
-    gripper: np.ndarray
-    gripper_command: np.ndarray
-    object_poses: np.ndarray
-    drawer_openings: np.ndarray
-    states: np.ndarray
-    instructions: list[str]
-    skill: str
-    success: bool
-    seed: int
-    renderer: str
     scene: int
     family: str
     limits: tuple[tuple[float, ...], tuple[float, ...]]  # low and high corner in m of the box for the tool's target
@@ -63,11 +52,9 @@ class EncodedEpisode:
     textures: tuple[bytes, ...]  # PNG files, in the order of mjcf.TEXTURES
 
 
-def encode(episode, sim, factors: Factors) -> EncodedEpisode:
+def encode(episode: Episode, sim: Simulator, factors: Factors) -> EncodedEpisode:
     """Encode the frames as JPEG without chroma subsampling, so that small colored parts stay sharp."""
     import simplejpeg
-
-    from genie_datasets.tabletop.mjcf import TEXTURES
 
     jpegs = [
         simplejpeg.encode_jpeg(
@@ -77,8 +64,8 @@ def encode(episode, sim, factors: Factors) -> EncodedEpisode:
     ]
     scene = sim.scene
     return EncodedEpisode(
-        jpegs,
-        **{name: value for name, value in vars(episode).items() if name != "frames"},
+        **{**vars(episode), "frames": episode.frames[:0]},
+        jpegs=jpegs,
         scene=scene.seed,
         family=scene.family,
         limits=(scene.limits.low, scene.limits.high),
@@ -89,13 +76,11 @@ def encode(episode, sim, factors: Factors) -> EncodedEpisode:
     )
 
 
-_simulators: OrderedDict = OrderedDict()  # (family, scene, size, factors) -> Simulator, least recently used first
+_simulators: OrderedDict[tuple, Simulator] = OrderedDict()  # least recently used first
 
 
-def _simulator(job: Job):
-    from genie_datasets.tabletop.factors import sample_scene
-    from genie_datasets.tabletop.simulator import Simulator
-
+def _simulator(job: Job) -> Simulator:
+    """The simulator of the job's scene, compiled if it is not among those kept."""
     key = (job.family, job.scene, job.size, job.factors)
     if key not in _simulators:
         while len(_simulators) >= SCENES_KEPT[job.family]:
@@ -107,8 +92,6 @@ def _simulator(job: Job):
 
 def run(job: Job) -> EncodedEpisode:
     """Simulate, render and encode one episode in this process."""
-    from genie_datasets.tabletop.episode import rollout
-
     sim = _simulator(job)
     return encode(rollout(sim, job.seed, job.factors.behaviour), sim, job.factors)
 
