@@ -1,4 +1,4 @@
-"""Reads trajectories once: the model's codes, the true motion, and what the baselines need of the pixels."""
+"""One pass over the evaluated trajectories: the model's codes, the true motion, and features for the baselines."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,17 +14,18 @@ from genie_datasets.base.errors import UserError
 from genie_eval.codes.baselines import Features
 from genie_eval.codes.transitions import Transitions
 from genie_eval.features import difference_features, flow_features
+from genie_eval.interfaces import Array, Judge, WorldModel
 
 if TYPE_CHECKING:
     from genie_datasets import Split
 
-LEAST_FRAMES = 3  # two transitions: one says nothing about consistency inside a trajectory
-MAX_FRAMES = 512  # of one trajectory; more of the same episode adds cost and little evidence
+MIN_FRAMES = 3  # two transitions: one says nothing about consistency inside a trajectory
+MAX_FRAMES = 512  # of one trajectory; more frames of the same episode add cost and little evidence
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """An episode as the model sees it: these frames, `gap` seconds apart."""
+    """An episode as the model sees it: its frames `ids`, the model's `gap` apart."""
 
     episode: int
     ids: Int[np.ndarray, " T"]
@@ -32,58 +33,59 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that is measured on real frames. trajectories[i] gave the rows of `table` with trajectory == i."""
+    """Everything measured on real frames. Row m of `table` belongs to trajectories[table.trajectory[m]]."""
 
     trajectories: list[Trajectory]
     table: Transitions
     codes: Int[np.ndarray, " M"]
     features: Features
-    skipped: int  # episodes too short to use
-    embedding: Float[np.ndarray, "M E"] | None = None  # the model's latent actions before quantisation
+    skipped: int  # number of episodes that are too short
+    embedding: Float[np.ndarray, "M E"] | None = None  # latent actions before quantization
 
 
 def choose_trajectories(
     split: "Split", gap: float | None, limit: int | None, seed: int
 ) -> tuple[list[Trajectory], int]:
-    """At most `limit` episodes of a split, chosen at random, in their order; and how many are too short.
+    """At most `limit` random episodes of a split, in their order, and the number of episodes that are too short.
 
     Raises:
         UserError: no episode has three frames at this gap.
     """
     steps = [frame_step(gap, float(hz)) for hz in split.hz]
     lengths = [int(-(-n // step)) for n, step in zip(split.num_frames, steps, strict=True)]
-    usable = np.array([e for e, n in enumerate(lengths) if n >= LEAST_FRAMES], dtype=np.int64)
+    usable = np.array([e for e, n in enumerate(lengths) if n >= MIN_FRAMES], dtype=np.int64)
     if len(usable) == 0:
         raise UserError(
-            f"split '{split.name}' has no episode of {LEAST_FRAMES} or more frames at a gap of {gap} s; "
+            f"split '{split.name}' has no episode of {MIN_FRAMES} or more frames at a gap of {gap} s; "
             "evaluate longer episodes"
         )
     if limit is not None and len(usable) > limit:
         usable = np.sort(np.random.default_rng(seed).choice(usable, limit, replace=False))
     chosen = [Trajectory(int(e), np.arange(min(lengths[e], MAX_FRAMES)) * steps[e]) for e in usable]
-    return chosen, split.num_episodes - sum(n >= LEAST_FRAMES for n in lengths)
+    return chosen, split.num_episodes - sum(n >= MIN_FRAMES for n in lengths)
 
 
 def read_frames(
-    split: "Split", trajectory: Trajectory, genie: Any, span: slice = slice(None)
+    model: Judge, split: "Split", episode: int, ids: np.ndarray | None = None
 ) -> UInt8[np.ndarray, "T H W 3"]:
-    ids = trajectory.ids[span]
-    return split.frames(trajectory.episode, ids, size=tuple(genie.config.image_size), mode=genie.config.fit)
+    """Frames of an episode (default: all), fitted to the model's size."""
+    return split.frames(episode, ids, size=tuple(model.config.image_size), mode=model.config.fit)
 
 
 def collect(
-    genie: Any, split: "Split", gap: float | None, limit: int | None, seed: int, untrained: Any, progress: bool
-) -> Evidence:
-    """One pass over the evaluated split. `untrained`: a model of the same shape with random weights."""
+    world: WorldModel, split: "Split", gap: float | None, limit: int | None, seed: int, untrained: WorldModel,
+    progress: bool,
+) -> Evidence:  # fmt: skip
+    """Reads the evaluated split once. untrained: a model of the same shape with random weights."""
     trajectories, skipped = choose_trajectories(split, gap, limit, seed)
     codes, embeddings, untrained_embeddings = [], [], []
 
     def infer(frames: UInt8[np.ndarray, "T H W 3"]) -> None:
-        codes.append(to_numpy(genie.infer_actions(frames[None]))[0])
-        embeddings.append(to_numpy(genie.embed_actions(frames[None]))[0])
+        codes.append(to_numpy(world.infer_actions(frames[None]))[0])
+        embeddings.append(to_numpy(world.embed_actions(frames[None]))[0])
         untrained_embeddings.append(to_numpy(untrained.embed_actions(frames[None]))[0])
 
-    features, truths = _describe(genie, split, trajectories, "codes and motion", progress, infer)
+    features, truths = _describe(world, split, trajectories, "codes and motion", progress, infer)
     lengths = [len(c) for c in codes]
     table = Transitions(
         trajectory=np.repeat(np.arange(len(codes)), lengths),
@@ -98,24 +100,26 @@ def collect(
     return Evidence(trajectories, table, flat, features, skipped, np.concatenate(embeddings))
 
 
-def collect_training(genie: Any, split: "Split", gap: float | None, limit: int, seed: int, progress: bool) -> Features:
-    """What the baselines are fitted on: the same descriptions of some training episodes."""
+def collect_training(
+    world: WorldModel, split: "Split", gap: float | None, limit: int, seed: int, progress: bool
+) -> Features:
+    """Features of some training episodes, on which the baselines are fitted."""
     trajectories, _ = choose_trajectories(split, gap, limit, seed)
-    return _describe(genie, split, trajectories, "baselines (train)", progress)[0]
+    return _describe(world, split, trajectories, "baselines (train)", progress)[0]
 
 
 def _describe(
-    genie: Any,
+    world: WorldModel,
     split: "Split",
     trajectories: list[Trajectory],
     label: str,
     progress: bool,
     visit: Callable[[np.ndarray], None] | None = None,
 ) -> tuple[Features, list[Any]]:
-    """Features and truths of every trajectory; `visit` sees the frames too, so that they are decoded once."""
+    """Features and truths of every trajectory. `visit` gets the frames too, so that they are decoded only once."""
     flows, cells, changes, truths = [], [], [], []
     for trajectory in tqdm(trajectories, desc=label, unit="episode", disable=not progress):
-        frames = read_frames(split, trajectory, genie)
+        frames = read_frames(world, split, trajectory.episode, trajectory.ids)
         if visit is not None:
             visit(frames)
         flow, by_cell = flow_features(frames)
@@ -128,28 +132,29 @@ def _describe(
 
 
 def true_motions(trajectories: list[Trajectory], truths: list[Any]) -> dict[str, np.ndarray]:
-    """name -> (M, D) of the motions that every trajectory knows."""
+    """name -> (M, D) of the motions that are known in every trajectory."""
     if any(truth is None for truth in truths):
         return {}
-    each = [truth.motion(t.ids) for t, truth in zip(trajectories, truths, strict=True)]
-    names = [name for name in each[0] if all(name in motion for motion in each)]
-    return {name: np.concatenate([motion[name] for motion in each]) for name in names}
+    motions = [truth.motion(t.ids) for t, truth in zip(trajectories, truths, strict=True)]
+    names = [name for name in motions[0] if all(name in motion for motion in motions)]
+    return {name: np.concatenate([motion[name] for motion in motions]) for name in names}
 
 
 def _before(trajectories: list[Trajectory], truths: list[Any], name: str) -> np.ndarray | None:
-    """That column of the truth at the first frame of every transition."""
+    """A column of the truth at the first frame of every transition; None if it is not known everywhere."""
     if any(truth is None or getattr(truth, name) is None for truth in truths):
         return None
     return np.concatenate([getattr(truth, name)[t.ids[:-1]] for t, truth in zip(trajectories, truths, strict=True)])
 
 
 def _scenes(truths: list[Any], lengths: list[int]) -> np.ndarray | None:
+    """Number of the scene of every transition; None if it is not known everywhere."""
     if any(truth is None or truth.scene is None for truth in truths):
         return None
-    labels = np.unique([truth.scene for truth in truths], return_inverse=True)[1]  # seeds to 0, 1, 2 ...
+    labels = np.unique([truth.scene for truth in truths], return_inverse=True)[1]  # scene seeds -> 0, 1, 2 ...
     return np.repeat(labels, lengths)
 
 
-def to_numpy(value: Any) -> np.ndarray:
-    """torch (any device) or numpy to numpy."""
+def to_numpy(value: Array) -> np.ndarray:
+    """A NumPy array of an array or of a tensor on any device."""
     return value if isinstance(value, np.ndarray) else value.detach().cpu().numpy()

@@ -1,4 +1,4 @@
-"""`evaluate`: one model, one source, the whole suite; writes report.json, report.html and figures/*.png."""
+"""`evaluate`: measures one model on one source and writes report.json, report.html and figures/."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -16,19 +16,17 @@ from genie_eval.codes.details import code_details
 from genie_eval.codes.measure import StatisticsConfig, code_metrics
 from genie_eval.collect import Evidence, collect, collect_training
 from genie_eval.dreams.action_use import action_use
-from genie_eval.dreams.control import (
-    measure_control,
-    play_all,
-)
+from genie_eval.dreams.control import dream_commands, measure_control
 from genie_eval.dreams.distribution import mmd_motion
 from genie_eval.dreams.fidelity import fidelity
 from genie_eval.dreams.fvd import fvd_report
 from genie_eval.dreams.generation import dream_set
-from genie_eval.dreams.horizon import LongDreams, horizon_report, long_dreams
-from genie_eval.dreams.readout import inverse_dynamics, readout_or_why
-from genie_eval.dreams.simulated import simulate_or_why
+from genie_eval.dreams.horizon import horizon_report, long_dreams
+from genie_eval.dreams.readout import inverse_dynamics, readout_or_reason
+from genie_eval.dreams.simulated import futures_or_reason
 from genie_eval.dreams.starts import choose_starts
 from genie_eval.inference.level import inference_details
+from genie_eval.interfaces import Judge, WorldModel
 from genie_eval.metrics import Metric
 from genie_eval.report.write import write_report
 from genie_eval.results import EvaluationConfig, Results
@@ -38,42 +36,50 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    genie: Any,
+    world: WorldModel,
     source: "Source",
     out: str | Path,
     *,
     split: str | None = None,
     run: str | Path | None = None,
-    judge: Any = None,
-    seeds: Sequence[Any] = (),
+    judge: Judge | None = None,
+    seeds: Sequence[WorldModel] = (),
     config: EvaluationConfig | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Runs the suite and writes the report into the folder `out`; returns the content of report.json.
+    """Measures a world model and writes the report into the folder `out`; returns the content of report.json.
 
-    genie: anything with the interface of `genie_robotics.Genie`. split: None takes `test` if there is one, else all
-    splits. run: where the model came from, for the record. judge: an independent model (other seed, other data) that
-    reads commands back from the dreams. seeds: models of the same recipe from other training seeds; they are measured
-    too, and their spread stands beside the first one's values. options: fields of EvaluationConfig.
+    Args:
+        world: the model, for example a `genie_robotics.Genie`; see `genie_eval.interfaces.WorldModel`.
+        source: the video; with the truth where it knows it.
+        out: folder of the report.
+        split: the split to evaluate; None: `test` if there is one, otherwise all splits.
+        run: where the model came from, for the record.
+        judge: an independent model (other seed, other data) that reads commands back from the dreams.
+        seeds: models of the same recipe from other training seeds; their spread is reported next to the values.
+        config: amounts; fields can also be passed by name in `options`.
 
     Raises:
-        UserError: no such split, or no episode of three frames.
+        UserError: the split does not exist, or has no episode of three frames.
     """
     from genie_robotics.models.threads import threads_for
 
     config = checked(replace(config or EvaluationConfig(), **options))
     if config.clips < 1 or config.starts < 1 or (config.trajectories is not None and config.trajectories < 1):
-        raise UserError("--trajectories, --clips and --starts must be at least 1")
+        raise UserError(
+            f"--trajectories, --clips and --starts must be at least 1, got {config.trajectories}, {config.clips} and "
+            f"{config.starts}"
+        )
     config = config.resolved()
     evaluated, train = choose_splits(source, split)
-    with threads_for(genie):
-        results = measure(genie, evaluated, train, config, judge)
+    with threads_for(world):
+        results = measure(world, evaluated, train, config, judge)
         add_seeds(results.metrics, [measure(other, evaluated, train, config).metrics for other in seeds])
-    return write_report(results, genie, source, evaluated, Path(out), run, config)
+    return write_report(results, world, source, evaluated, Path(out), run, config)
 
 
 def choose_splits(source: "Source", name: str | None) -> tuple["Split", "Split | None"]:
-    """The split to evaluate, and the one to fit baselines on: `train`, where none of it is evaluated."""
+    """The split to evaluate, and the split to fit baselines on: `train`, unless it is evaluated."""
     from genie_datasets.sources.mixture import MixedSplit
 
     if name is None and "test" in source.splits:
@@ -87,24 +93,24 @@ def choose_splits(source: "Source", name: str | None) -> tuple["Split", "Split |
 
 
 def measure(
-    genie: Any, evaluated: "Split", train: "Split | None", config: EvaluationConfig, judge: Any = None
+    world: WorldModel, evaluated: "Split", train: "Split | None", config: EvaluationConfig, judge: Judge | None = None
 ) -> Results:
-    """All numbers, no files."""
+    """Computes all numbers and writes no files."""
     config = config.resolved()
     assert config.control is not None
     assert config.horizon is not None
     seconds: dict[str, float] = {}
-    gap, num_codes, seed, progress = genie.config.gap, genie.config.num_actions, config.seed, config.progress
+    gap, num_codes, seed, progress = world.config.gap, world.config.num_actions, config.seed, config.progress
     with clock(seconds, "codes and motion"):
-        untrained = untrained_like(genie, seed)
-        evidence = collect(genie, evaluated, gap, config.trajectories, seed, untrained, progress)
+        untrained = untrained_like(world, seed)
+        evidence = collect(world, evaluated, gap, config.trajectories, seed, untrained, progress)
         fitted = None
         if train is not None:
-            fitted = collect_training(genie, train, gap, config.train_trajectories, seed, progress)
+            fitted = collect_training(world, train, gap, config.train_trajectories, seed, progress)
     with clock(seconds, "read-out"):
-        readout = readout_or_why(genie, evaluated, train, evidence, config.control.readout, seed, progress)
+        readout = readout_or_reason(world, evaluated, train, evidence, config.control.readout, seed, progress)
         if not isinstance(readout, str):
-            predicted = inverse_dynamics(readout, genie, evaluated, evidence)
+            predicted = inverse_dynamics(readout, world, evaluated, evidence)
             evidence = replace(evidence, features=replace(evidence.features, predicted=predicted))
     with clock(seconds, "statistics"):
         found = baselines(evidence.table, evidence.codes, evidence.features, fitted, num_codes, seed)
@@ -117,57 +123,56 @@ def measure(
         )
     with clock(seconds, "dreams"):
         dreams = dream_set(
-            genie, evaluated, evidence.trajectories, config.clips, batch=config.batch, seed=seed, progress=progress
+            world, evaluated, evidence.trajectories, config.clips, batch=config.batch, seed=seed, progress=progress
         )
         metrics |= action_use(dreams, config.draws, seed) | fidelity(dreams, config.draws, seed)
     with clock(seconds, "commanded dreams"):
-        starts = choose_starts(genie, evaluated, evidence, config.control.starts, seed)
-        played = play_all(genie, starts, evidence, config.control, config.batch, seed, progress)
+        starts = choose_starts(world, evaluated, evidence, config.control.starts, seed)
+        commanded = dream_commands(world, starts, evidence, config.control, config.batch, seed, progress)
     with clock(seconds, "simulated futures"):
-        few = config.control.sampled_starts
-        simulated = simulate_or_why(genie, evaluated, evidence, starts, config.control.steps, few, seed, progress)
+        futures = futures_or_reason(
+            world, evaluated, evidence, starts, config.control.steps, config.control.sampled_starts, seed, progress
+        )
     with clock(seconds, "control"):
         control = measure_control(
-            genie, judge, evaluated, evidence, dreams, played, readout, simulated, config.draws, seed
+            world, judge, evaluated, evidence, dreams, commanded, readout, futures, config.draws, seed
         )
         metrics |= control.metrics
     details |= control.details
-    long = None
     if config.horizon.clips:
         with clock(seconds, "long dreams"):
-            long, found_there = long_level(genie, evaluated, evidence, config)
-            details |= found_there
+            details |= long_dream_details(world, evaluated, evidence, config)
     with clock(seconds, "altered input"):
         altered, details["inference"] = inference_details(
-            genie, evaluated, evidence.trajectories, evidence.table, evidence.codes, config.inference, seed, progress
+            world, evaluated, evidence.trajectories, evidence.table, evidence.codes, config.inference, seed, progress
         )
         metrics |= altered
-    return Results(metrics, rows, codes, evidence, dreams, control, long, details, seconds, config.starts)
+    return Results(metrics, rows, codes, evidence, dreams, control, details, seconds, config.starts)
 
 
-def long_level(
-    genie: Any, evaluated: "Split", evidence: Evidence, config: EvaluationConfig
-) -> tuple[LongDreams, dict[str, Any]]:
-    """Dreams of 15 frames: fidelity and use of the codes by t, and how far dreams are from real video as a set."""
+def long_dream_details(
+    world: WorldModel, evaluated: "Split", evidence: Evidence, config: EvaluationConfig
+) -> dict[str, Any]:
+    """Dreams of 15 frames: fidelity and use of the codes by t, and the distance of dreams, as a set, to real video."""
     assert config.horizon
-    by_trajectory = np.split(evidence.codes, evidence.table.starts[1:-1])
+    trajectory_codes = np.split(evidence.codes, evidence.table.starts[1:-1])
     dreams = long_dreams(
-        genie, evaluated, evidence.trajectories, config.horizon, by_trajectory, config.seed, config.batch,
+        world, evaluated, evidence.trajectories, config.horizon, trajectory_codes, config.seed, config.batch,
         config.progress,
     )  # fmt: skip
-    found: dict[str, Any] = {
+    details: dict[str, Any] = {
         "horizon": horizon_report(dreams, config.draws, config.seed),
         "distribution": mmd_motion(dreams, config.draws, config.seed),
-        "fvd": {"reason": "give TorchScript I3D weights with --i3d"},
+        "fvd": {"reason": "pass TorchScript I3D weights with --i3d"},
     }
     if config.i3d is not None:
-        shown = {"dream": dreams.inferred, "tokenizer": dreams.rebuilt[:, 1:], "copy_last": dreams.copied}
-        found["fvd"] = fvd_report(dreams.truth[:, 1:], shown, config.i3d)
-    return dreams, found
+        shown = {"dream": dreams.inferred, "tokenizer": dreams.reconstructed[:, 1:], "copy_last": dreams.copied}
+        details["fvd"] = fvd_report(dreams.truth[:, 1:], shown, config.i3d)
+    return details
 
 
 def add_seeds(metrics: dict[str, Metric], others: list[dict[str, Metric]]) -> None:
-    """Sets n_seeds and the spread over training seeds. Seeds are not trajectories: the spread is no interval."""
+    """Sets n_seeds and the spread over training seeds, which is not a confidence interval over trajectories."""
     for name, metric in metrics.items():
         values = [metric.value, *(other[name].value for other in others if name in other)]
         known = [value for value in values if value is not None]
@@ -178,15 +183,16 @@ def add_seeds(metrics: dict[str, Metric], others: list[dict[str, Metric]]) -> No
             }  # fmt: skip
 
 
-def untrained_like(genie: Any, seed: int) -> Any:
-    """A model of the same shape with random weights; the caller's random state is left as it was."""
+def untrained_like(world: WorldModel, seed: int) -> WorldModel:
+    """A model of the same shape with random weights. Does not change the caller's random state."""
     import torch
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = type(genie)(genie.config)
-    if hasattr(model, "to") and hasattr(genie, "device"):
-        model = model.to(genie.device)
+        make: Any = type(world)
+        model = make(world.config)
+    if hasattr(model, "to") and hasattr(world, "device"):
+        model = model.to(world.device)
     return model.eval() if hasattr(model, "eval") else model
 
 

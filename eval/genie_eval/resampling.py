@@ -5,7 +5,7 @@ frames covers the true value in 33-57 % of the cases instead of 95 %, and shuffl
 hypotheses. Everything here moves whole trajectories.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,7 +16,7 @@ MAX_GROUPS = 200  # of the jackknife
 SWAPS = 999  # permutations; the smallest p they can give is 1 / (SWAPS + 1)
 
 
-def bootstrap_weights(trajectories: int, draws: int = DRAWS, seed: int = 0) -> Float[np.ndarray, "R I"]:
+def bootstrap_weights(trajectories: int, draws: int = DRAWS, seed: int | Sequence[int] = 0) -> Float[np.ndarray, "R I"]:
     """How often each of I trajectories is drawn, with replacement, in each of R draws."""
     counts = np.full(trajectories, 1 / trajectories)
     return np.random.default_rng(seed).multinomial(trajectories, counts, size=draws).astype(np.float64)

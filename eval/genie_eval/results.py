@@ -1,4 +1,4 @@
-"""Results of the suite and its settings: what the report is made from."""
+"""Configuration and results of an evaluation: what the report is made from."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 from genie_eval.collect import Evidence
 from genie_eval.dreams.control import Control, ControlConfig
 from genie_eval.dreams.generation import DreamSet
-from genie_eval.dreams.horizon import HorizonConfig, LongDreams
+from genie_eval.dreams.horizon import HorizonConfig
 from genie_eval.dreams.readout import ReadoutConfig
 from genie_eval.inference.level import InferenceConfig
 from genie_eval.metrics import Metric
@@ -20,16 +20,16 @@ Size = Literal["quick", "default", "full"]
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How much is evaluated. The defaults are those of the protocol (eval/README.md)."""
+    """Amount of evaluation. The defaults are those of the protocol (eval/README.md)."""
 
     trajectories: int | None = 200
-    """Episodes to evaluate; none: all of the split."""
+    """Episodes to evaluate; None: the whole split."""
     clips: int = 200
     """Clips to dream from."""
     starts: int = 6
     """Rows of the same-action figure."""
     size: Size = "default"
-    """quick: the headline metrics, for `demo`. full: the whole specification."""
+    """quick: the headline metrics, as in `demo`. full: more starts, sequences and clips."""
     draws: int = DRAWS
     """Bootstrap draws."""
     swaps: int = SWAPS
@@ -37,20 +37,22 @@ class EvaluationConfig:
     train_trajectories: int = 100
     """Training episodes on which the baselines are fitted."""
     batch: int = 32
-    """Clips that are dreamt together."""
+    """Clips generated together."""
     control: ControlConfig | None = None
-    """Commanded dreams; none: as `size` says."""
+    """Commanded dreams; None: chosen by `size`."""
     horizon: HorizonConfig | None = None
-    """Long dreams under several laws of random actions; none: as `size` says."""
+    """Long dreams; None: chosen by `size`."""
     inference: InferenceConfig | None = None
-    """Altered input; none: as `size` says."""
+    """Altered input; None: chosen by `size`."""
     i3d: Path | None = None
-    """TorchScript I3D weights, for FVD proper."""
+    """TorchScript I3D weights, for FVD."""
     seed: int = 0
+    """Random seed."""
     progress: bool = True
+    """Show progress bars."""
 
     def resolved(self) -> "EvaluationConfig":
-        """With every part's own settings filled in."""
+        """The configuration with control, horizon and inference filled in."""
         control, horizon, inference = SIZES[self.size]
         return replace(
             self,
@@ -90,7 +92,6 @@ class Results:
     evidence: Evidence
     dreams: DreamSet
     control: Control
-    long: LongDreams | None
     details: dict[str, Any]
     seconds: dict[str, float]
     shown: int = 6  # rows of the same-action figure
@@ -102,5 +103,5 @@ class Results:
 
     @property
     def grid(self) -> np.ndarray:
-        """(S, K, n, H, W, 3): every code, repeated, from those starts."""
+        """(S, K, n, H, W, 3) dreams of every code, repeated, from those starts."""
         return self.control.constant.dreams[: self.shown]

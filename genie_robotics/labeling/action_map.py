@@ -1,4 +1,4 @@
-"""From latent actions to robot actions: a dictionary, fitted on a few labelled transitions."""
+"""Map from latent actions to robot actions: a table fitted on a few labeled transitions."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from jaxtyping import Float, Int
 
 from genie_datasets.base.errors import UserError
 
-ACTION_DIM = 7  # world vector 3 (m), rotation vector 3 (rad), gripper command: -1 opens, 0 keeps, +1 closes
+ACTION_DIM = 7  # translation 3 (m), rotation vector 3 (rad), gripper command: -1 opens, 0 keeps, +1 closes
 MODES = ("mean", "sample")
+GRIPPER_WORDS = {-1: "opens", 0: "keeps", 1: "closes"}
 
 
 @dataclass(frozen=True)
 class ActionMap:
-    """What each of K codes does to a robot, learnt from labels. `fit` makes one.
+    """The robot action of each of K codes; `fit` makes one.
 
-    mean (K, 7): world vector in m, rotation vector in rad, gripper -1 / 0 / +1; zeros for a code without a label.
-    count (K,): labels of each code. pool[k] (count[k], 7): those labels themselves.
+    mean (K, 7): translation in m, rotation vector in rad, gripper -1 / 0 / +1; zeros for a code without a label.
+    count (K,): labels of each code. pool[k] (count[k], 7): those labels.
     """
 
     mean: Float[np.ndarray, "K 7"]
@@ -33,20 +34,28 @@ class ActionMap:
         cls, codes: Int[np.ndarray, " M"] | Sequence[int], actions: Float[np.ndarray, "M 7"], num_codes: int,
         mode: str = "mean",
     ) -> ActionMap:  # fmt: skip
-        """Fits the dictionary on M labelled transitions, `codes` (M,) in 0..num_codes-1 and `actions` (M, 7).
+        """Fits the map on M labeled transitions.
 
-        "mean" decodes a code to the mean of its labels (the gripper to its most frequent command); "sample" to a label
-        drawn at random among them, as in Genie's paper.
+        Args:
+            codes: (M,) integers in 0 .. num_codes-1.
+            actions: (M, 7).
+            num_codes: K.
+            mode: "mean" decodes a code to the mean of its labels (the gripper to its most frequent command); "sample"
+                to one of its labels, drawn at random, as in Genie (Bruce et al. 2024).
 
-        Raises UserError: arrays that do not belong together, codes out of range, or an unknown mode.
+        Raises:
+            UserError: shapes that do not match, codes out of range, or an unknown mode.
         """
         if mode not in MODES:
-            raise UserError(f"'{mode}' is no way to decode a code: it is one of {', '.join(MODES)}")
+            raise UserError(f"unknown mode '{mode}'; expected one of {', '.join(MODES)}")
         codes, actions = check_codes(codes, num_codes), np.asarray(actions, np.float64)
         if actions.shape != (len(codes), ACTION_DIM):
-            raise UserError(f"the actions of {len(codes)} codes must be ({len(codes)}, 7), not {actions.shape}")
+            raise UserError(
+                f"actions must be ({len(codes)}, {ACTION_DIM}) for {len(codes)} codes, got {actions.shape}; pass one "
+                "action per code"
+            )
         pool = tuple(actions[codes == k] for k in range(num_codes))
-        mean = np.stack([summarise(rows) for rows in pool])
+        mean = np.stack([summarize_actions(rows) for rows in pool])
         return cls(mean, np.array([len(rows) for rows in pool]), pool, mode)
 
     @property
@@ -54,16 +63,19 @@ class ActionMap:
         return len(self.mean)
 
     @property
-    def unlabelled(self) -> list[int]:
-        """Codes that no label has: they decode to the action that does nothing."""
+    def unlabeled(self) -> list[int]:
+        """Codes without a label; they decode to zeros, which do nothing."""
         return [int(k) for k in np.flatnonzero(self.count == 0)]
 
     def decode(
         self, codes: Int[np.ndarray, " n"] | Sequence[int], rng: np.random.Generator | None = None
     ) -> Float[np.ndarray, "n 7"]:
-        """The robot actions of n codes. `rng` draws in mode "sample" (seed 0 without it); "mean" ignores it.
+        """The robot actions of n codes.
 
-        Raises UserError for codes out of range.
+        rng: for mode "sample"; default: seed 0.
+
+        Raises:
+            UserError: codes out of range.
         """
         codes = check_codes(codes, self.num_codes)
         if self.mode == "mean":
@@ -76,20 +88,17 @@ class ActionMap:
         return actions
 
     def rows(self) -> list[dict[str, Any]]:
-        """One entry a code for reports: its labels, its mean action and its gripper command."""
+        """One entry per code for reports: number of labels, mean action, gripper command in words."""
         return [
             {"code": k, "labels": int(self.count[k]), "mean_action": self.mean[k].tolist(), "gripper": word}
             for k, word in enumerate(GRIPPER_WORDS[int(g)] for g in self.mean[:, 6])
         ]
 
 
-GRIPPER_WORDS = {-1: "opens", 0: "keeps", 1: "closes"}
+def summarize_actions(actions: Float[np.ndarray, "n 7"]) -> Float[np.ndarray, " 7"]:
+    """One action for n: mean translation and rotation, most frequent gripper command; zeros for n = 0.
 
-
-def summarise(actions: Float[np.ndarray, "n 7"]) -> Float[np.ndarray, 7]:
-    """One action for many: the mean of position and rotation, the most frequent gripper command; zeros for none.
-
-    Commands that are equally frequent give the gentlest one: keep before open before close.
+    Equally frequent commands give the safest one: keep before open before close.
     """
     if len(actions) == 0:
         return np.zeros(ACTION_DIM)
@@ -99,13 +108,17 @@ def summarise(actions: Float[np.ndarray, "n 7"]) -> Float[np.ndarray, 7]:
 
 
 def check_codes(codes: Any, num_codes: int) -> Int[np.ndarray, " n"]:
-    """Codes as (n,) int64; raises UserError where one is not a whole number in 0..num_codes-1."""
+    """Codes as (n,) int64.
+
+    Raises:
+        UserError: not integers, or out of range.
+    """
     codes = np.asarray(codes)
     if codes.size == 0:
         codes = codes.astype(np.int64)
     if codes.ndim != 1 or not np.issubdtype(codes.dtype, np.integer):
-        raise UserError(f"codes must be (n,) whole numbers, not {codes.shape} {codes.dtype}")
+        raise UserError(f"codes must be (n,) integers, got {codes.shape} {codes.dtype}")
     if len(codes) and not (codes.min() >= 0 and codes.max() < num_codes):
         wrong = codes[(codes < 0) | (codes >= num_codes)][0]
-        raise UserError(f"there is no code {wrong}: the codes of this model are 0 .. {num_codes - 1}")
+        raise UserError(f"code {wrong} does not exist; this model has codes 0 to {num_codes - 1}")
     return codes.astype(np.int64)

@@ -1,4 +1,4 @@
-"""What each code does, as the run's report measured it: 'right, gripper closing', and the mean motion in metres."""
+"""Meanings of the codes, as an evaluation of the run measured them: a name such as "right", and the mean motion."""
 
 import json
 from dataclasses import dataclass
@@ -15,22 +15,29 @@ PLACES = ("codes.json", "report.json", "report/report.json", "../report/report.j
 
 @dataclass(frozen=True)
 class Meaning:
+    """Name and mean motion of one code."""
+
     name: str = ""
-    """Empty where none is known."""
+    """Empty if unknown."""
     motion: np.ndarray | None = None
-    """(3,) of the end effector in the base frame, metres; None where no true motion was known."""
+    """(3,) mean displacement of the end effector in the base frame, meters; None if unknown."""
 
 
 def code_meanings(run: Path, num_codes: int, report: Path | None = None) -> list[Meaning]:
-    """A meaning for each code.
+    """The meaning of each code.
 
-    From `report`, else from a report beside the run: that a world comes with, or where `demo` and `evaluate` write it.
-    Raises UserError where the report that was asked for is none of this world.
+    report: report.json to read; None: the first of PLACES next to the run that fits. Meanings are empty without one.
+
+    Raises:
+        UserError: `report` is not a report of a world with `num_codes` codes.
     """
     if report is not None:
         found = read_meanings(report, num_codes)
         if found is None:
-            raise UserError(f"{report} is no report of a world with {num_codes} latent actions")
+            raise UserError(
+                f"{report} is not a report of a world with {num_codes} latent actions; pass the report.json that "
+                "genie-robotics evaluate wrote for this run"
+            )
         return found
     for place in PLACES:
         found = read_meanings(run / place, num_codes)
@@ -40,23 +47,24 @@ def code_meanings(run: Path, num_codes: int, report: Path | None = None) -> list
 
 
 def read_meanings(path: Path, num_codes: int) -> list[Meaning] | None:
+    """The meanings in a report or codes.json; None if the file does not exist or does not fit."""
     try:
         found = json.loads(path.read_text())
         entries = {int(entry["code"]): entry for entry in (found["codes"] if isinstance(found, dict) else found)}
         if not entries or not all(0 <= code < num_codes for code in entries):
             return None
-        return [meaning(entries.get(code, {})) for code in range(num_codes)]
+        return [_meaning(entries.get(code, {})) for code in range(num_codes)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def write_meanings(report: dict[str, Any], path: Path) -> None:
-    """What of a report a world keeps of its codes, to travel without the report."""
+    """Writes the part of a report that describes the codes, to be kept with a world without its report."""
     kept = [{name: entry[name] for name in ("code", "name", "share", "mean_motion")} for entry in report["codes"]]
     write_atomically(path, (json.dumps(kept, indent=1) + "\n").encode())
 
 
-def meaning(entry: dict) -> Meaning:
+def _meaning(entry: dict) -> Meaning:
     motion = entry.get("mean_motion")
     known = motion is not None and len(motion) == 3
     return Meaning(str(entry.get("name") or ""), np.array(motion, float) if known else None)

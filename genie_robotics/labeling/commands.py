@@ -1,10 +1,10 @@
-"""`genie-robotics label`: the latent action of every transition of a data set, as a table and as a data set.
+"""`genie-robotics label`: writes the latent action of every transition of a data set, as a table and as a data set.
 
-What VLA pretraining on unlabelled video needs: codes with how sure they are, beside their frames and words.
+The result serves pretraining of vision-language-action models on unlabeled video: codes with their confidence, next to
+frames and instructions.
 """
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,37 +24,37 @@ if TYPE_CHECKING:
     from genie_robotics.labeling.code_meanings import Meaning
 
 WRITERS = ("rlds", "lerobot")
-NONE = -1  # the code of frames that no transition leaves
+NO_CODE = -1  # stored at frames that no transition starts from
 
 
 @dataclass
 class LabelOptions(SourceOptions):
-    """Write the latent action of every transition of a data set, with how sure it is."""
+    """Write the latent action of every transition of a data set, with its confidence."""
 
     run: tyro.conf.Positional[str] = tyro.MISSING
-    """A run folder, or the name of a world that comes with the package."""
+    """Run folder, or name of a shipped world (nano-tabletop)."""
     data: str = tyro.MISSING
-    """RLDS/TFDS directory, LeRobotDataset, folder of videos, or a mix."""
+    """Data to label: RLDS/TFDS folder, LeRobotDataset, folder of videos, or a mix."""
     out: Path = tyro.MISSING
-    """Folder for latent_actions.parquet, and for the data sets."""
+    """Output folder for latent_actions.parquet and the data sets."""
     split: str | None = None
-    """One split only; all without it."""
+    """Split to label; all splits by default."""
     write: tuple[str, ...] = ()
-    """Also as a data set with the field latent_action: rlds, lerobot, or both. Frames, words and codes: no action."""
+    """Also write the frames with a field latent_action: rlds, lerobot, or both."""
     report: Path | None = None
-    """report.json that names the codes; found by itself beside a run that was evaluated."""
+    """report.json with names of the codes; by default the one next to the run."""
     device: str = "auto"
     """auto, cpu or cuda."""
 
 
 @dataclass(frozen=True)
-class Labels:
-    """Of one episode of L frames: entry t is of the transition that leaves frame t."""
+class EpisodeCodes:
+    """Codes of an episode of L frames; entry t belongs to the transition that starts at frame t."""
 
     codes: Int[np.ndarray, " L"]
     confidence: Float[np.ndarray, " L"]
     step: int
-    """Frames from one end of a transition to the other."""
+    """Frames from the start of a transition to its end."""
 
 
 def label(argv: list[str]) -> int:
@@ -67,9 +67,9 @@ def label(argv: list[str]) -> int:
     from genie_robotics.pretrained import locate
 
     if unknown := sorted({*options.write} - {*WRITERS}):
-        raise UserError(f"--write {unknown[0]}: one of {', '.join(WRITERS)}")
+        raise UserError(f"unknown format --write {unknown[0]}; expected one of {', '.join(WRITERS)}")
     if options.device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"--device {options.device}: auto, cpu or cuda")
+        raise UserError(f"unknown --device {options.device}; expected auto, cpu or cuda")
     run = locate(options.run)
     device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     genie = Genie.from_pretrained(run, device)
@@ -77,10 +77,10 @@ def label(argv: list[str]) -> int:
     source = options.open(options.data)
     names = [options.split] if options.split else list(source.splits)
     splits = [source.split(name) for name in names]
-    began = time.monotonic()
+    start = time.monotonic()
     num = label_splits(genie, source, splits, options.out, options.write, meanings)
-    seconds = time.monotonic() - began
-    print(f"{options.out / 'latent_actions.parquet'}: {num:,} transitions, {num / seconds:,.0f} a second")
+    seconds = time.monotonic() - start
+    print(f"{options.out / 'latent_actions.parquet'}: {num:,} transitions, {num / seconds:,.0f} per second")
     return 0
 
 
@@ -92,12 +92,16 @@ def label_splits(
     write: tuple[str, ...],
     meanings: "list[Meaning]",
 ) -> int:
-    """Writes the table and the data sets into `out`; returns the number of transitions. Raises UserError."""
+    """Writes the table and the data sets into `out`; returns the number of transitions.
+
+    Raises:
+        UserError: pyarrow is not installed, or `out` cannot be written.
+    """
     try:
         import pyarrow as pa
         import pyarrow.parquet as parquet
     except ModuleNotFoundError:
-        raise UserError("the table needs pyarrow: pip install 'genie_robotics[parquet]'") from None
+        raise UserError("the table needs pyarrow; run: pip install 'genie_robotics[parquet]'") from None
     from genie_datasets.base.cache_dir import AtomicFile
 
     out.mkdir(parents=True, exist_ok=True)
@@ -111,31 +115,26 @@ def label_splits(
     try:
         with AtomicFile(out / "latent_actions.parquet") as stream, parquet.ParquetWriter(stream, schema) as table:
             for split in splits:
-                for episode, labels in labelled(genie, split):
-                    rows = columns(split, episode, labels, meanings)
-                    table.write_table(pa.table(rows, schema=schema))
-                    num += len(rows["code"])
+                for episode in tqdm(range(split.num_episodes), f"label {split.name}", unit="episode", leave=False):
+                    labels = label_episode(genie, split, episode)
+                    columns = table_columns(split, episode, labels, meanings)
+                    table.write_table(pa.table(columns, schema=schema))
+                    num += len(columns["code"])
                     for writer in writers:
-                        add(writer, split, episode, labels)
+                        write_episode(writer, split, episode, labels)
     except OSError as error:
-        raise UserError(f"cannot write {out} ({error.strerror or error}): free some space, then anew") from None
+        raise UserError(f"cannot write {out}: {error.strerror or error}; fix this and rerun the command") from None
     for writer in writers:
         writer.finish()
-        print(f"{writer.folder}: the same video with the field latent_action")
+        print(f"{writer.folder}: the same frames with the field latent_action")
     return num
 
 
-def labelled(genie: "Genie", split: "Split") -> Iterator[tuple[int, Labels]]:
-    """Every episode of a split with its labels."""
-    for episode in tqdm(range(split.num_episodes), f"label {split.name}", unit="episode", leave=False):
-        yield episode, label_episode(genie, split, episode)
+def label_episode(genie: "Genie", split: "Split", episode: int) -> EpisodeCodes:
+    """Codes of all transitions of an episode, including those that start between the frames of a model with a gap.
 
-
-def label_episode(genie: "Genie", split: "Split", episode: int) -> Labels:
-    """Codes of all transitions of an episode, also of those that lie between the frames of a model with a gap.
-
-    Confidence is 1 - d1 / d2 of the distances to the nearest two codes: 0 on the border between them, 1 on the code;
-    nan where codes are a fixed grid.
+    Confidence is 1 - d1 / d2 for the distances to the nearest two codes: 0 halfway between them, 1 at the code, NaN for
+    codes on a fixed grid.
     """
     import torch
 
@@ -144,7 +143,7 @@ def label_episode(genie: "Genie", split: "Split", episode: int) -> Labels:
 
     step = frame_step(genie.config.gap, float(split.hz[episode]))
     frames = split.frames(episode, None, genie.config.image_size, genie.config.fit)
-    codes, confidence = np.full(len(frames), NONE), np.full(len(frames), np.nan, np.float32)
+    codes, confidence = np.full(len(frames), NO_CODE), np.full(len(frames), np.nan, np.float32)
     for first in range(min(step, max(0, len(frames) - step))):
         ids = np.arange(first, len(frames), step)
         if len(ids) < 2:
@@ -153,11 +152,12 @@ def label_episode(genie: "Genie", split: "Split", episode: int) -> Labels:
             latents = genie.embed_actions(torch.from_numpy(frames[ids])[None])
             codes[ids[:-1]] = genie.latent_action.codebook.nearest(latents)[0].cpu().numpy()
             confidence[ids[:-1]] = genie.latent_action.codebook.margin(latents)[0].float().cpu().numpy()
-    return Labels(codes, confidence, step)
+    return EpisodeCodes(codes, confidence, step)
 
 
-def columns(split: "Split", episode: int, labels: Labels, meanings: "list[Meaning]") -> dict[str, Any]:
-    frames = np.flatnonzero(labels.codes != NONE)
+def table_columns(split: "Split", episode: int, labels: EpisodeCodes, meanings: "list[Meaning]") -> dict[str, Any]:
+    """The rows of one episode in latent_actions.parquet, by column."""
+    frames = np.flatnonzero(labels.codes != NO_CODE)
     codes = labels.codes[frames]
     return {
         "split": [split.name] * len(frames),
@@ -173,7 +173,11 @@ def columns(split: "Split", episode: int, labels: Labels, meanings: "list[Meanin
 
 
 def open_writer(kind: str, out: Path, source: "Source") -> Any:
-    """Raises UserError where the folder holds something."""
+    """The writer of a data set in out/rlds or out/lerobot.
+
+    Raises:
+        UserError: the folder is not empty.
+    """
     hz = float(np.median(next(iter(source.splits.values())).hz))
     if kind == "lerobot":
         from genie_datasets.writers.lerobot import LeRobotWriter
@@ -185,8 +189,8 @@ def open_writer(kind: str, out: Path, source: "Source") -> Any:
     return RldsWriter(out / "rlds", f"{name if name[:1].isalpha() else 'video'}_latent_actions", hz)
 
 
-def add(writer: Any, split: "Split", episode: int, labels: Labels) -> None:
-    """The episode as it is stored, with its codes; -1 where no transition leaves a frame."""
+def write_episode(writer: Any, split: "Split", episode: int, labels: EpisodeCodes) -> None:
+    """Adds an episode as it is stored, with its codes; NO_CODE where no transition starts at a frame."""
     from genie_datasets.writers.rlds import RldsWriter
 
     fields = {"latent_action": labels.codes, "latent_action_confidence": np.nan_to_num(labels.confidence)}

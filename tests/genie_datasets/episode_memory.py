@@ -39,9 +39,9 @@ def main(folder: str, way: str, out: str) -> None:
     elif way == "blocks":
         size = max(block.nbytes for block in split.frame_blocks(0))
     else:
-        codes = label.Labels(np.zeros(length, np.int64), np.zeros(length, np.float32), 1)
+        codes = label.EpisodeCodes(np.zeros(length, np.int64), np.zeros(length, np.float32), 1)
         writer = RldsWriter(out, "set", 3) if way == "label-rlds" else LeRobotWriter(Path(out) / "set", 3)
-        label.add(writer, split, 0, codes)
+        label.write_episode(writer, split, 0, codes)
         writer.finish()
         size = 0
     print(status("VmHWM") - before, size / 2**20)

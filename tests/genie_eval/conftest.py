@@ -1,7 +1,7 @@
-"""A world small enough to know everything about: a bright square that every action moves by one step.
+"""A scripted world in which everything is known: a bright square that every action moves by one step.
 
-`world()` makes the model (it infers the action that was taken, perfectly) and `video()` the trajectories with their
-truth. How the model GENERATES is the planted property: it obeys codes, or ignores them.
+`make_genie` makes the world model, which infers the action perfectly; when it generates, it obeys the codes or ignores
+them. `make_video` makes trajectories of the square with their truth.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from genie_datasets.sources.split import Source, Split
 from genie_datasets.sources.truth import Truth
 
 SIDE, SQUARE, STEP = 32, 6, 2
-MOVES = np.array([(0, 0), (0, STEP), (0, -STEP), (STEP, 0), (-STEP, 0)])  # rows, columns: still, right, left, down, up
+MOVES = np.array([(0, 0), (0, STEP), (0, -STEP), (STEP, 0), (-STEP, 0)])  # (row, column): still, right, left, down, up
 BACKGROUND = 40
 
 
@@ -39,8 +39,8 @@ class Config:
     obeys: bool = True
 
 
-class ScriptedGenie:
-    """The interface of genie_robotics.Genie over the moving square; the tokens are the pixels, reduced to 16 levels."""
+class ScriptedWorld:
+    """A minimal `genie_eval.interfaces.WorldModel`; its tokens are the pixels, reduced to 16 levels."""
 
     def __init__(self, config: Config):
         self.config = config
@@ -51,7 +51,7 @@ class ScriptedGenie:
         return (shift[:, :, None] == MOVES).all(axis=-1).argmax(axis=-1)
 
     def embed_actions(self, frames: np.ndarray) -> np.ndarray:
-        """A random projection of the frame's change, as an untrained model gives."""
+        """A random projection of the change of the frame, as from an untrained model."""
         change = np.diff(frames.astype(np.float32), axis=1).mean(axis=-1).reshape(*frames.shape[:1], -1, SIDE * SIDE)
         return change @ np.random.default_rng(0).normal(size=(SIDE * SIDE, 4)).astype(np.float32)
 
@@ -74,7 +74,7 @@ class ScriptedGenie:
 
 
 class ScriptedSplit(Split):
-    """Random walks of the square. Truth: columns are metres to the right (-y), rows are metres down (-z), x idles."""
+    """Random walks of the square. Truth: 1 cm per pixel; columns are -y, rows are -z, x drifts at random."""
 
     def __init__(self, name: str, episodes: int, length: int, seed: int, known: bool):
         rng = np.random.default_rng(seed)
@@ -123,4 +123,4 @@ def make_video():
 
 @pytest.fixture(scope="session")
 def make_genie():
-    return lambda **config: ScriptedGenie(Config(**config))
+    return lambda **config: ScriptedWorld(Config(**config))

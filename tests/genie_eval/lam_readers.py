@@ -51,5 +51,7 @@ def measured(genie, source, split="test"):
         motions=true_motions(trajectories, truths),
         scene=np.repeat([truth.scene for truth in truths], lengths) if known else None,
     )
-    codes = np.concatenate([genie.infer_actions(read_frames(split, t, genie)[None])[0] for t in trajectories])
+    codes = np.concatenate(
+        [genie.infer_actions(read_frames(genie, split, t.episode, t.ids)[None])[0] for t in trajectories]
+    )
     return split, trajectories, table, codes

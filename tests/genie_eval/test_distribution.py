@@ -1,4 +1,4 @@
-"""MMD-motion on clips whose motion is planted, and corrupted more and more."""
+"""MMD-motion on clips with planted motion and increasing corruption."""
 
 import cv2
 import numpy as np
@@ -14,9 +14,9 @@ FEATURES = 2 * 4 * 4 * 8 + 12
 
 
 def film(count, seed):
-    """Textured discs that turn slowly and change their speed, over a textured ground."""
+    """Clips of a textured disc that moves and turns slowly over a textured background."""
     rng = np.random.default_rng(seed)
-    ground, skin = (
+    ground, texture = (
         cv2.GaussianBlur(np.random.default_rng(9).uniform(0, s, (96, 96, 3)), (0, 0), 1.5) for s in (90, 400)
     )
     clips = []
@@ -28,7 +28,7 @@ def film(count, seed):
             yy, xx = np.mgrid[:SIDE, :SIDE]
             inside = (yy - place[0]) ** 2 + (xx - place[1]) ** 2 < 64
             matrix = np.float32([[1, 0, place[1] - offset[1] - 24], [0, 1, place[0] - offset[0] - 24]])
-            moved = cv2.warpAffine(skin, matrix, (SIDE, SIDE), borderMode=cv2.BORDER_WRAP)
+            moved = cv2.warpAffine(texture, matrix, (SIDE, SIDE), borderMode=cv2.BORDER_WRAP)
             clip.append(np.where(inside[..., None], moved, ground[:SIDE, :SIDE]))
             angle += rng.normal(0, 0.15)
             place = np.clip(place + speed * np.array([np.sin(angle), np.cos(angle)]), 8, SIDE - 8)
@@ -78,13 +78,13 @@ def distance(kernel, x, y):
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_more_corruption_is_further_away(planted, name):
+def test_distance_grows_with_corruption(planted, name):
     real, features, kernel, null = planted
     corrupt, amounts = CORRUPTIONS[name]
     found = [distance(kernel, features, describe(corrupt(real, amount))) for amount in amounts]
     assert (np.diff([0, *found]) > 0).all(), found
     assert found[-1] > np.quantile(null, 0.99), (found, null.std())
-    if name != "blur":  # which motion features hardly see, as said
+    if name != "blur":  # motion features hardly react to blur
         assert found[1] > 3 * null.std(), (found, null.std())
 
 
@@ -97,13 +97,13 @@ def test_an_untouched_set_is_at_zero_and_real_sets_are_about_zero(planted):
 
 
 def random_pairs(seed, count=30, shift=0.0, shared=1.0):
-    """Features of pairs that share a part, with equal distributions unless shifted."""
+    """Features of correlated pairs, with equal distributions unless shifted."""
     rng = np.random.default_rng(seed)
     part = shared * rng.normal(size=(count, FEATURES))
     return part + rng.normal(size=(count, FEATURES)), part + rng.normal(size=(count, FEATURES)) + shift
 
 
-def test_estimate_is_unbiased_though_pairs_resemble_each_other():
+def test_estimate_is_unbiased_for_correlated_pairs():
     found = []
     for seed in range(60):
         x, y = random_pairs(seed)
@@ -114,26 +114,26 @@ def test_estimate_is_unbiased_though_pairs_resemble_each_other():
     kernel = Kernel(x)
     n = len(x)
     unpaired = (kernel(x, x).sum() + kernel(y, y).sum()) / (n * (n - 1)) - 2 * kernel(x, y).mean()
-    assert unpaired < -5 * np.std(found)  # what counting a clip against its own dream would do
+    assert unpaired < -5 * np.std(found)  # the bias of comparing a clip with its own dream
     assert distance(kernel, *random_pairs(0, shift=0.5)) > 5 * np.std(found)
 
 
 def test_estimate_equals_a_plain_loop_over_clips_of_different_trajectories():
     x, y = random_pairs(1, count=9)
-    owner = np.array([5, 5, 2, 2, 2, 7, 0, 0, 3])
+    trajectory = np.array([5, 5, 2, 2, 2, 7, 0, 0, 3])
     kernel, total, pairs = Kernel(x), 0.0, 0
     for i in range(9):
         for j in range(9):
-            if owner[i] != owner[j]:
+            if trajectory[i] != trajectory[j]:
                 a, b = slice(i, i + 1), slice(j, j + 1)
                 total += (kernel(x[a], x[b]) + kernel(y[a], y[b]) - kernel(x[a], y[b]) - kernel(y[a], x[b])).item()
                 pairs += 1
     weights = bootstrap_weights(5, 500)
-    value, drawn = paired_mmd(kernel, x, y, owner, weights)
+    value, drawn = paired_mmd(kernel, x, y, trajectory, weights)
     assert value == pytest.approx(total / pairs)
     order = np.random.default_rng(0).permutation(9)
-    assert paired_mmd(kernel, x[order], y[order], owner[order], weights)[0] == pytest.approx(value)
-    once = paired_mmd(kernel, x, y, owner, np.ones((1, 5)))[1]
+    assert paired_mmd(kernel, x[order], y[order], trajectory[order], weights)[0] == pytest.approx(value)
+    once = paired_mmd(kernel, x, y, trajectory, np.ones((1, 5)))[1]
     assert once == pytest.approx([value])
 
 
@@ -149,19 +149,19 @@ def test_real_against_real_equals_a_plain_estimate():
         assert value == pytest.approx(within - 2 * kernel(a, b).mean())
 
 
-def test_features_say_where_things_go():
-    """The same film mirrored has the mass of right and left exchanged, and the same speeds."""
+def test_features_of_a_mirrored_clip_are_mirrored():
+    """Right and left are exchanged, and the speeds are the same."""
     clip = film(1, 5)[0]
     one, other = motion_features(clip), motion_features(clip[:, :, ::-1])
     directions = one[:128].reshape(4, 4, 8) ** 2
     mirrored = other[:128].reshape(4, 4, 8) ** 2
-    back = mirrored[:, ::-1][..., (11 - np.arange(8)) % 8]  # angle a to pi - a; sector k to 3 - k
+    back = mirrored[:, ::-1][..., (11 - np.arange(8)) % 8]  # angle a -> pi - a, sector k -> 3 - k
     assert back.sum(axis=(0, 1)) == pytest.approx(directions.sum(axis=(0, 1)), rel=0.1, abs=2e-4)
     assert one[256:] == pytest.approx(other[256:], abs=0.05)
     assert not motion_features(np.repeat(clip[:1], 6, axis=0)).any()
 
 
-def test_report_on_dreams_places_them_between_the_tokenizer_and_copy_last(make_genie, make_video):
+def test_dreams_lie_between_the_tokenizer_and_copy_last(make_genie, make_video):
     genie, split = make_genie(), make_video(episodes=40).split("test")
     trajectories = [Trajectory(e, np.arange(20)) for e in range(40)]
     codes = [genie.infer_actions(split.frames(e)[None])[0] for e in range(40)]
@@ -178,12 +178,12 @@ def test_report_on_dreams_places_them_between_the_tokenizer_and_copy_last(make_g
     assert report["name"] == "MMD-motion"
 
 
-def test_what_cannot_be_compared_is_said():
+def test_clips_that_cannot_be_compared_give_a_reason():
     clips = film(6, 0)
 
-    def report(clips, owner, other=clips[:0]):
+    def report(clips, trajectory, other=clips[:0]):
         dreams = LongDreams(
-            owner, np.zeros(len(clips), int), clips, clips, clips[:, 1:], {}, np.zeros(clips.shape[:2], int), {}, other,
+            trajectory, clips, clips, clips[:, 1:], {}, np.zeros(clips.shape[:2], int), {}, other,
             np.arange(len(other)),
         )  # fmt: skip
         return mmd_motion(dreams, draws=20)

@@ -1,4 +1,4 @@
-"""SSIM, LPIPS and FVD against what they must be: the published formula, known Gaussians, stand-ins for networks."""
+"""SSIM, LPIPS and FVD against the published formula, known Gaussians, and stand-ins for networks."""
 
 import sys
 import types
@@ -48,7 +48,7 @@ def pictures(shape, seed):
     return np.stack([cv2.GaussianBlur(frame, (0, 0), 1.2) for frame in rough])
 
 
-def test_ssim_is_the_published_formula():
+def test_ssim_equals_the_published_formula():
     a = pictures((4, 17, 23), 0)
     b = a.copy()
     b[0] = np.clip(a[0].astype(int) + np.random.default_rng(1).normal(0, 20, a[0].shape), 0, 255)
@@ -59,21 +59,21 @@ def test_ssim_is_the_published_formula():
     assert ssim(a, b)[1] < 0
 
 
-def test_ssim_keeps_leading_axes_and_frames_apart():
+def test_ssim_keeps_leading_axes_and_does_not_mix_frames():
     a, b = pictures((6, 15, 12), 2), pictures((6, 15, 12), 3)
     together = ssim(a.reshape(2, 3, 15, 12, 3), b.reshape(2, 3, 15, 12, 3))
     assert together.shape == (2, 3)
     assert together.ravel() == pytest.approx([ssim(x[None], y[None])[0] for x, y in zip(a, b, strict=True)], abs=1e-12)
 
 
-def test_ssim_of_flat_frames_is_its_luminance_term_and_of_tiny_ones_unknown():
+def test_ssim_of_flat_frames_is_its_luminance_term_and_of_tiny_ones_nan():
     a, b = np.full((16, 16, 3), 100, np.uint8), np.full((16, 16, 3), 140, np.uint8)
     c1 = (0.01 * 255) ** 2
     assert ssim(a, b) == pytest.approx((2 * 100 * 140 + c1) / (100**2 + 140**2 + c1))
     assert np.isnan(ssim(a[:10], b[:10])).all()
 
 
-def test_the_promised_metrics_carry_ssim_and_what_they_rest_on(make_genie, make_video):
+def test_metrics_of_dreams_report_ssim_and_their_sample(make_genie, make_video):
     split = make_video().split("test")
     trajectories = [Trajectory(e, np.arange(20)) for e in range(split.num_episodes)]
     dreams = dream_set(make_genie(), split, trajectories, 12, batch=6, progress=False)
@@ -92,7 +92,7 @@ def test_the_promised_metrics_carry_ssim_and_what_they_rest_on(make_genie, make_
 # LPIPS
 
 
-def test_lpips_says_what_is_missing_and_never_guesses(monkeypatch):
+def test_lpips_reports_what_is_missing(monkeypatch):
     monkeypatch.setattr(perceptual, "find_spec", lambda name: None)
     reason = perceptual.lpips(np.zeros((2, 40, 40, 3), np.uint8), np.zeros((2, 40, 40, 3), np.uint8))
     assert isinstance(reason, str)
@@ -101,8 +101,7 @@ def test_lpips_says_what_is_missing_and_never_guesses(monkeypatch):
 
 @pytest.fixture
 def stand_in(monkeypatch, tmp_path):
-    """A package `lpips` whose network returns the mean absolute difference of its inputs, and a torchvision that names
-    the file of its weights."""
+    """Path of the weights of a stand-in for `lpips`, whose network returns the mean absolute difference."""
 
     class Network(torch.nn.Module):
         def __init__(self, net, verbose):
@@ -130,12 +129,12 @@ def stand_in(monkeypatch, tmp_path):
     perceptual._network.cache_clear()
 
 
-def test_lpips_without_its_backbone_names_the_file(stand_in):
+def test_lpips_without_its_backbone_names_the_missing_file(stand_in):
     frames = np.zeros((1, 40, 40, 3), np.uint8)
     assert str(stand_in) in perceptual.lpips(frames, frames)
 
 
-def test_lpips_where_everything_is_there(stand_in):
+def test_lpips_with_all_its_parts(stand_in):
     stand_in.parent.mkdir()
     stand_in.touch()
     a, b = np.zeros((2, 70, 32, 32, 3), np.uint8), np.zeros((2, 70, 32, 32, 3), np.uint8)
@@ -150,7 +149,7 @@ def test_lpips_where_everything_is_there(stand_in):
 
 
 def gaussian(mean, covariance, n, seed):
-    """n samples whose mean and covariance are these to the digit."""
+    """n samples with exactly this mean and covariance."""
     z = np.random.default_rng(seed).normal(size=(n, len(mean)))
     z -= z.mean(axis=0)
     z = z @ np.linalg.inv(np.linalg.cholesky(np.cov(z.T))).T
@@ -165,7 +164,7 @@ def test_frechet_distance_of_known_gaussians():
     assert frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
 
 
-def test_frechet_distance_is_the_formula_where_nothing_commutes():
+def test_frechet_distance_of_covariances_that_do_not_commute():
     rng = np.random.default_rng(2)
     roots = rng.normal(size=(2, 6, 6))
     one, two = roots[0] @ roots[0].T + np.eye(6), roots[1] @ roots[1].T + np.eye(6)
@@ -180,8 +179,8 @@ def test_frechet_distance_of_fewer_clips_than_features():
     assert frechet_distance(x, x + 2) == pytest.approx(160)
 
 
-class MeanColour(torch.nn.Module):
-    """Called as the I3D file is: mean of each channel, so that the distance is known."""
+class MeanColor(torch.nn.Module):
+    """Has the interface of the I3D file; returns the mean of each channel, so that the distance is known."""
 
     def forward(self, x: torch.Tensor, rescale: bool, resize: bool, return_features: bool) -> torch.Tensor:
         assert x.shape[1] == 3
@@ -210,8 +209,8 @@ def clips(count=20, frames=12):
     return np.random.default_rng(6).integers(20, 200, size=(count, frames, 8, 8, 3), dtype=np.uint8)
 
 
-def test_fvd_goes_through_the_users_network(tmp_path):
-    file = saved(MeanColour(), tmp_path / "i3d_torchscript.pt")
+def test_fvd_uses_the_given_network(tmp_path):
+    file = saved(MeanColor(), tmp_path / "i3d_torchscript.pt")
     truth = clips()
     report = fvd_report(truth, {"same": truth, "brighter": truth + 10}, file)
     assert report["values"] == pytest.approx({"same": 0, "brighter": 300}, abs=1e-3)
@@ -224,13 +223,13 @@ def test_fvd_goes_through_the_users_network(tmp_path):
 
 
 def test_fvd_of_short_or_single_clips_is_not_run(tmp_path):
-    file = saved(MeanColour(), tmp_path / "i3d.pt")
+    file = saved(MeanColor(), tmp_path / "i3d.pt")
     assert "at least 10 frames" in fvd_report(clips(frames=9), {}, file)["reason"]
     assert "at least 2 clips" in fvd_report(clips(count=1), {}, file)["reason"]
 
 
 @pytest.mark.parametrize("kind", ["missing", "rubbish", "call", "result"])
-def test_a_file_that_is_no_i3d_is_one_line(tmp_path, kind):
+def test_a_file_that_is_not_i3d_is_a_user_error(tmp_path, kind):
     file = tmp_path / "weights.pt"
     if kind == "rubbish":
         file.write_bytes(b"not a network")

@@ -18,9 +18,9 @@ from genie_eval.codes.measure import StatisticsConfig, code_metrics
 from genie_eval.codes.planted import planted_transitions, quantized
 from genie_eval.collect import Evidence, Trajectory
 from genie_eval.dreams.control import Control
-from genie_eval.dreams.displacements import Moves
+from genie_eval.dreams.displacements import Displacements
 from genie_eval.dreams.generation import DreamSet
-from genie_eval.dreams.play import Plays, constants
+from genie_eval.dreams.play import SequenceDreams, constant_sequences
 from genie_eval.dreams.readout_error import ReadoutError
 from genie_eval.dreams.starts import Starts
 from genie_eval.metrics import METRICS, Metric, not_run
@@ -71,17 +71,17 @@ def planted_control():
     unsure[0, 0, -1] = True
     columns = {"base": slice(0, 3), "image": slice(3, 5)}
     frames = np.stack([square(s % 8, 4) for s in range(STARTS)])
-    starts = Starts(np.arange(STARTS), np.full(STARTS, 3), np.zeros(STARTS, int), frames, frames)
+    starts = Starts(np.arange(STARTS), np.full(STARTS, 3), frames, frames)
     dreams = np.broadcast_to(frames[:, None, None], (STARTS, K, STEPS, SIDE, SIDE, 3)).copy()
     by_gap = {3: {"rms_error_mm": 7.0, "r2": {"base": [0.95, 0.9, 0.2], "image": [0.9, 0.9]}}}
     error = ReadoutError(0.68, 3, by_gap, {}, rng.gamma(2.0, 3, 200), rng.gamma(4, 10, 200))
-    true = Moves(moved, np.zeros_like(unsure), columns)
+    true = Displacements(moved, np.zeros_like(unsure), columns)
     return Control(
         starts,
-        Plays(constants(K, STEPS), dreams),
+        SequenceDreams(constant_sequences(K, STEPS), dreams),
         error=error,
-        moves=Moves(moved, unsure, columns),
-        simulated_moves=true,
+        displacements=Displacements(moved, unsure, columns),
+        simulated_displacements=true,
     )
 
 
@@ -158,7 +158,7 @@ def results():
     evidence = Evidence([Trajectory(i, np.arange(15)) for i in range(24)], table, codes, Features(), 0)
     return SimpleNamespace(
         metrics=metrics, ladder=ladder, codes=cards, evidence=evidence, dreams=planted_dreams(), control=control,
-        grid_starts=control.starts.frames[:3], grid=control.constant.dreams[:3], details=DETAILS, long=None,
+        grid_starts=control.starts.frames[:3], grid=control.constant.dreams[:3], details=DETAILS,
         seconds={"dreams": 1.0},
     )  # fmt: skip
 

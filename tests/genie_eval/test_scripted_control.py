@@ -1,8 +1,7 @@
-"""World models that obey, ignore, permute by scene, overshoot or hide the code: which levels must pass, and which fail.
+"""Metrics of commanded dreams in scripted worlds that obey, ignore, permute, overshoot or hide the code.
 
-A square moves over a background whose grey tells the scene. The tokenizer is the identity but for 16 grey levels, the
-latent action model reads the square's shift: everything is known, so every verdict is (specification, section 2, "Is
-the metric itself trustworthy?", 8).
+A square moves over a background whose gray level is the scene. The tokenizer keeps 32 levels per channel, the latent
+action model reads the shift of the square. Everything is known, so the verdict of every metric is known, too.
 """
 
 from dataclasses import dataclass, replace
@@ -14,21 +13,21 @@ import pytest
 from genie_datasets.sources.split import Split
 from genie_datasets.sources.truth import Truth
 from genie_eval.collect import collect
-from genie_eval.dreams.control import ControlConfig, measure_control, play_all
+from genie_eval.dreams.control import ControlConfig, dream_commands, measure_control
 from genie_eval.dreams.generation import dream_set
-from genie_eval.dreams.readout import ReadoutConfig, readout_or_why
-from genie_eval.dreams.simulated import Simulated
+from genie_eval.dreams.readout import ReadoutConfig, readout_or_reason
+from genie_eval.dreams.simulated import SimulatedFutures
 from genie_eval.dreams.starts import choose_starts
 
 SIDE, SQUARE, STEP, SCENES, STEPS = 64, 8, 2, 5, 5
 MOVES = np.array([(0, 0), (0, STEP), (0, -STEP), (STEP, 0), (-STEP, 0)])  # rows, columns
 GRAY = np.array([40, 72, 104, 136, 168])
-METRES = 0.01  # a pixel
+METERS = 0.01  # per pixel
 CONFIG = ControlConfig(
     starts=20, steps=STEPS, pairs=8, triples=6,
     readout=ReadoutConfig(members=2, steps=130, batch=48, width=12),
 )  # fmt: skip
-# scene, move -> code: every code means every move once, so nothing in all scenes together
+# (scene, move) -> code: over all scenes every code means every move once
 RENAMED = (np.arange(5) + np.arange(5)[:, None]) % 5
 
 
@@ -58,7 +57,7 @@ class Config:
 
 
 class World:
-    """The interface of genie_robotics.Genie; what it does with a code is `config.world`."""
+    """A `genie_eval.interfaces.WorldModel`; `config.world` is what it does with a code."""
 
     def __init__(self, config: Config):
         self.config = config
@@ -94,9 +93,9 @@ class World:
                 step = np.zeros(2, int) if world in ("ignores", "watermarks") else MOVES[self.move(code, scene)]
                 corner = np.clip(corner + step * (2 if world == "overshoots" else 1), 0, SIDE - SQUARE)
                 frame = draw(corner, scene) // 8 * 8
-                if world == "dissolves" and len(dream) >= 2:  # obeys, but nothing is left of the robot
+                if world == "dissolves" and len(dream) >= 2:  # obeys, but the robot disappears
                     frame[:] = GRAY[scene]
-                if world == "watermarks":  # one pixel, a few grey levels: nobody sees it
+                if world == "watermarks":  # an invisible mark: one pixel, a few gray levels
                     frame[0, 0, 2] += 2 * (code + 1)
                 dream.append(frame)
             dreams.append(dream)
@@ -110,7 +109,7 @@ class World:
 
 
 class Squares(Split):
-    """Random walks that keep `margin` from the border: dreams that start there can hold an action and not meet it."""
+    """Random walks that keep `margin` from the border, so that dreams from there do not reach it."""
 
     def __init__(self, episodes: int, length: int, seed: int, margin: int = 0, stride: int = 1):
         rng = np.random.default_rng(seed)
@@ -136,18 +135,17 @@ class Squares(Split):
 
     def truth(self, episode):
         rows, columns = self.corners[episode].T
-        position = np.stack([np.zeros(len(rows)), -METRES * columns, -METRES * rows], axis=1)
+        position = np.stack([np.zeros(len(rows)), -METERS * columns, -METERS * rows], axis=1)
         image = np.stack([columns, rows], axis=1) / SIDE
         return Truth(position, image_position=image, scene=episode % SCENES)
 
 
-def simulated_truth(genie: World, split: Squares, evidence, starts) -> Simulated:
-    """What the square would really do under the mean of what each code does in the data: nothing, for a code that
-    means another move in every scene."""
+def simulated_truth(evidence, starts) -> SimulatedFutures:
+    """Futures of the mean motion of each code in the data: none, for a code that means another move in every scene."""
     codes = range(len(MOVES))
     rows, true = evidence.codes, evidence.table.motions["base"]
-    mean = np.stack([true[rows == k].mean(axis=0) for k in codes])  # metres
-    pixels = np.rint(-mean[:, [2, 1]] / METRES).astype(int)
+    mean = np.stack([true[rows == k].mean(axis=0) for k in codes])  # meters
+    pixels = np.rint(-mean[:, [2, 1]] / METERS).astype(int)
     frames = np.empty((len(starts), len(MOVES), STEPS, SIDE, SIDE, 3), np.uint8)
     moved = np.empty((len(starts), len(MOVES), STEPS, 3))
     for s in range(len(starts)):
@@ -155,17 +153,17 @@ def simulated_truth(genie: World, split: Squares, evidence, starts) -> Simulated
             for t in range(STEPS):
                 corner = corner_of(starts.frames[s]) + pixels[k] * (t + 1)
                 frames[s, k, t] = draw(np.clip(corner, 0, SIDE - SQUARE), scene_of(starts.frames[s]))
-                moved[s, k, t] = [0, -METRES * pixels[k, 1] * (t + 1), -METRES * pixels[k, 0] * (t + 1)]
-    return Simulated(frames, moved, frames[:4], moved[:4], np.zeros((len(MOVES), 7)))
+                moved[s, k, t] = [0, -METERS * pixels[k, 1] * (t + 1), -METERS * pixels[k, 0] * (t + 1)]
+    return SimulatedFutures(frames, moved, frames[:4])
 
 
 @pytest.fixture(scope="module")
 def bench():
-    """Splits, and a read-out trained once: it belongs to the video, not to the world that is judged."""
+    """The test split, and a read-out trained once: it depends on the video, not on the world that is measured."""
     train, test = Squares(60, 16, seed=0, stride=4), Squares(60, 16, seed=1, margin=2 * STEP * STEPS)
     genie = World(Config())
     evidence = collect(genie, test, None, None, 0, genie, False)
-    readout = readout_or_why(genie, test, train, evidence, CONFIG.readout, 0, False)
+    readout = readout_or_reason(genie, test, train, evidence, CONFIG.readout, 0, False)
     assert not isinstance(readout, str)
     return test, readout
 
@@ -181,20 +179,18 @@ def control_of(bench):
             evidence = collect(genie, test, None, None, 0, genie, False)
             dreams = dream_set(genie, test, evidence.trajectories, 30, progress=False)
             starts = choose_starts(genie, test, evidence, CONFIG.starts, 0)
-            played = play_all(genie, starts, evidence, CONFIG, 16, 0, False)
-            simulated = simulated_truth(genie, test, evidence, starts)
-            # an independent model shares the failings of its kind, but not a mark that two models agreed upon
+            commanded = dream_commands(genie, starts, evidence, CONFIG, 16, 0, False)
+            futures = simulated_truth(evidence, starts)
+            # an independent model knows the dictionaries of the scenes, but not the invisible mark
             judge = World(Config(world="permutes" if world == "permutes" else "obeys"))
-            found[world] = measure_control(
-                genie, judge, test, evidence, dreams, played, replace(readout, limit={}), simulated, 200, 0
-            )
+            found[world] = measure_control(genie, judge, test, evidence, dreams, commanded, readout, futures, 200, 0)
         return found[world]
 
     return measure
 
 
 def verdicts(control) -> dict[str, bool]:
-    """Whether each metric reaches its mark, whatever else is asked and however few the starts are."""
+    """Metric -> True if it reaches its mark; other requirements of a pass only warn."""
     return {name: metric.verdict in ("pass", "warn") for name, metric in control.metrics.items()}
 
 
@@ -206,7 +202,7 @@ def test_the_read_out_is_reliable_here(control_of):
     assert error.by_gap[5]["r2_base"] > error.by_gap[1]["r2_base"]
 
 
-def test_a_world_that_obeys_passes_every_level(control_of):
+def test_a_world_that_obeys_passes_every_metric(control_of):
     control = control_of("obeys")
     metrics = control.metrics
     assert metrics["sequence_consistency"].value > 0.9
@@ -225,19 +221,19 @@ def test_a_world_that_obeys_passes_every_level(control_of):
     assert all(verdicts(control).values())
 
 
-def test_a_world_that_ignores_its_codes_fails_every_level(control_of):
+def test_a_world_that_ignores_its_codes_fails_every_metric(control_of):
     control = control_of("ignores")
     metrics = control.metrics
     assert metrics["sequence_consistency"].value == 0
     assert metrics["command_bits"].value == 0
     assert metrics["command_bits_physical"].value == 0
-    assert metrics["counterfactual_id"].value == pytest.approx(1 / 5, abs=0.02)  # the still code's, always
+    assert metrics["counterfactual_id"].value == pytest.approx(1 / 5, abs=0.02)  # always that of the still code
     assert not any(verdicts(control).values())
     assert all(metric.p > 0.05 for metric in metrics.values())
 
 
-def test_a_dictionary_for_every_scene_passes_the_models_own_judge_only(control_of):
-    """Own LAM and world share the dictionaries: the command arrives. It means nothing across scenes."""
+def test_a_dictionary_per_scene_passes_only_the_models_own_judge(control_of):
+    """The command arrives, because world and latent action model share the dictionaries, but has no common meaning."""
     control = control_of("permutes")
     metrics = control.metrics
     assert metrics["command_bits"].value == pytest.approx(np.log2(5), abs=0.05)
@@ -250,7 +246,7 @@ def test_a_dictionary_for_every_scene_passes_the_models_own_judge_only(control_o
     assert not any(passed[name] for name in passed if name != "command_bits")
 
 
-def test_twice_the_magnitude_fails_the_ratio_and_nothing_else(control_of):
+def test_twice_the_magnitude_fails_only_the_ratio(control_of):
     control = control_of("overshoots")
     metrics = control.metrics
     motion = metrics["counterfactual_id"].more["motion"]
@@ -272,7 +268,7 @@ def test_an_invisible_mark_passes_the_models_own_judge_and_fails_the_physical_on
     assert "independent judge" in metrics["command_bits"].reason
     assert metrics["command_bits"].verdict == "warn"
     assert judges["own"]["bits_after_blur"] < 0.5 * judges["own"]["bits"]
-    assert metrics["command_bits_physical"].value < 0.5  # the read-out is trained here: 0 to 0.38 by the kind of CPU
+    assert metrics["command_bits_physical"].value < 0.5  # the read-out is trained here: 0 to 0.38, depending on the CPU
     assert metrics["sequence_consistency"].value == 0
     assert "no response" in metrics["sequence_consistency"].reason
     assert metrics["counterfactual_id"].value < 0.4
@@ -281,7 +277,7 @@ def test_an_invisible_mark_passes_the_models_own_judge_and_fails_the_physical_on
 
 
 def test_a_robot_that_dissolves_is_not_read(control_of):
-    """A net that always finds a gripper would be sure and wrong."""
+    """A network that finds a gripper in every frame would be confident and wrong."""
     control = control_of("dissolves")
     consistency = control.metrics["sequence_consistency"]
     assert consistency.more["dissolved"] > 0.8
@@ -291,11 +287,11 @@ def test_a_robot_that_dissolves_is_not_read(control_of):
     assert control_of("obeys").metrics["sequence_consistency"].more["dissolved"] <= 0.1
 
 
-def test_abstention_leaves_a_dream_out_instead_of_guessing(bench, control_of):
+def test_the_readout_abstains_beyond_its_limit(bench, control_of):
     _, readout = bench
     control = control_of("obeys")
     strict = replace(readout, limit=dict.fromkeys(range(1, 9), -1.0))
     disagreement = np.zeros(4)
-    assert strict.unsure(disagreement, 5).all()
-    assert not replace(readout, limit={}).unsure(disagreement + 9, 5).any()
+    assert strict.abstains(disagreement, 5).all()
+    assert not replace(readout, limit={}).abstains(disagreement + 9, 5).any()
     assert 0 <= control.metrics["sequence_consistency"].more["abstained"] < 0.2

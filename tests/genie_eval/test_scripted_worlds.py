@@ -1,4 +1,4 @@
-"""World models whose use of codes is known: one obeys, one ignores. And the whole suite on them, up to the page."""
+"""Scripted worlds whose use of codes is known, from the metrics of dreams to the whole report."""
 
 import base64
 import json
@@ -15,7 +15,7 @@ from genie_eval.dreams.fidelity import fidelity
 from genie_eval.dreams.generation import choose_clips, dream_set
 from genie_eval.dreams.horizon import HorizonConfig
 from genie_eval.dreams.pixels import psnr
-from genie_eval.dreams.play import both_orders, constants, from_data, play
+from genie_eval.dreams.play import constant_sequences, dream_sequences, pairs_in_both_orders, sequences_from_data
 from genie_eval.dreams.readout import ReadoutConfig
 from genie_eval.dreams.starts import Starts
 from genie_eval.inference.level import InferenceConfig
@@ -58,7 +58,7 @@ def test_world_that_ignores_codes_reads_zero(make_genie, make_video):
     assert metrics["delta_psnr_t4"].p > 0.5
 
 
-def test_fidelity_stands_between_copy_last_and_the_tokenizer(make_genie, make_video):
+def test_fidelity_lies_between_copy_last_and_the_tokenizer(make_genie, make_video):
     good = fidelity(dreams_of(make_genie(), make_video()), draws=200)["dream_psnr"]
     bad = fidelity(dreams_of(make_genie(obeys=False), make_video()), draws=200)["dream_psnr"]
     assert good.skill == pytest.approx(1, abs=0.02)
@@ -69,21 +69,21 @@ def test_fidelity_stands_between_copy_last_and_the_tokenizer(make_genie, make_vi
     assert len(good.more["by_t"]["dream"]) == 8
 
 
-def test_psnr_of_equal_frames_is_finite_and_of_known_error_is_known():
-    black, grey = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 255, np.uint8)
-    assert psnr(black, grey) == pytest.approx(0)
+def test_psnr_of_equal_and_of_opposite_frames():
+    black, white = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 255, np.uint8)
+    assert psnr(black, white) == pytest.approx(0)
     assert 58 < psnr(black, black) < 60
 
 
 def test_every_trajectory_gives_a_clip_before_any_gives_a_second():
     trajectories = [Trajectory(e, np.arange(n)) for e, n in enumerate([20, 20, 5, 20, 12])]
-    owner, start, horizon = choose_clips(trajectories, 8, 8, seed=0)
+    trajectory, start, horizon = choose_clips(trajectories, 8, 8, seed=0)
     assert horizon == 8
-    assert np.bincount(owner, minlength=5).tolist() == [2, 2, 0, 2, 2]
-    assert all(s + 8 < len(trajectories[i].ids) for i, s in zip(owner, start, strict=True))
+    assert np.bincount(trajectory, minlength=5).tolist() == [2, 2, 0, 2, 2]
+    assert all(s + 8 < len(trajectories[i].ids) for i, s in zip(trajectory, start, strict=True))
 
 
-def test_horizon_shortens_to_short_episodes():
+def test_horizon_is_shortened_for_short_episodes():
     trajectories = [Trajectory(e, np.arange(6)) for e in range(5)]
     assert choose_clips(trajectories, 5, 8, seed=0)[2] == 5
 
@@ -91,23 +91,23 @@ def test_horizon_shortens_to_short_episodes():
 def test_every_sequence_is_played_from_every_start(make_genie, make_video):
     genie = make_genie()
     frames = make_video().split("test").frames(0, np.array([3, 9]))
-    starts = Starts(np.array([0, 1]), np.array([3, 9]), np.array([0, 0]), frames, frames)
-    plays = play(genie, starts, constants(5, steps=3), batch=4, seed=0, label="", progress=False)
-    assert plays.dreams.shape == (2, 5, 3, 32, 32, 3)
+    starts = Starts(np.array([0, 1]), np.array([3, 9]), frames, frames)
+    played = dream_sequences(genie, starts, constant_sequences(5, 3), batch=4, seed=0, label="", progress=False)
+    assert played.dreams.shape == (2, 5, 3, 32, 32, 3)
     for s, start in enumerate(frames):
         for k in range(5):
             expected = genie.generate(start[None, None], np.full((1, 3), k))[0]
-            assert (plays.dreams[s, k] == expected).all()
+            assert (played.dreams[s, k] == expected).all()
 
 
-def test_pairs_come_in_both_orders_and_runs_from_inside_one_trajectory():
-    pairs = both_orders(8, 32, seed=0).tolist()
+def test_pairs_come_in_both_orders_and_runs_lie_inside_one_trajectory():
+    pairs = pairs_in_both_orders(8, 32, seed=0).tolist()
     assert len(pairs) == 32
     assert all([b, a] in pairs and a != b for a, b in pairs)
     codes, trajectory = np.array([0, 1, 2, 3, 4, 5, 6, 7]), np.array([0, 0, 0, 0, 1, 1, 1, 1])
-    runs = from_data(codes, trajectory, 3, 9, seed=0).tolist()
+    runs = sequences_from_data(codes, trajectory, 3, 9, seed=0).tolist()
     assert sorted(runs) == [[0, 1, 2], [1, 2, 3], [4, 5, 6], [5, 6, 7]]
-    often = from_data(np.tile([1, 1, 1, 2], 500), np.zeros(2000, int), 2, 1, seed=0)
+    often = sequences_from_data(np.tile([1, 1, 1, 2], 500), np.zeros(2000, int), 2, 1, seed=0)
     assert often.shape == (1, 2)
 
 
@@ -132,7 +132,7 @@ def test_report_carries_every_promised_metric(written):
 def test_perfect_codes_read_as_perfect(written):
     _, report = written
     grounding, ctc = report["metrics"]["grounding_r2"], report["metrics"]["ctc"]
-    # x idles at random, so no code can tell it: the oracle wastes codes on it, the model does not
+    # x drifts at random and no code can predict it; the oracle spends codes on it, the model does not
     assert grounding["value"] > 0.6
     assert grounding["by_motion"]["image"]["value"] > 0.99
     assert grounding["by_motion"]["gripper"]["value"] is None
@@ -141,7 +141,7 @@ def test_perfect_codes_read_as_perfect(written):
     assert report["summary"]["answer"].startswith("Probably")
 
 
-def test_codes_are_named_by_what_they_move(written):
+def test_codes_are_named_after_their_motion(written):
     _, report = written
     names = [card["name"] for card in report["codes"]]
     assert names[1:] == ["right", "left", "down", "up"]
@@ -152,7 +152,7 @@ def test_codes_are_named_by_what_they_move(written):
     assert right["ci95"][1] == pytest.approx([-0.02, -0.02])
 
 
-def test_ladder_has_the_promised_rows(written):
+def test_ladder_has_all_rows(written):
     _, report = written
     names = [row["name"] for row in report["ladder"]]
     assert names == [
@@ -176,7 +176,7 @@ def test_page_is_self_contained_and_has_the_figures(written):
         assert f"<code>{name}</code>" in page
 
 
-def test_figures_are_pictures_of_something(written):
+def test_figures_are_not_empty(written):
     import cv2
 
     out, report = written
@@ -194,7 +194,7 @@ def test_same_seed_gives_the_same_report(written, make_genie, make_video, tmp_pa
         assert again[part] == report[part]
 
 
-def test_video_without_truth_reports_what_it_can(make_genie, make_video, tmp_path):
+def test_video_without_truth_gets_the_metrics_that_need_none(make_genie, make_video, tmp_path):
     report = evaluate(make_genie(), make_video(known=False, names=("all",)), tmp_path, **QUICK)
     metrics = report["metrics"]
     for name in ("ctc", "grounding_r2"):
@@ -208,7 +208,7 @@ def test_video_without_truth_reports_what_it_can(make_genie, make_video, tmp_pat
     assert all(card["name"] == "unnamed" and card["mean_motion"] is None for card in report["codes"])
 
 
-def test_plain_turns_what_is_not_finite_into_null():
+def test_plain_turns_non_finite_numbers_into_null():
     assert plain({"a": np.float32(np.nan), "b": [np.inf, np.int64(3)], "c": np.array([1.5, np.nan])}) == {
         "a": None, "b": [None, 3], "c": [1.5, None],
     }  # fmt: skip

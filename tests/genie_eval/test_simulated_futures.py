@@ -1,4 +1,4 @@
-"""Counterfactual truth from a real tabletop recording: the futures are the simulator's, and the codes' own."""
+"""Simulated futures of codes, from recorded states of the tabletop."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,8 @@ from genie_datasets.clips.labels import read_actions
 from genie_eval.codes.baselines import Features
 from genie_eval.codes.transitions import Transitions
 from genie_eval.collect import Evidence, choose_trajectories
-from genie_eval.dreams.counterfactual import nearest_future, picked, renamed_p
-from genie_eval.dreams.simulated import ActionPool, simulate
+from genie_eval.dreams.counterfactual import nearest, pixel_distance, renamed_p
+from genie_eval.dreams.simulated import CodeActions, simulate_futures
 from genie_eval.dreams.starts import Starts
 
 DIRECTIONS = 4  # +x, -x, +y, -y
@@ -28,7 +28,7 @@ def split(tabletop_rlds):
 
 @pytest.fixture(scope="module")
 def evidence(split):
-    """Codes that are the direction of the robot's command in the plane of the table."""
+    """Codes that are the direction of the commanded motion in the plane of the table."""
     trajectories, _ = choose_trajectories(split, None, None, 0)
     codes, owner = [], []
     for i, trajectory in enumerate(trajectories):
@@ -49,21 +49,21 @@ def starts(split, evidence):
             for i, t in zip(trajectory, at, strict=True)
         ]
     )
-    return Starts(trajectory, at, np.zeros(2, int), frames, frames)
+    return Starts(trajectory, at, frames, frames)
 
 
-def test_futures_go_where_the_code_says(split, evidence, starts):
-    simulated = simulate(Model, split, evidence, starts, 3, 1, seed=0, progress=False)
+def test_futures_go_in_the_direction_of_their_code(split, evidence, starts):
+    simulated = simulate_futures(Model, split, evidence, starts, 3, 1, seed=0, progress=False)
     assert simulated.frames.shape == (2, DIRECTIONS, 3, 64, 64, 3)
     assert simulated.sampled_frames.shape == (1, DIRECTIONS, 3, 64, 64, 3)
-    moved = simulated.moved[:, :, -1]  # opposite commands from one start: what they share (the border) cancels
+    moved = simulated.moved[:, :, -1]  # in differences of opposite commands, effects of the border cancel
     assert (moved[:, 0, 0] - moved[:, 1, 0] > 0.01).all()
     assert (moved[:, 2, 1] - moved[:, 3, 1] > 0.01).all()
     assert (np.abs(simulated.frames[:, 0].astype(int) - simulated.frames[:, 1]).max(axis=(1, 2, 3, 4)) > 30).all()
 
 
 def test_the_recorded_actions_give_the_recorded_frames(split, evidence, starts):
-    """What is simulated from a start is what was recorded there, when the robot is told what it was told."""
+    """The recorded actions, simulated from a recorded state, reproduce the recorded positions."""
     from genie_datasets.tabletop.recorded import read_recording
 
     trajectory = evidence.trajectories[0]
@@ -75,8 +75,8 @@ def test_the_recorded_actions_give_the_recorded_frames(split, evidence, starts):
     assert future.position[0] == pytest.approx(truth[9:12], abs=1e-5)
 
 
-def test_a_code_means_the_actions_of_the_other_trajectories(split, evidence):
-    pool = ActionPool.read(split, evidence, DIRECTIONS)
+def test_a_code_stands_for_its_actions_in_other_trajectories(split, evidence):
+    pool = CodeActions.read(split, evidence, DIRECTIONS)
     everything, without = pool.mean(None), pool.mean(0)
     assert everything[0, 0] > 0.005 > -0.005 > everything[1, 0]
     rest = evidence.table.trajectory != 0
@@ -88,7 +88,7 @@ def test_a_code_means_the_actions_of_the_other_trajectories(split, evidence):
     assert (drawn[0, :, 0] > 0).all()
 
 
-def test_a_source_without_states_says_so(evidence, starts):
+def test_a_source_without_states_is_refused(evidence, starts):
     class NoStates:
         name, num_episodes, image_size = "x", 9, (64, 64)
 
@@ -99,18 +99,18 @@ def test_a_source_without_states_says_so(evidence, starts):
             return f"x {episode}"
 
     with pytest.raises(UserError, match="keeps no simulator state"):
-        simulate(Model, NoStates(), evidence, starts, 3, 1, seed=0, progress=False)
+        simulate_futures(Model, NoStates(), evidence, starts, 3, 1, seed=0, progress=False)
 
 
-def test_equal_dreams_pick_by_chance_and_own_futures_surely():
+def test_equal_dreams_are_identified_by_chance_and_own_futures_always():
     rng = np.random.default_rng(0)
     futures = rng.integers(0, 255, (6, 4, 2, 8, 8, 3)).astype(np.uint8)
-    own = picked(nearest_future(futures, futures))
+    own = nearest(pixel_distance(futures, futures))
     assert np.diagonal(own, axis1=1, axis2=2).mean() == 1
     assert renamed_p(own, 0) <= 0.001
     still = np.broadcast_to(futures[:, :1], futures.shape)
-    blind = picked(nearest_future(still, still))
+    blind = nearest(pixel_distance(still, still))
     assert blind == pytest.approx(np.full_like(blind, 1 / 4))
     assert renamed_p(blind, 0) == 1
-    other = picked(nearest_future(rng.integers(0, 255, futures.shape).astype(np.uint8), futures))
+    other = nearest(pixel_distance(rng.integers(0, 255, futures.shape).astype(np.uint8), futures))
     assert renamed_p(other, 0) > 0.02

@@ -1,4 +1,4 @@
-"""`label`: every transition once, with the code that the model infers, in a table and in data sets."""
+"""`label`: every transition exactly once, with the inferred code, in a table and in data sets."""
 
 import numpy as np
 import pyarrow.parquet as parquet
@@ -9,7 +9,7 @@ from genie_datasets import open_source
 from genie_datasets.base.errors import UserError
 from genie_eval.playback.codes import episode_codes
 from genie_robotics import Genie
-from genie_robotics.labeling.commands import Labels, label, label_episode
+from genie_robotics.labeling.commands import EpisodeCodes, label, label_episode
 from tests.genie_robotics.conftest import Squares, random_genie, tiny_config
 
 
@@ -39,7 +39,7 @@ def test_every_transition_is_in_the_table_with_its_code(written, tabletop_rlds):
     assert names[1][0] == "right"
 
 
-def test_the_data_sets_hold_the_same_codes_and_can_be_read(written, tabletop_rlds):
+def test_the_data_sets_hold_the_same_codes_and_open_again(written, tabletop_rlds):
     import tensorflow_datasets as tfds
 
     source = open_source(tabletop_rlds)
@@ -61,7 +61,7 @@ def test_the_data_sets_hold_the_same_codes_and_can_be_read(written, tabletop_rld
     assert first["latent_action"][:-1] == table[(table.split == "train") & (table.episode == 0)].code.tolist()
 
 
-def test_with_a_gap_every_transition_of_that_length_has_a_code():
+def test_with_a_gap_every_transition_of_its_length_has_a_code():
     config = tiny_config()
     config.gap = 1.0
     genie, squares = random_genie(config), Squares(num_episodes=1)
@@ -73,7 +73,7 @@ def test_with_a_gap_every_transition_of_that_length_has_a_code():
     for t in range(7):
         window = frames[t % 3 :: 3][None]
         assert found.codes[t] == genie.infer_actions(window)[0, t // 3]
-    assert isinstance(found, Labels)
+    assert isinstance(found, EpisodeCodes)
 
 
 def test_confidence_is_the_margin_between_the_nearest_two_codes():
@@ -86,9 +86,9 @@ def test_confidence_is_the_margin_between_the_nearest_two_codes():
     assert random_genie(tiny_config(kind="fsq")).latent_action.codebook.margin(latents).isnan().all()
 
 
-def test_what_cannot_be_labelled(tmp_path, tabletop_rlds):
+def test_invalid_options_and_folders_are_refused(tmp_path, tabletop_rlds):
     arguments = ["nano-tabletop", "--data", str(tabletop_rlds), "--out", str(tmp_path / "out")]
-    with pytest.raises(UserError, match="one of rlds, lerobot"):
+    with pytest.raises(UserError, match="unknown format --write csv; expected one of rlds, lerobot"):
         label([*arguments, "--write", "csv"])
     with pytest.raises(UserError, match="has no split 'dev'"):
         label([*arguments, "--split", "dev"])

@@ -136,7 +136,7 @@ def flip_reading(genie: Genie, sample: HeldOut, codes: Int[np.ndarray, " M"]) ->
 
 # -------------------------------------------------------------------------------------------------------------- dreams
 def dream_readings(genie: Genie, sample: HeldOut, evidence: Evidence) -> tuple[Readings, dict[str, Any]]:
-    from genie_eval.dreams.action_use import action_use, by_trajectory
+    from genie_eval.dreams.action_use import action_use
     from genie_eval.dreams.fidelity import fidelity
     from genie_eval.dreams.generation import DELTA_AT, dream_set
     from genie_eval.dreams.pixels import decibel, psnr, squared_error
@@ -146,20 +146,20 @@ def dream_readings(genie: Genie, sample: HeldOut, evidence: Evidence) -> tuple[R
         genie, sample.frames, sample.trajectories, setting.clips, LONG, seed=setting.seed, progress=False
     )
     head = replace(
-        dreams, truth=dreams.truth[:, : SHORT + 1], rebuilt=dreams.rebuilt[:, : SHORT + 1],
+        dreams, truth=dreams.truth[:, : SHORT + 1], reconstructed=dreams.reconstructed[:, : SHORT + 1],
         inferred=dreams.inferred[:, :SHORT], codes=dreams.codes[:, :SHORT],
     )  # fmt: skip
     metrics = action_use(head, setting.draws, setting.seed) | fidelity(head, setting.draws, setting.seed)
-    units = len(np.unique(dreams.owner))
+    units = len(np.unique(dreams.trajectory))
     weights = bootstrap_weights(units, setting.draws, setting.seed)
 
     def mean(values: Float[np.ndarray, " C"]) -> Float[np.ndarray, " R"]:
         """Of the trajectories' means, under every draw."""
-        return weights @ by_trajectory(values, dreams) / units
+        return weights @ dreams.by_trajectory(values) / units
 
     shown = {
         "dream_psnr": psnr(head.inferred, head.truth[:, 1:]).mean(axis=1),
-        "tokenizer_psnr": psnr(head.rebuilt, head.truth).mean(axis=1),
+        "tokenizer_psnr": psnr(head.reconstructed, head.truth).mean(axis=1),
     }
     readings = {name: Reading.of(metrics[name], mean(values)) for name, values in shown.items()}
     by_t = psnr(dreams.inferred, dreams.truth[:, 1:])
@@ -167,7 +167,7 @@ def dream_readings(genie: Genie, sample: HeldOut, evidence: Evidence) -> tuple[R
     for t in range(by_t.shape[1]):
         drawn = mean(by_t[:, t])
         readings[f"dream_psnr_t{t + 1}"] = Reading(
-            float(by_trajectory(by_t[:, t], dreams).mean()), interval(drawn), drawn, units
+            float(dreams.by_trajectory(by_t[:, t]).mean()), interval(drawn), drawn, units
         )
     if dreams.horizon >= DELTA_AT:
         truth = dreams.truth[:, DELTA_AT]
@@ -176,26 +176,27 @@ def dream_readings(genie: Genie, sample: HeldOut, evidence: Evidence) -> tuple[R
             for frames in (
                 dreams.inferred[:, DELTA_AT - 1],
                 dreams.random[:, DELTA_AT - 1],
-                dreams.rebuilt[:, DELTA_AT],
+                dreams.reconstructed[:, DELTA_AT],
             )
         )
         readings["delta_psnr_t4"] = Reading.of(metrics["delta_psnr_t4"], mean(decibel(own) - decibel(random)))
         found = metrics["action_attributable_fraction"]
         share = None if found.value is None else 1 - mean(own - floor) / mean(random - floor)
         readings["action_attributable_fraction"] = Reading.of(found, share)
-    return readings, {"copy_last_psnr_by_t": copied.mean(axis=0), "clips": len(dreams.owner)}
+    return readings, {"copy_last_psnr_by_t": copied.mean(axis=0), "clips": len(dreams.trajectory)}
 
 
 # ------------------------------------------------------------------------------------------------------------ commands
 def command_readings(genie: Genie, sample: HeldOut, evidence: Evidence) -> Readings:
     """Every code five times in a row from every start, read back by the model itself."""
-    from genie_eval.dreams.command import reread
-    from genie_eval.dreams.play import constants, play
+    from genie_eval.dreams.command import read_back
+    from genie_eval.dreams.play import constant_sequences, dream_sequences
     from genie_eval.dreams.starts import choose_starts
 
     setting, num_codes = sample.sampling, genie.config.num_actions
     starts = choose_starts(genie, sample.frames, evidence, setting.starts, setting.seed)
-    plays = play(genie, starts, constants(num_codes, COMMANDED), 32, setting.seed, "commands", False)
-    reading = reread(genie, None, starts, plays, num_codes)
+    sequences = constant_sequences(num_codes, COMMANDED)
+    played = dream_sequences(genie, starts, sequences, 32, setting.seed, "commands", False)
+    reading = read_back(genie, starts, played, num_codes)
     drawn = reading.bits_drawn(bootstrap_weights(len(starts), setting.draws, setting.seed))
     return {"command_bits": Reading(reading.bits, interval(drawn), drawn, len(starts))}

@@ -1,1 +1,1 @@
-"""What the world model dreams: how good the pictures are, and whether they do what the codes say."""
+"""Dreams of the world model: quality of the pictures, and whether they follow the codes."""

@@ -1,11 +1,11 @@
-"""`delta_psnr_t4` and `action_attributable_fraction`: does the world model USE its latent actions?
+"""`delta_psnr_t4` and `action_attributable_fraction`: does the world model use its latent actions?
 
-Both compare the dream with inferred codes to the dream with uniform random codes at the 4th frame. dB depends on how
-good the tokenizer is; the fraction does not: it counts error above the tokenizer's own.
+Both compare dreams with inferred codes and dreams with uniform random codes at the 4th frame. The difference in dB
+depends on the quality of the tokenizer; the fraction counts only the error above the tokenizer's own.
 """
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from genie_eval.dreams.generation import DELTA_AT, DreamSet
 from genie_eval.dreams.pixels import BACKBONE, decibel, squared_error
@@ -15,76 +15,73 @@ from genie_eval.resampling import DRAWS, bootstrap_weights, interval, sign_flip_
 
 
 def action_use(dreams: DreamSet, draws: int = DRAWS, seed: int = 0) -> dict[str, Metric]:
-    names = ("delta_psnr_t4", "action_attributable_fraction")
+    """Both metrics, with bootstrap intervals over trajectories."""
     if dreams.horizon < DELTA_AT:
         short = f"the trajectories are too short: a clip needs {DELTA_AT + 1} frames"
-        return {name: not_run(short) for name in names}
-    truth = dreams.truth[:, DELTA_AT]
-    inferred = squared_error(dreams.inferred[:, DELTA_AT - 1], truth)
-    random = squared_error(dreams.random[:, DELTA_AT - 1], truth)
-    floor = squared_error(dreams.rebuilt[:, DELTA_AT], truth)
-    weights = bootstrap_weights(len(np.unique(dreams.owner)), draws, seed)
-    readings = (delta, fraction)
+        return {name: not_run(short) for name in ("delta_psnr_t4", "action_attributable_fraction")}
+    weights = bootstrap_weights(len(np.unique(dreams.trajectory)), draws, seed)
     return {
-        name: reading(inferred, random, floor, dreams, weights) for name, reading in zip(names, readings, strict=True)
+        "delta_psnr_t4": delta_psnr(dreams, weights),
+        "action_attributable_fraction": attributable_fraction(dreams, weights),
     }
 
 
-def by_trajectory(values: Float[np.ndarray, " C"], dreams: DreamSet) -> Float[np.ndarray, " I"]:
-    """Mean over the clips of each trajectory."""
-    owner = np.unique(dreams.owner, return_inverse=True)[1]
-    return np.bincount(owner, weights=values) / np.bincount(owner)
+def _errors(dreams: DreamSet) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(C,) mean squared errors at t = 4: of dreams with inferred codes, with random codes, and of the tokenizer."""
+    truth = dreams.truth[:, DELTA_AT]
+    inferred, random = dreams.inferred[:, DELTA_AT - 1], dreams.random[:, DELTA_AT - 1]
+    floor = squared_error(dreams.reconstructed[:, DELTA_AT], truth)
+    return squared_error(inferred, truth), squared_error(random, truth), floor
 
 
-def delta(
-    inferred: np.ndarray, random: np.ndarray, floor: np.ndarray, dreams: DreamSet, weights: Float[np.ndarray, "R I"]
-) -> Metric:
-    """null: codes ignored, 0 dB. oracle: what a dream as good as the tokenizer's reconstruction would gain."""
-    gain = by_trajectory(decibel(inferred) - decibel(random), dreams)
+def delta_psnr(dreams: DreamSet, weights: Float[np.ndarray, "R I"]) -> Metric:
+    """dB that inferred codes gain over random ones.
+
+    null: the codes are ignored, 0 dB. oracle: the gain of a dream as good as the tokenizer's reconstruction.
+    """
+    inferred, random, floor = (decibel(mse) for mse in _errors(dreams))
+    gain = dreams.by_trajectory(inferred - random)
     ci = interval(weights @ gain / len(gain))
     metric = Metric(
-        value=float(gain.mean()), null=0.0,
-        oracle=float(by_trajectory(decibel(floor) - decibel(random), dreams).mean()),
+        value=float(gain.mean()), null=0.0, oracle=float(dreams.by_trajectory(floor - random).mean()),
         ci95=ci, p=sign_flip_p(gain), n_trajectories=len(gain),
         more={
             "n_clips": len(inferred), "t": DELTA_AT, "prompt_frames": 1, "random_codes": "uniform",
-            "psnr_inferred": float(by_trajectory(decibel(inferred), dreams).mean()),
-            "psnr_random": float(by_trajectory(decibel(random), dreams).mean()),
-            "resolution": list(dreams.truth.shape[2:4]), "backbone": BACKBONE, **_ssim(dreams),
+            "psnr_inferred": float(dreams.by_trajectory(inferred).mean()),
+            "psnr_random": float(dreams.by_trajectory(random).mean()),
+            "resolution": list(dreams.truth.shape[2:4]), "backbone": BACKBONE,
+            "ssim_inferred": _mean_ssim(dreams, dreams.inferred), "ssim_random": _mean_ssim(dreams, dreams.random),
         },
     )  # fmt: skip
     return judge("delta_psnr_t4", metric, float(gain.mean()), (ci[0], ci[1]))
 
 
-def _ssim(dreams: DreamSet) -> dict[str, float]:
-    """Of both dreams at t = 4, means of trajectories."""
-    truth = dreams.truth[:, DELTA_AT]
-    shown = {"inferred": dreams.inferred, "random": dreams.random}
-    return {
-        f"ssim_{name}": float(by_trajectory(ssim(frames[:, DELTA_AT - 1], truth), dreams).mean())
-        for name, frames in shown.items()
-    }
+def _mean_ssim(dreams: DreamSet, frames: UInt8[np.ndarray, "C n H W 3"]) -> float:
+    """Mean SSIM at t = 4 over trajectories."""
+    return float(dreams.by_trajectory(ssim(frames[:, DELTA_AT - 1], dreams.truth[:, DELTA_AT])).mean())
 
 
-def fraction(
-    inferred: np.ndarray, random: np.ndarray, floor: np.ndarray, dreams: DreamSet, weights: Float[np.ndarray, "R I"]
-) -> Metric:
-    """1 - (MSE_inferred - floor) / (MSE_random - floor), each MSE a mean over clips. null 0, oracle 1."""
-    a, b, c = (by_trajectory(mse, dreams) for mse in (inferred, random, floor))
-    count = len(a)
-    harm = weights @ (b - c) / count
+def attributable_fraction(dreams: DreamSet, weights: Float[np.ndarray, "R I"]) -> Metric:
+    """1 - (MSE_inferred - floor) / (MSE_random - floor), each a mean over clips, floor = the tokenizer's own error.
+
+    null: 0. oracle: 1.
+    """
+    inferred, random, floor = (dreams.by_trajectory(mse) for mse in _errors(dreams))
+    count = len(inferred)
+    harm = weights @ (random - floor) / count
     if interval(harm)[0] <= 0:
         return not_run(
-            "random codes cost no more than the tokenizer's own error "
-            f"(mean squared error {b.mean():.1f} against {c.mean():.1f} grey levels): nothing to attribute"
+            "random codes cost no more than the tokenizer's own error (mean squared error "
+            f"{random.mean():.1f} against {floor.mean():.1f} gray levels): there is nothing to attribute"
         )
-    value = 1 - (a - c).mean() / (b - c).mean()
-    ci = interval(1 - (weights @ (a - c) / count) / harm)
+    value = 1 - (inferred - floor).mean() / (random - floor).mean()
+    ci = interval(1 - (weights @ (inferred - floor) / count) / harm)
     metric = Metric(
-        value=float(value), null=0.0, oracle=1.0, ci95=ci, p=sign_flip_p(b - a), n_trajectories=count,
+        value=float(value), null=0.0, oracle=1.0, ci95=ci, p=sign_flip_p(random - inferred), n_trajectories=count,
         more={
-            "n_clips": len(inferred), "mse_inferred": a.mean(), "mse_random": b.mean(), "mse_floor": c.mean(),
-            "t": DELTA_AT, "resolution": list(dreams.truth.shape[2:4]), "backbone": BACKBONE,
+            "n_clips": len(dreams.truth), "mse_inferred": inferred.mean(), "mse_random": random.mean(),
+            "mse_floor": floor.mean(), "t": DELTA_AT, "resolution": list(dreams.truth.shape[2:4]),
+            "backbone": BACKBONE,
         },
     )  # fmt: skip
     return judge("action_attributable_fraction", metric, float(value), (ci[0], ci[1]))

@@ -1,4 +1,4 @@
-"""A command sent and read back as a channel: confusion, bits, kappa."""
+"""A command that is sent and read back, as a communication channel: confusion counts, bits, kappa."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -7,16 +7,16 @@ from jaxtyping import Float, Int
 def confusion(
     sent: Int[np.ndarray, " n"], read: Int[np.ndarray, " n"], group: Int[np.ndarray, " n"], num_codes: int
 ) -> Float[np.ndarray, "G K K"]:
-    """Counts of (sent, read) for each group (a start: the unit of resampling)."""
+    """Counts of (sent, read) for each group. A group is a start, the unit of resampling."""
     groups = int(group.max()) + 1
     cell = (group * num_codes + sent) * num_codes + read
     return np.bincount(cell, minlength=groups * num_codes**2).reshape(groups, num_codes, num_codes).astype(float)
 
 
 def channel_bits(counts: Float[np.ndarray, "... K K"]) -> np.ndarray:
-    """I(sent; read) in bits if every code were sent equally often, less the Miller-Madow bias of finite counts.
+    """Mutual information of sent and read codes in bits, as if every code were sent equally often; at least 0.
 
-    Commands that were never sent are left out; 0 is the least.
+    The Miller-Madow bias of finite counts is subtracted. Codes that were never sent are left out.
     """
     sent = counts.sum(axis=-1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -31,7 +31,7 @@ def channel_bits(counts: Float[np.ndarray, "... K K"]) -> np.ndarray:
 
 
 def kappa(counts: Float[np.ndarray, "... K K"]) -> np.ndarray:
-    """Cohen's kappa of the confusion with every code sent equally often."""
+    """Cohen's kappa of the confusion, as if every code were sent equally often."""
     sent = counts.sum(axis=-1, keepdims=True)
     given = counts / np.where(sent > 0, sent, 1)
     joint = given / np.maximum((sent > 0).sum(axis=-2, keepdims=True), 1)
@@ -42,17 +42,18 @@ def kappa(counts: Float[np.ndarray, "... K K"]) -> np.ndarray:
 
 
 def recalls(counts: Float[np.ndarray, "K K"]) -> list[float | None]:
-    """Share of each command that is read back as itself; None where it was never sent."""
+    """Share of each command that is read back as itself; None for a command that was never sent."""
     sent = counts.sum(axis=1)
     return [float(counts[k, k] / n) if n else None for k, n in enumerate(sent)]
 
 
-def matched(
+def match_codes(
     own: Int[np.ndarray, " M"], other: Int[np.ndarray, " M"], num_codes: int, num_other: int
 ) -> Int[np.ndarray, " L"]:
-    """Another model's codes in this one's names: label[other code] = own code, by the best one-to-one agreement.
+    """Maps each code of another model to one of this model: the one-to-one map with the highest agreement.
 
-    Codes of the other that find no partner get the own code they occur with most.
+    own, other: both models' codes of the same transitions. Codes of the other model that find no partner get the own
+    code with which they occur most.
     """
     from scipy.optimize import linear_sum_assignment
 

@@ -1,61 +1,62 @@
-"""What played dreams moved, as the read-out sees it (or, without truth, as optical flow does)."""
+"""Displacement of the arm in commanded dreams, read by the motion read-out or, without true motion, by optical flow."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from genie_eval.dreams.play import Plays
+from genie_eval.dreams.play import SequenceDreams
 from genie_eval.dreams.readout import Readout
 from genie_eval.dreams.starts import Starts
+from genie_eval.features import flow_features
 
 
 @dataclass(frozen=True)
-class Moves:
-    """Displacement since the start after every step of every play, in the read-out's units.
+class Displacements:
+    """Displacement since the start after each of n steps, for each of Q sequences from each of S starts.
 
-    Steps on which the read-out is unsure are marked; `sure` gives NaN there.
+    values: in the units of the truth (base frame: meters; image: fractions of its sides). abstained: the read-out is
+    unsure, or sees no gripper (`dissolved`). columns: part of the motion -> its columns.
     """
 
-    moved: Float[np.ndarray, "S Q n D"]
-    unsure: Bool[np.ndarray, "S Q n"]
+    values: Float[np.ndarray, "S Q n D"]
+    abstained: Bool[np.ndarray, "S Q n"]
     columns: dict[str, slice]
-    begin: Float[np.ndarray, "S D"] | None = None  # what the read-out sees at the start
-    dissolved: Bool[np.ndarray, "S Q n"] | None = None  # where it sees no gripper at all
+    start_position: Float[np.ndarray, "S D"] | None = None
+    dissolved: Bool[np.ndarray, "S Q n"] | None = None
 
-    def sure(self, part: str, step: int = -1) -> Float[np.ndarray, "S Q d"]:
-        """Displacement until `step` (the last by default), NaN where unsure."""
-        values = self.moved[:, :, step, self.columns[part]]
-        return np.where(self.unsure[:, :, step, None], np.nan, values)
+    def confident(self, part: str, step: int = -1) -> Float[np.ndarray, "S Q d"]:
+        """Displacement of one part until `step` (default: the last); NaN where the read-out abstains."""
+        values = self.values[:, :, step, self.columns[part]]
+        return np.where(self.abstained[:, :, step, None], np.nan, values)
 
 
-def read_moves(readout: Readout, starts: Starts, plays: Plays) -> Moves:
-    """Displacements are counted from the start as the tokenizer shows it, so that both pictures are of one kind."""
-    many_starts, many, steps = plays.dreams.shape[:3]
-    begin = readout.positions(starts.rebuilt)[:, :, None, None]  # (m, S, 1, 1, D)
-    seen, presence = readout.look(plays.dreams.reshape(-1, *plays.dreams.shape[3:]))
-    dissolved = (presence < readout.least_presence).reshape(many_starts, many, steps)
-    moved = seen.reshape(len(seen), many_starts, many, steps, -1) - begin
-    unsure = np.stack(
+def read_displacements(readout: Readout, starts: Starts, played: SequenceDreams) -> Displacements:
+    """Displacements from the reconstructed start frame: dreams consist of the tokenizer's pixels, too."""
+    num_starts, num_sequences, steps = played.dreams.shape[:3]
+    start = readout.positions(starts.reconstructed)[:, :, None, None]  # (m, S, 1, 1, D)
+    positions, presence = readout.read(played.dreams.reshape(-1, *played.dreams.shape[3:]))
+    dissolved = (presence < readout.min_presence).reshape(num_starts, num_sequences, steps)
+    moved = positions.reshape(len(positions), num_starts, num_sequences, steps, -1) - start
+    by_step = [moved[:, :, :, t].reshape(len(moved), num_starts * num_sequences, -1) for t in range(steps)]
+    abstained = np.stack(
         [
-            readout.unsure(
-                readout.disagreement(moved[:, :, :, t].reshape(len(moved), many_starts * many, -1)), t + 1
-            ).reshape(many_starts, many)
-            for t in range(steps)
+            readout.abstains(readout.disagreement(rows), t + 1).reshape(num_starts, num_sequences)
+            for t, rows in enumerate(by_step)
         ],
         axis=-1,
     )
-    return Moves(moved.mean(axis=0), unsure | dissolved, readout.columns, begin[:, :, 0, 0].mean(axis=0), dissolved)
+    return Displacements(
+        moved.mean(axis=0), abstained | dissolved, readout.columns, start[:, :, 0, 0].mean(axis=0), dissolved
+    )
 
 
-def flow_moves(starts: Starts, plays: Plays) -> Moves:
-    """Summed mean optical flow of moving pixels (fractions of width and height) instead of displacement."""
-    from genie_eval.features import flow_features
-
-    many_starts, many, steps = plays.dreams.shape[:3]
-    moved = np.empty((many_starts, many, steps, 2))
-    for s in range(many_starts):
-        for q in range(many):
-            clip = np.concatenate([starts.rebuilt[s][None], plays.dreams[s, q]])
+def flow_displacements(starts: Starts, played: SequenceDreams) -> Displacements:
+    """Cumulative mean optical flow of the moving pixels, in fractions of width and height."""
+    num_starts, num_sequences, steps = played.dreams.shape[:3]
+    moved = np.empty((num_starts, num_sequences, steps, 2))
+    for s in range(num_starts):
+        for q in range(num_sequences):
+            clip = np.concatenate([starts.reconstructed[s][None], played.dreams[s, q]])
             moved[s, q] = flow_features(clip)[0].cumsum(axis=0)
-    return Moves(moved, np.zeros(moved.shape[:3], bool), {"flow": slice(0, 2)})
+    return Displacements(moved, np.zeros(moved.shape[:3], bool), {"flow": slice(0, 2)})

@@ -1,32 +1,33 @@
-"""Dreams for the evaluation: some real clips, what the tokenizer makes of them, and what the model dreams instead."""
+"""Dreams of recorded clips: each clip, its reconstruction by the tokenizer, and what the model generates instead."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from tqdm import tqdm
 
 from genie_eval.collect import Trajectory, read_frames, to_numpy
+from genie_eval.interfaces import WorldModel
 
 if TYPE_CHECKING:
     from genie_datasets import Split
 
-HORIZON = 8  # frames dreamt after the prompt
-MOST_CLIPS = 8  # of one trajectory; more resemble each other and only cost time
-DELTA_AT = 4  # the frame at which random codes are compared (Genie's t)
+HORIZON = 8  # frames generated after the prompt
+MAX_CLIPS = 8  # per trajectory; more resemble each other and only cost time
+DELTA_AT = 4  # frame at which inferred and random codes are compared (t in Genie's delta-PSNR)
 
 
 @dataclass(frozen=True)
 class DreamSet:
-    """C clips; clip c is of trajectory owner[c] (its number in the evaluated set) and begins at frame start[c]."""
+    """Dreams of C clips. Clip c begins at frame start[c] of the evaluated trajectory number trajectory[c]."""
 
-    owner: Int[np.ndarray, " C"]
+    trajectory: Int[np.ndarray, " C"]
     start: Int[np.ndarray, " C"]
     truth: UInt8[np.ndarray, "C n+1 H W 3"]  # the prompt frame, then n frames
-    rebuilt: UInt8[np.ndarray, "C n+1 H W 3"]  # the tokenizer's reconstruction of them
-    inferred: UInt8[np.ndarray, "C n H W 3"]  # dreamt from the prompt with the codes inferred from the truth
-    random: UInt8[np.ndarray, "C m H W 3"]  # the first m <= 4 frames of a dream with uniform random codes
+    reconstructed: UInt8[np.ndarray, "C n+1 H W 3"]  # by the tokenizer
+    inferred: UInt8[np.ndarray, "C n H W 3"]  # generated from the prompt with the codes inferred from the truth
+    random: UInt8[np.ndarray, "C m H W 3"]  # the first m <= 4 frames generated with uniform random codes
     codes: Int[np.ndarray, "C n"]
     random_codes: Int[np.ndarray, "C m"]
 
@@ -34,79 +35,66 @@ class DreamSet:
     def horizon(self) -> int:
         return self.inferred.shape[1]
 
+    def by_trajectory(self, values: Float[np.ndarray, " C"]) -> Float[np.ndarray, " I"]:
+        """Mean over the clips of each trajectory."""
+        group = np.unique(self.trajectory, return_inverse=True)[1]
+        return np.bincount(group, weights=values) / np.bincount(group)
+
 
 def choose_clips(
     trajectories: list[Trajectory], clips: int, horizon: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """(owner, start) of at most `clips` clips, and their horizon.
+    """(trajectory, start) of at most `clips` clips, and their horizon.
 
-    One clip a trajectory before any gets a second. Where fewer than half of the trajectories are long enough, the
-    horizon is shortened to the median trajectory.
+    Every trajectory gives one clip before any gives a second. Where fewer than half of the trajectories are long
+    enough, the horizon is shortened to the median trajectory.
     """
     lengths = np.array([len(t.ids) for t in trajectories])
     if (lengths > horizon).mean() < 0.5:
         horizon = max(1, int(np.median(lengths)) - 1)
-    clips = min(clips, MOST_CLIPS * len(trajectories))
+    clips = min(clips, MAX_CLIPS * len(trajectories))
     rng = np.random.default_rng(seed)
-    able = np.flatnonzero(lengths > horizon)
-    owner = np.concatenate([rng.permutation(able) for _ in range(-(-clips // len(able)))])[:clips]
-    start = np.array([rng.integers(lengths[i] - horizon) for i in owner])
-    order = np.lexsort((start, owner))
-    return owner[order], start[order], horizon
+    long_enough = np.flatnonzero(lengths > horizon)
+    trajectory = np.concatenate([rng.permutation(long_enough) for _ in range(-(-clips // len(long_enough)))])[:clips]
+    start = np.array([rng.integers(lengths[i] - horizon) for i in trajectory])
+    order = np.lexsort((start, trajectory))
+    return trajectory[order], start[order], horizon
+
+
+def read_clips(
+    world: WorldModel, split: "Split", trajectories: list[Trajectory], trajectory: np.ndarray, start: np.ndarray,
+    horizon: int,
+) -> UInt8[np.ndarray, "B n+1 H W 3"]:  # fmt: skip
+    """The frames of B clips: the prompt frame and `horizon` more."""
+    clips = [
+        read_frames(world, split, trajectories[i].episode, trajectories[i].ids[s : s + horizon + 1])
+        for i, s in zip(trajectory, start, strict=True)
+    ]
+    return np.stack(clips) if clips else np.zeros((0, horizon + 1, *world.config.image_size, 3), np.uint8)
 
 
 def dream_set(
-    genie: Any, split: "Split", trajectories: list[Trajectory], clips: int, horizon: int = HORIZON,
+    world: WorldModel, split: "Split", trajectories: list[Trajectory], clips: int, horizon: int = HORIZON,
     batch: int = 16, seed: int = 0, progress: bool = True,
 ) -> DreamSet:  # fmt: skip
-    """Generates from one prompt frame each, twice: with inferred codes, and (to t = 4) with uniform random ones.
+    """Generates from one prompt frame per clip, with inferred codes and (up to t = 4) with uniform random codes.
 
     Both dreams of a clip share their sampling noise: only the codes differ.
     """
-    owner, start, horizon = choose_clips(trajectories, clips, horizon, seed)
+    trajectory, start, horizon = choose_clips(trajectories, clips, horizon, seed)
     rng = np.random.default_rng(seed + 1)
-    random_codes = rng.integers(genie.config.num_actions, size=(len(owner), min(DELTA_AT, horizon)))
-    parts: list[tuple[np.ndarray, ...]] = []
-    bar = tqdm(total=len(owner), desc="dreams", unit="clip", disable=not progress)
-    for first in range(0, len(owner), batch):
+    random_codes = rng.integers(world.config.num_actions, size=(len(trajectory), min(DELTA_AT, horizon)))
+    batches: list[tuple[np.ndarray, ...]] = []
+    bar = tqdm(total=len(trajectory), desc="dreams", unit="clip", disable=not progress)
+    for first in range(0, len(trajectory), batch):
         rows = slice(first, first + batch)
-        truth = np.stack(
-            [
-                read_frames(split, trajectories[i], genie, slice(s, s + horizon + 1))
-                for i, s in zip(owner[rows], start[rows], strict=True)
-            ]
-        )
-        codes = to_numpy(genie.infer_actions(truth))
-        parts.append(
-            (
-                truth,
-                to_numpy(genie.detokenize(genie.tokenize(truth))),
-                to_numpy(genie.generate(truth[:, :1], codes, seed=seed + first)),
-                to_numpy(genie.generate(truth[:, :1], random_codes[rows], seed=seed + first)),
-                codes,
-            )
-        )
+        truth = read_clips(world, split, trajectories, trajectory[rows], start[rows], horizon)
+        codes = to_numpy(world.infer_actions(truth))
+        reconstructed = to_numpy(world.detokenize(world.tokenize(truth)))
+        inferred = to_numpy(world.generate(truth[:, :1], codes, seed=seed + first))
+        random = to_numpy(world.generate(truth[:, :1], random_codes[rows], seed=seed + first))
+        batches.append((truth, reconstructed, inferred, random, codes))
         bar.update(len(truth))
     bar.close()
-    truth, rebuilt, inferred, random, codes = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return DreamSet(owner, start, truth, rebuilt, inferred, random, codes, random_codes)
-
-
-def same_action_grid(
-    genie: Any, starts: UInt8[np.ndarray, "S H W 3"], steps: int = 5, batch: int = 16, seed: int = 0,
-    progress: bool = True,
-) -> UInt8[np.ndarray, "S K n H W 3"]:  # fmt: skip
-    """From every start, every code `steps` times in a row. All dreams of a start share their sampling noise."""
-    num_codes = genie.config.num_actions
-    rows = []
-    for start in tqdm(starts, desc="same action, many starts", unit="start", disable=not progress):
-        pieces = [
-            to_numpy(
-                genie.generate(
-                    np.repeat(start[None, None], len(some), axis=0), np.repeat(some[:, None], steps, axis=1), seed=seed
-                )
-            )
-            for some in np.array_split(np.arange(num_codes), -(-num_codes // batch))
-        ]
-        rows.append(np.concatenate(pieces))
-    return np.stack(rows)
+    truth, reconstructed, inferred, random, codes = (np.concatenate(part) for part in zip(*batches, strict=True))
+    return DreamSet(trajectory, start, truth, reconstructed, inferred, random, codes, random_codes)

@@ -1,7 +1,6 @@
-"""Plays sequences of codes from many starts: the dreams that levels D, E and F are measured on."""
+"""Dreams of chosen sequences of codes from many starts."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -9,11 +8,12 @@ from tqdm import tqdm
 
 from genie_eval.collect import to_numpy
 from genie_eval.dreams.starts import Starts
+from genie_eval.interfaces import WorldModel
 
 
 @dataclass(frozen=True)
-class Plays:
-    """dreams[s, q] is what followed when sequence q was played from start s."""
+class SequenceDreams:
+    """dreams[s, q] are the n frames that sequence q generates from start s."""
 
     sequences: Int[np.ndarray, "Q n"]
     dreams: UInt8[np.ndarray, "S Q n H W 3"]
@@ -23,44 +23,54 @@ class Plays:
         return self.sequences.shape[1]
 
 
-def play(
-    genie: Any, starts: Starts, sequences: Int[np.ndarray, "Q n"], batch: int, seed: int, label: str, progress: bool
-) -> Plays:
-    """Every sequence from every start.
+@dataclass(frozen=True)
+class CommandedDreams:
+    """All commanded dreams of one evaluation. `others`: pairs, triples and longer sequences, as far as asked for."""
 
-    Cells are played in random order, so that a sequence does not always meet the same sampling noise (noise depends on
-    the row of a batch): what noise does alike everywhere would pass for the sequence's own effect.
+    starts: Starts
+    constant: SequenceDreams  # every code, repeated
+    others: dict[str, SequenceDreams]
+
+
+def dream_sequences(
+    world: WorldModel, starts: Starts, sequences: Int[np.ndarray, "Q n"], batch: int, seed: int, label: str,
+    progress: bool,
+) -> SequenceDreams:  # fmt: skip
+    """Generates every sequence from every start.
+
+    Sampling noise depends on the row of a batch. The dreams are therefore generated in random order: in a fixed order
+    a sequence would meet the same noise at every start, and the effect of the noise would pass for its own.
     """
-    many, steps = sequences.shape
-    cells = np.random.default_rng(seed).permutation(len(starts) * many)
-    dreams = np.empty((len(starts) * many, steps, *starts.frames.shape[1:]), np.uint8)
-    bar = tqdm(total=len(cells), desc=label, unit="dream", disable=not progress)
-    for number, first in enumerate(range(0, len(cells), batch)):
-        some = cells[first : first + batch]
-        prompts, codes = starts.frames[some // many][:, None], sequences[some % many]
-        dreams[some] = to_numpy(genie.generate(prompts, codes, seed=seed + 1 + number))
-        bar.update(len(some))
+    num_sequences, steps = sequences.shape
+    order = np.random.default_rng(seed).permutation(len(starts) * num_sequences)
+    dreams = np.empty((len(starts) * num_sequences, steps, *starts.frames.shape[1:]), np.uint8)
+    bar = tqdm(total=len(order), desc=label, unit="dream", disable=not progress)
+    for number, first in enumerate(range(0, len(order), batch)):
+        rows = order[first : first + batch]
+        prompts, codes = starts.frames[rows // num_sequences][:, None], sequences[rows % num_sequences]
+        dreams[rows] = to_numpy(world.generate(prompts, codes, seed=seed + 1 + number))
+        bar.update(len(rows))
     bar.close()
-    return Plays(sequences, dreams.reshape(len(starts), many, *dreams.shape[1:]))
+    return SequenceDreams(sequences, dreams.reshape(len(starts), num_sequences, *dreams.shape[1:]))
 
 
-def constants(num_codes: int, steps: int = 5) -> Int[np.ndarray, "K n"]:
-    """Each code `steps` times in a row: Genie's own figure."""
+def constant_sequences(num_codes: int, steps: int = 5) -> Int[np.ndarray, "K n"]:
+    """Each code `steps` times in a row (Genie, figure 12)."""
     return np.repeat(np.arange(num_codes)[:, None], steps, axis=1)
 
 
-def both_orders(num_codes: int, number: int, seed: int) -> Int[np.ndarray, "Q 2"]:
-    """`number` pairs of different codes, each pair in both orders (so that their commutator can be read)."""
+def pairs_in_both_orders(num_codes: int, number: int, seed: int) -> Int[np.ndarray, "Q 2"]:
+    """About `number` pairs of different codes, each in both orders, so that their commutator can be measured."""
     first, second = np.triu_indices(num_codes, 1)
     chosen = np.random.default_rng(seed).permutation(len(first))[: max(1, number // 2)]
     pairs = np.stack([first[chosen], second[chosen]], axis=1)
     return np.concatenate([pairs, pairs[:, ::-1]])
 
 
-def from_data(
+def sequences_from_data(
     codes: Int[np.ndarray, " M"], trajectory: Int[np.ndarray, " M"], length: int, number: int, seed: int
 ) -> Int[np.ndarray, "Q n"]:
-    """`number` different runs of codes that occur in the data, likelier the more often they do."""
+    """At most `number` different runs of `length` codes that occur inside a trajectory; frequent ones are likelier."""
     inside = trajectory[: len(codes) - length + 1] == trajectory[length - 1 :]
     runs = np.stack([codes[i : len(codes) - length + 1 + i] for i in range(length)], axis=1)[inside]
     if not len(runs):

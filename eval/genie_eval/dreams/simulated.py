@@ -1,134 +1,141 @@
-"""What would really have happened: futures of the MuJoCo tabletop from the same starts, one for each latent action.
+"""True futures of each latent action: the simulator executes it from the start frames of the commanded dreams.
 
-A code stands for the mean of the robot actions that were really taken where the latent action model saw that code, in
-all trajectories but the start's own. Sampled futures take one of those actions at random at every step instead: what a
-perfect world model that is told the code, and nothing more, could show.
+A code is executed as the mean of the robot actions taken where the latent action model inferred that code, in all
+trajectories except the start's own. Sampled futures execute one of those actions at random at every step instead: the
+best that a world model could show which is told the code and nothing more.
 """
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from tqdm import tqdm
 
 from genie_datasets.base.errors import UserError
-from genie_eval.collect import Evidence
+from genie_eval.collect import Evidence, to_numpy
 from genie_eval.dreams.starts import Starts
+from genie_eval.interfaces import WorldModel
+from genie_eval.simulation import open_recording
+from genie_robotics.labeling.action_map import ACTION_DIM, summarize_actions
 
 if TYPE_CHECKING:
     from genie_datasets import Split
 
-ACTION_DIM = 7
-
 
 @dataclass(frozen=True)
-class Simulated:
-    """Futures of every code from every start (`frames`, fitted to the model's size; `moved` in metres since the start)
-    and, from the first P starts, of actions sampled from the code."""
+class SimulatedFutures:
+    """Futures of each of K codes from each of S starts, n steps; sampled futures of the first P starts.
+
+    Frames are fitted to the model's size; moved: end effector, meters since the start, base frame.
+    """
 
     frames: UInt8[np.ndarray, "S K n H W 3"]
     moved: Float[np.ndarray, "S K n 3"]
     sampled_frames: UInt8[np.ndarray, "P K n H W 3"]
-    sampled_moved: Float[np.ndarray, "P K n 3"]
-    actions: Float[np.ndarray, "K 7"]
+
+    def reconstructed(self, world: WorldModel, starts: Starts) -> "SimulatedFutures":
+        """These futures as the model's tokenizer shows them, each read after its start frame."""
+
+        def reconstruct(frames: UInt8[np.ndarray, "R K n H W 3"]) -> UInt8[np.ndarray, "R K n H W 3"]:
+            rows = []
+            for s in range(len(frames)):
+                start = np.broadcast_to(starts.frames[s], (frames.shape[1], 1, *starts.frames.shape[1:]))
+                clips = np.concatenate([start, frames[s]], axis=1)
+                rows.append(to_numpy(world.detokenize(world.tokenize(clips)))[:, 1:])
+            return np.stack(rows) if rows else frames
+
+        return replace(self, frames=reconstruct(self.frames), sampled_frames=reconstruct(self.sampled_frames))
 
 
-def simulate(
-    genie: Any, split: "Split", evidence: Evidence, starts: Starts, steps: int, sampled_starts: int, seed: int,
+def simulate_futures(
+    world: WorldModel, split: "Split", evidence: Evidence, starts: Starts, steps: int, sampled_starts: int, seed: int,
     progress: bool,
-) -> Simulated:  # fmt: skip
-    """Raises UserError where the source keeps no simulator state or no actions."""
+) -> SimulatedFutures:  # fmt: skip
+    """Executes every code for `steps` steps of the model from every start.
+
+    Raises:
+        UserError: the source keeps no simulator state or no actions.
+    """
     from genie_datasets import fit_frames
-    from genie_datasets.tabletop.recorded import read_recording
-    from genie_datasets.tabletop.render import use_opengl
 
-    first = evidence.trajectories[starts.trajectory[0]]
-    read_recording(split, first.episode)  # fails here, before anything is spent
-    pool = ActionPool.read(split, evidence, genie.config.num_actions)
-    use_opengl()
-    rng = np.random.default_rng(seed + 3)
-    rows: dict[str, list[np.ndarray]] = {name: [] for name in ("frames", "moved", "sampled_frames", "sampled_moved")}
+    open_recording(split, evidence.trajectories[starts.trajectory[0]].episode)  # fails before time is spent
+    actions = CodeActions.read(split, evidence, world.config.num_actions)
+    rng, size = np.random.default_rng(seed + 3), tuple(world.config.image_size)
+    found: dict[str, list[np.ndarray]] = {"frames": [], "moved": [], "sampled_frames": []}
     for s in tqdm(range(len(starts)), desc="simulated futures", unit="start", disable=not progress):
-        trajectory = evidence.trajectories[starts.trajectory[s]]
-        recording = read_recording(split, trajectory.episode)
+        number = int(starts.trajectory[s])
+        trajectory = evidence.trajectories[number]
+        recording = open_recording(split, trajectory.episode)
         simulator = recording.simulator(split.image_size)
-        moment = int(trajectory.ids[starts.at[s]])
-        repeat = int(trajectory.ids[1] - trajectory.ids[0])  # robot steps in one step of the model
-        mean = pool.mean(int(starts.trajectory[s]))
-        plans = {"": np.repeat(mean[:, None], steps * repeat, axis=1)}
-        if s < sampled_starts:
-            drawn = pool.draw(int(starts.trajectory[s]), steps, rng)
-            plans["sampled_"] = np.repeat(drawn, repeat, axis=1)
-        begin = _position(simulator, recording.states[moment])
-        for prefix, plan in plans.items():
-            futures = simulator.futures(recording.states[moment], plan)
-            seen = slice(repeat - 1, None, repeat)
-            frames = fit_frames(futures.frames[:, seen], tuple(genie.config.image_size), genie.config.fit)
-            rows[f"{prefix}frames"].append(frames)
-            rows[f"{prefix}moved"].append(futures.position[:, seen] - begin)
+        state = recording.states[int(trajectory.ids[starts.step[s]])]
+        repeat = int(trajectory.ids[1] - trajectory.ids[0])  # robot steps per step of the model
+        executed = slice(repeat - 1, None, repeat)
+        mean = actions.mean(without=number)
+        sampled = actions.draw(number, steps, rng) if s < sampled_starts else None
+        simulator.restore(state)
+        start = simulator.observe().position
+        futures = simulator.futures(state, np.repeat(mean[:, None], steps * repeat, axis=1))
+        found["frames"].append(fit_frames(futures.frames[:, executed], size, world.config.fit))
+        found["moved"].append(futures.position[:, executed] - start)
+        if sampled is not None:
+            futures = simulator.futures(state, np.repeat(sampled, repeat, axis=1))
+            found["sampled_frames"].append(fit_frames(futures.frames[:, executed], size, world.config.fit))
         simulator.close()
-    shape = (0, *rows["frames"][0].shape)
-    stacked = {
-        name: np.stack(values) if values else np.zeros(shape if "frames" in name else (0, *rows["moved"][0].shape))
-        for name, values in rows.items()
-    }
-    return Simulated(**stacked, actions=pool.mean(None))
+    none = np.zeros((0, *found["frames"][0].shape))
+    return SimulatedFutures(**{name: np.stack(rows) if rows else none for name, rows in found.items()})
 
 
-def simulate_or_why(
-    genie: Any,
-    evaluated: "Split",
-    evidence: Evidence,
-    starts: Starts,
-    steps: int,
-    sampled_starts: int,
-    seed: int,
-    progress: bool,
-) -> Simulated | str:
+def futures_or_reason(
+    world: WorldModel, evaluated: "Split", evidence: Evidence, starts: Starts, steps: int, sampled_starts: int,
+    seed: int, progress: bool,
+) -> SimulatedFutures | str:  # fmt: skip
+    """`simulate_futures`, or why there are none."""
     try:
-        return simulate(genie, evaluated, evidence, starts, steps, sampled_starts, seed, progress)
+        return simulate_futures(world, evaluated, evidence, starts, steps, sampled_starts, seed, progress)
     except UserError as error:
         return f"no simulator behind this source: {error}"
 
 
-def _position(simulator: Any, state: np.ndarray) -> np.ndarray:
-    simulator.restore(state)
-    return simulator.observe().position
-
-
 @dataclass(frozen=True)
-class ActionPool:
-    """The robot actions that were taken under each code. rows[k]: (n, 7); owner[k]: (n,) of which trajectory."""
+class CodeActions:
+    """Robot actions of M transitions, with the codes and the trajectories of these."""
 
-    rows: list[Float[np.ndarray, "n 7"]]
-    owner: list[Int[np.ndarray, " n"]]
+    actions: Float[np.ndarray, "M 7"]
+    codes: Int[np.ndarray, " M"]
+    trajectory: Int[np.ndarray, " M"]
+    num_codes: int
 
     @classmethod
-    def read(cls, split: "Split", evidence: Evidence, num_codes: int) -> "ActionPool":
+    def read(cls, split: "Split", evidence: Evidence, num_codes: int) -> "CodeActions":
+        """Reads the actions of all evaluated trajectories.
+
+        Raises:
+            UserError: an episode keeps no 7-dimensional actions.
+        """
         from genie_datasets.clips.labels import read_actions
 
-        actions = []
+        taken = []
         for trajectory in evidence.trajectories:
-            taken = read_actions(split, trajectory.episode)
-            if taken is None or taken.shape[1] != ACTION_DIM:
-                raise UserError(f"{split.episode_name(trajectory.episode)} keeps no 7-dimensional robot actions")
-            actions.append(taken[trajectory.ids[:-1]])
-        flat, owner = np.concatenate(actions), evidence.table.trajectory
-        chosen = [evidence.codes == k for k in range(num_codes)]
-        return cls([flat[c] for c in chosen], [owner[c] for c in chosen])
+            actions = read_actions(split, trajectory.episode)
+            if actions is None or actions.shape[1] != ACTION_DIM:
+                raise UserError(f"{split.episode_name(trajectory.episode)} keeps no {ACTION_DIM}-dimensional actions")
+            taken.append(actions[trajectory.ids[:-1]])
+        return cls(np.concatenate(taken), evidence.codes, evidence.table.trajectory, num_codes)
+
+    def of(self, code: int, without: int | None) -> Float[np.ndarray, "n 7"]:
+        """The actions of one code, without one trajectory."""
+        return self.actions[(self.codes == code) & (self.trajectory != without)]
 
     def mean(self, without: int | None) -> Float[np.ndarray, "K 7"]:
-        """Mean displacement and turn, most frequent gripper command; zeros for a code that never occurs."""
-        from genie_robotics.labeling.action_map import summarise
-
-        kept = [rows[owner != without] for rows, owner in zip(self.rows, self.owner, strict=True)]
-        return np.stack([summarise(rows) for rows in kept])
+        """Mean action of each code (`summarize_actions`)."""
+        return np.stack([summarize_actions(self.of(k, without)) for k in range(self.num_codes)])
 
     def draw(self, without: int, steps: int, rng: np.random.Generator) -> Float[np.ndarray, "K n 7"]:
-        plans = []
-        for rows, owner in zip(self.rows, self.owner, strict=True):
-            kept = rows[owner != without]
-            some = kept[rng.integers(len(kept), size=steps)] if len(kept) else np.zeros((steps, ACTION_DIM))
-            plans.append(some)
-        return np.stack(plans)
+        """Random actions of each code; zeros for a code that never occurs."""
+        drawn = np.zeros((self.num_codes, steps, ACTION_DIM))
+        for k in range(self.num_codes):
+            rows = self.of(k, without)
+            if len(rows):
+                drawn[k] = rows[rng.integers(len(rows), size=steps)]
+        return drawn

@@ -1,8 +1,8 @@
-"""SSIM (Wang et al. 2004) of frames, on each of R, G, B, averaged.
+"""SSIM (Wang et al. 2004) of frames, averaged over R, G and B.
 
-The published window and constants: Gaussian 11 x 11 of sigma 1.5, K1 = .01, K2 = .03, range 255, means over the places
-where the whole window lies inside the frame. Agrees with scikit-image's `structural_similarity(gaussian_weights=True,
-sigma=1.5, use_sample_covariance=False, data_range=255, channel_axis=-1)`.
+The window and the constants are the published ones: Gaussian 11 x 11 with sigma 1.5, K1 = 0.01, K2 = 0.03, range 255,
+mean over the places where the whole window lies inside the frame. Agrees with scikit-image's
+`structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255, channel_axis=-1)`.
 """
 
 import numpy as np
@@ -12,16 +12,16 @@ from genie_eval.dreams.pixels import PEAK
 
 WINDOW, SIGMA = 11, 1.5
 C1, C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
-AT_ONCE = 2**15  # pixels blurred together: small enough for the processor's cache, twice as fast as all at once
+BATCH_PIXELS = 2**15  # blurred together: fits into the processor's cache, twice as fast as all frames at once
 
 
 def ssim(a: UInt8[np.ndarray, "... H W 3"], b: UInt8[np.ndarray, "... H W 3"]) -> Float[np.ndarray, "..."]:
-    """Of each frame, 1 for equal ones. NaN where a side is shorter than the window (11 pixels)."""
+    """SSIM of each frame; 1 for equal frames, NaN if a side is shorter than the window (11 pixels)."""
     *lead, height, width, channels = a.shape
     if min(height, width) < WINDOW:
         return np.full(lead, np.nan)
     a, b = (x.reshape(-1, height, width, channels) for x in (a, b))
-    step = max(1, AT_ONCE // (height * width))
+    step = max(1, BATCH_PIXELS // (height * width))
     parts = [_ssim(a[i : i + step], b[i : i + step]) for i in range(0, len(a), step)]
     return np.concatenate(parts).reshape(lead) if parts else np.zeros(lead)
 
@@ -35,8 +35,10 @@ def _ssim(a: UInt8[np.ndarray, "F H W C"], b: UInt8[np.ndarray, "F H W C"]) -> F
 
 
 def _window_means(frames: Float[np.ndarray, "F H W C"]) -> Float[np.ndarray, "F h w C"]:
-    """h = H - 10. The frames stand below each other as one tall picture: where a window crosses into a neighbour, it
-    does not lie inside its own frame either, and is cut away."""
+    """Window means; h = H - 10, w = W - 10.
+
+    The frames are blurred as one tall image. Windows that cross into the neighboring frame are cut off with the border.
+    """
     import cv2
 
     number, height, width, channels = frames.shape

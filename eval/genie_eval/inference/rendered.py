@@ -12,12 +12,12 @@ from jaxtyping import UInt8
 from genie_datasets.base.errors import UserError
 from genie_eval.dreams.pixels import psnr
 from genie_eval.inference.sample import Sample, share_of
+from genie_eval.simulation import open_recording, render_states
 
 FACTORS = ("textures", "colours", "lighting", "camera", "clutter", "distractor")  # all that leave the physics unchanged
 FRAMES = 16  # first frames of each trajectory
 USUAL_PIXELS = 64 * 64  # of larger pictures, fewer trajectories are rendered
 MIN_TRAJECTORIES = 3
-TRIES = 20  # draws of a factor until it differs from that of the recorded scene
 
 
 def rendered_flips(sample: Sample, trajectories: int = 12, frames: int = FRAMES) -> dict[str, Any]:
@@ -26,13 +26,8 @@ def rendered_flips(sample: Sample, trajectories: int = 12, frames: int = FRAMES)
     recorded: the same for the unchanged rendering against the recorded pictures, with their psnr: flips there come from
     the renderer and the compression, not from the factor. {"reason"} where records keep no simulator states.
     """
-    from genie_datasets.tabletop.render import use_opengl
-
-    use_opengl()  # before mujoco is imported
     try:
-        from genie_datasets.tabletop import read_recording
-
-        read_recording(sample.split, sample.trajectories[0].episode)
+        open_recording(sample.split, sample.trajectories[0].episode)
     except UserError as error:
         return {"reason": str(error)}
     size = sample.split.image_size
@@ -65,27 +60,8 @@ def rendered_flips(sample: Sample, trajectories: int = 12, frames: int = FRAMES)
 def _renderings(sample: Sample, i: int, frames: int, size: tuple[int, int]) -> list[UInt8[np.ndarray, "T H W 3"]]:
     """The first frames of trajectory i, rendered unchanged and then under each factor."""
     from genie_datasets.base.fit import fit_frames
-    from genie_datasets.tabletop import Simulator, read_recording, redraw
 
-    trajectory = sample.trajectories[i]
-    recording = read_recording(sample.split, trajectory.episode)
-    states = recording.states[trajectory.ids[:frames]]
-    rng, pictures = sample.rng(i, 8), []
-    for factor in (None, *FACTORS):
-        scene = recording.scene
-        for _ in range(TRIES if factor else 0):  # the distractor is absent in half of the draws
-            scene = redraw(recording.scene, str(factor), int(rng.integers(1 << 30)))
-            if scene != recording.scene:
-                break
-        sim = Simulator(scene, size)
-        try:
-            drawn = []
-            for state in states:
-                sim.restore(state)
-                if factor == "distractor":
-                    sim._pass_by(sim.data.time)  # the state holds the distractor of its own scene
-                drawn.append(sim.observe().frame)
-        finally:
-            sim.close()
-        pictures.append(fit_frames(np.stack(drawn), tuple(sample.genie.config.image_size), sample.genie.config.fit))
-    return pictures
+    trajectory, config = sample.trajectories[i], sample.genie.config
+    ids = trajectory.ids[:frames]
+    pictures = render_states(sample.split, trajectory.episode, ids, size, FACTORS, sample.rng(i, 8))
+    return [fit_frames(picture, tuple(config.image_size), config.fit) for picture in pictures]

@@ -39,7 +39,7 @@ class Sample:
         return int(self.genie.config.num_actions)
 
     def frames(self, i: int) -> UInt8[np.ndarray, "T H W 3"]:
-        return read_frames(self.split, self.trajectories[i], self.genie)
+        return read_frames(self.genie, self.split, self.trajectories[i].episode, self.trajectories[i].ids)
 
     def rows(self, i: int) -> slice:
         return slice(*self.table.starts[i : i + 2])

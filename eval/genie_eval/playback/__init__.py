@@ -1,12 +1,12 @@
-"""Decoded latent actions in MuJoCo beside the dream: do they drive the robot where the video says?
+"""Playback: latent actions, decoded to robot actions, executed in the simulator and compared with recording and dream.
 
 from genie_eval.playback import PlaybackConfig, play_back, play_codes
 from genie_robotics.labeling import ActionMap
 
-table = ActionMap.fit(codes, actions, num_codes=8)       # codes (M,), labelled actions (M, 7)
-actions = table.decode([3, 3, 5])                        # (n, 7) robot actions
-result = play_back(genie, source, "playback")            # drift, label curve, videos; what playback.json holds
-result = play_codes(genie, source, "playback", [3, 3])   # a typed sequence
+action_map = ActionMap.fit(codes, actions, num_codes=8)  # codes (M,), actions of labeled transitions (M, 7)
+actions = action_map.decode([3, 3, 5])                   # (n, 7) robot actions
+result = play_back(world, source, "playback")            # drift, label curve, videos; the content of playback.json
+result = play_codes(world, source, "playback", [3, 3])   # a typed sequence
 """
 
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ __all__ = [*_HOME]
 
 
 def __getattr__(name: str):
-    """Imports on first use: `playback --help` answers without torch."""
+    """Imports on first use, so that `playback --help` does not import torch."""
     if name not in _HOME:
         raise AttributeError(f"module 'genie_eval.playback' has no attribute '{name}'")
     from importlib import import_module

@@ -1,15 +1,14 @@
-"""Figures made of numbers: drift against horizon, and what labels buy."""
+"""Charts of a playback: drift over the horizon, and accuracy over the number of labels."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from genie_eval.playback.bootstrap import mean_interval
-from genie_eval.playback.drift import Drifts
+from genie_eval.playback.drift import Drifts, mean_interval
 from genie_eval.plotting import GRAY, INK, RULE, figure
 
-CONTROL_COLOURS = {
+CONTROL_COLORS = {
     "true": "#1f2933", "oracle": "#2f855a", "decoded": "#2b6cb0", "zero": "#7b8794", "shuffled": "#c05621",
 }  # fmt: skip
 WORDS = {
@@ -22,13 +21,13 @@ WORDS = {
 
 
 def drift_chart(path: Path, drifts: Drifts, num_codes: int, hz: float, seed: int) -> None:
-    """Left: mean drift of every control with its interval. Right: decoded minus the controls it must beat, paired."""
+    """Left: mean drift of every control with its interval. Right: paired difference of decoded to the others."""
     steps = np.arange(drifts.horizon + 1)
     with figure(path, 10.4, 3.9, nrows=1, ncols=2, width_ratios=[1.3, 1]) as (_, (left, right)):
         ends = []
         for name, values in drifts.drift.items():
-            _band(left, steps, values, CONTROL_COLOURS[name], seed, wide=name == "decoded")
-            ends.append((float(values[:, -1].mean()), WORDS[name].format(k=num_codes), CONTROL_COLOURS[name]))
+            _band(left, steps, values, CONTROL_COLORS[name], seed, wide=name == "decoded")
+            ends.append((float(values[:, -1].mean()), WORDS[name].format(k=num_codes), CONTROL_COLORS[name]))
         _label_ends(left, steps[-1], ends)
         left.set_ylabel("end-effector distance to the recorded one (cm)")
         left.set_title(f"drift, {len(values)} trajectories", loc="left")
@@ -37,32 +36,32 @@ def drift_chart(path: Path, drifts: Drifts, num_codes: int, hz: float, seed: int
         ends = []
         for name in ("shuffled", "zero"):
             paired = drifts.drift["decoded"] - drifts.drift[name]
-            _band(right, steps, paired, CONTROL_COLOURS[name], seed)
-            ends.append((float(paired[:, -1].mean()), f"minus {WORDS[name]}", CONTROL_COLOURS[name]))
+            _band(right, steps, paired, CONTROL_COLORS[name], seed)
+            ends.append((float(paired[:, -1].mean()), f"minus {WORDS[name]}", CONTROL_COLORS[name]))
         _label_ends(right, steps[-1], ends)
-        right.set_ylabel("difference in drift (cm), below 0: decoded is closer")
+        right.set_ylabel("difference in drift (cm); below 0: decoded is closer")
         right.set_title("decoded minus control, paired", loc="left")
         for axis in (left, right):
-            axis.set_xlabel(f"steps executed ({hz:g} a second)")
+            axis.set_xlabel(f"steps executed ({hz:g} per second)")
             axis.set_xlim(0, steps[-1])
             axis.locator_params(integer=True)
             axis.grid(axis="y", color=RULE, lw=0.6)
 
 
-def _band(axis: Any, steps: np.ndarray, values: np.ndarray, colour: str, seed: int, wide: bool = False) -> None:
+def _band(axis: Any, steps: np.ndarray, values: np.ndarray, color: str, seed: int, wide: bool = False) -> None:
     low, high = mean_interval(values, seed)
-    axis.fill_between(steps, low, high, color=colour, alpha=0.18, lw=0)
-    axis.plot(steps, values.mean(axis=0), color=colour, lw=2.4 if wide else 1.5)
+    axis.fill_between(steps, low, high, color=color, alpha=0.18, lw=0)
+    axis.plot(steps, values.mean(axis=0), color=color, lw=2.4 if wide else 1.5)
 
 
 def _label_ends(axis: Any, x: float, ends: list[tuple[float, str, str]]) -> None:
-    """Names each line at its end, pushed apart where they would overlap."""
+    """Writes the name of each line at its end, moved apart where they would overlap."""
     low, high = axis.get_ylim()
     apart, place = 0.06 * (high - low), -np.inf
-    for y, words, colour in sorted(ends):
+    for y, words, color in sorted(ends):
         place = max(y, place + apart)
         axis.annotate(
-            words, (x, y), xytext=(x * 1.02, place), textcoords="data", color=colour, fontsize=8.5, va="center",
+            words, (x, y), xytext=(x * 1.02, place), textcoords="data", color=color, fontsize=8.5, va="center",
             annotation_clip=False,
         )  # fmt: skip
 
@@ -70,38 +69,31 @@ def _label_ends(axis: Any, x: float, ends: list[tuple[float, str, str]]) -> None
 def label_chart(
     path: Path, curve: list[dict[str, Any]], oracle_r2: float, drift_lines: dict[str, float], fit_labels: int
 ) -> None:
-    """Left: R2 of the decoded translation against the labels used. Right: drift in the simulator with those maps."""
+    """Left: R2 of the decoded translation over the number of labels. Right: drift in the simulator with those maps."""
     sizes = [row["labels"] for row in curve]
     with figure(path, 8.6, 3.7, nrows=1, ncols=2, sharex=True) as (_, (left, right)):
-        for mode, colour, words in (
-            ("mean", CONTROL_COLOURS["decoded"], "mean of the labels"),
-            ("sample", CONTROL_COLOURS["shuffled"], "one label at random (Genie)"),
+        for mode, color, words in (
+            ("mean", CONTROL_COLORS["decoded"], "mean of the labels"),
+            ("sample", CONTROL_COLORS["shuffled"], "one label at random (Genie)"),
         ):
             low, high = np.array([row["interval95"][mode] for row in curve]).T
-            left.fill_between(sizes, low, high, color=colour, alpha=0.18, lw=0)
-            left.plot(sizes, [row["r2"][mode] for row in curve], "o-", ms=3.5, color=colour, lw=1.8, label=words)
+            left.fill_between(sizes, low, high, color=color, alpha=0.18, lw=0)
+            left.plot(sizes, [row["r2"][mode] for row in curve], "o-", ms=3.5, color=color, lw=1.8, label=words)
         left.axhline(0, color=INK, lw=0.8)
-        left.axhline(oracle_r2, color=CONTROL_COLOURS["oracle"], ls="--", lw=1.2, label="oracle")
+        left.axhline(oracle_r2, color=CONTROL_COLORS["oracle"], ls="--", lw=1.2, label="oracle")
         left.set_ylim(max(-1.5, left.get_ylim()[0]), 1)
         left.set_ylabel("R2 of the decoded translation")
         left.set_title("held-out transitions; bands: 95 % of the sets of labels", loc="left")
         left.legend(fontsize=8, loc="upper right", bbox_to_anchor=(1, 0.9))
         if "drift_cm" in curve[0]:
             for row in curve:
-                right.plot(
-                    [row["labels"]] * len(row["drift_cm"]), row["drift_cm"], "o", ms=4, alpha=0.6, color="#2b6cb0"
-                )
-            right.plot(sizes, [np.mean(row["drift_cm"]) for row in curve], color="#2b6cb0", lw=1.8)
+                drifts = row["drift_cm"]
+                right.plot([row["labels"]] * len(drifts), drifts, "o", ms=4, alpha=0.6, color=CONTROL_COLORS["decoded"])
+            right.plot(sizes, [np.mean(row["drift_cm"]) for row in curve], color=CONTROL_COLORS["decoded"], lw=1.8)
             for name, value in drift_lines.items():
-                right.axhline(value, color=CONTROL_COLOURS[name], ls="--", lw=1.2)
-                right.text(
-                    sizes[0],
-                    value,
-                    " " + WORDS[name].partition(":")[0],
-                    color=CONTROL_COLOURS[name],
-                    fontsize=8.5,
-                    va="bottom",
-                )
+                color, words = CONTROL_COLORS[name], WORDS[name].partition(":")[0]
+                right.axhline(value, color=color, ls="--", lw=1.2)
+                right.text(sizes[0], value, f" {words}", color=color, fontsize=8.5, va="bottom")
             right.set_ylim(0, 1.12 * max([max(row["drift_cm"]) for row in curve] + list(drift_lines.values())))
             right.set_ylabel("drift (cm)")
             right.set_title(
@@ -118,5 +110,5 @@ def label_chart(
                 "drift table", (fit_labels, 0), xycoords=("data", "axes fraction"), xytext=(3, 4),
                 textcoords="offset points", color=GRAY, fontsize=8,
             )  # fmt: skip
-            axis.set_xlabel("labelled transitions")
+            axis.set_xlabel("labeled transitions")
             axis.grid(axis="y", color=RULE, lw=0.6)

@@ -1,4 +1,4 @@
-"""`genie-robotics playback`: decoded latent actions in MuJoCo beside the dream."""
+"""`genie-robotics playback`: decoded latent actions in MuJoCo next to the dream."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,44 +9,44 @@ import tyro
 from genie_datasets.base.command_line import parse
 from genie_datasets.base.errors import UserError
 from genie_datasets.sources.options import SourceOptions
+from genie_eval.checks import make_folder
 from genie_eval.playback.config import PlaybackConfig
 
 
 @dataclass
 class PlaybackOptions(SourceOptions):
-    """Decode latent actions with a few labels, execute them in MuJoCo, and film them beside the dream."""
+    """Decode latent actions with a few labels, execute them in MuJoCo, and film them next to the dream."""
 
     run: tyro.conf.Positional[str] = tyro.MISSING
-    """Run folder, or the name of a world that comes with the package (nano-tabletop)."""
+    """Run folder, or name of a shipped world (nano-tabletop)."""
     data: str = tyro.MISSING
-    """Data set made with `data tabletop`: its records keep the simulator's states."""
+    """Data set made with `data tabletop`, whose records keep the simulator's states."""
     out: Path = tyro.MISSING
-    """Folder for playback.json, playback.md, figures and videos."""
+    """Output folder for playback.json, playback.md, figures and videos."""
     labels: Path | None = None
-    """Labelled transitions (.npz); without it true actions of random transitions are taken, and written to OUT."""
+    """Labeled transitions (.npz); by default true actions of random ones, written to OUT."""
     codes: str | None = None
-    """A sequence to execute and dream, such as 3,3,5; without it the codes of recorded episodes."""
+    """Codes to execute and dream, such as 3,3,5; by default those of recorded episodes."""
     split: str | None = None
-    """Which split to measure; test if there is one."""
+    """Split to measure; by default test."""
     episode: int | None = None
-    """Which episode to film, or to start --codes from."""
+    """Episode to film, or to start --codes from."""
     start: int | None = None
-    """From which of its frames (with --episode)."""
+    """Frame of that episode to start from."""
     config: Annotated[PlaybackConfig, tyro.conf.arg(name="")] = field(default_factory=PlaybackConfig)
 
 
 def playback(argv: list[str]) -> int:
+    """Entry point of `genie-robotics playback`."""
     options = parse(PlaybackOptions, argv, prog="genie-robotics playback")
     typed = None if options.codes is None else parse_codes(options.codes)
     if options.start is not None and options.episode is None:
-        raise UserError("--start is a frame of an episode: name that too, with --episode")
-
-    from genie_eval.playback.run import make_folder, play_back, play_codes
-    from genie_eval.playback.summary import drift_rows, path_rows, text_table
-
+        raise UserError("--start is a frame of an episode; pass --episode as well")
     if options.out.exists():
         make_folder(options.out)
 
+    from genie_eval.playback.run import play_back, play_codes
+    from genie_eval.playback.summary import drift_rows, path_rows, text_table
     from genie_robotics.genie import Genie
 
     genie = Genie.from_pretrained(options.run)
@@ -62,14 +62,18 @@ def playback(argv: list[str]) -> int:
         print(text_table(drift_rows(result)))
     if result["codes_without_label"]:
         missing = ", ".join(str(code) for code in result["codes_without_label"])
-        print(f"without a label, so they do nothing: codes {missing}")
+        print(f"codes without a label, which do nothing: {missing}")
     print(f"playback: {(options.out / 'playback.md').resolve()}")
     return 0
 
 
 def parse_codes(text: str) -> list[int]:
-    """'3,3,5' -> [3, 3, 5]; raises UserError."""
+    """'3,3,5' -> [3, 3, 5].
+
+    Raises:
+        UserError: not integers separated by commas.
+    """
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() for word in words):
-        raise UserError(f"--codes '{text}': write whole numbers from 0 up with commas between them, such as 3,3,5")
+        raise UserError(f"--codes '{text}' must be integers from 0 separated by commas; write for example 3,3,5")
     return [int(word) for word in words]

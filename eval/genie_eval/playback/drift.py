@@ -1,4 +1,4 @@
-"""Drift against horizon: decoded latent actions beside the controls that say what the figure means."""
+"""Drift of decoded latent actions over the horizon, next to controls that show how large it could be."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,28 +8,55 @@ import numpy as np
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
-from genie_eval.playback.bootstrap import mean_interval
-from genie_eval.playback.oracle import Oracle
-from genie_eval.playback.rollout import Stage, drift, gripper_error
+from genie_eval.playback.rollout import RecordedEpisode, drift, gripper_error
 from genie_eval.playback.starts import Start
+from genie_eval.resampling import DRAWS, bootstrap_weights
 from genie_robotics.labeling.action_map import ActionMap
 
 if TYPE_CHECKING:
     from genie_datasets import Split
 
-HEADLINE = 8  # steps: where one figure has to speak for the curve
+HEADLINE = 8  # steps: the horizon of numbers that stand for the whole curve
 CONTROLS = {
-    "true": "the recorded actions: checks the chain, and must not drift",
+    "true": "the recorded actions; checks the whole chain and must not drift",
     "oracle": "the best that this number of codes allows: k-means of the true translations",
     "decoded": "codes inferred from the recorded video, decoded with the labels",
-    "zero": "actions that do nothing: how far the recorded robot went",
+    "zero": "actions that do nothing: how far the recorded robot moved",
     "shuffled": "the codes of another measured episode, decoded with the same labels",
 }
 
 
+class Oracle:
+    """The best that K codes allow: k-means of the labels' translations, each cluster decoded to its mean action.
+
+    Only translations are clustered, because drift is a distance of the end effector: clusters that also separated
+    rotations and gripper commands would leave more drift.
+    """
+
+    def __init__(self, actions: Float[np.ndarray, "M 7"], num_codes: int, seed: int):
+        from sklearn.cluster import KMeans
+        from threadpoolctl import threadpool_limits
+
+        distinct = len(np.unique(actions[:, :3], axis=0))
+        with threadpool_limits(1):
+            self.clusters: Any = KMeans(min(num_codes, distinct), n_init=10, random_state=seed).fit(actions[:, :3])
+        self.map = ActionMap.fit(self.assign(actions), actions, num_codes)
+
+    def assign(self, actions: Float[np.ndarray, "n 7"]) -> Int[np.ndarray, " n"]:
+        """The cluster of each action."""
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(1):
+            return self.clusters.predict(np.ascontiguousarray(actions[:, :3])).astype(np.int64)
+
+    def decode(self, actions: Float[np.ndarray, "n 7"]) -> Float[np.ndarray, "n 7"]:
+        """Replaces each action by the mean of its cluster."""
+        return self.map.decode(self.assign(actions))
+
+
 @dataclass(frozen=True)
 class Drifts:
-    """Of E trajectories: drift in cm and gripper error, after 0, 1, ... H steps, under every control."""
+    """Drift (cm) and gripper error of E trajectories after 0, 1, ... H steps, by control."""
 
     drift: dict[str, Float[np.ndarray, "E H+1"]]
     gripper: dict[str, Float[np.ndarray, "E H+1"]]
@@ -40,11 +67,11 @@ class Drifts:
 
     @property
     def headline(self) -> int:
-        """The horizon of the figures that are quoted alone."""
+        """The horizon of numbers that stand for the whole curve."""
         return min(HEADLINE, self.horizon)
 
     def table(self, seed: int) -> list[dict[str, Any]]:
-        """One row a control and horizon: means with 95 % trajectory bootstrap intervals."""
+        """One row per control and horizon: means with 95 % intervals (bootstrap over trajectories)."""
         rows = []
         for name, values in self.drift.items():
             low, high = mean_interval(values, seed)
@@ -52,13 +79,10 @@ class Drifts:
             for h in range(1, self.horizon + 1):
                 rows.append(
                     {
-                        "control": name,
-                        "horizon": h,
-                        "drift_cm": float(values[:, h].mean()),
-                        "ci95": [float(low[h]), float(high[h])],
-                        "gripper_error": float(gripper[h]),
+                        "control": name, "horizon": h, "drift_cm": float(values[:, h].mean()),
+                        "ci95": [float(low[h]), float(high[h])], "gripper_error": float(gripper[h]),
                     }
-                )
+                )  # fmt: skip
         return rows
 
     def differences(self, seed: int) -> list[dict[str, Any]]:
@@ -70,19 +94,24 @@ class Drifts:
             for h in range(1, self.horizon + 1):
                 rows.append(
                     {
-                        "minus": other,
-                        "horizon": h,
-                        "difference_cm": float(paired[:, h].mean()),
+                        "minus": other, "horizon": h, "difference_cm": float(paired[:, h].mean()),
                         "ci95": [float(low[h]), float(high[h])],
                     }
-                )
+                )  # fmt: skip
         return rows
 
 
-def donors(count: int, seed: int) -> Int[np.ndarray, " E"]:
-    """Whose codes each of E episodes plays as the shuffled control: another's, and everyone's are played once.
+def mean_interval(values: Float[np.ndarray, "E *rest"], seed: int = 0) -> Float[np.ndarray, "2 *rest"]:
+    """95 % percentile bootstrap interval of the mean over E trajectories."""
+    count = len(values)
+    weights = bootstrap_weights(count, DRAWS, [seed, 61]) / count
+    return np.quantile(np.tensordot(weights, values, axes=1), [0.025, 0.975], axis=0)
 
-    So the shuffled codes have exactly the frequencies, and the order in time, of the inferred ones.
+
+def donors(count: int, seed: int) -> Int[np.ndarray, " E"]:
+    """The episode whose codes each of E episodes plays as the shuffled control: another one, each exactly once.
+
+    The shuffled codes therefore have the frequencies and the temporal order of the inferred ones.
     """
     ring = np.random.default_rng([seed, 71]).permutation(count)
     donor = np.empty(count, np.int64)
@@ -99,13 +128,16 @@ def measure(
     seed: int,
     progress: bool,
 ) -> Drifts:
-    """Executes every control from every start."""
+    """Executes every control from every start.
+
+    codes: the inferred codes of each start's steps. oracle: replaces the true actions by its clusters' means.
+    """
     donor = donors(len(starts), seed)
     drifts: dict[str, list] = {name: [] for name in CONTROLS}
     grippers: dict[str, list] = {name: [] for name in CONTROLS}
     for i, start in enumerate(tqdm(starts, desc="drift", unit="episode", disable=not progress)):
-        stage = Stage(split, start.episode)
-        true = stage.true_actions(start)
+        episode = RecordedEpisode(split, start.episode)
+        true = episode.actions(start)
         controls = {
             "true": true,
             "oracle": oracle.decode(true),
@@ -113,12 +145,12 @@ def measure(
             "zero": np.zeros_like(true),
             "shuffled": action_map.decode(codes[donor[i]], np.random.default_rng([seed, start.episode, 1])),
         }
-        recorded = stage.recorded(start)
+        recorded = episode.recorded(start)
         for name, actions in controls.items():
-            path = stage.execute(start.step, actions)
-            drifts[name].append(drift(path, recorded))
-            grippers[name].append(gripper_error(path, recorded))
-        stage.close()
+            rollout = episode.execute(start.step, actions)
+            drifts[name].append(drift(rollout, recorded))
+            grippers[name].append(gripper_error(rollout, recorded))
+        episode.close()
     return Drifts(
         {name: np.stack(rows) for name, rows in drifts.items()},
         {name: np.stack(rows) for name, rows in grippers.items()},
@@ -132,13 +164,13 @@ def mean_drifts(
     steps: int,
     progress: bool,
 ) -> Float[np.ndarray, " D"]:
-    """Mean drift in cm over the starts after `steps` steps, of each of D decoders (start's number -> actions)."""
+    """Mean drift (cm) over the starts after `steps` steps, for each of D decoders (number of a start -> actions)."""
     total = np.zeros(len(decoders))
     for i, start in enumerate(tqdm(starts, desc="drift by labels", unit="episode", disable=not progress)):
-        stage = Stage(split, start.episode)
-        recorded = stage.recorded(start)
+        episode = RecordedEpisode(split, start.episode)
+        recorded = episode.recorded(start)
         for d, decode in enumerate(decoders):
-            path = stage.execute(start.step, decode(i)[:steps])
-            total[d] += 100 * np.linalg.norm(path.position[-1] - recorded.position[steps])
-        stage.close()
+            rollout = episode.execute(start.step, decode(i)[:steps])
+            total[d] += 100 * np.linalg.norm(rollout.position[-1] - recorded.position[steps])
+        episode.close()
     return total / len(starts)

@@ -1,4 +1,4 @@
-"""The same steps side by side, as a video and as a strip of pictures."""
+"""Dream, simulator and recording side by side, as a video and as a strip of images."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,15 +11,15 @@ from genie_eval.plotting import GRAY, code_color, figure
 
 PANEL = 256  # pixels of a panel's longer side
 BAR, GAP = 28, 8  # pixels above and below the panels, and between them
-MAX_COLUMNS = 10
-PAPER, TEXT, FAINT = (255, 255, 255), (31, 41, 51), (123, 135, 148)
+MAX_COLUMNS = 10  # of the strip
+BACKGROUND, TEXT, FAINT = (255, 255, 255), (31, 41, 51), (123, 135, 148)
 
 
 @dataclass(frozen=True)
 class Film:
-    """n steps from one start. panels[title] (n+1, H, W, 3) uint8, all of one size; entry 0 is the start.
+    """n steps from one start. panels: title -> frames, all of one size; entry 0 is the start.
 
-    drift (n+1,): how far the simulated end effector is from the recorded one, cm; None where nothing was recorded.
+    drift: distance of the simulated end effector to the recorded one, cm; None if nothing was recorded.
     """
 
     panels: dict[str, UInt8[np.ndarray, "n+1 H W 3"]]
@@ -29,7 +29,7 @@ class Film:
 
 
 def write_video(path: Path, film: Film) -> None:
-    """Writes an mp4 (H.264) of the panels side by side, one frame a step, at the robot's rate."""
+    """Writes an mp4 (H.264) of the panels side by side: one frame per step, at the robot's rate."""
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,42 +45,42 @@ def write_video(path: Path, film: Film) -> None:
 
 
 def compose(film: Film, t: int) -> UInt8[np.ndarray, "H W 3"]:
-    """The picture of step t: panels enlarged, titles above, step and code and drift below; even height and width."""
+    """The image of step t: enlarged panels, titles above, step, code and drift below. Height and width are even."""
     import cv2
 
     height, width = next(iter(film.panels.values())).shape[1:3]
     scale = PANEL / max(height, width)
     h, w = 2 * round(height * scale / 2), 2 * round(width * scale / 2)
-    canvas = np.full((h + 2 * BAR, len(film.panels) * (w + GAP) - GAP, 3), PAPER, np.uint8)
-    below = {"dream": step_words(film, t)}
+    canvas = np.full((h + 2 * BAR, len(film.panels) * (w + GAP) - GAP, 3), BACKGROUND, np.uint8)
+    below = {"dream": _caption(film, t)}
     if film.drift is not None:
-        below["simulator"] = f"{film.drift[t]:.1f} cm from the recorded"
+        below["simulator"] = f"{film.drift[t]:.1f} cm from recorded"
     for i, (title, frames) in enumerate(film.panels.items()):
         x = i * (w + GAP)
         canvas[BAR : BAR + h, x : x + w] = cv2.resize(frames[t], (w, h), interpolation=cv2.INTER_CUBIC)
-        write(canvas, title, x + 2, BAR - 9, TEXT)
-        write(canvas, below.get(title, ""), x + 2, BAR + h + 18, FAINT)
+        _write_text(canvas, title, x + 2, BAR - 9, TEXT)
+        _write_text(canvas, below.get(title, ""), x + 2, BAR + h + 18, FAINT)
     if t > 0:
-        colour = code_color(int(film.codes[t - 1])).lstrip("#")
-        rgb = tuple(int(colour[i : i + 2], 16) for i in (0, 2, 4))
+        color = code_color(int(film.codes[t - 1])).lstrip("#")
+        rgb = tuple(int(color[i : i + 2], 16) for i in (0, 2, 4))
         cv2.rectangle(canvas, (w - 16, BAR + h + 8), (w - 4, BAR + h + 20), rgb, -1)
     return canvas
 
 
-def step_words(film: Film, t: int) -> str:
+def _caption(film: Film, t: int) -> str:
     if t == 0:
         return "start"
     return f"step {t} ({t / film.hz:.1f} s): code {film.codes[t - 1]}"
 
 
-def write(canvas: UInt8[np.ndarray, "H W 3"], text: str, x: int, y: int, colour: tuple[int, int, int]) -> None:
+def _write_text(canvas: UInt8[np.ndarray, "H W 3"], text: str, x: int, y: int, color: tuple[int, int, int]) -> None:
     import cv2
 
-    cv2.putText(canvas, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.46, colour, 1, cv2.LINE_AA)
+    cv2.putText(canvas, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.46, color, 1, cv2.LINE_AA)
 
 
 def write_strip(path: Path, film: Film) -> None:
-    """Writes a PNG: one row a panel, one column a step (every n-th of many), above it the codes that led to it."""
+    """Writes a PNG: one row per panel, one column per step (or per n steps), with the codes that led to it."""
     steps = len(film.codes)
     columns = np.arange(0, steps + 1, -(-(steps + 1) // MAX_COLUMNS))
     height, width = next(iter(film.panels.values())).shape[1:3]
@@ -99,9 +99,9 @@ def write_strip(path: Path, film: Film) -> None:
                     spine.set_visible(False)
                 if title == "dream":
                     since = film.codes[columns[i - 1] : t].tolist() if i else []
-                    colour = code_color(since[0]) if len(set(since)) == 1 else GRAY
+                    color = code_color(since[0]) if len(set(since)) == 1 else GRAY
                     words = "start" if t == 0 else f"step {t}: code {' '.join(map(str, since))}"
-                    axis.set_title(words, fontsize=8, pad=2, color=colour)
+                    axis.set_title(words, fontsize=8, pad=2, color=color)
                 elif title == "simulator" and film.drift is not None and t > 0:
                     axis.set_title(f"{film.drift[t]:.1f} cm off", fontsize=8, pad=2, color=GRAY)
             row[0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8.5)

@@ -58,7 +58,7 @@ def dream_gif(path: Path, dreams: DreamSet, chosen: Int[np.ndarray, " n"], quali
 
 
 def _clip(dreams: DreamSet, c: int, quality: float) -> UInt8[np.ndarray, "t h w 3"]:
-    truth, rebuilt = dreams.truth[c], dreams.rebuilt[c]
+    truth, rebuilt = dreams.truth[c], dreams.reconstructed[c]
     dreamt = np.concatenate([truth[:1], dreams.inferred[c]])
     frames = []
     for t in range(len(truth)):

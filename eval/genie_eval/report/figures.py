@@ -88,11 +88,11 @@ def _codes_and_dreams(
     if table.why_unusable("base") is None or table.why_unusable("flow") is None:
         caption = motion_quiver(figures.path("motion"), table, codes, cards, config.draws)
         figures.add("motion", "Motion of each code in real video", caption)
-    if control is not None and control.moves is not None:
-        true = None if control.simulated_moves is None else control.simulated_moves.sure("base")
-        caption = dream_quiver(
-            figures.path("dream_motion"), control.moves.sure("base"), true, cards, control.constant.steps
-        )
+    if control is not None and control.displacements is not None:
+        simulated = control.simulated_displacements
+        true = None if simulated is None else simulated.confident("base")
+        dreamed = control.displacements.confident("base")
+        caption = dream_quiver(figures.path("dream_motion"), dreamed, true, cards, control.constant.steps)
         figures.add("dream_motion", "Motion of each code in the dreams", caption)
     suffix = measured_on(results.ladder)
     if any(row.get(f"grounding{suffix}_skill") is not None for row in results.ladder):
@@ -108,13 +108,12 @@ def _codes_and_dreams(
 
 def arrows_of(control: Any, rows: int) -> Arrows | None:
     """Arrows of the first `rows` starts; None without a read-out that knows the image plane."""
-    moves = control.moves
-    if moves is None or "image" not in moves.columns:
+    dreamed, simulated = control.displacements, control.simulated_displacements
+    if dreamed is None or "image" not in dreamed.columns:
         return None
-    true = None if control.simulated_moves is None else control.simulated_moves.sure("image")[:rows]
-    begin = getattr(moves, "begin", None)
-    begin = None if begin is None else begin[:rows, moves.columns["image"]]
-    return Arrows(moves.sure("image")[:rows], true, begin)
+    true = None if simulated is None else simulated.confident("image")[:rows]
+    start = None if dreamed.start_position is None else dreamed.start_position[:rows, dreamed.columns["image"]]
+    return Arrows(dreamed.confident("image")[:rows], true, start)
 
 
 def _control(figures: Figures, results: "Results", metrics: dict[str, Any], config: "EvaluationConfig") -> None:
@@ -127,8 +126,9 @@ def _control(figures: Figures, results: "Results", metrics: dict[str, Any], conf
     metric, flow = metrics["sequence_consistency"], metrics.get("sequence_consistency_flow") or {}
     if metric["value"] is not None or flow.get("value") is not None:
         steps, base = None, results.evidence.table.motions.get("base")
-        if control is not None and control.moves is not None and base is not None:
-            moved = np.stack([control.moves.sure("base", t) for t in range(control.constant.steps)], axis=2)
+        if control is not None and control.displacements is not None and base is not None:
+            dreamed = control.displacements
+            moved = np.stack([dreamed.confident("base", t) for t in range(control.constant.steps)], axis=2)
             spread = base.std(axis=0)
             spread = np.where(spread > 1e-9, spread, np.inf)  # a dimension that never moves has no weight
             steps = sequence_steps(moved, spread, min(config.draws, STEP_DRAWS))

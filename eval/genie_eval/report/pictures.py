@@ -128,7 +128,7 @@ def filmstrip(path: Path, dreams: DreamSet, clips: int = 3) -> str:
             prompt = dreams.truth[c, :1]
             strips = (
                 dreams.truth[c],
-                dreams.rebuilt[c],
+                dreams.reconstructed[c],
                 np.concatenate([prompt, dreams.inferred[c]]),
                 np.concatenate([prompt, dreams.random[c]]),
             )

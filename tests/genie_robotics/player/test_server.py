@@ -317,5 +317,5 @@ def test_the_command_says_what_is_wrong(tmp_path, capsys):
     assert [meaning.name for meaning in player.meanings[:3]] == ["up", "right", "left"]
     assert [start.simulator is not None for start in player.starts] == [False] * 8 + [True] * 3
     (tmp_path / "report.json").write_text("{}")
-    with pytest.raises(UserError, match="is no report of a world with 8"):
+    with pytest.raises(UserError, match="is not a report of a world with 8"):
         make_player(PlayOptions(run="nano-tabletop", report=tmp_path / "report.json"))
