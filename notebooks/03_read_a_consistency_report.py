@@ -27,7 +27,7 @@ import numpy as np
 
 from genie_datasets import fit_frames, open_source
 from genie_datasets.tabletop.generate import generate
-from genie_eval.codes.planted import autocorrelated_codes, planted_transitions, quantised, with_label_noise
+from genie_eval.codes.planted import autocorrelated_codes, planted_transitions, quantized, with_label_noise
 from genie_eval.score.score import score
 from genie_robotics import Genie
 
@@ -53,7 +53,7 @@ folder = Path(mkdtemp())
 # %%
 table = planted_transitions(trajectories=TRAJECTORIES, length=40, seed=0)
 motion, step, trajectory = table.motions["base"], table.step, table.trajectory
-oracle = quantised(motion)
+oracle = quantized(motion)
 rng = np.random.default_rng(1)
 rename = np.stack([rng.permutation(8) for _ in range(TRAJECTORIES)])
 planted = {
@@ -62,7 +62,7 @@ planted = {
     "own language": rename[trajectory, oracle],
     "chatter": autocorrelated_codes(TRAJECTORIES, 40, seed=1),
     "clock": step * 8 // 40,
-    "place": quantised(table.position),
+    "place": quantized(table.position),
 }
 figure, axes = plt.subplots(1, 6, figsize=(13, 2.5), layout="constrained", sharex=True, sharey=True)
 for axis, (name, codes) in zip(axes, planted.items(), strict=True):

@@ -20,11 +20,17 @@ NOT_RUN = "not run"
 FEW = 200  # trajectories; with fewer a result is called exploratory
 FEW_STARTS = 64  # starts of commanded dreams, each from a trajectory of its own
 
-# Conditions of single metrics beside their marks
+# Further conditions of single metrics, beside their marks
 DEAD_CODE = 0.01  # share of the transitions below which one of 8 codes is dead
 MAX_SHARE = 0.40  # largest share of the transitions that one of 8 codes may take
 MIN_CODE_CTC = 0.60  # CTC that every single code must reach
-P_GROUNDING = 0.01  # largest p of a grounded code
+P_GROUNDING = 0.01  # largest p of grounding and consistency
+MIN_RECALL = 0.40  # share of the steps in which every single command must be read back
+MIN_KAPPA_SHARE = 0.70  # share of the oracle's kappa that a judge of commands must reach
+MIN_COSINE = 0.80  # of the directions of one command from different starts, and of those of dream and simulator
+MIN_IDENTIFIED = 0.70  # share of dreams that must be told from those of other codes
+MIN_BOTH_RIGHT = 0.80  # share of pairs of opposite codes of which both must go the right way
+MAGNITUDE_RATIO = (0.7, 1.4)  # displacement of dreams relative to the simulator's
 
 
 @dataclass(frozen=True)
@@ -138,8 +144,8 @@ _TABLE = (
         "dream",
         unit="bits", null=_RENAMED, oracle="the same judge on reconstructed real video",
         mark=Mark(good=1.4, bad=0.7, few=FEW_STARTS, units="starts"), primary=True, short="bits", needs="dreams",
-        passes="every command read back in >= 40 %; kappa >= 0.70 of the oracle's; the independent judge reads at "
-        "least half as many bits",
+        passes=f"every command read back in >= {MIN_RECALL:.0%} of the steps; kappa >= {MIN_KAPPA_SHARE:.2f} of the "
+        "oracle's; the independent judge reads at least half as many bits",
     ),
     Definition(
         "action_attributable_fraction", "F", "Share of the dream's avoidable error that the right codes remove",
@@ -155,7 +161,8 @@ _TABLE = (
         "sequence_consistency", "E", "Share of a sequence's effect in the dream that is the same from every start",
         null="sequences renamed at random at every start",
         oracle="the simulator's own futures through the same read-out (1 without a simulator)", mark=_SEQUENCES,
-        passes="cosine >= 0.80; 70 % of the dreams identify their code; opposite codes both right in 80 %",
+        passes=f"cosine >= {MIN_COSINE:.2f}; {MIN_IDENTIFIED:.0%} of the dreams identify their code; opposite codes "
+        f"both right in {MIN_BOTH_RIGHT:.0%}",
         needs="dreams",
     ),
     Definition(
@@ -167,7 +174,7 @@ _TABLE = (
         "counterfactual_id", "F", "Share of dreams that are nearest to the simulator's own future of their code",
         null="1 / K", oracle="futures of actions drawn from the code", needs="dreams",
         mark=Mark(good=0.60, bad=0.30, low=0.50, few=FEW_STARTS, units="starts"),
-        passes="cosine >= 0.80; 0.7 to 1.4 times as far as the simulator",
+        passes=f"cosine >= {MIN_COSINE:.2f}; {MAGNITUDE_RATIO[0]} to {MAGNITUDE_RATIO[1]} times as far as simulated",
     ),
     Definition(
         "state_leak", "G", "Share of what explains the code that is the arm's state, not its motion",

@@ -21,12 +21,8 @@ from genie_eval.dreams.play import SequenceDreams
 from genie_eval.dreams.readout_error import MAX_ABSTAINED
 from genie_eval.dreams.starts import Starts
 from genie_eval.interfaces import Judge
-from genie_eval.metrics import Metric, not_run
-from genie_eval.metrics import judge as give_verdict
+from genie_eval.metrics import MIN_KAPPA_SHARE, MIN_RECALL, Metric, judge, not_run, of_eight_codes
 from genie_eval.resampling import interval, permutation_p
-
-MIN_RECALL = 0.40  # of every command
-MIN_KAPPA_SHARE = 0.70  # of the ceiling's kappa
 
 
 @dataclass(frozen=True)
@@ -132,7 +128,7 @@ def command_bits_physical(context: ControlContext) -> Metric:
 def _judge_bits(name: str, context: ControlContext, metric: Metric, bits: float, missing: list[str]) -> Metric:
     scale = context.scale_to_eight
     low, high = (scale * np.asarray(metric.ci95)).tolist()
-    return give_verdict(name, metric, scale * bits, (low, high), context.scaled_words, missing)
+    return judge(name, metric, scale * bits, (low, high), of_eight_codes(context.num_codes), missing)
 
 
 def read_back(

@@ -64,8 +64,3 @@ class ControlContext:
     def scale_to_eight(self) -> float:
         """Factor that makes the bits of K codes comparable with the marks, which are for 8 codes."""
         return 3 / np.log2(self.num_codes)
-
-    @property
-    def scaled_words(self) -> str:
-        """Words before a score that was converted to 8 codes; empty for 8 codes."""
-        return "" if self.num_codes == 8 else f"(of {self.num_codes} codes, counted as of 8) "

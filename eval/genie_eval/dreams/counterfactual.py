@@ -13,12 +13,9 @@ from jaxtyping import Float, UInt8
 from genie_eval.dreams.context import ControlContext, MeasuredMotion
 from genie_eval.dreams.displacements import Displacements
 from genie_eval.dreams.simulated import SimulatedFutures
-from genie_eval.metrics import Metric, not_run
-from genie_eval.metrics import judge as give_verdict
+from genie_eval.metrics import MAGNITUDE_RATIO, MIN_COSINE, Metric, judge, not_run, of_eight_codes
 from genie_eval.resampling import SWAPS, interval, permutation_p
 
-MIN_COSINE = 0.80  # required for a pass, besides the mark
-MAGNITUDE_RATIO = (0.7, 1.4)  # required for a pass
 CLEAR_MOTION = 0.01  # meters; the direction of a smaller true displacement is not judged
 
 
@@ -56,8 +53,7 @@ def counterfactual_id(context: ControlContext) -> Metric:
     chance = 1 / num_codes  # the marks are for 8 codes: the range from chance to 1 is mapped to that of 8 codes
     scores = 1 / 8 + (np.array([ci[0], by_start.mean(), ci[1]]) - chance) / (1 - chance) * 7 / 8
     low, score, high = scores.tolist()
-    words = context.scaled_words
-    return give_verdict("counterfactual_id", metric, score, (low, high), what=words, missing=missing)
+    return judge("counterfactual_id", metric, score, (low, high), of_eight_codes(num_codes), missing)
 
 
 def pixel_distance(

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from genie_eval.dreams.generation import DreamSet
 from genie_eval.dreams.pixels import BACKBONE, decibel, moving_pixels, psnr
 from genie_eval.dreams.ssim import ssim
-from genie_eval.metrics import Metric
+from genie_eval.metrics import FEW, Metric
 from genie_eval.resampling import DRAWS, bootstrap_weights, interval, one_sided_p
 
 

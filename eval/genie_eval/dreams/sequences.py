@@ -23,13 +23,11 @@ from genie_eval.dreams.context import PERMUTATIONS, ControlContext, MeasuredMoti
 from genie_eval.dreams.displacements import flow_displacements, read_displacements
 from genie_eval.dreams.play import SequenceDreams
 from genie_eval.dreams.readout_error import MAX_ABSTAINED
-from genie_eval.metrics import Metric, not_run, plain
-from genie_eval.metrics import judge as give_verdict
+from genie_eval.metrics import MIN_BOTH_RIGHT, MIN_COSINE, MIN_IDENTIFIED, Metric, judge, not_run, plain
 from genie_eval.resampling import interval, permutation_p
 
 FIT_ROUNDS = 30  # of the two-way fit where cells are missing
 NO_RESPONSE = 0.2  # SDs of one real step; dreams of different codes that end nearer to each other do not respond
-MIN_COSINE, MIN_IDENTIFIED, MIN_BOTH_RIGHT = 0.80, 0.70, 0.80  # required for a pass, besides the mark
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ def sequence_consistency(context: ControlContext) -> tuple[Metric, dict[str, Any
     if opposite["credit"] is not None and opposite["credit"] < MIN_BOTH_RIGHT:
         missing.append(f"opposite codes both go the right way in {opposite['credit']:.0%}, below {MIN_BOTH_RIGHT:.0%}")
     low, high = np.asarray(metric.ci95).tolist()
-    give_verdict("sequence_consistency", metric, share.value, (low, high), missing=missing)
+    judge("sequence_consistency", metric, share.value, (low, high), missing=missing)
     return error.limit_verdict(metric), details
 
 
@@ -125,7 +123,7 @@ def sequence_consistency_flow(context: ControlContext) -> Metric:
         more={"by_code": share.by_sequence, "motion": "summed mean optical flow of moving pixels; not true motion"},
     )  # fmt: skip
     low, high = np.asarray(metric.ci95).tolist()
-    return give_verdict("sequence_consistency_flow", metric, share.value, (low, high), what="(optical flow) ")
+    return judge("sequence_consistency_flow", metric, share.value, (low, high), what="(optical flow) ")
 
 
 def _other_sequences(context: ControlContext, motion: MeasuredMotion, dreams: SequenceDreams) -> dict[str, Any]:

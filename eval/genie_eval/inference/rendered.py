@@ -14,10 +14,10 @@ from genie_eval.dreams.pixels import psnr
 from genie_eval.inference.sample import Sample, share_of
 from genie_eval.simulation import open_recording, render_states
 
-FACTORS = ("textures", "colours", "lighting", "camera", "clutter", "distractor")  # all that leave the physics alone
-FRAMES = 16  # of each trajectory, from its first
-USUAL_PIXELS = 64 * 64  # larger pictures cost more: fewer trajectories then
-LEAST = 3
+FACTORS = ("textures", "colours", "lighting", "camera", "clutter", "distractor")  # all that leave the physics unchanged
+FRAMES = 16  # first frames of each trajectory
+USUAL_PIXELS = 64 * 64  # of larger pictures, fewer trajectories are rendered
+MIN_TRAJECTORIES = 3
 
 
 def rendered_flips(sample: Sample, trajectories: int = 12, frames: int = FRAMES) -> dict[str, Any]:

@@ -87,13 +87,12 @@ def _codes_and_dreams(
     figures.add("same_action", "One latent action, many starts", caption)
     if table.why_unusable("base") is None or table.why_unusable("flow") is None:
         caption = motion_quiver(figures.path("motion"), table, codes, cards, config.draws)
-        figures.add("motion", "What each code moves in real video", caption)
+        figures.add("motion", "Motion of each code in real video", caption)
     if control is not None and control.displacements is not None:
         simulated = control.simulated_displacements
         true = None if simulated is None else simulated.confident("base")
-        caption = dream_quiver(
-            figures.path("dream_motion"), control.displacements.confident("base"), true, cards, control.constant.steps
-        )
+        dreamed = control.displacements.confident("base")
+        caption = dream_quiver(figures.path("dream_motion"), dreamed, true, cards, control.constant.steps)
         figures.add("dream_motion", "Motion of each code in the dreams", caption)
     suffix = measured_on(results.ladder)
     if any(row.get(f"grounding{suffix}_skill") is not None for row in results.ladder):
@@ -108,7 +107,7 @@ def _codes_and_dreams(
 
 
 def arrows_of(control: Any, rows: int) -> Arrows | None:
-    """Of the first `rows` starts; None without a read-out that knows the image plane."""
+    """Arrows of the first `rows` starts; None without a read-out that knows the image plane."""
     dreamed, simulated = control.displacements, control.simulated_displacements
     if dreamed is None or "image" not in dreamed.columns:
         return None

@@ -5,8 +5,7 @@ Every part may be missing, or be {"reason": why it was not run}.
 
 from typing import Any
 
-from genie_eval.dreams.command import MIN_RECALL
-from genie_eval.metrics import DEAD_CODE, MIN_CODE_CTC
+from genie_eval.metrics import DEAD_CODE, MIN_CODE_CTC, MIN_RECALL
 
 Row = dict[str, Any]
 

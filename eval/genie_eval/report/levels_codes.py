@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from genie_eval.inference.flips import SECOND_FRAME_MARK
 from genie_eval.metrics import DEAD_CODE
 from genie_eval.report.cells import any_number, flat, interval_text, number, p_value, share, with_interval, words
 from genie_eval.report.findings import at, inference
@@ -323,7 +324,7 @@ def nuisance(section: Section, metrics: Row, details: Row) -> None:
         for name, row in (metric.get("second_frame") or {}).items()
     ]
     section.table(
-        "A change of the later frame only (mark: at most 20 %)",
+        f"A change of the later frame only (mark: at most {SECOND_FRAME_MARK:.0%})",
         ["nuisance", "codes that change", "95 % interval", "an action seen where nothing moves", "95 % interval"],
         rows,
     )

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from genie_eval.metrics import MAGNITUDE_RATIO, MIN_COSINE
 from genie_eval.report.cells import any_number, flat, number, p_value, share, with_interval, words
 from genie_eval.report.findings import at
 from genie_eval.report.horizon_charts import LAW_WORDS
@@ -133,13 +134,16 @@ def _readout(section: Section, metrics: Row, details: Row) -> None:
 
 
 def truth(section: Section, metrics: Row, details: Row) -> None:
-    motion = at(metrics, "counterfactual_id", "motion") or {}
+    motion, (low, high) = at(metrics, "counterfactual_id", "motion") or {}, MAGNITUDE_RATIO
     rows = []
     if motion and section.has("dream motion against the simulator", motion):
         rows = [
-            ["cosine of the directions (mark: 0.80)", with_interval(motion["cosine"], motion.get("cosine_ci95"))],
             [
-                "displacement relative to the simulator's (mark: 0.7 to 1.4)",
+                f"cosine of the directions (mark: {MIN_COSINE:.2f})",
+                with_interval(motion["cosine"], motion.get("cosine_ci95")),
+            ],
+            [
+                f"displacement relative to the simulator's (mark: {low} to {high})",
                 with_interval(motion["magnitude_ratio"], motion.get("magnitude_ratio_ci95")),
             ],
             [
