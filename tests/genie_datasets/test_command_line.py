@@ -24,6 +24,7 @@ class Inner:
 
     width: int = 8
     """Width of a thing."""
+    is_kept: bool = True
     hidden: tyro.conf.Suppress[bool] = False
 
 
@@ -77,7 +78,11 @@ rare:
 
 inner fields:
   --width N               Width of a thing. (default: 8)
+  --is-kept, --no-is-kept
+                          (default: on)
   --nested.width N        Width of a thing. (default: 3)
+  --nested.is-kept, --nested.no-is-kept
+                          (default: on)
 """
 
 
@@ -100,12 +105,11 @@ def test_arguments_become_fields():
         "2x3",
         "--width",
         "1",
-        "--nested.width",
-        "2",
+        "--nested.no-is-kept",
     ]
     found = parse(Config, words, "prog")
     assert (found.src, found.gap, found.kind, found.is_fast, found.size) == ("data", None, "b", True, (2, 3))
-    assert (found.seed, found.extra, found.flat.width, found.nested.width) == (0, None, 1, 2)
+    assert (found.seed, found.extra, found.flat, found.nested) == (0, None, Inner(1), Inner(3, False))
     assert parse(Config, ["x"], "prog", default=Config(src="y", gap=2.0)).gap == 2.0
 
 

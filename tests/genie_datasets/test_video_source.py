@@ -76,7 +76,7 @@ def test_without_hz_the_containers_rate_comes_with_a_warning(video_dir, kit, cap
     kit.write_video(video_dir / "fractal20220817_eps_00001.mp4", kit.moving_square(4))
     chosen = open_source(video_dir, include="fractal*").split("train")
     assert chosen.hz.tolist() == [3.0]
-    assert "taking 3 Hz for " in capsys.readouterr().err
+    assert "assuming 3 Hz for " in capsys.readouterr().err
 
 
 def test_folders_named_like_splits_are_splits(tmp_path, kit):

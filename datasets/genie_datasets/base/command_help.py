@@ -96,13 +96,14 @@ def help_rows(config: type, default: Any = None, prefix: str = "", group: str = 
             name = field.name.upper()
             rows.append(Row(name, name, words, "arguments", True, is_required))
             continue
-        kind = without_none(kind)
-        if is_required:
-            words += " (required)"
-        elif kind is not bool and (shown := as_typed(value)):
-            words += f" (default: {shown})"
-        flag = f"--no-{name}" if kind is bool and value is True else f"--{name}"
-        invocation = flag if kind is bool else f"{flag} {option.metavar or _metavar(kind, field.name)}"
+        kind, invocation = without_none(kind), f"--{name}"
+        if kind is bool and (value is True or prefix):  # presets set the fields of nested dataclasses
+            parent, dot, last = name.rpartition(".")
+            invocation += f", --{parent}{dot}no-{last}"
+            words += f" (default: {'on' if value else 'off'})"
+        elif kind is not bool:
+            invocation += f" {option.metavar or _metavar(kind, field.name)}"
+            words += " (required)" if is_required else f" (default: {shown})" if (shown := as_typed(value)) else ""
         rows.append(Row(f"--{name}", invocation, words.strip(), title, False, is_required))
     return [*rows, *nested]
 
