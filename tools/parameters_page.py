@@ -55,7 +55,7 @@ class Row:
     label: str
     value: Callable[[GenieConfig, TrainingConfig], object]
     source: str
-    """Where the paper gives the values of its sizes; `nano` and `small` are ours throughout."""
+    """Tables and sections of the paper that give the values; those of `nano` and `small` are ours."""
 
 
 def stack(width: int, blocks: int, heads: int, head_dim: int | None = None) -> str:

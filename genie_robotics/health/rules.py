@@ -34,7 +34,7 @@ class Rule:
     figure: str
     """The measurement that is judged."""
     stage: str
-    """Where to fix it: tokenizer, latent_action, dynamics, data or HERE."""
+    """Stage in which to fix it: tokenizer, latent_action, dynamics, data or HERE."""
     bad: Literal["above", "below"]
     """The side of the limits on which values are bad."""
     warning: float | None

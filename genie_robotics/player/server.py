@@ -49,7 +49,7 @@ TOO_MANY, IDLE, FOREIGN = 4001, 4002, 4003  # close codes; player.js has the tex
 
 @dataclass
 class Player:
-    """What all connections share: the world, its starts, and the thread that computes."""
+    """State that all connections share: the world, its starts, and the thread that computes."""
 
     genie: Genie
     world_name: str

@@ -24,7 +24,7 @@ from genie_robotics.models.dynamics import DynamicsBatch
 from genie_robotics.models.presets import preset
 from genie_robotics.training.config import LoopConfig, StageConfig, training_preset
 from genie_robotics.training.distributed import set_up
-from genie_robotics.training.stages import build_stage
+from genie_robotics.training.stages import STAGES
 from genie_robotics.training.trainer import prepare
 
 SPEC = importlib.util.spec_from_file_location(
@@ -81,20 +81,18 @@ def test_memory_of_a_pass_is_what_the_allocator_holds(part, checkpoint, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("stage", "mode", "past", "checkpoint"),
-    [("joint", "cotrain", "masked", False), ("joint", "cotrain", "masked", True),
-     ("joint", "end_to_end", "masked", False), ("joint", "end_to_end", "masked", True),
-     ("joint", "warmup", "masked", False), ("joint", "warmup", "masked", True), ("dynamics", "frozen", "whole", False)],
+    ("stage", "mode", "checkpoint"),
+    [*(("joint", mode, checkpoint) for mode in ("cotrain", "end_to_end", "warmup") for checkpoint in (False, True)),
+     ("dynamics", "frozen", False)],
 )  # fmt: skip
-def test_memory_of_a_stage_is_what_the_allocator_holds(stage, mode, past, checkpoint, tmp_path):
+def test_memory_of_a_stage_is_what_the_allocator_holds(stage, mode, checkpoint, tmp_path):
     """Including the frozen models that it reads, and its quantizers."""
     config = preset("nano", mode)
-    config.dynamics.past = past
     torch.manual_seed(0)
     genie = Genie(config)
     for part in (genie.tokenizer, genie.latent_action):
         part.quantizer.has_started.fill_(True)
-    module = prepare(build_stage(genie, stage, mode), LoopConfig(checkpoint_activations=checkpoint))
+    module = prepare(STAGES[stage](genie, mode), LoopConfig(checkpoint_activations=checkpoint))
     frames = torch.randint(0, 256, (6, 16, 64, 64, 3), dtype=torch.uint8)
     allocated(module, frames[:1], tmp_path / "plans.json")
     found = allocated(module, frames, tmp_path / "6.json")
@@ -106,7 +104,7 @@ def test_memory_of_the_model_is_that_of_its_tensors():
     torch.manual_seed(0)
     bench = StepBench(config, "dynamics", 1, LoopConfig(), set_up(precision="float32"))
     bench.step()
-    state = [v for part in bench.optimizers.parts for values in part.state.values() for v in values.values()]
+    state = [v for part in bench.optimizers.optimizers for values in part.state.values() for v in values.values()]
     moments = sum(v.nbytes for v in state if v.ndim)
     memory = partial(step_memory, config, "dynamics", training, mode="frozen")
     one, two, sharded = memory(), memory(processes=2), memory(processes=2, sharded=True)
@@ -131,8 +129,8 @@ def test_memory_of_the_model_is_that_of_its_tensors():
 def test_operations_of_a_step_are_those_that_torch_counts(stage):
     config = preset("nano")
     genie = Genie(config)
-    module = build_stage(genie, stage, "frozen")
-    if stage != "latent_action":  # whose encoder learns until its codes are given out, and no longer
+    module = STAGES[stage](genie, "frozen")
+    if stage != "latent_action":  # its encoder learns only before quantization starts
         for part in (genie.tokenizer, genie.latent_action):
             part.quantizer.has_started.fill_(True)
     frames = torch.randint(0, 256, (2, 16, 64, 64, 3), dtype=torch.uint8)
@@ -169,13 +167,12 @@ def test_the_command_prints_a_table_or_one_object(capsys):
 
 @pytest.mark.parametrize(
     ("argv", "words"),
-    [("--training.dynamics.micro-batches 0", "accumulate must be at least 1"),
+    [("--training.dynamics.micro-batches 0", "--training.dynamics.micro-batches must be at least 1, got 0"),
      ("--latent-action.frame-space tokens", "--latent-action.frame-space pixels"),
-     ("--gpus 3", "batch size 4 does not divide by 3 processes"),
-     ("--gpus 2 --sharding full", "--sharding full goes with AdamW alone"),
+     ("--gpus 3", "batch-size 4 must be a multiple of 3 processes"),
+     ("--gpus 2 --sharding full", "--sharding full cannot be combined with Muon"),
      ("--preset coinrun --sharding full", "start them with torchrun"),
-     ("--dynamics.past whole --checkpoint-activations", "cannot be trained with --checkpoint-activations"),
-     ("--mode end_to_end --latent-action.quantizer.vq.freeze-after-init", "held codes let none through")],
+     ("--mode end_to_end --latent-action.quantizer.vq.freeze-after-init", "frozen codes pass no gradient")],
 )  # fmt: skip
 def test_what_cannot_be_trained_is_not_estimated(argv, words, capsys):
     assert main(["estimate", *argv.split()]) == 2
@@ -188,8 +185,7 @@ def estimated(capsys, *argv: str) -> dict:
 
 
 def test_estimates_follow_what_is_trained(capsys):
-    """A batch in parts needs less memory and no less work; without the frames' decoder there is less of both; a second
-    pass, for whole pasts, takes more."""
+    """Micro-batches need less memory for the same operations; without the frames' decoder both are less."""
     whole, parts = (estimated(capsys, "--training.dynamics.micro-batches", n)["dynamics"] for n in ("1", "4"))
     assert (whole["memory"]["clips"], parts["memory"]["clips"]) == (4, 1)
     assert parts["memory"]["total"] < 0.5 * whole["memory"]["total"]
@@ -197,9 +193,6 @@ def test_estimates_follow_what_is_trained(capsys):
     both, alone = (estimated(capsys, "--mode", mode)["joint"] for mode in ("cotrain", "end_to_end"))
     assert alone["memory"]["per_clip"] < 0.9 * both["memory"]["per_clip"]
     assert alone["flops_per_step"] < 0.9 * both["flops_per_step"]
-    seen = estimated(capsys, "--dynamics.past", "whole")["dynamics"]
-    assert seen["memory"]["per_clip"] > 1.5 * whole["memory"]["per_clip"]
-    assert seen["flops_per_step"] > 1.5 * whole["flops_per_step"]
 
 
 def test_a_model_too_large_for_the_gpu_does_not_fit(capsys):

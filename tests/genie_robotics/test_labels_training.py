@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from genie_datasets import ClipDataset, build_frame_cache
 from genie_datasets.base.errors import UserError
-from genie_datasets.clips.labeled_windows import LabelledWindows
+from genie_datasets.clips.labeled_windows import LabeledWindows
 from genie_datasets.clips.labels import Labels, check_places
 from genie_datasets.sources.split import Split, frame_ids
 from genie_robotics.cli import main
@@ -113,7 +113,7 @@ def learn(run, labels: Labels | None, steps: int = 350) -> tuple[float, float, f
     loop = LoopConfig(save_every=10_000, health_every=0, quiet=True)
     teacher = None
     if labels is not None:
-        windows = LabelledWindows(clips, labels, 0, history=False)
+        windows = LabeledWindows(clips, labels, 0, history=False)
         teacher = LabelSupervision(windows, labels.digest, LabelConfig(), genie.latent_action)
     job = Trainer(genie, "latent_action", clips, stage, run, set_up("cpu", "float32"), loop, labels=teacher)
     job.train()
@@ -147,7 +147,7 @@ def test_labels_of_the_step_after_teach_nothing(tmp_path):
 def test_a_window_holds_both_frames_of_its_transition_and_its_action(history):
     clips = ClipDataset(MOVERS, clip_length=5)
     labels = MOVERS.labels(40)
-    windows = LabelledWindows(clips, labels, 0, history=history)
+    windows = LabeledWindows(clips, labels, 0, history=history)
     where = {
         (MOVERS.video[e, t].tobytes(), MOVERS.video[e, t + 1].tobytes()): MOVERS.jumps[e, t]
         for e, t in zip(labels.episode, labels.step, strict=True)
@@ -167,7 +167,7 @@ def test_a_window_holds_both_frames_of_its_transition_and_its_action(history):
 
 def test_the_head_reads_the_step_from_its_frame_to_the_next_and_nothing_later():
     genie = random_genie(tiny_config())  # its encoder sees all frames before
-    windows = LabelledWindows(ClipDataset(MOVERS, clip_length=5), MOVERS.labels(40), 0, history=True)
+    windows = LabeledWindows(ClipDataset(MOVERS, clip_length=5), MOVERS.labels(40), 0, history=True)
     teacher = LabelSupervision(windows, "", LabelConfig(), genie.latent_action)
     module = teacher.beside(genie.latent_action)
     batch = windows.batch(0, 8)
@@ -227,8 +227,8 @@ def test_each_process_gets_its_share_of_every_epoch_and_steps_need_no_state():
     labels = MOVERS.labels(48)
     labels = Labels("train", labels.episode, labels.step, np.arange(48.0)[:, None])
 
-    def windows(seed: int = 3) -> LabelledWindows:
-        return LabelledWindows(ClipDataset(MOVERS, clip_length=5), labels, seed, history=True)
+    def windows(seed: int = 3) -> LabeledWindows:
+        return LabeledWindows(ClipDataset(MOVERS, clip_length=5), labels, seed, history=True)
 
     parts = [windows().batch(step, 4, rank, 2) for step in range(12) for rank in (0, 1)]
     numbers = [int(number) for part in parts for number in part.action]
@@ -244,7 +244,7 @@ def test_rows_in_another_order_are_the_same_labels():
     assert turned.digest == labels.digest
     assert MOVERS.labels(30, late=1).digest != labels.digest
     clips = ClipDataset(MOVERS, clip_length=5)
-    a, b = (LabelledWindows(clips, rows, 0, history=True).batch(2, 8) for rows in (labels, turned))
+    a, b = (LabeledWindows(clips, rows, 0, history=True).batch(2, 8) for rows in (labels, turned))
     assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
@@ -274,7 +274,7 @@ def trainer(run, config, clips, stage, labels=None, mode="cotrain", save_every=1
     loop = LoopConfig(save_every=save_every, log_every=1, quiet=True)
     teacher = None
     if labels is not None:
-        windows = LabelledWindows(clips, labels, 0, history=config.latent_action.encoder_history)
+        windows = LabeledWindows(clips, labels, 0, history=config.latent_action.encoder_history)
         teacher = LabelSupervision(windows, labels.digest, LabelConfig(weight, batch_size=4), genie.latent_action)
     return Trainer(genie, stage, clips, stage_config, run, set_up("cpu", "float32"), loop, mode=mode, labels=teacher)
 
@@ -451,15 +451,15 @@ def test_right_labels_pass_also_from_a_cache_of_their_video(tmp_path):
 
 def test_a_label_is_of_one_step():
     with pytest.raises(UserError, match="3 frames apart, but a label is of the step"):
-        LabelledWindows(ClipDataset(MOVERS, 3, gap=1.0), MOVERS.labels(5), 0, history=False)
+        LabeledWindows(ClipDataset(MOVERS, 3, gap=1.0), MOVERS.labels(5), 0, history=False)
     short = TwoSquares(2)
     short.num_frames = np.array([LENGTH, 4])
     clips = ClipDataset(short, 5)
     labels = Labels("train", np.array([0, 1]), np.array([3, 1]), np.zeros((2, 2)))
-    assert LabelledWindows(clips, labels, 0, history=True).num_left_out == 1
-    assert LabelledWindows(clips, labels, 0, history=False).num_left_out == 0
+    assert LabeledWindows(clips, labels, 0, history=True).num_left_out == 1
+    assert LabeledWindows(clips, labels, 0, history=False).num_left_out == 0
     with pytest.raises(UserError, match="all labels are of episodes shorter than a clip of 5 frames"):
-        LabelledWindows(clips, Labels("train", np.array([1]), np.array([1]), np.zeros((1, 2))), 0, history=True)
+        LabeledWindows(clips, Labels("train", np.array([1]), np.array([1]), np.zeros((1, 2))), 0, history=True)
 
 
 def test_the_command_line_with_labels(tmp_path, capsys):

@@ -13,18 +13,18 @@ from genie_datasets.clips.labels import Labels
 from genie_datasets.clips.sampler import EpochSampler
 
 
-class LabelledBatch(NamedTuple):
+class LabeledBatch(NamedTuple):
     """`action[b]` is the true action from frame `position[b]` of window b to the frame after it."""
 
     frames: UInt8[Tensor, "B n H W 3"]
     position: Int[Tensor, " B"]
     action: Float[Tensor, "B A"]
 
-    def to(self, device: torch.device) -> "LabelledBatch":
-        return LabelledBatch(*(tensor.to(device, non_blocking=True) for tensor in self))
+    def to(self, device: torch.device) -> "LabeledBatch":
+        return LabeledBatch(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
-class LabelledWindows:
+class LabeledWindows:
     """Labeled transitions in an endless order of their own, which is stateless like that of the clips (EpochSampler).
 
     With labels for 1 % of all transitions, a batch of four clips holds about half a label. Drawn separately, the number
@@ -64,7 +64,7 @@ class LabelledWindows:
     def __len__(self) -> int:
         return len(self.step)
 
-    def batch(self, step: int, batch_size: int, rank: int = 0, world_size: int = 1) -> LabelledBatch:
+    def batch(self, step: int, batch_size: int, rank: int = 0, world_size: int = 1) -> LabeledBatch:
         """The `batch_size` labeled windows of this rank at one training step: a function of the arguments alone."""
         rows = EpochSampler(len(self), self.seed, rank, world_size).batch(step, batch_size)
         episode, at = self.episode[rows], self.step[rows]
@@ -73,4 +73,4 @@ class LabelledWindows:
         highest = np.minimum(at, self.clips.num_frames[episode] - self.length)
         first = np.random.default_rng([self.seed, step, rank, 53]).integers(lowest, highest + 1)
         frames = self.clips.windows(episode, first[:, None] + np.arange(self.length))
-        return LabelledBatch(frames, torch.from_numpy(at - first), torch.from_numpy(self.action[rows]))
+        return LabeledBatch(frames, torch.from_numpy(at - first), torch.from_numpy(self.action[rows]))
