@@ -117,7 +117,7 @@ def load_component(part: Any, folder: Path, free: Collection[str] = ()) -> None:
     """
     path = folder / "config.json"
     values = read_json(path)
-    has_decoder = values.pop("has_decoder", True)
+    has_decoder = values.pop("has_decoder", True) if hasattr(part, "has_decoder") else True
     stored = to_plain(from_dict(type(part.config), values, str(path)))
     expected = to_plain(part.config)
     differing = sorted(k for k in {*stored, *expected} - {*free} if stored.get(k) != expected.get(k))

@@ -2,10 +2,11 @@
 
 import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
+from genie_datasets.base.command_help import Option
 from genie_datasets.base.command_line import parse
 from genie_datasets.base.errors import UserError
 
@@ -17,11 +18,11 @@ class BenchOptions:
     what: tyro.conf.Positional[Literal["loader", "tabletop", "train", "generate", "play", "label"]]
     """loader: read clips; tabletop: simulate episodes; train: training steps; generate: sample with a cache; play: time
     from action to picture; label: infer codes of a data set."""
-    data: str | None = None
+    data: Annotated[str | None, Option("DIR")] = None
     """loader, label: RLDS directory to read (default: a simulated one)."""
-    preset: str = "nano"
+    preset: Annotated[str, Option("NAME")] = "nano"
     """train, generate: preset of the model."""
-    world: str = "nano-tabletop"
+    world: Annotated[str, Option("RUN")] = "nano-tabletop"
     """play, label: run folder, or name of a world that comes with the package."""
     actions: int = 400
     """play: number of actions."""
@@ -40,7 +41,7 @@ class BenchOptions:
 
 
 def bench(argv: list[str]) -> int:
-    options = parse(BenchOptions, argv, prog="genie-robotics bench")
+    options = parse(BenchOptions, argv, prog="genie-robotics bench", example="bench train --preset nano")
     if options.batch_size is not None and options.batch_size < 1:
         raise UserError(f"--batch-size must be at least 1, got {options.batch_size}")
     if options.what == "loader":

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
+from genie_datasets.base.command_help import Option
 from genie_datasets.base.command_line import parse
 from genie_datasets.base.errors import UserError
 from genie_robotics.models.config import GenieConfig
@@ -38,9 +39,9 @@ class EstimateOptions:
     """none: each GPU holds the whole model; full: weights, gradients and optimizer state are sharded."""
     gpu: Literal["a100", "h100", "h200", "l40s", "rtx4090"] = "h100"
     """Kind of GPU; its data sheet gives peak throughput and memory."""
-    reached: float = 0.4
+    reached: Annotated[float, Option("FRACTION")] = 0.4
     """Fraction of the peak throughput that training reaches; the default is a guess."""
-    tflops: float | None = None
+    tflops: Annotated[float | None, Option("TFLOPS")] = None
     """TFLOP/s that one GPU reaches, as measured by `genie-robotics bench train`; replaces --gpu and --reached."""
     device: Literal["cuda", "cpu"] = "cuda"
     """Kind of device, whose attention is used to estimate memory."""
@@ -60,7 +61,8 @@ def estimate(argv: list[str]) -> int:
     name = named("--preset", argv, "nano")
     training = training_preset(name)
     default = EstimateOptions(model=preset(name, named("--mode", argv, training.mode)), training=training)
-    options = parse(EstimateOptions, argv, prog="genie-robotics estimate", default=default)
+    example = "estimate --preset robotics_2_5b --gpus 8 --sharding full"
+    options = parse(EstimateOptions, argv, prog="genie-robotics estimate", default=default, example=example)
     if options.gpus < 1:
         raise UserError(f"--gpus must be at least 1, got {options.gpus}")
     if not 0 < options.reached <= 1:

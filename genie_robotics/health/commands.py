@@ -3,10 +3,11 @@
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from genie_datasets.base.command_help import Option
 from genie_datasets.base.command_line import parse
 from genie_datasets.base.errors import UserError
 from genie_datasets.sources.options import SourceOptions
@@ -24,9 +25,9 @@ class DoctorOptions(SourceOptions):
 
     run: tyro.conf.Positional[Path] = tyro.MISSING
     """Run folder, during or after training."""
-    data: str | None = None
+    data: Annotated[str | None, Option("SRC")] = None
     """Source of the clips to measure on (default: the training data)."""
-    split: str | None = None
+    split: Annotated[str | None, Option("NAME")] = None
     """Split of the source (default: the one that was trained on)."""
     clips: int = 64
     """Number of clips to measure on."""
@@ -37,7 +38,7 @@ class DoctorOptions(SourceOptions):
 
 
 def doctor(argv: list[str]) -> int:
-    options = parse(DoctorOptions, argv, prog="genie-robotics doctor")
+    options = parse(DoctorOptions, argv, prog="genie-robotics doctor", example="doctor runs/demo/run")
     if options.clips < 2:
         raise UserError(f"--clips must be at least 2, got {options.clips}: actions are compared between clips")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from genie_datasets.base.command_help import Option
 from genie_datasets.base.command_line import parse
 from genie_datasets.base.errors import UserError
 from genie_datasets.sources.options import SourceOptions
@@ -26,7 +27,7 @@ class PlayOptions(SourceOptions):
     """Run folder, or the name of a world that comes with the package (nano-tabletop)."""
     image: Path | None = None
     """Picture to start from."""
-    data: str | None = None
+    data: Annotated[str | None, Option("SRC")] = None
     """Data set whose frames are offered as starts."""
     tables: int | None = None
     """Simulated tables offered as starts (default: 3 if the world was trained on the simulated tabletop)."""
@@ -36,7 +37,7 @@ class PlayOptions(SourceOptions):
     """Address to listen at; 0.0.0.0 lets other machines connect."""
     port: int = 8000
     """Port to listen at."""
-    origins: tuple[str, ...] = ()
+    origins: Annotated[tuple[str, ...], Option("URL ...")] = ()
     """Further web origins that may connect, such as https://example.org in front of a proxy."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device to compute on."""
@@ -45,7 +46,7 @@ class PlayOptions(SourceOptions):
 
 def play(argv: list[str]) -> int:
     """Entry point of `genie-robotics play`."""
-    options = parse(PlayOptions, argv, prog="genie-robotics play")
+    options = parse(PlayOptions, argv, prog="genie-robotics play", example="play nano-tabletop")
     if not 0 <= options.port <= 65535:
         raise UserError(f"--port must be 0 .. 65535, got {options.port}")
     try:

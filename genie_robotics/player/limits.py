@@ -1,7 +1,9 @@
 """Limits of what one browser, and all of them together, may use."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from genie_datasets.base.command_help import Option
 
 
 @dataclass(frozen=True)
@@ -12,7 +14,7 @@ class Limits:
 
     sessions: int = 10
     """Browsers that play at the same time."""
-    idle_seconds: float = 900.0
+    idle_seconds: Annotated[float, Option("SECONDS")] = 900.0
     """Seconds without an action after which a browser is disconnected."""
     upload_bytes: int = 8 << 20
     """Size of an upload in bytes."""

@@ -16,25 +16,14 @@ from genie_eval.ablation.study import Study, Variant, read_study
 from genie_robotics.models.presets import preset
 from genie_robotics.pretrained import locate
 from genie_robotics.training.trainer import Trainer
+from tests.genie_robotics.conftest import tiny_sizes
 
-TINY = {
+TINY = tiny_sizes() | {
     "image_size": [32, 32],
     "clip_length": 8,
-    "latent_action.width": 16,
-    "latent_action.num_heads": 2,
-    "latent_action.encoder_num_blocks": 1,
-    "latent_action.decoder_num_blocks": 1,
-    "latent_action.quantizer.num_codes": 5,
-    "latent_action.quantizer.latent_dim": 8,
-    "tokenizer.encoder_width": 16,
-    "tokenizer.encoder_num_heads": 2,
-    "tokenizer.decoder_width": 16,
-    "tokenizer.decoder_num_heads": 2,
+    "tokenizer.patch_size": 8,
     "tokenizer.quantizer.num_codes": 32,
-    "tokenizer.quantizer.vq.quantize_after_steps": 2,
-    "dynamics.width": 16,
-    "dynamics.num_blocks": 1,
-    "dynamics.num_heads": 2,
+    "latent_action.quantizer.num_codes": 5,
     "dynamics.maskgit_steps": 2,
 }
 VARIANTS = (

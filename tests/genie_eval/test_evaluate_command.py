@@ -1,5 +1,6 @@
 """`genie-robotics evaluate` on a real (untrained) model and a real RLDS data set; and what it says to wrong input."""
 
+import dataclasses
 import json
 
 import pytest
@@ -22,25 +23,11 @@ def untrained(folder, seed):
     import torch
 
     from genie_robotics import Genie
-    from genie_robotics.models.config import GenieConfig
-    from genie_robotics.models.dynamics import DynamicsConfig
-    from genie_robotics.models.latent_action import LatentActionConfig
-    from genie_robotics.models.quantizers import QuantizerConfig
-    from genie_robotics.models.video_tokenizer import TokenizerConfig
+    from tests.genie_robotics.conftest import tiny_config
 
     torch.manual_seed(seed)
-    config = GenieConfig(
-        image_size=(32, 32),
-        clip_length=8,
-        tokenizer=TokenizerConfig(
-            patch_size=8, encoder_width=16, encoder_num_blocks=1, encoder_num_heads=2, decoder_width=16, decoder_num_blocks=1,
-            decoder_num_heads=2, quantizer=QuantizerConfig(num_codes=32),
-        ),
-        latent_action=LatentActionConfig(
-            patch_size=8, width=16, encoder_num_blocks=1, decoder_num_blocks=1, num_heads=2, quantizer=QuantizerConfig(num_codes=8)
-        ),
-        dynamics=DynamicsConfig(width=16, num_blocks=1, num_heads=2, maskgit_steps=2),
-    )  # fmt: skip
+    config = dataclasses.replace(tiny_config("add"), image_size=(32, 32), clip_length=8)
+    config.latent_action.quantizer.num_codes = 8
     Genie(config).save_pretrained(folder)
     return folder
 

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from genie_robotics.cli import commands, main
+from tests.genie_robotics.conftest import tiny_options
 
 
 def one_line(capsys) -> str:
@@ -79,8 +80,7 @@ WITH_MODEL_FIELDS = ("train", "estimate")
 
 
 def test_help_starts_without_slow_imports():
-    """torch takes seconds to import, and so does the quantisers' library: only help that shows a model's fields waits
-    for the first, and none for the second."""
+    """torch takes seconds to import, so only help that shows a model's fields imports it."""
     code = """
 import contextlib, io, json, sys
 from genie_robotics.cli import commands, main
@@ -88,7 +88,7 @@ loaded = {}
 for name in sorted(commands(), key=lambda name: name in sys.argv[1:]):
     with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
         main([name, "--help"])
-    loaded[name] = [m for m in ("torch", "vector_quantize_pytorch", "matplotlib", "sklearn") if m in sys.modules]
+    loaded[name] = [m for m in ("torch", "matplotlib", "sklearn") if m in sys.modules]
     assert "-h, --help" in said.getvalue() or "usage" in said.getvalue(), name
 print(json.dumps(loaded))
 """
@@ -119,18 +119,12 @@ def test_train_then_train_again_then_another_preset(tmp_path, tabletop_rlds, cap
     """The commands of a user, on a tiny model, make a run folder that loads."""
     from genie_robotics import Genie
 
-    small = [
-        "--tokenizer.encoder-width=32", "--tokenizer.decoder-width=32", "--latent-action.width=32",
-        "--dynamics.width=32", "--tokenizer.quantizer.num-codes=32", "--tokenizer.quantizer.vq.quantize-after-steps=2",
-        "--latent-action.quantizer.vq.quantize-after-steps=2", "--training.tokenizer.batch-size=1",
-        "--training.latent-action.batch-size=1", "--training.dynamics.batch-size=1", "--clip-length=8",
-    ]  # fmt: skip
     run = tmp_path / "run"
-    command = ["train", str(run), "--data", str(tabletop_rlds), "--steps", "4", "--device", "cpu", *small]
+    command = ["train", str(run), "--data", str(tabletop_rlds), "--steps", "4", "--device", "cpu", *tiny_options()]
     assert main(command) == 0
     assert "dynamics" in capsys.readouterr().out
     genie = Genie.from_pretrained(run)
-    assert genie.config.clip_length == 8
+    assert genie.config.clip_length == 6
     assert genie.latent_action.quantizer.started
     stored = json.loads((run / "config.json").read_text())
     assert stored["data"]["split"] == "train"
@@ -141,7 +135,7 @@ def test_train_then_train_again_then_another_preset(tmp_path, tabletop_rlds, cap
     assert main(command) == 0
     assert capsys.readouterr().out.count("already trained") == 3
     assert main([*command, "--dynamics.width=64"]) == 2
-    assert "another configuration (dynamics.width: 32 / 64)" in one_line(capsys)
+    assert "another configuration (dynamics.width: 16 / 64)" in one_line(capsys)
     assert main([*command[:4], "--clip-length=60", "--steps=1"]) == 2
 
 

@@ -25,7 +25,7 @@ def stored(state):
 
 @pytest.mark.parametrize(("mode", "stage"), [("frozen", s) for s in MODES["frozen"]] + [(m, "joint") for m in JOINT])
 def test_a_resumed_run_reports_what_the_uninterrupted_one_reports(mode, stage):
-    """Interrupted between two checks, in every stage of every mode: same figures to the bit, same findings and state."""
+    """Interrupted between two checks, in every stage of every mode: equal figures to the bit, findings and state."""
     clips = world_clips()
 
     def begin():

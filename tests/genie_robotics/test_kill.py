@@ -30,19 +30,6 @@ CASES = [
 ]
 FULL_DISKS = [("frozen", "tokenizer"), ("warmup", "joint")]
 STEPS = 12  # quantization starts at the 4th; the rate decays in the last third
-OPTIONS = [
-    "--preset=nano", f"--steps={STEPS}", "--save-every=1", "--log-every=1", "--device=cpu", "--precision=float32",
-    "--image-size=16x16", "--clip-length=6", "--tokenizer.patch-size=4", "--tokenizer.encoder-width=16",
-    "--tokenizer.encoder-num-blocks=1", "--tokenizer.encoder-num-heads=2", "--tokenizer.decoder-width=16",
-    "--tokenizer.decoder-num-blocks=1", "--tokenizer.decoder-num-heads=2", "--tokenizer.quantizer.num-codes=16",
-    "--tokenizer.quantizer.latent-dim=8", "--tokenizer.quantizer.vq.quantize-after-steps=3",
-    "--latent-action.patch-size=8", "--latent-action.width=16", "--latent-action.encoder-num-blocks=1",
-    "--latent-action.decoder-num-blocks=1", "--latent-action.num-heads=2", "--latent-action.quantizer.num-codes=4",
-    "--latent-action.quantizer.vq.quantize-after-steps=3",
-    "--dynamics.width=16", "--dynamics.num-blocks=1", "--dynamics.num-heads=2", "--health-every=4",
-    "--training.tokenizer.ema=.8", "--training.latent-action.ema=.8", "--training.dynamics.ema=.8",
-    "--training.joint.ema=.8",
-]  # fmt: skip
 TIMING = {"frames_per_s"}  # entries of metrics.jsonl that differ between runs
 WARM = (  # imports of the command, made once before forking
     "sklearn.cluster",
@@ -55,8 +42,14 @@ WARM = (  # imports of the command, made once before forking
 PLACES = ("before the first save", "between saves", "in a save", "after the last save")
 
 
-def command(run: Path, data: Path, mode: str, stage: str) -> list[str]:
-    return ["train", str(run), "--data", str(data), "--mode", mode, "--stage", stage, *OPTIONS]
+def command(run: Path, data: Path, mode: str, stage: str, sizes: list[str]) -> list[str]:
+    """The words of the command; sizes: options that make preset nano tiny."""
+    return [
+        "train", str(run), "--data", str(data), "--mode", mode, "--stage", stage, "--preset=nano", *sizes,
+        f"--steps={STEPS}", "--save-every=1", "--log-every=1", "--health-every=4", "--device=cpu",
+        "--precision=float32", "--training.tokenizer.ema=0.8", "--training.latent-action.ema=0.8",
+        "--training.dynamics.ema=0.8", "--training.joint.ema=0.8",
+    ]  # fmt: skip
 
 
 # The driver
@@ -65,10 +58,10 @@ def command(run: Path, data: Path, mode: str, stage: str) -> list[str]:
 class Driver:
     """Runs the command in forked processes, below `root`; `data` is a frame cache."""
 
-    def __init__(self, root: Path, data: Path, seed: int):
+    def __init__(self, root: Path, data: Path, seed: int, sizes: list[str]):
         for name in WARM:
             importlib.import_module(name)
-        self.root, self.data = root, data
+        self.root, self.data, self.sizes = root, data, sizes
         self.rng = np.random.default_rng(seed)
 
     def start(self, run: Path, mode: str, stage: str) -> int:
@@ -82,7 +75,7 @@ class Driver:
             os.dup2(log, 2)
             from genie_robotics.cli import main
 
-            status = main(command(run, self.data, mode, stage))
+            status = main(command(run, self.data, mode, stage, self.sizes))
         except BaseException:
             import traceback
 
@@ -192,10 +185,17 @@ def place(state: Path) -> str:
 def run_driver(root: Path, kills: int, seed: int, cases: list) -> dict:
     """{"mode-stage": what Driver.case returns}"""
     from genie_datasets import build_frame_cache
-    from tests.genie_robotics.conftest import Squares
+    from tests.genie_robotics.conftest import Squares, tiny_options
 
     build_frame_cache(Squares(), root / "data", (16, 16), progress=False)
-    job = {"root": str(root), "data": str(root / "data"), "kills": kills, "seed": seed, "cases": cases}
+    job = {
+        "root": str(root),
+        "data": str(root / "data"),
+        "kills": kills,
+        "seed": seed,
+        "cases": cases,
+        "sizes": tiny_options(),
+    }
     done = subprocess.run(
         [sys.executable, __file__, json.dumps(job)], env=environment(root), capture_output=True, text=True, timeout=1500
     )
@@ -297,9 +297,11 @@ def test_a_kill_while_the_first_file_is_written(tmp_path):
 
 def test_a_kill_of_the_cold_command(killed_once, tmp_path):
     """As a user starts it: python -m genie_robotics train ... The result is that of the forked runs."""
+    from tests.genie_robotics.conftest import tiny_options
+
     whole = Path(killed_once["frozen-tokenizer"]["whole"])
     root, run = whole.parent, tmp_path / "cold"
-    argv = [sys.executable, "-m", "genie_robotics", *command(run, root / "data", "frozen", "tokenizer")]
+    argv = [sys.executable, "-m", "genie_robotics", *command(run, root / "data", "frozen", "tokenizer", tiny_options())]
     first = subprocess.Popen(argv, env=environment(root), stdout=subprocess.DEVNULL)
     state = run / "state" / "tokenizer"
     while first.poll() is None and len(checkpoints(state)) < 2:
@@ -325,6 +327,6 @@ def test_twenty_kills_of_every_stage(tmp_path, case):
 
 if __name__ == "__main__":
     job = json.loads(sys.argv[1])
-    driver = Driver(Path(job["root"]), Path(job["data"]), job["seed"])
+    driver = Driver(Path(job["root"]), Path(job["data"]), job["seed"], job["sizes"])
     found = {f"{mode}-{stage}": driver.case(mode, stage, job["kills"]) for mode, stage in job["cases"]}
     (driver.root / "found.json").write_text(json.dumps(found))

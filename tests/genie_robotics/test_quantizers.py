@@ -196,14 +196,16 @@ def test_fsq_computes_what_the_library_does(levels):
     quantizer = make(int(np.prod(levels)), kind="fsq", levels=levels)
     other = library.FSQ(list(levels), preserve_symmetry=True)
     torch.testing.assert_close(quantizer.grid, other.implicit_codebook, rtol=0, atol=1e-6)
+
+    def theirs(x: Tensor) -> tuple[Tensor, Tensor]:
+        values, codes = other(quantizer.project_in(x).unsqueeze(0))
+        return quantizer.project_out(values[0]), codes[0]
+
     optimizer = torch.optim.SGD(quantizer.parameters(), lr=0.1)
     for step in range(20):
         latents = 2 * torch.randn(500, DIM, generator=torch.Generator().manual_seed(step))
         results = []
-        for quantize in (
-            lambda x: quantizer.quantize(x, 1)[:2],
-            lambda x: (lambda z, codes: (quantizer.project_out(z[0]), codes[0]))(*other(quantizer.project_in(x)[None])),
-        ):
+        for quantize in (lambda x: quantizer.quantize(x, 1)[:2], theirs):
             optimizer.zero_grad()
             x = latents.clone().requires_grad_()
             vectors, codes = quantize(x)
@@ -435,7 +437,7 @@ def test_saved_loaded_and_continued_equals_uninterrupted(kind, cut):
 
 
 def test_the_state_changes_once_per_step_from_the_last_micro_batch():
-    """Before the start all micro-batches are remembered; afterwards earlier ones are counted and change nothing else."""
+    """Before the start all micro-batches are remembered; afterwards all but the last are only counted."""
     quantizer, last_only = make(4, quantize_after_steps=2), make(4, quantize_after_steps=2)
     device = torch.device("cpu")
     for step in range(3):
@@ -462,9 +464,13 @@ def test_the_state_changes_once_per_step_from_the_last_micro_batch():
 
 
 def test_an_interrupted_micro_batch_leaves_no_trace():
-    with pytest.raises(KeyError), step_context(0, 0, torch.device("cpu"), updates_state=False):
-        assert not updates_state()
-        raise KeyError
+    def interrupted() -> None:
+        with step_context(0, 0, torch.device("cpu"), updates_state=False):
+            assert not updates_state()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        interrupted()
     assert updates_state()
 
 

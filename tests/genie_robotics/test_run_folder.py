@@ -11,8 +11,18 @@ from safetensors.torch import load_file, save_file
 
 from genie_datasets.base.errors import UserError
 from genie_robotics import Genie
+from genie_robotics.cli import main
 from genie_robotics.models.presets import PRESETS, preset
-from genie_robotics.run_folder import DIGEST, digest, load_component, read_tensors, save_component
+from genie_robotics.run_folder import (
+    DIGEST,
+    SCHEMA_VERSION,
+    digest,
+    load_component,
+    load_config,
+    read_tensors,
+    save_component,
+)
+from genie_robotics.training.run import check_run_folder
 from tests.genie_robotics.conftest import random_genie, tiny_config
 
 
@@ -59,6 +69,27 @@ def test_a_damaged_run_is_named_in_one_line(tmp_path, genie, damage, message):
     with pytest.raises(UserError, match=message) as caught:
         Genie.from_pretrained(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("version", [None, 1, SCHEMA_VERSION + 1])
+def test_a_run_folder_of_another_schema_version_is_one_line(tmp_path, config, version, capsys):
+    """Also if its configuration has other fields."""
+    random_genie(config).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    stored = json.loads(path.read_text())
+    assert stored.pop("schema_version") == SCHEMA_VERSION
+    stored["model"]["field_of_that_version"] = 1
+    path.write_text(json.dumps(stored if version is None else {**stored, "schema_version": version}))
+    words = f"config.json has schema version {version or 1}, expected {SCHEMA_VERSION}; retrain the run"
+    for use in (Genie.from_pretrained, load_config, lambda run: check_run_folder(run, config)):
+        with pytest.raises(UserError, match=words) as caught:
+            use(tmp_path)
+        assert "\n" not in str(caught.value)
+    assert main(["doctor", str(tmp_path)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ")
+    assert words in error
+    assert "\n" not in error
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -1,4 +1,4 @@
-"""Whitened distances give a faint difference a code of its own; frozen codes stay where they are and pass no gradient."""
+"""Whitened distances give a faint difference a code of its own; frozen codes do not move and pass no gradient."""
 
 import pytest
 import torch
