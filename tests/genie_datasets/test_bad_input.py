@@ -177,5 +177,5 @@ def test_bad_options_are_one_line_and_status_2(argv, words, rlds_dir, tmp_path, 
 
 
 def test_a_missing_split_names_those_there_are(rlds_dir):
-    with pytest.raises(UserError, match="no split 'val': it has train, test"):
+    with pytest.raises(UserError, match="no split 'val': choose one of train, test"):
         open_source(rlds_dir).split("val")

@@ -98,7 +98,7 @@ def test_every_kind_of_source_is_found_behind_a_link(tmp_path, depth):
 
 
 def test_folders_of_a_set_may_be_links(tmp_path):
-    """As in the cache of a hub: every file is a link, and whole folders are on another disk."""
+    """The cache of a hub: every file is a link, and whole folders are on another disk."""
     make(tmp_path / "set", [5, 6], version="v3.0")
     for name in ("meta/episodes", "data", "videos"):
         (tmp_path / "away").mkdir(exist_ok=True)

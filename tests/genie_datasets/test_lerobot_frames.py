@@ -255,7 +255,7 @@ def test_instructions_by_number(tmp_path):
     ("more", "message"),
     [
         ({"total_episodes": 5}, "states total_episodes 5, but the episodes listed in meta/ have 2"),
-        ({"total_frames": 99}, "states total_frames 99, and the episodes listed in meta/ have 11"),
+        ({"total_frames": 99}, "states total_frames 99, but the episodes listed in meta/ have 11"),
         ({"splits": {"train": "0:1"}}, "1 episodes are in none of its splits: left out"),
         ({"splits": {"train": "0:2", "test": "1:2"}}, "1 episodes are in several of its splits"),
         ({"splits": {"train": "80%"}}, "the split 'train' is '80%', which is not a range"),
@@ -316,7 +316,7 @@ def test_lines_and_marks_of_unicode(tmp_path, words):
         ({"length": 8.7}, "is not an episode"),
         ({"tasks": {"a": 1}}, "is not an episode"),
         ({"tasks": 1.5}, "is not an episode"),
-        ({"length": 10**12}, "has 5 frames where episode 0 has 1000000000000"),
+        ({"length": 10**12}, "has 5 frames, expected the 1000000000000 of episode 0"),
     ],
 )
 def test_impossible_rows(tmp_path, change, message):

@@ -167,7 +167,7 @@ def test_the_camera(v2, kit):
         UserError, match=r"no camera 'front': pass one of its cameras, observation.images.wrist, .*top$"
     ):
         open_source(v2, image_key="front")
-    with pytest.raises(UserError, match="not one file, such as .*wrist"):
+    with pytest.raises(UserError, match="none of their files: download some, such as .*wrist"):
         open_source(v2, image_key="wrist")
     # a camera of which there are files is preferred
     features = {CAMERA.replace("top", "image"): wrist, **info["features"]}
@@ -192,23 +192,23 @@ def test_inconsistent_data_sets_are_one_line(v2, v3):
     for wrong, message in (
         ({"codebase_version": "v1.6"}, "unknown LeRobot layout 'v1.6'"),
         ({"codebase_version": None}, "unknown LeRobot layout 'None'"),
-        ({"fps": 0}, "do not fit together"),
+        ({"fps": 0}, "are not consistent"),
         ({"features": {}}, "lists no camera"),
-        ({"features": [1]}, "do not fit together"),
+        ({"features": [1]}, "are not consistent"),
         ({"video_path": "/etc/{video_key}"}, "leads out of the data set"),
         ({"video_path": "{video_key}/../../x"}, "leads out of the data set"),
-        ({"video_path": "{nonsense}"}, "do not fit together"),
+        ({"video_path": "{nonsense}"}, "are not consistent"),
     ):
         write_info(v3, "v3.0")
         write_info(v3, **{"version": "v3.0", **wrong})
         refuses(v3, message)
     write_info(v3, "v3.0")
     write_table(v3 / "meta/episodes/chunk-000/file-000.parquet", [{"episode_index": 0, "length": 3}])
-    refuses(v3, "do not fit together")
+    refuses(v3, "are not consistent")
     (v3 / "meta/episodes/chunk-000/file-000.parquet").write_bytes(b"PAR1")
-    refuses(v3, "is no table of episodes")
+    refuses(v3, "is not a table of episodes")
     (v3 / "meta/info.json").write_text("[]")
-    refuses(v3, "holds no object")
+    refuses(v3, "is not a JSON object")
     (v3 / "meta/info.json").write_text("{")
     refuses(v3, "is not JSON")
 
@@ -257,11 +257,11 @@ def test_true_motion_is_read_from_the_table(tmp_path, kit):
     parquet.write_table(parquet.read_table(table).slice(0, 7), table)
     with pytest.raises(
         UserError,
-        match=r"episode_000001.parquet: true motion .* of episode 1 .*7 rows, expected the 20 frames of the metadata",
+        match=r"episode_000001.parquet: the true motion .* of episode 1 .*7 rows, expected the 20 frames",
     ):
         split.truth(1)
     table.unlink()
-    with pytest.raises(UserError, match=r"episode_000001.parquet: true motion .*download it again"):
+    with pytest.raises(UserError, match=r"episode_000001.parquet: the true motion .*download it again"):
         split.truth(1)
 
 

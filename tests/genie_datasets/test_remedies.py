@@ -185,3 +185,28 @@ def test_a_video_without_time_stamps_is_read_with_hz_or_left_out(tmp_path, monke
         open_source(tmp_path, resample=3)
     monkeypatch.undo()
     assert open_source(tmp_path, resample=3, **excluded(str(caught.value))).split("train").num_episodes == 1
+
+
+def test_the_example_of_a_glob_matches(tmp_path):
+    folder = rlds(tmp_path).finish()
+    with pytest.raises(UserError, match="leaves none of the 2 files .* choose others, for files such as") as caught:
+        open_source(folder, include="*.mp4")
+    example = re.search(r"such as '(.*)'", str(caught.value))[1]
+    assert open_source(folder, include=example).split("train").num_episodes == 1
+
+
+def test_labels_of_another_split_are_drawn_again(tmp_path):
+    from genie_datasets.clips.labels import Labels, check_places
+    from genie_datasets.label_command import main
+
+    made = RldsFolder(tmp_path)
+    made.leaves["steps/action"] = leaf("tensor", (1,))
+    for split in ("train", "test"):
+        made.add(split, [{**made.episode(5), "steps/action": np.arange(1.0, 6.0)}])
+    folder, out = made.finish(), tmp_path / "labels.npz"
+    test = open_source(folder).split("test")
+    main([str(folder), "--out", str(out)])
+    with pytest.raises(UserError, match="labels split 'train', not 'test': draw labels with --split test"):
+        check_places(Labels.load(out), test, "labels.npz")
+    main([str(folder), "--out", str(out), "--split", "test"])
+    check_places(Labels.load(out), test, "labels.npz")

@@ -129,7 +129,7 @@ def test_the_inspector_prints_the_size_shown(tmp_path, capsys):
 
 @pytest.mark.parametrize("degrees", [10, 45, 200])
 def test_any_other_angle_turns_about_the_center(tmp_path, degrees):
-    """As FFmpeg's rotate filter does it: the size stays, and new pixels are black."""
+    """FFmpeg's rotate filter also keeps the size and fills with black."""
     from scipy import ndimage
 
     write(tmp_path / "a.mp4", 3)
@@ -314,7 +314,7 @@ def test_a_video_that_is_cut_off_is_noted(tmp_path, capsys):
     webm = write(tmp_path / "whole.webm", 60, codec="libvpx", options={"g": "5"}).read_bytes()
     (folder / "a.webm").write_bytes(webm[: len(webm) // 2])
     assert read(folder, hz=3).num_frames[0] < 60
-    assert "where it states 6.0 s: it may be cut off" in capsys.readouterr().err
+    assert "but states 6.0 s: it may be cut off" in capsys.readouterr().err
 
 
 def test_most_damage_of_a_video_is_an_error(tmp_path):
@@ -384,7 +384,7 @@ def test_a_rate_known_by_name_is_noted_if_the_file_states_another(tmp_path, caps
     assert read(tmp_path).hz.tolist() == [10, 30]
     said = capsys.readouterr().err
     assert "assuming 10 Hz for " in said
-    assert "kuka_pick.mp4, named like a known data set; it states 30 frames/s: pass --hz" in said
+    assert "kuka_pick.mp4, which is named like a known data set but states 30 frames/s: pass --hz" in said
 
 
 def test_resampling_faster_than_the_video_is_noted(tmp_path, capsys):

@@ -45,7 +45,7 @@ def parse(config: type[Config], argv: list[str], prog: str, default: Config | No
 
 
 def _mistake(said: str, required: list[str]) -> str:
-    """What is wrong with the arguments, from the box that tyro prints."""
+    """The mistake in the arguments, from the box that tyro prints."""
     words = " ".join(re.sub(r"[─-╿]+|-{5,}", " ", said).partition("For full helptext")[0].split())
     if "Missing from" in words:
         return "missing " + " and ".join(name for name in required if re.search(rf"(?<!\S){name}(?!\S)", words))

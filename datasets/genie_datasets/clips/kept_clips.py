@@ -3,12 +3,12 @@
 import contextlib
 import hashlib
 from collections.abc import Iterator
-from functools import lru_cache
 
 import numpy as np
 
 from genie_datasets.base.files import atomic_file
 from genie_datasets.base.mapped_npz import BROKEN, ChunkedArray, map_npz, write_npz
+from genie_datasets.base.recent import RecentItems
 from genie_datasets.clips.filters import ClipFilter
 from genie_datasets.clips.motion import Motion, episode_motion
 from genie_datasets.sources.frame_cache import FrameCache
@@ -27,20 +27,17 @@ class KeptClips:
 
     def __init__(self, frames: Split, windows: np.ndarray, clip_length: int, steps: np.ndarray, drop: ClipFilter):
         self._frames, self._windows, self._length, self._steps, self._drop = frames, windows, clip_length, steps, drop
-        self._open()
+        self._first = np.concatenate([[0], np.cumsum(frames.num_frames)])
+        self._starts: RecentItems[np.ndarray] = RecentItems(256)
+        self._table = motion_table(frames, steps)
         self.num_clips = np.array([self._flags(e).sum() for e in range(frames.num_episodes)], np.int64)
 
-    def _open(self) -> None:
-        self._table = motion_table(self._frames, self._steps)
-        self._first = np.concatenate([[0], np.cumsum(self._frames.num_frames)])
-        self._starts = lru_cache(maxsize=256)(lambda episode: np.flatnonzero(self._flags(episode)))
-
-    def __getstate__(self) -> dict:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_table", "_starts")}
+    def __getstate__(self) -> dict:  # because a memory map would be pickled as its content
+        return {name: value for name, value in self.__dict__.items() if name != "_table"}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
-        self._open()
+        self._table = motion_table(self._frames, self._steps)
 
     def _flags(self, episode: int) -> np.ndarray:
         flags = self._table[self._first[episode] : self._first[episode + 1]]
@@ -49,7 +46,7 @@ class KeptClips:
 
     def start(self, episode: int, number: int) -> int:
         """First frame of kept clip `number` of an episode."""
-        return int(self._starts(episode)[number])
+        return int(self._starts.get(episode, lambda: np.flatnonzero(self._flags(episode)))[number])
 
 
 def motion_table(frames: Split, steps: np.ndarray) -> np.ndarray:

@@ -1,10 +1,10 @@
 """The order of training clips: a stateless function of (seed, position), so a run resumes from one integer."""
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 
 import numpy as np
 
+from genie_datasets.base.recent import RecentItems
 from genie_datasets.clips.permutation import Permutation, permutation
 
 
@@ -37,23 +37,13 @@ class EpochSampler:
         self.epoch_length = int(sizes.sum())
         # Without weights the groups are one, and each clip comes once per epoch.
         self._shares = None if weights is None or len(sizes) == 1 else _shares(sizes, weights, self.epoch_length)
-        self._start()
-
-    def _start(self) -> None:
-        # A cache of the permutations of the epochs in use; it holds no state.
-        self._permutation = lru_cache(maxsize=2 * (len(self._sizes) + 1))(self._make_permutation)
+        # The permutations of the epochs in use; an order is a function and not a list.
+        self._permutations: RecentItems[Permutation] = RecentItems(2 * (len(sizes) + 1))
 
     @classmethod
     def of(cls, clips, seed: int, rank: int = 0, world_size: int = 1) -> "EpochSampler":
         """The sampler of a ClipDataset, which gives each of its mixed sources its share."""
         return cls(clips.group_sizes, seed, rank, world_size, clips.group_weights)
-
-    def __getstate__(self) -> dict:
-        return {k: v for k, v in self.__dict__.items() if k != "_permutation"}
-
-    def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state)
-        self._start()
 
     def indices(self, epoch: int) -> np.ndarray:
         """The clips of this rank in one epoch, in order: (n,) int64."""
@@ -93,8 +83,8 @@ class EpochSampler:
                 clips[mine[now]] = self._first[group] + order(within[now])
         return clips
 
-    def _make_permutation(self, n: int, epoch: int, stream: int) -> Permutation:
-        return permutation(n, [self.seed, epoch, stream])
+    def _permutation(self, n: int, epoch: int, stream: int) -> Permutation:
+        return self._permutations.get((n, epoch, stream), lambda: permutation(n, [self.seed, epoch, stream]))
 
 
 def _shares(sizes: np.ndarray, weights: Sequence[float], total: int) -> list[int]:

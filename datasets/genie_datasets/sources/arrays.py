@@ -18,7 +18,7 @@ from genie_datasets.base.notes import warn
 from genie_datasets.base.recent import RecentItems
 from genie_datasets.sources.registry import DEFAULT_HZ, known_hz
 from genie_datasets.sources.rlds.schema import PREFERRED_IMAGES
-from genie_datasets.sources.split import BLOCK, Size, Source, Split, frame_ids
+from genie_datasets.sources.split import BLOCK, Ids, Size, Source, Split, frame_ids
 from genie_datasets.sources.video.source import instruction_of, split_folders
 
 SUFFIXES = (".npy", ".npz")
@@ -43,9 +43,7 @@ class ArraySplit(Split):
         self.num_frames = np.array([shape[0] for shape in shapes], np.int64)
         self._episodes: RecentItems[np.ndarray] = RecentItems(KEEP_BYTES, count_bytes=True)
 
-    def frames(
-        self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
-    ) -> np.ndarray:
+    def frames(self, episode: int, ids: Ids = None, size: Size | None = None, mode: str = "crop") -> np.ndarray:
         wanted = frame_ids(ids, self.num_frames[episode])
         height, width = size or self.shapes[episode][1:3]
         is_large = int(self.num_frames[episode]) * height * width * 3 > KEEP_BYTES

@@ -50,7 +50,7 @@ def _decode_jpeg(data: bytes, size: Size | None) -> np.ndarray:
 def check_pixels(height: int, width: int) -> None:
     """Raises DamagedImage for more pixels than any image has."""
     if height * width > MAX_PIXELS:
-        raise DamagedImage(f"claims {height}x{width} pixels")
+        raise DamagedImage(f"it claims {height}x{width} pixels")
 
 
 def jpeg_ratio(height: int, width: int, size: Size | None) -> int:

@@ -15,7 +15,7 @@ from genie_datasets.base.file_state import FileState
 from genie_datasets.base.fit import Size, fit_frames
 from genie_datasets.base.mapped_npz import BROKEN, map_npz
 from genie_datasets.base.notes import warn
-from genie_datasets.sources.split import Source, Split, frame_ids
+from genie_datasets.sources.split import Ids, Source, Split, frame_ids
 
 META, INDEX, FRAMES, STATE = "cache.json", "index.npz", "frames.u8", "source.json"
 CACHE_VERSION = 2
@@ -84,9 +84,7 @@ class FrameCache(Split):
         """The arrays of `index.npz`, with the rates and group weights of `split`."""
         return {**self._index, "hz": np.asarray(split.hz), "group_weights": np.asarray(split.group_weights)}
 
-    def frames(
-        self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
-    ) -> np.ndarray:
+    def frames(self, episode: int, ids: Ids = None, size: Size | None = None, mode: str = "crop") -> np.ndarray:
         ids = frame_ids(ids, self.num_frames[episode])
         frames = self.packed[self.episode_start[episode] + ids]
         return frames if size is None else fit_frames(frames, size, mode)

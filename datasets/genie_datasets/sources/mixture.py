@@ -1,15 +1,12 @@
 """Mixtures of several sources, each with its share of the training clips: `A:0.7,B:0.3`."""
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from genie_datasets.base.errors import UserError
-from genie_datasets.sources.split import Size, Source, Split
-from genie_datasets.sources.truth import Truth
+from genie_datasets.sources.split import ComposedSplit, Source, Split
 
 
-class MixedSplit(Split):
+class MixedSplit(ComposedSplit):
     """The episodes of several splits, one after the other; `group` is the number of an episode's split."""
 
     def __init__(self, name: str, parts: list[Split], weights: list[float]):
@@ -23,39 +20,13 @@ class MixedSplit(Split):
         self.hz = np.concatenate([part.hz for part in parts])
         self._first = np.concatenate([[0], np.cumsum([part.num_episodes for part in parts])])
 
-    def _find(self, episode: int) -> tuple[Split, int]:
+    def find(self, episode: int) -> tuple[Split, int]:
         number = int(np.searchsorted(self._first, episode, side="right")) - 1
         return self.parts[number], int(episode - self._first[number])
 
-    def frames(
-        self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
-    ) -> np.ndarray:
-        part, local = self._find(episode)
-        return part.frames(local, ids, size, mode)
-
-    def frame_blocks(self, episode: int, size: Size | None = None, mode: str = "crop") -> Iterator[np.ndarray]:
-        part, local = self._find(episode)
-        return part.frame_blocks(local, size, mode)
-
-    def size_of(self, episode: int) -> Size:
-        part, local = self._find(episode)
-        return part.size_of(local)
-
-    def instruction(self, episode: int) -> str:
-        part, local = self._find(episode)
-        return part.instruction(local)
-
-    def episode_name(self, episode: int) -> str:
-        part, local = self._find(episode)
-        return part.episode_name(local)
-
-    def truth(self, episode: int) -> Truth | None:
-        part, local = self._find(episode)
-        return part.truth(local)
-
     def record(self, episode: int) -> bytes | None:
-        part, local = self._find(episode)
-        return part.record(local)
+        split, number = self.find(episode)
+        return split.record(number)
 
     @property
     def group(self) -> np.ndarray:

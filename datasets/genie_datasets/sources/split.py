@@ -11,6 +11,7 @@ from genie_datasets.base.file_state import FileState, combined_digest
 from genie_datasets.sources.truth import Truth
 
 Size = tuple[int, int]
+Ids = np.ndarray | None
 BLOCK = 16  # frames
 
 
@@ -36,9 +37,7 @@ class Split(ABC):
         return combined_digest(self.states)
 
     @abstractmethod
-    def frames(
-        self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
-    ) -> np.ndarray:
+    def frames(self, episode: int, ids: Ids = None, size: Size | None = None, mode: str = "crop") -> np.ndarray:
         """Frames `ids` (default: all) of an episode: (n, H, W, 3) uint8, fitted to `size` (H, W) if it is given.
 
         Raises UserError, which names the file, if an image does not decode.
@@ -91,6 +90,38 @@ class Split(ABC):
         return np.ones(1)
 
 
+class ComposedSplit(Split):
+    """A split whose episodes belong to other splits."""
+
+    @abstractmethod
+    def find(self, episode: int) -> tuple[Split, int]:
+        """The split that holds an episode, and the number of the episode there."""
+
+    def frames(self, episode: int, ids: Ids = None, size: Size | None = None, mode: str = "crop") -> np.ndarray:
+        split, number = self.find(episode)
+        return split.frames(number, ids, size, mode)
+
+    def frame_blocks(self, episode: int, size: Size | None = None, mode: str = "crop") -> Iterator[np.ndarray]:
+        split, number = self.find(episode)
+        return split.frame_blocks(number, size, mode)
+
+    def size_of(self, episode: int) -> Size:
+        split, number = self.find(episode)
+        return split.size_of(number)
+
+    def instruction(self, episode: int) -> str:
+        split, number = self.find(episode)
+        return split.instruction(number)
+
+    def episode_name(self, episode: int) -> str:
+        split, number = self.find(episode)
+        return split.episode_name(number)
+
+    def truth(self, episode: int) -> Truth | None:
+        split, number = self.find(episode)
+        return split.truth(number)
+
+
 @dataclass(frozen=True)
 class Source:
     """An opened source of robot video; see `open_source`."""
@@ -104,7 +135,7 @@ class Source:
     def split(self, name: str) -> Split:
         """The split of this name. Raises UserError."""
         if name not in self.splits:
-            raise UserError(f"{self.path} has no split '{name}': it has {', '.join(self.splits)}")
+            raise UserError(f"{self.path} has no split '{name}': choose one of {', '.join(self.splits)}")
         return self.splits[name]
 
 

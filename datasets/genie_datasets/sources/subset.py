@@ -1,17 +1,15 @@
 """Subsets of a split: episodes held out of a source without a test split, and less data for a study."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from genie_datasets.base.errors import UserError
-from genie_datasets.sources.split import Size, Source, Split
-from genie_datasets.sources.truth import Truth
+from genie_datasets.sources.split import ComposedSplit, Source, Split
 
 
-class Subset(Split):
+class Subset(ComposedSplit):
     """The episodes `chosen` (n,) of the split `whole`, under another name."""
 
     def __init__(self, whole: Split, name: str, chosen: np.ndarray):
@@ -22,25 +20,8 @@ class Subset(Split):
         self.states = whole.states
         self.num_frames, self.hz = whole.num_frames[self.chosen], whole.hz[self.chosen]
 
-    def frames(
-        self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
-    ) -> np.ndarray:
-        return self.whole.frames(int(self.chosen[episode]), ids, size, mode)
-
-    def frame_blocks(self, episode: int, size: Size | None = None, mode: str = "crop") -> Iterator[np.ndarray]:
-        return self.whole.frame_blocks(int(self.chosen[episode]), size, mode)
-
-    def size_of(self, episode: int) -> Size:
-        return self.whole.size_of(int(self.chosen[episode]))
-
-    def instruction(self, episode: int) -> str:
-        return self.whole.instruction(int(self.chosen[episode]))
-
-    def episode_name(self, episode: int) -> str:
-        return self.whole.episode_name(int(self.chosen[episode]))
-
-    def truth(self, episode: int) -> Truth | None:
-        return self.whole.truth(int(self.chosen[episode]))
+    def find(self, episode: int) -> tuple[Split, int]:
+        return self.whole, int(self.chosen[episode])
 
     @property
     def group(self) -> np.ndarray:

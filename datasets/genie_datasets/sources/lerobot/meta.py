@@ -73,10 +73,6 @@ class Meta:
         return [file for file in self.files if file.name != "episodes_stats.jsonl" and file.name != "stats.json"]
 
 
-def is_lerobot(folder: Path) -> bool:
-    return (folder / INFO).is_file()
-
-
 def read_meta(root: Path, image_key: str | None = None) -> Meta:
     """Reads `meta/`. Raises UserError, which names the file that is missing, damaged, or of another layout."""
     info = read_json(root / INFO)
@@ -100,8 +96,9 @@ def read_meta(root: Path, image_key: str | None = None) -> Meta:
             for camera in cameras
         ]
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        reason = f"no entry {error}" if isinstance(error, KeyError) else error
         raise UserError(
-            f"{root / INFO} and the files next to it are not consistent ({error!r}): download meta/ again"
+            f"{root / INFO} and the files next to it are not consistent ({reason}): download meta/ again"
         ) from None
     # The first camera with a file is read: users download parts of data sets.
     by_presence = [(camera, [os.path.isfile(root / e.file) for e in episodes], episodes) for camera, episodes in found]

@@ -19,7 +19,7 @@ from genie_datasets.sources.frame_sizes import SizeChanges, decode_frames, sever
 from genie_datasets.sources.lerobot.meta import Episode, Meta, meta_files, read_meta
 from genie_datasets.sources.lerobot.table import TOLERANCE, DamagedTable, bad_table, check_tables, episode_column
 from genie_datasets.sources.lerobot.truth import TruthColumns
-from genie_datasets.sources.split import Size, Source, Split, frame_ids
+from genie_datasets.sources.split import Ids, Size, Source, Split, frame_ids
 from genie_datasets.sources.truth import Truth
 from genie_datasets.sources.video.file import VideoInfo
 from genie_datasets.sources.video.source import RATE_DIFFERS, Numbers, VideoSplit, leave_out_damaged, probe_all
@@ -71,9 +71,7 @@ class LeRobotImages(Split):
     def truth(self, episode: int) -> Truth | None:
         return None if self._truth is None else self._truth.read(self.root, self.episodes[episode])
 
-    def frames(
-        self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
-    ) -> np.ndarray:
+    def frames(self, episode: int, ids: Ids = None, size: Size | None = None, mode: str = "crop") -> np.ndarray:
         steps = frame_ids(ids, self.num_frames[episode]).tolist()
         encoded = self._encoded(episode)
         where, name = f"{self.root / self.episode_name(episode)}", self.episodes[episode].table

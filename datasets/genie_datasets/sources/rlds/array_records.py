@@ -3,13 +3,14 @@
 The index of TFRecord shards works here unchanged: a byte has the address `number of its record << 40 | position in it`.
 """
 
-from collections import OrderedDict
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from genie_datasets.base.errors import UserError, first_line
 from genie_datasets.base.globs import exclude_option
+from genie_datasets.base.recent import RecentItems
 from genie_datasets.sources.rlds.shard_files import ShardFiles
 from genie_datasets.sources.rlds.tfrecord import DamagedRecord
 
@@ -63,12 +64,13 @@ class ArrayRecordFiles(ShardFiles):
 
     def __init__(self, paths: list[Path]):
         super().__init__(paths)
-        self._readers: OrderedDict[int, Any] = OrderedDict()
-        self._kept: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._readers: RecentItems[Any] = RecentItems(KEEP)
+        self._records: RecentItems[bytes] = RecentItems(KEEP)
+        self._lock = threading.Lock()
 
     def read(self, shard: int, offset: int, length: int) -> bytes:
         number, byte = offset >> BYTE_BITS, offset & ((1 << BYTE_BITS) - 1)
-        data = self._record(int(shard), number)[byte : byte + length]
+        data = self._records.get((shard, number), lambda: self._record(int(shard), number))[byte : byte + length]
         if len(data) < length:
             raise UserError(f"shard {self.paths[shard]} has changed since it was opened: rerun the command")
         return data
@@ -77,20 +79,11 @@ class ArrayRecordFiles(ShardFiles):
         return True  # the reader compares checksums
 
     def _record(self, shard: int, number: int) -> bytes:
-        with self._lock:
-            if (shard, number) not in self._kept:
-                try:
-                    if shard not in self._readers:
-                        self._readers[shard] = open_reader(self.paths[shard])
-                    self._kept[shard, number] = read_record(self._readers[shard], number)
-                except DamagedRecord as error:
-                    name = self.paths[shard]
-                    raise UserError(
-                        f"shard {name} {error}: download it again, or leave it out with {exclude_option([name.name])}"
-                    ) from None
-                while len(self._readers) > KEEP:
-                    self._readers.popitem(last=False)[1].close()
-            self._kept.move_to_end((shard, number))
-            while len(self._kept) > KEEP:
-                self._kept.popitem(last=False)
-            return self._kept[shard, number]
+        path = self.paths[shard]
+        try:
+            with self._lock:  # readers are not known to be thread-safe
+                return read_record(self._readers.get(shard, lambda: open_reader(path)), number)
+        except DamagedRecord as error:
+            raise UserError(
+                f"shard {path} {error}: download it again, or leave it out with {exclude_option([path.name])}"
+            ) from None

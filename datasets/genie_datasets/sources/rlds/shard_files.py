@@ -2,14 +2,13 @@
 
 import os
 import struct
-import threading
-from collections import OrderedDict
 from io import FileIO
 from pathlib import Path
 
 import google_crc32c
 
 from genie_datasets.base.errors import UserError
+from genie_datasets.base.recent import RecentItems
 from genie_datasets.sources.rlds.tfrecord import FOOTER, masked
 
 MAX_OPEN = 64
@@ -21,28 +20,24 @@ class ShardFiles:
 
     def __init__(self, paths: list[Path]):
         self.paths = paths
-        self._streams: OrderedDict[int, FileIO] = OrderedDict()
-        self._lock = threading.Lock()
+        self._streams: RecentItems[FileIO] = RecentItems(MAX_OPEN)
 
     def __reduce__(self):
         return type(self), (self.paths,)
 
     def read(self, shard: int, offset: int, length: int) -> bytes:
         """Bytes of one shard. Raises UserError."""
-        with self._lock:
-            stream = self._streams.pop(shard, None)
-            if stream is None:
-                try:
-                    stream = self.paths[shard].open("rb", buffering=0)
-                except OSError as error:
-                    raise UserError(f"cannot open shard {self.paths[shard]} ({error.strerror}): restore it") from None
-            self._streams[shard] = stream
-            if len(self._streams) > MAX_OPEN:
-                self._streams.popitem(last=False)  # closed when no thread reads from it any more
+        stream = self._streams.get(shard, lambda: self._open(shard))
         data = os.pread(stream.fileno(), length, offset)
         if len(data) < length:
             raise UserError(f"shard {self.paths[shard]} has become shorter since it was opened: rerun the command")
         return data
+
+    def _open(self, shard: int) -> FileIO:
+        try:
+            return self.paths[shard].open("rb", buffering=0)
+        except OSError as error:
+            raise UserError(f"cannot open shard {self.paths[shard]} ({error.strerror}): restore it") from None
 
     def is_intact(self, shard: int, start: int, end: int) -> bool:
         """True if the data of the record at [start, end) match their checksum."""

@@ -22,7 +22,7 @@ from genie_datasets.sources.rlds.index_shard import MAX_INSTRUCTION_CODES, Index
 from genie_datasets.sources.rlds.schema import find_image_key, find_instruction_key, find_step_key, read_schema_file
 from genie_datasets.sources.rlds.shard_files import ShardFiles
 from genie_datasets.sources.rlds.truth import TruthReader
-from genie_datasets.sources.split import Size, Source, Split, frame_ids
+from genie_datasets.sources.split import Ids, Size, Source, Split, frame_ids
 from genie_datasets.sources.truth import Truth
 
 SHARD = re.compile(
@@ -49,9 +49,7 @@ class RldsSplit(Split):
         self._files = ArrayRecordFiles(paths) if is_array_record(paths[0]) else ShardFiles(paths)
         self._truth = truth
 
-    def frames(
-        self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
-    ) -> np.ndarray:
+    def frames(self, episode: int, ids: Ids = None, size: Size | None = None, mode: str = "crop") -> np.ndarray:
         steps = frame_ids(ids, self.num_frames[episode]).tolist()
         images = ((step, self.encoded(episode, step)) for step in steps)
         shard = str(self.index.shards[self.index.record_shard[episode]])

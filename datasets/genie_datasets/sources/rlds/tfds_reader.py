@@ -24,7 +24,7 @@ from genie_datasets.sources.registry import DEFAULT_HZ, known
 from genie_datasets.sources.rlds.reverb_stand_in import import_rlds
 from genie_datasets.sources.rlds.schema import find_image_key, find_instruction_key, read_schema
 from genie_datasets.sources.rlds.source import METADATA, resolve_hz
-from genie_datasets.sources.split import Size, Source, Split, frame_ids
+from genie_datasets.sources.split import Ids, Size, Source, Split, frame_ids
 
 
 def import_tensorflow():
@@ -111,9 +111,7 @@ class TfdsSplit(Split):
         steps_at_once = 1
         return import_rlds().transformations.map_steps(steps, self.image_of, steps_at_once)
 
-    def frames(
-        self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
-    ) -> np.ndarray:
+    def frames(self, episode: int, ids: Ids = None, size: Size | None = None, mode: str = "crop") -> np.ndarray:
         tf = import_tensorflow()
         images = self._images(episode)
         out: np.ndarray | None = None

@@ -23,7 +23,7 @@ from genie_datasets.base.notes import warn
 from genie_datasets.base.recent import RecentItems
 from genie_datasets.sources.frame_sizes import SizeChanges, several_sizes
 from genie_datasets.sources.registry import DEFAULT_HZ, known_hz
-from genie_datasets.sources.split import BLOCK, Size, Source, Split, frame_ids
+from genie_datasets.sources.split import BLOCK, Ids, Size, Source, Split, frame_ids
 from genie_datasets.sources.video.file import DamagedVideo, Upright, VideoInfo, fitted, probe, probe_whole, read_frames
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
@@ -62,9 +62,7 @@ class VideoSplit(Split):
         self.hz = hz
         self._decoded: RecentItems[np.ndarray] = RecentItems(KEEP_BYTES, count_bytes=True)
 
-    def frames(
-        self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
-    ) -> np.ndarray:
+    def frames(self, episode: int, ids: Ids = None, size: Size | None = None, mode: str = "crop") -> np.ndarray:
         wanted = frame_ids(ids, self.num_frames[episode])
         if ids is None:
             return self._decode(episode, wanted, size, mode)
