@@ -82,9 +82,9 @@ def consistency_answer(metrics: dict[str, Metric]) -> tuple[str, str]:
     if ctc.value >= mark.good and ctc.ci95[0] >= (mark.low or 0):
         word = "Yes" if ctc.verdict == "pass" else "Probably"
         if grounding.skill is not None and grounding.skill < _mark("grounding_r2").bad:
-            word += ", but they explain little of the motion"
+            word += ", but they mean little"
         if ctc.verdict != "pass":
-            sentence += f". Why this is not a plain yes: {ctc.reason.partition('; ')[2] or ctc.reason}"
+            sentence += f". Why this is not a plain yes: {'; '.join(ctc.missing) or ctc.reason}"
     elif ctc.ci95[1] < mark.bad:
         word = "No"
     else:
