@@ -59,9 +59,9 @@ class Definition:
     level: str
     """Section of the report: a key of LEVELS."""
     sentence: str
-    """What it measures, in one plain sentence."""
+    """One plain sentence that says what is measured."""
     null: str
-    """What is read on meaningless codes."""
+    """Value of codes without meaning."""
     oracle: str
     """The best that this number of codes, the tokenizer or the simulator allows."""
     mark: Mark | None = None

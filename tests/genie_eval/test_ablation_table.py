@@ -175,7 +175,7 @@ def test_with_one_seed_the_table_claims_nothing(planted):
     found = write_table(STUDY, planted, ABOUT)
     text = (planted / "table.md").read_text()
     assert "- **theirs** against ours: no claim: 1 seed: skill, flips" in text
-    assert "better" not in text.replace("less is better", "")
+    assert "better" not in text.replace("lower is better", "")
     assert "worse" not in text
     assert ", 1 seed |" in text
     assert found["variants"][1]["metrics"]["grounding_skill"]["ci95"] is not None

@@ -248,7 +248,7 @@ def _grouped(table: Transitions, codes: Codes, seed: int) -> Codes:
 
 
 def _some_trajectories(table: Transitions, seed: int) -> Bool[np.ndarray, " I"]:
-    """As many trajectories as MAX_ROWS allows, at least 2 * FOLDS."""
+    """Mask of random trajectories with at most MAX_ROWS rows together, but at least 2 * FOLDS trajectories."""
     length = np.diff(table.starts)
     order = np.random.default_rng(seed).permutation(len(length))
     many = max(int(np.searchsorted(np.cumsum(length[order]), MAX_ROWS, side="right")), 2 * FOLDS)

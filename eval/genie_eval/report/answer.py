@@ -135,7 +135,7 @@ def sequence_answer(metrics: dict[str, Metric]) -> tuple[str, str]:
 
 
 def _dreams_tell(metrics: dict[str, Metric]) -> list[str]:
-    """Whether commands can be read from the dream's motion, and whether it is what would really happen."""
+    """Clauses on the commands in the dream's motion: can they be read, and are they what would really happen?"""
     parts = []
     bits, truth = metrics["command_bits_physical"], metrics["counterfactual_id"]
     if bits.value is not None:

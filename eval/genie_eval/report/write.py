@@ -59,7 +59,7 @@ def sections(report: Row) -> list[Section]:
 
 
 def limits(results: "Results", num_codes: int) -> list[str]:
-    """What must not be concluded from this report."""
+    """Sentences on what must not be concluded from this report."""
     said = [
         _camera(results.metrics["grounding_r2"]),
         f"{num_codes} codes cannot explain all of a 3-D motion: read the skill, which compares with the best "
