@@ -36,12 +36,7 @@ TRUST = (1, 3, 10, 30, 100, 1000)  # weights of the marginal, in transitions, wh
 
 
 def state_leak(
-    table: Transitions,
-    codes: Codes,
-    num_codes: int,
-    draws: int = DRAWS,
-    seed: int = 0,
-    oracle: Codes | None = None,
+    table: Transitions, codes: Codes, num_codes: int, draws: int = DRAWS, seed: int = 0, oracle: Codes | None = None
 ) -> Metric:
     """Share of the explained deviance that only the state explains; lower is better.
 

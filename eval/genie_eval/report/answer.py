@@ -9,10 +9,7 @@ from genie_eval.metrics import FEW, FEW_STARTS, METRICS, P_GROUNDING, Mark, Metr
 
 QUESTION = "Does the same latent action mean the same motion in every trajectory?"
 SEQUENCE_QUESTION = "Does the same sequence of latent actions have the same effect from different starts?"
-BASELINE_WORDS = {
-    "pca_kmeans": "k-means of frame differences",
-    "flow_kmeans": "k-means of optical flow",
-}
+BASELINE_WORDS = {"pca_kmeans": "k-means of frame differences", "flow_kmeans": "k-means of optical flow"}
 
 
 def first_line(metrics: dict[str, Metric]) -> str:

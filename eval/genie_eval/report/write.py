@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from genie_eval.metrics import FEW, LEVELS, METRICS, Metric, about, digits, in_order, plain
 from genie_eval.report import levels_codes, levels_dreams
-from genie_eval.report.answer import (
-    QUESTION,
-    SEQUENCE_QUESTION,
-    consistency_answer,
-    first_line,
-    sequence_answer,
-)
+from genie_eval.report.answer import QUESTION, SEQUENCE_QUESTION, consistency_answer, first_line, sequence_answer
 from genie_eval.report.cells import interval_text, number, p_value
 from genie_eval.report.figures import draw, measured_on
 from genie_eval.report.findings import failing_codes
