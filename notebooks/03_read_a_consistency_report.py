@@ -11,12 +11,13 @@
 # %% [markdown]
 # # Reading a consistency report
 #
-# *Does the same latent action mean the same motion in every trajectory?* The report answers with numbers. To know what a number
-# says, it helps to have seen it on codes whose answer is known. Here six kinds of codes are planted on the same motions, from codes that mean
-# one thing everywhere to codes that know everything except what moves; each metric is looked at on all six. Then the same is asked
-# of the world that comes with the package.
+# *Does the same latent action mean the same motion in every trajectory?* The report answers with numbers. It helps to see these
+# numbers first on codes with a known answer. Here six kinds of codes are planted on the same motions, from codes with one meaning
+# everywhere to codes of everything but motion, and each metric is measured on all six. Then the same is measured for the world that
+# comes with the package.
 #
-# Three minutes on two cores, nothing is downloaded. Your own codes: `genie-robotics score latents.npz` (docs/score_your_latents.md).
+# It takes three minutes on two cores and downloads nothing. For your own codes: `genie-robotics score latents.npz`
+# (docs/score_your_latents.md).
 
 # %%
 from pathlib import Path
@@ -39,16 +40,17 @@ folder = Path(mkdtemp())
 # %% [markdown]
 # ## Motions, and six kinds of codes
 #
-# The motions are smooth, as a robot's are, with a habit that all trajectories share (they begin and end alike) and a style of each. The codes:
+# The motions are smooth, as those of a robot, with a profile that all trajectories share (they begin and end in the same way) and a mean
+# of each. The codes:
 #
-# | codes | what they are | what should be said of them |
+# | codes | what they are | what the report should find |
 # |---|---|---|
-# | oracle | k-means of the motion itself | they tell all that eight codes can, the same everywhere |
-# | half noise | the oracle, half of its codes drawn at random | they tell much less, but that is the same everywhere |
-# | own language | the oracle, but every trajectory renames the codes for itself | no code means anything beyond its trajectory |
-# | chatter | codes that dwell like real ones and know nothing | nothing is told; there is nothing to be consistent about |
-# | clock | the time within the trajectory, in eight parts | nothing of the motion, much of where the arm is |
-# | place | where the arm is, not how it moves | little of the motion, all of where the arm is |
+# | oracle | k-means of the motion itself | they explain all that eight codes can, the same everywhere |
+# | half noise | the oracle, half of its codes drawn at random | they explain much less, but the same everywhere |
+# | own language | the oracle, with the codes renamed in every trajectory | no code has a meaning beyond its trajectory |
+# | chatter | random codes that are held for several steps, as real ones are | they explain nothing, and consistency is undefined |
+# | clock | the time within the trajectory, in eight parts | nothing of the motion, much of the position |
+# | place | the position of the arm, not its motion | little of the motion, all of the position |
 
 # %%
 table = planted_transitions(trajectories=TRAJECTORIES, length=40, seed=0)
@@ -72,15 +74,15 @@ axes[0].set(xlabel="motion along x", ylabel="along y")
 plt.show()
 
 # %% [markdown]
-# Each dot is a transition, coloured by its code. Only where colours form regions does a code mean a motion.
+# Each dot is a transition in the color of its code. A code means a motion where its color forms a region.
 #
-# ## What the metrics say
+# ## The metrics
 #
-# - `ctc`: of what a code means in one trajectory, the share that it means in all others. The headline.
-# - `grounding` (skill): of the motion that 8 codes *could* explain, the share that these explain in trajectories they were not fitted on.
-# - `state_leak`: how much of *where the arm is* the code tells beyond what the motion itself tells.
+# - `ctc`, the headline: agreement of a code's mean motion across trajectories (0 = none, 1 = perfect).
+# - `grounding_r2` (skill): share of the motion that 8 codes *could* explain and these do, in trajectories they were not fitted on.
+# - `state_leak`: share of what explains the code that is the arm's position, not its motion (lower is better).
 #
-# Each has a null (0), an oracle (1) and an interval over trajectories: bars without an interval above 0 say nothing.
+# The first two are 0 for codes without meaning (null) and 1 for the oracle. Black lines are 95 % intervals over trajectories.
 
 
 # %%
@@ -120,27 +122,27 @@ def bars(reports, metrics, title):
 bars(reports, [("ctc", "value"), ("grounding_r2", "skill"), ("state_leak", "value")], "six kinds of planted codes")
 
 # %% [markdown]
-# - **Half noise** shows that these are two questions. Noise halves the codes that are right, and what they tell falls to a quarter (`grounding`, a
-#   share of variance); what is left means the same in every trajectory (`ctc` near 1).
-# - **Own language** is perfect inside every trajectory and means nothing between them: both read 0. A figure of one trajectory, or a probe
-#   fitted on each, would not notice.
-# - Where codes mean nothing even inside a trajectory (**chatter**, **clock**, **place**), `ctc` is *not known*, not 0: a share of nothing.
-#   `grounding` has said so already.
-# - **Place** is what a latent action model learns when it copies the frame instead of the change, and **clock** what it learns from habits:
-#   `state_leak` sees both.
+# - **Half noise** shows that grounding and consistency are two questions. With half of the codes wrong, the explained share of the variance
+#   falls to a quarter (`grounding_r2`); what is left is the same in every trajectory (`ctc` near 1).
+# - **Own language** is perfect inside every trajectory and means nothing across them: both read 0. A plot of one trajectory, or a probe
+#   fitted on each, would not show it.
+# - Where codes mean nothing even inside a trajectory (**chatter**, **clock**, **place**), `ctc` is undefined (*not known*), not 0, and
+#   `grounding_r2` is near 0.
+# - **Place** is what a latent action model learns when it copies the frame instead of the change, and **clock** what it learns from the
+#   order of an episode: `state_leak` detects both.
 
 # %% [markdown]
-# ## What the report says in words
+# ## The answers in words
 
 # %%
 for name, report in reports.items():
     print(f"{name}: {report['summary']['answer']}")
 
 # %% [markdown]
-# ## The same, asked of a model
+# ## The same for a model
 #
-# The world that comes with the package, on simulated episodes of scenes that it never saw. Its codes are inferred from pictures; the
-# motions are the simulator's, which no model has seen. Random codes of the same habits stand beside it.
+# The world that comes with the package, on simulated episodes of scenes that it was not trained on. Its codes are inferred from pictures;
+# the motions come from the simulator and were never shown to the model. For comparison: the same codes in random order.
 
 # %%
 generate(folder / "data", episodes=EPISODES, seed=4343, splits={"test": 1.0}, family="easy", scenes=EPISODES)
@@ -169,21 +171,21 @@ asked = {
 bars(asked, [("ctc", "value"), ("grounding_r2", "skill"), ("state_leak", "value")], f"{EPISODES} unseen scenes")
 
 # %% [markdown]
-# ## The ladder
+# ## Baselines and oracles
 #
-# A number alone invites belief. The ladder puts the model between codes that cannot be beaten and codes that know nothing; every rung is
-# measured on the same transitions in the same way.
+# A number needs a comparison. The report measures the model's codes, the best possible codes (oracle) and codes without meaning on the
+# same transitions in the same way.
 
 # %%
-ladder = [rung for rung in asked["nano-tabletop"]["ladder"] if rung.get("grounding_r2") is not None]
-ladder.sort(key=lambda rung: rung["grounding_r2"])
-figure, axis = plt.subplots(figsize=(7, 0.32 * len(ladder) + 0.8), layout="constrained")
-colours = ["#c05621" if rung["name"] == "model" else "#a0aec0" for rung in ladder]
-axis.barh([rung["name"] for rung in ladder], [rung["grounding_r2"] for rung in ladder], color=colours)
-axis.set(xlabel="grounding_r2: share of the motion's variance that the codes tell, in other trajectories")
+rows = [row for row in asked["nano-tabletop"]["ladder"] if row.get("grounding_r2") is not None]
+rows.sort(key=lambda row: row["grounding_r2"])
+figure, axis = plt.subplots(figsize=(7, 0.32 * len(rows) + 0.8), layout="constrained")
+colors = ["#c05621" if row["name"] == "model" else "#a0aec0" for row in rows]
+axis.barh([row["name"] for row in rows], [row["grounding_r2"] for row in rows], color=colors)
+axis.set(xlabel="grounding_r2: share of the motion's variance that the codes explain, in other trajectories")
 axis.axvline(0, color="0.4", lw=0.8)
 plt.show()
 
 # %% [markdown]
-# With few trajectories every verdict is called exploratory, and intervals are wide: 200 or more settle it. The full suite, with dreams,
-# counterfactual futures and altered input, is `genie-robotics evaluate`; what it read for this world is in `eval/reference/nano-tabletop`.
+# With few trajectories all verdicts are exploratory and intervals are wide; use 200 or more. The full suite, with dreams, counterfactual
+# futures and altered input, is `genie-robotics evaluate`; its report on this world is in `eval/reference/nano-tabletop`.

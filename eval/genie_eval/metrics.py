@@ -59,9 +59,9 @@ class Definition:
     level: str
     """Section of the report: a key of LEVELS."""
     sentence: str
-    """What it measures, in one plain sentence."""
+    """One plain sentence that says what is measured."""
     null: str
-    """What is read on meaningless codes."""
+    """Value of codes without meaning."""
     oracle: str
     """The best that this number of codes, the tokenizer or the simulator allows."""
     mark: Mark | None = None
@@ -202,16 +202,16 @@ _TABLE = (
         passes="significantly above null", fails="not above null, on moving pixels neither",
     ),
     Definition(
-        "grounding_flow_r2", "B", "`grounding_r2` on the mean optical flow of moving pixels instead of true motion",
+        "grounding_flow_r2", "B", "grounding_r2 on the mean optical flow of moving pixels instead of true motion",
         null=_SWAPPED, oracle="k-means of that flow", mark=_GROUNDING, mark_on="skill", always=False,
     ),
     Definition(
-        "ctc_flow", "C", "`ctc` on the mean optical flow of moving pixels instead of true motion",
+        "ctc_flow", "C", "ctc on the mean optical flow of moving pixels instead of true motion",
         null="the same codes, renamed at random in every trajectory", oracle="k-means of that flow", mark=_CTC,
         fails="undefined", always=False,
     ),
     Definition(
-        "sequence_consistency_flow", "E", "`sequence_consistency` on the dreams' optical flow instead of the arm's "
+        "sequence_consistency_flow", "E", "sequence_consistency on the dreams' optical flow instead of the arm's "
         "motion",
         null="sequences renamed at random at every start", oracle="1", mark=_SEQUENCES, always=False, needs="dreams",
     ),
@@ -240,8 +240,8 @@ def digits(name: str) -> int:
 class Metric:
     """One result: the value with its null (meaningless codes) and its oracle (the best that is possible).
 
-    verdict is one of "pass", "warn", "fail", "not run"; `reason` says why. `more`: fields that only this metric has in
-    report.json.
+    verdict is one of "pass", "warn", "fail", "not run"; `reason` says why. missing: conditions for a pass that are not
+    met (not in report.json). more: fields that only this metric has in report.json.
     """
 
     value: float | None = None
@@ -254,6 +254,7 @@ class Metric:
     verdict: str = NOT_RUN
     reason: str = ""
     lower_is_better: bool = False
+    missing: list[str] = field(default_factory=list)
     more: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -321,7 +322,7 @@ def judge(
         if count < mark.interval_checked_from:
             missing.append(f"at most a warning with fewer than {mark.interval_checked_from} trajectories")
         verdict = "warn" if missing else "pass"
-    metric.verdict, metric.reason = verdict, "; ".join(reasons + missing)
+    metric.verdict, metric.reason, metric.missing = verdict, "; ".join(reasons + missing), missing
     return metric
 
 

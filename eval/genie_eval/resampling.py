@@ -17,7 +17,7 @@ SWAPS = 999  # permutations; the smallest p they can give is 1 / (SWAPS + 1)
 
 
 def bootstrap_weights(trajectories: int, draws: int = DRAWS, seed: int | Sequence[int] = 0) -> Float[np.ndarray, "R I"]:
-    """How often each of I trajectories is drawn, with replacement, in each of R draws."""
+    """Counts of I trajectories in each of R draws with replacement."""
     counts = np.full(trajectories, 1 / trajectories)
     return np.random.default_rng(seed).multinomial(trajectories, counts, size=draws).astype(np.float64)
 

@@ -39,7 +39,7 @@ def by_brightness(clip, t):
 
 
 def measured(genie, source, split="test"):
-    """What the suite knows before it alters anything: split, trajectories, table, codes."""
+    """Inputs of the measurements on altered input: split, trajectories, table, codes."""
     split = source.split(split)
     trajectories, _ = choose_trajectories(split, None, None, 0)
     truths = [split.truth(t.episode) for t in trajectories]

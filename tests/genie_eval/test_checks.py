@@ -1,4 +1,4 @@
-"""What the library's `evaluate` and `score` ask of their configuration before any work."""
+"""Checks of the configuration of `evaluate` and `score` before any work."""
 
 import json
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""What stands beside the metrics of codes: each number against a planted answer."""
+"""Details of codes: each number against a planted answer."""
 
 import dataclasses
 import json
@@ -243,7 +243,7 @@ def test_directions_agree_for_the_oracle_and_not_for_private_dictionaries(table,
 
 
 def test_a_side_that_chance_chose_is_not_called_common():
-    """A binomial p is at most .05 for 9 % of these."""
+    """A binomial p is at most 0.05 for 9 % of these."""
     p = []
     for seed in range(25):
         motion = np.random.default_rng(seed).normal(size=(40, 3))

@@ -21,7 +21,7 @@ def corner(frame):
 
 
 def by_cell(clip, t):
-    """Where the square is after the step: cells of 4 x 4 pixels, as 5 codes."""
+    """Position of the square after the step: cells of 4 x 4 pixels, as 5 codes."""
     row, column = corner(clip[t + 1]) // CELL
     return int(row * 2 + column) % 5
 
@@ -104,7 +104,7 @@ def test_embeddings_of_motion(make_genie, make_video):
     genie = scripted(make_genie, by_direction)
     genie.embed_actions = lambda frames: MOVES[genie.infer_actions(frames)].astype(float)
     found = embeddings(sample_of(genie, make_video(episodes=40), 40))
-    assert abs(found["s_pcfc"]["raw"]) < 0.15  # steps of a random walk: neither alike nor opposite
+    assert abs(found["s_pcfc"]["raw"]) < 0.15  # steps of a random walk: neither equal nor opposite
     assert found["r_zero"]["raw"] == found["r_zero"]["about_null"] == 0
     assert found["r_zero"]["pass"]
     assert found["r_shift"]["about_null"] > 0.8  # it takes the camera's jerk for a move

@@ -75,7 +75,7 @@ def test_honest_motion_is_left_as_it_is():
     for motion in (
         rng.normal(size=(5000, 3)),
         rng.laplace(size=(5000, 2)),
-        (rng.random((5000, 1)) < 0.05).astype(float),  # a gripper that seldom moves
+        (rng.random((5000, 1)) < 0.05).astype(float),  # a gripper that rarely moves
         (rng.random((5000, 1)) < 0.002).astype(float),
         np.zeros((50, 2)),
     ):

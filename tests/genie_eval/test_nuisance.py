@@ -31,7 +31,7 @@ def test_codes_of_motion_do_not_flip(make_genie, make_video):
     assert metric.value < 0.05  # the patch may hide the square, and a shifted camera may lose it
     assert metric.verdict == "pass"
     assert metric.reason.startswith("exploratory")
-    assert metric.null == pytest.approx(0.8, abs=0.02)  # five codes, alike in number
+    assert metric.null == pytest.approx(0.8, abs=0.02)  # five codes, equally often
     assert metric.skill > 0.9
     assert abs(metric.more["ami_with_nuisance"]) < 0.01
     assert rows["hue"]["r2"] == pytest.approx(metric.more["reference"]["r2"])

@@ -1,4 +1,4 @@
-"""What cannot be measured is said to be not measured; what the user can mend is one line."""
+"""Metrics that cannot be measured are "not run" with a reason; errors of the user are one line."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Baseline codes: the model's codes between the best that is possible and codes without meaning, all measured alike."""
+"""Baseline codes: the best possible codes, learning-free ones and codes without meaning, measured as the model's."""
 
 from dataclasses import dataclass
 from typing import Any

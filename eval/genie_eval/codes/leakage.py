@@ -36,12 +36,7 @@ TRUST = (1, 3, 10, 30, 100, 1000)  # weights of the marginal, in transitions, wh
 
 
 def state_leak(
-    table: Transitions,
-    codes: Codes,
-    num_codes: int,
-    draws: int = DRAWS,
-    seed: int = 0,
-    oracle: Codes | None = None,
+    table: Transitions, codes: Codes, num_codes: int, draws: int = DRAWS, seed: int = 0, oracle: Codes | None = None
 ) -> Metric:
     """Share of the explained deviance that only the state explains; lower is better.
 
@@ -248,7 +243,7 @@ def _grouped(table: Transitions, codes: Codes, seed: int) -> Codes:
 
 
 def _some_trajectories(table: Transitions, seed: int) -> Bool[np.ndarray, " I"]:
-    """As many trajectories as MAX_ROWS allows, at least 2 * FOLDS."""
+    """Mask of random trajectories with at most MAX_ROWS rows together, but at least 2 * FOLDS trajectories."""
     length = np.diff(table.starts)
     order = np.random.default_rng(seed).permutation(len(length))
     many = max(int(np.searchsorted(np.cumsum(length[order]), MAX_ROWS, side="right")), 2 * FOLDS)

@@ -89,7 +89,7 @@ def _dwelling(table: Transitions, codes: Codes, num_codes: int) -> dict[str, Any
 
 
 def transition_counts(table: Transitions, codes: Codes, num_codes: int) -> Float[np.ndarray, "K K"]:
-    """How often each code (row) is followed by each code (column) within trajectories."""
+    """Number of times that each code (row) is followed by each code (column) within trajectories."""
     together = np.diff(table.trajectory) == 0
     return pair_counts(codes[:-1][together], codes[1:][together], num_codes)
 

@@ -107,7 +107,7 @@ def _cosine(a: Float[np.ndarray, "n D"], b: Float[np.ndarray, "n D"]) -> float |
 
 
 def _pair_counts(sample: Sample, first: np.ndarray, second: np.ndarray) -> Float[np.ndarray, "I K K"]:
-    """How often code `first` occurs with code `second` in each trajectory."""
+    """Number of times that code `first` occurs with code `second`, by trajectory."""
     size, trajectories = sample.num_codes, len(sample)
     cell = (sample.table.trajectory * size + first) * size + second
     return np.bincount(cell, minlength=trajectories * size**2).reshape(trajectories, size, size).astype(float)
@@ -142,8 +142,8 @@ def additivity(
     """After two steps with the same code k, does the step over both have code k too?
 
     It does for codes of a direction. It does not for codes of a size: two small steps make the code of a large one
-    (`becomes`), which is no fault. motion_cosine tells them apart: of the mean motion of the code found with that of k,
-    all pairs together (1: the same direction).
+    (`becomes`), which is not a fault. motion_cosine distinguishes them: cosine of the mean motion of the code found and
+    that of k, all pairs together (1: the same direction).
 
     doubled[row]: code of (o_t, o_{t+2}); -1 where o_{t+2} is not in the trajectory.
 
@@ -172,7 +172,7 @@ def additivity(
 
 
 def _agreement(sample: Sample, rows: np.ndarray, expected: np.ndarray, found: np.ndarray) -> dict[str, Any]:
-    """How often `found` equals `expected` in these rows; chance: both drawn from their own shares there."""
+    """Share of these rows where `found` equals `expected`; chance: both drawn from their own shares there."""
     size, trajectories = sample.num_codes, len(sample)
     ids, expected, found = sample.table.trajectory[rows], expected[rows], found[rows]
     if len(ids) == 0:

@@ -9,10 +9,7 @@ from genie_eval.metrics import FEW, FEW_STARTS, METRICS, P_GROUNDING, Mark, Metr
 
 QUESTION = "Does the same latent action mean the same motion in every trajectory?"
 SEQUENCE_QUESTION = "Does the same sequence of latent actions have the same effect from different starts?"
-BASELINE_WORDS = {
-    "pca_kmeans": "k-means of frame differences",
-    "flow_kmeans": "k-means of optical flow",
-}
+BASELINE_WORDS = {"pca_kmeans": "k-means of frame differences", "flow_kmeans": "k-means of optical flow"}
 
 
 def first_line(metrics: dict[str, Metric]) -> str:
@@ -82,9 +79,9 @@ def consistency_answer(metrics: dict[str, Metric]) -> tuple[str, str]:
     if ctc.value >= mark.good and ctc.ci95[0] >= (mark.low or 0):
         word = "Yes" if ctc.verdict == "pass" else "Probably"
         if grounding.skill is not None and grounding.skill < _mark("grounding_r2").bad:
-            word += ", but they explain little of the motion"
+            word += ", but they mean little"
         if ctc.verdict != "pass":
-            sentence += f". Why this is not a plain yes: {ctc.reason.partition('; ')[2] or ctc.reason}"
+            sentence += f". Why this is not a plain yes: {'; '.join(ctc.missing) or ctc.reason}"
     elif ctc.ci95[1] < mark.bad:
         word = "No"
     else:
@@ -135,7 +132,7 @@ def sequence_answer(metrics: dict[str, Metric]) -> tuple[str, str]:
 
 
 def _dreams_tell(metrics: dict[str, Metric]) -> list[str]:
-    """Whether commands can be read from the dream's motion, and whether it is what would really happen."""
+    """Clauses on the commands in the dream's motion: can they be read, and are they what would really happen?"""
     parts = []
     bits, truth = metrics["command_bits_physical"], metrics["counterfactual_id"]
     if bits.value is not None:

@@ -90,11 +90,11 @@ _DREAMT, _TRUE = "#ffb000", "#56b4e9"  # light, with a dark edge: visible on any
 def _arrow_legend(fig: Any, arrows: Arrows) -> None:
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], color=_DREAMT, lw=3, label="motion in the dream (read-out)")]
+    handles = [Line2D([], [], color=_DREAMT, lw=3, label="motion in the dream")]
     if arrows.true is not None:
         handles.append(Line2D([], [], color=_TRUE, lw=3, label="motion in the simulator"))
     if not np.isfinite(arrows.dreamt).all():
-        handles.append(Line2D([], [], color=_DREAMT, marker="$?$", lw=0, label="the read-out abstains"))
+        handles.append(Line2D([], [], color=_DREAMT, marker="$?$", lw=0, label="read-out abstains"))
     fig.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9)
 
 

@@ -39,7 +39,7 @@ class Section:
             self.tables.append(Table(title, head, rows, note))
 
     def has(self, what: str, part: Any, otherwise: str = "not part of this run") -> bool:
-        """Whether a part was run; if not, its reason is kept."""
+        """True if a part was run; otherwise keeps its reason."""
         if not part:
             self.not_run.append((what, otherwise))
             return False

@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING, Any
 from genie_datasets.base.files import write_atomically
 from genie_eval.metrics import FEW, LEVELS, METRICS, Metric, about, digits, in_order, plain
 from genie_eval.report import levels_codes, levels_dreams
-from genie_eval.report.answer import (
-    QUESTION,
-    SEQUENCE_QUESTION,
-    consistency_answer,
-    first_line,
-    sequence_answer,
-)
+from genie_eval.report.answer import QUESTION, SEQUENCE_QUESTION, consistency_answer, first_line, sequence_answer
 from genie_eval.report.cells import interval_text, number, p_value
 from genie_eval.report.figures import draw, measured_on
 from genie_eval.report.findings import failing_codes
@@ -60,7 +54,7 @@ def sections(report: Row) -> list[Section]:
 
 
 def limits(results: "Results", num_codes: int) -> list[str]:
-    """What must not be concluded from this report."""
+    """Sentences on what must not be concluded from this report."""
     said = [
         _camera(results.metrics["grounding_r2"]),
         f"{num_codes} codes cannot explain all of a 3-D motion: read the skill, which compares with the best "
