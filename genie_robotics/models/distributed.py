@@ -1,4 +1,4 @@
-"""What the processes of a training run must agree on, so that they compute what one process would.
+"""State that the processes of a training run share, so that together they compute what one process would.
 
 Means over the whole batch where a loss is relative to one, and random numbers that are drawn for the whole batch, of
 which each process takes the rows of its clips: clip j of rank r is clip j * world_size + r of the batch

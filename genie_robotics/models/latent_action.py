@@ -61,7 +61,7 @@ class LatentActionConfig:
     motion_weight: float = 0.0
     """Extra loss weight of pixels that change, as in the tokenizer; pixel space only."""
     frame_space: Literal["pixels", "tokens"] = "pixels"
-    """What is read and predicted: pixels (paper), or the tokenizer's tokens (paper's ablation, table 2)."""
+    """Input and target: pixels (paper), or the tokenizer's tokens (paper's ablation, table 2)."""
 
     def __post_init__(self) -> None:
         if self.frame_space not in ("pixels", "tokens"):
@@ -73,7 +73,7 @@ class LatentActionConfig:
 
 
 class Explained(NamedTuple):
-    """What the model makes of clips in training."""
+    """Result of the model for clips in training."""
 
     actions: Float[Tensor, "B T-1 L"]
     """Quantized latent actions; gradients pass straight through."""

@@ -58,7 +58,7 @@ class Sampler:
     num_steps: int
     """Steps per frame."""
     temperature: float
-    """Of the token choice and of the order's noise; 0 is greedy."""
+    """Temperature of the token choice and of the order's noise; 0 is greedy."""
     order: Order = by_confidence
 
     @torch.no_grad()

@@ -41,7 +41,7 @@ class WorldState:
     frame: UInt8[Tensor, "B H W 3"]
 
     def without_caches(self) -> WorldState:
-        """The same moment, for a world without a cache."""
+        """This moment for a world without a cache."""
         return replace(self, dynamics_cache=None, decoder_cache=None)
 
 

@@ -180,7 +180,7 @@ class HealthChecks:
         return figures
 
     def behavior_figures(self, step: int, frames: UInt8[Tensor, "B T H W 3"]) -> dict[str, float]:
-        """What the trained components do with these clips, once all codes are assigned."""
+        """Figures of the trained components on these clips, once all codes are assigned."""
         genie, seed = self.genie, self.config.seed + step
         figures: dict[str, float] = {}
         if self.stage.name == "tokenizer":

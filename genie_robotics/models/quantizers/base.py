@@ -19,7 +19,7 @@ USAGE_DECAY = 0.98  # per step, of the moving usage
 
 
 class Quantized(NamedTuple):
-    """What a quantizer makes of latents (..., L)."""
+    """Result of a quantizer for latents (..., L)."""
 
     vectors: Float[Tensor, "*S L"]
     """Quantized latents; gradients pass straight through to the latents."""
