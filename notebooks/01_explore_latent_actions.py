@@ -92,9 +92,7 @@ for episode in range(split.num_episodes):
     moved.append(None if truth is None else truth.motion(np.arange(len(truth.position)))["base"])
     episode_of += [episode] * len(inferred[-1])
 code, latent, episode_of = np.concatenate(inferred), np.concatenate(latents), np.array(episode_of)
-motion = (
-    None if any(m is None for m in moved) else np.concatenate(moved)
-)  # (M, 3) meters, only to look at
+motion = None if any(m is None for m in moved) else np.concatenate(moved)  # (M, 3) meters, only to look at
 figure, axis = plt.subplots(figsize=(6.5, 2.2), layout="constrained")
 axis.bar(names, np.bincount(code, minlength=num) / len(code), color=[code_color(k) for k in range(num)])
 axis.set(ylabel="share", title=f"{len(code):,} transitions")
@@ -134,9 +132,7 @@ if motion is not None:
     plt.show()
     between = sum((code == k).sum() * (motion[code == k].mean(0) - motion.mean(0)) ** 2 for k in np.unique(code))
     explained = between.sum() / ((motion - motion.mean(0)) ** 2).sum()
-    print(
-        f"The code alone explains {explained:.0%} of the motion's variance (on these transitions, not held out)."
-    )
+    print(f"The code alone explains {explained:.0%} of the motion's variance (on these transitions, not held out).")
 
 # %% [markdown]
 # ## The latent space
@@ -202,9 +198,7 @@ if motion is not None:
     )
     figure.colorbar(image)
     plt.show()
-    print(
-        f"median {np.nanmedian(agreement):.2f}; codes without motion of the arm have no direction"
-    )
+    print(f"median {np.nanmedian(agreement):.2f}; codes without motion of the arm have no direction")
 
 # %% [markdown]
 # ## Play it yourself

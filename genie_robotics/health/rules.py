@@ -11,7 +11,7 @@ from typing import Literal
 
 from genie_robotics.health.findings import Finding, Severity
 from genie_robotics.models.config import GenieConfig
-from genie_robotics.models.layers.st_transformer import ACTION_INPUTS
+from genie_robotics.models.layers.conditioning import CONDITIONINGS
 from genie_robotics.training.stages import STAGES
 
 HERE = "here"
@@ -223,4 +223,4 @@ def judge(figures: Mapping[str, float], stage: str, config: GenieConfig, *, trai
 
 
 def other_inputs(action_input: str) -> str:
-    return " or ".join(name for name in reversed(ACTION_INPUTS) if name != action_input)
+    return " or ".join(name for name in reversed(CONDITIONINGS) if name != action_input)

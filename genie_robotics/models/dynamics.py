@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from genie_robotics.models.distributed import mean_over_processes, rand_per_clip
 from genie_robotics.models.latent_action import shift_to_next_frame
 from genie_robotics.models.layers.attention import KeyValue
-from genie_robotics.models.layers.st_transformer import ACTION_INPUTS, ActionInput, Past, STTransformer
+from genie_robotics.models.layers.conditioning import ActionInput, check_action_input
+from genie_robotics.models.layers.st_transformer import Past, STTransformer
 from genie_robotics.models.losses import Logs
 
 
@@ -53,8 +54,7 @@ class DynamicsConfig:
     frame arrives with the first temporal layer."""
 
     def __post_init__(self) -> None:
-        if self.action_input not in ACTION_INPUTS:
-            raise ValueError(f"action_input must be one of {', '.join(ACTION_INPUTS)}, got {self.action_input!r}")
+        check_action_input(self.action_input)
 
 
 @dataclass

@@ -13,9 +13,10 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from genie_robotics.models.frame_space import FrameSpace, PixelSpace, TokenSpace
+from genie_robotics.models.layers.conditioning import ActionInput, check_action_input
 from genie_robotics.models.layers.patches import to_unit
 from genie_robotics.models.layers.pooling import AttentionPool
-from genie_robotics.models.layers.st_transformer import ACTION_INPUTS, ActionInput, STTransformer
+from genie_robotics.models.layers.st_transformer import STTransformer
 from genie_robotics.models.losses import Logs
 from genie_robotics.models.missing import MissingModule
 from genie_robotics.models.quantizers import QuantizerConfig, make_quantizer
@@ -68,8 +69,7 @@ class LatentActionConfig:
             raise ValueError(f"frame_space must be pixels or tokens, got {self.frame_space!r}")
         if self.frame_space == "tokens" and self.motion_weight:
             raise ValueError("motion_weight must be 0 with frame_space tokens")
-        if self.action_input not in ACTION_INPUTS:
-            raise ValueError(f"action_input must be one of {', '.join(ACTION_INPUTS)}, got {self.action_input!r}")
+        check_action_input(self.action_input)
 
 
 class Explained(NamedTuple):

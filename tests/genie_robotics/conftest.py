@@ -13,7 +13,7 @@ from genie_robotics.genie import Genie
 from genie_robotics.models.config import GenieConfig
 from genie_robotics.models.dynamics import DynamicsConfig
 from genie_robotics.models.latent_action import LatentActionConfig
-from genie_robotics.models.layers.st_transformer import ACTION_INPUTS
+from genie_robotics.models.layers.conditioning import CONDITIONINGS
 from genie_robotics.models.presets import preset
 from genie_robotics.models.quantizers import QuantizerConfig, VectorQuantizer, VQConfig
 from genie_robotics.models.video_tokenizer import TokenizerConfig
@@ -103,7 +103,7 @@ def random_genie(config: GenieConfig, seed: int = 0) -> Genie:
     return genie.eval()
 
 
-@pytest.fixture(params=ACTION_INPUTS)
+@pytest.fixture(params=CONDITIONINGS)
 def genie(request) -> Genie:
     return random_genie(tiny_config(request.param))
 

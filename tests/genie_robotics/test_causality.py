@@ -8,7 +8,8 @@ from torch import nn
 
 from genie_robotics.models.dynamics import Dynamics
 from genie_robotics.models.latent_action import LatentActionConfig, LatentActionModel, shift_to_next_frame
-from genie_robotics.models.layers.st_transformer import ACTION_INPUTS, STTransformer
+from genie_robotics.models.layers.conditioning import CONDITIONINGS
+from genie_robotics.models.layers.st_transformer import STTransformer
 from genie_robotics.models.video_tokenizer import VideoTokenizer
 from tests.genie_robotics.conftest import tiny_config
 
@@ -40,7 +41,7 @@ def stir(module: nn.Module) -> nn.Module:
 LOWER = torch.ones(FRAMES, FRAMES).tril().bool()
 
 
-@pytest.mark.parametrize("action_input", [None, *ACTION_INPUTS])
+@pytest.mark.parametrize("action_input", [None, *CONDITIONINGS])
 def test_st_transformer_sees_all_of_the_past_and_none_of_the_future(action_input):
     model = stir(STTransformer(16, 2, 2, num_patches=4, max_frames=FRAMES, action_input=action_input))
     x = torch.randn(2, FRAMES, 4, 16, dtype=torch.double)
@@ -101,7 +102,7 @@ def test_without_encoder_history_latent_action_t_is_read_from_its_two_frames_onl
     assert torch.equal(dependence(model.latents, frames, FRAMES - 1), expected)
 
 
-@pytest.mark.parametrize("action_input", ACTION_INPUTS)
+@pytest.mark.parametrize("action_input", CONDITIONINGS)
 @pytest.mark.parametrize("history", [False, True])
 def test_prediction_of_frame_t_plus_1_uses_the_past_and_a_t(action_input, history):
     model = lam(action_input=action_input, decoder_history=history)
@@ -112,7 +113,7 @@ def test_prediction_of_frame_t_plus_1_uses_the_past_and_a_t(action_input, histor
     assert torch.equal(dependence(lambda a: model.predict(frames, a), actions, FRAMES), seen)
 
 
-@pytest.mark.parametrize("action_input", ACTION_INPUTS)
+@pytest.mark.parametrize("action_input", CONDITIONINGS)
 def test_dynamics_of_frame_t_plus_1_uses_tokens_up_to_t_plus_1_and_actions_up_to_t(action_input):
     config = dataclasses.replace(tiny_config(action_input).dynamics, num_patches=4, clip_length=FRAMES)
     model = stir(Dynamics(config))

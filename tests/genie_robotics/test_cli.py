@@ -61,7 +61,7 @@ def into_closed_pipe(code: str, *argv: str, unbuffered: str = "") -> subprocess.
      ("estimate", "")],
 )  # fmt: skip
 def test_a_closed_pipe_is_quiet(argv, unbuffered):
-    """As in `genie-robotics --help | head -0`: nothing on stderr, not even when the interpreter ends."""
+    """Nothing on stderr, not even when the interpreter ends, as with `genie-robotics --help | head -0`."""
     code = "import sys; from genie_robotics.cli import main; sys.exit(main())"
     done = into_closed_pipe(code, *argv.split(), unbuffered=unbuffered)
     assert (done.returncode, done.stderr) == (1, "")

@@ -1,4 +1,4 @@
-"""What a GPU chooses, fused attention and compiled blocks, chosen here on the CPU: the same losses and gradients."""
+"""Fused attention and compiled blocks, as chosen on a GPU, give the same losses and gradients on the CPU."""
 
 import pytest
 import torch

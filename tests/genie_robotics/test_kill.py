@@ -296,7 +296,7 @@ def test_a_kill_while_the_first_file_is_written(tmp_path):
 
 
 def test_a_kill_of_the_cold_command(killed_once, tmp_path):
-    """As a user starts it: python -m genie_robotics train ... The result is that of the forked runs."""
+    """Starts `python -m genie_robotics train ...` like a user; the result is that of the forked runs."""
     from tests.genie_robotics.conftest import tiny_options
 
     whole = Path(killed_once["frozen-tokenizer"]["whole"])

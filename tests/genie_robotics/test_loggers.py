@@ -126,7 +126,7 @@ def test_a_finding_is_a_line_of_its_own_on_a_terminal_even_after_a_status_line(t
 
 
 def screen(output: str) -> list[str]:
-    """What a terminal shows: a carriage return and ESC[K empty the line."""
+    """Lines that a terminal shows: a carriage return and ESC[K empty a line."""
     return [line.split("\r\x1b[K")[-1] for line in output.split("\n")]
 
 

@@ -18,7 +18,7 @@ from tests.genie_robotics.conftest import Squares, random_genie, tiny_config
 
 @pytest.fixture
 def two_threads(monkeypatch):
-    """As in a process of a machine of two cores in which nobody chose."""
+    """A process on two cores in which the user chose no number of threads."""
     for name in threads.CHOSEN:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(threads, "default_threads", lambda: frozenset({2}))

@@ -129,7 +129,10 @@ class LeRobotWriter:
     def _check(self, shape: tuple[int, ...], fields: dict[str, np.ndarray], split: str) -> None:
         where = f"episode {len(self.rows)}"
         if shape[1] % 2 or shape[2] % 2:
-            raise UserError(f"{where}: H.264 needs an even height and width, got {shape[1]}x{shape[2]}: fit the frames")
+            raise UserError(
+                f"{where}: H.264 needs an even height and width, got {shape[1]}x{shape[2]}; "
+                "resize the frames with genie_datasets.fit_frames"
+            )
         reserved = sorted({*fields} & {*RESERVED, self.camera})
         if reserved:
             raise UserError(f"{where}: the field name '{reserved[0]}' is reserved: choose another one")

@@ -6,7 +6,6 @@ both. Its cost is linear in the number of frames. Letters: B batch, T frames, N 
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -14,11 +13,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from genie_robotics.models.layers.attention import KeyValue, SelfAttention
+from genie_robotics.models.layers.conditioning import CONDITIONINGS, ActionInput
 
-ActionInput = Literal["add", "prepend", "adaln"]
-"""How a frame's latent action enters: added to every patch (Genie section 2.1), as a token before the frame's patches
-(found necessary by the Jasmine reproduction), or by scaling and shifting the input of every layer (adaLN)."""
-ACTION_INPUTS: tuple[ActionInput, ...] = ("add", "prepend", "adaln")
 FFW_FACTOR = 4  # width of the feed-forward layer, in widths
 
 
@@ -132,7 +128,7 @@ class STTransformer(nn.Module):
         num_patches, max_frames: the largest N and T; fewer frames use the first positions.
         head_dim: width of each head; width / num_heads unless given.
         temporal: False: frames are independent, also of their place in the clip.
-        action_input: how the condition of `forward` enters, one of ACTION_INPUTS; None: there is no condition.
+        action_input: how the condition of `forward` enters, one of CONDITIONINGS; None: it has no condition.
     """
 
     def __init__(
@@ -149,13 +145,13 @@ class STTransformer(nn.Module):
     ):
         super().__init__()
         self.max_frames = max_frames
-        self.action_input = action_input
-        self.num_action_tokens = 1 if action_input == "prepend" else 0
+        self.conditioning = CONDITIONINGS[action_input] if action_input else None
+        self.num_action_tokens = self.conditioning.num_tokens if self.conditioning else 0
+        in_blocks = self.conditioning is not None and self.conditioning.in_blocks
         self.space = nn.Parameter(0.02 * torch.randn(num_patches + self.num_action_tokens, width))
         self.time = nn.Parameter(0.02 * torch.randn(max_frames, width)) if temporal else None
         self.blocks = nn.ModuleList(
-            STBlock(width, num_heads, head_dim=head_dim, temporal=temporal, adaln=action_input == "adaln")
-            for _ in range(num_blocks)
+            STBlock(width, num_heads, head_dim=head_dim, temporal=temporal, adaln=in_blocks) for _ in range(num_blocks)
         )
         self.norm = nn.LayerNorm(width)
         self.checkpoint_activations = False
@@ -180,14 +176,13 @@ class STTransformer(nn.Module):
         start = past.num_frames if past else 0
         if self.time is not None and start + x.shape[1] > self.max_frames:
             raise ValueError(f"the transformer takes at most {self.max_frames} frames, got {start + x.shape[1]}")
-        if condition is not None and self.action_input == "add":
-            x = x + condition.unsqueeze(2)
-        if condition is not None and self.action_input == "prepend":
-            x = torch.cat([condition.unsqueeze(2).to(x.dtype), x], dim=2)
+        if condition is not None and self.conditioning is not None:
+            x = self.conditioning.enter(x, condition)
         x = x + self.space
         if self.time is not None:
             x = x + self.time[start : start + x.shape[1], None]
-        condition = condition if self.action_input == "adaln" else None
+        if self.conditioning is None or not self.conditioning.in_blocks:
+            condition = None
         new: list[KeyValue] = []
         for i, block in enumerate(self.blocks):
             earlier = past.blocks[i] if past and past.blocks else None
