@@ -124,8 +124,8 @@ def load_component(part: Any, folder: Path, free: Collection[str] = ()) -> None:
     if differing:
         k = differing[0]
         raise UserError(
-            f"{folder} was trained with {k}={stored.get(k)}, but {folder.parent / 'config.json'} expects {expected.get(k)}; "
-            f"copy a {folder.name} of that configuration into {folder}, or retrain it"
+            f"{folder} was trained with {k}={stored.get(k)}, but {folder.parent / 'config.json'} expects "
+            f"{expected.get(k)}; copy a {folder.name} of that configuration into {folder}, or retrain it"
         )
     path = folder / "model.safetensors"
     try:

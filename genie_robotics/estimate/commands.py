@@ -61,7 +61,7 @@ def estimate(argv: list[str]) -> int:
     name = named("--preset", argv, "nano")
     training = training_preset(name)
     default = EstimateOptions(model=preset(name, named("--mode", argv, training.mode)), training=training)
-    example = "estimate --preset robotics_2_5b --gpus 8 --sharding full"
+    example = "estimate --preset coinrun --gpus 8 --checkpoint-activations"
     options = parse(EstimateOptions, argv, prog="genie-robotics estimate", default=default, example=example)
     if options.gpus < 1:
         raise UserError(f"--gpus must be at least 1, got {options.gpus}")

@@ -208,9 +208,9 @@ class Trainer:
         setup, labels, num = self.setup, self.labels, self.config.micro_batches
         labeled = labels.batch(self.step, setup.rank, setup.world_size) if labels is not None else None
         is_last = number + 1 == num
-        shared, own = (
+        shared, own = (  # the shared stream is that of a single process
             step_seed(self.loop.seed, self.stage, self.step, stream)
-            for stream in (number * setup.world_size, setup.rank + number * setup.world_size)
+            for stream in (number, setup.rank + number * setup.world_size)
         )
         with step_context(shared, own, setup.device, updates_state=is_last), setup.sync_gradients(module, now=is_last):
             with setup.autocast():

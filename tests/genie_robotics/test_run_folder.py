@@ -41,7 +41,7 @@ def test_a_component_of_another_preset_is_named(tmp_path, genie):
     path = tmp_path / "dynamics" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "width": 64}))
     with pytest.raises(
-        UserError, match=r"dynamics: trained with width=64, but .*config.json expects 16; copy a dynamics"
+        UserError, match=r"dynamics was trained with width=64, but .*config.json expects 16; copy a dynamics"
     ):
         Genie.from_pretrained(tmp_path)
 
