@@ -57,7 +57,7 @@ def test_an_untrained_model_gets_a_whole_and_honest_report(run, tabletop_rlds, t
         ({"--clips": "0"}, "--clips"),
         ({"--out": "a_file"}, "a_file"),
         ({"--out": "/proc/none/report"}, "another folder with --out"),
-        ({"--seed": "-1"}, "--seed -1"),
+        ({"--seed": "-1"}, "--seed must be an integer from 0"),
         ({"--judge": "itself"}, "agrees with itself"),
         ({"--judge": "nowhere"}, "nowhere"),
         ({"--seeds": "itself"}, "the run itself"),

@@ -67,11 +67,11 @@ def test_the_bench_takes_the_choice(monkeypatch, capsys):
     from genie_robotics.benchmarks.commands import bench
 
     seen = []
-    monkeypatch.setattr(training, "bench_train", lambda *args: seen.append(attention._asked) or {"matmul_share": 0.5})
+    monkeypatch.setattr(training, "bench_train", lambda *args: seen.append(attention._forced) or {"matmul_share": 0.5})
     for kind in ("fused", "plain", "auto"):
         assert bench(["train", "--attention", kind, "--json"]) == 0
     assert seen == ["fused", "plain", None]
-    assert attention._asked is None
+    assert attention._forced is None
 
 
 @pytest.fixture

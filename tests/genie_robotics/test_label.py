@@ -80,7 +80,7 @@ def test_confidence_is_the_margin_between_the_nearest_two_codes():
     book = random_genie(tiny_config()).latent_action.quantizer
     vectors = book.vectors
     latents = torch.randn(50, 8)
-    seen = book.normalise(latents)
+    seen = book.normalize(latents)
     distances = torch.cdist(seen, vectors).sort(-1).values
     assert torch.allclose(book.margin(latents), 1 - distances[:, 0] / distances[:, 1], atol=1e-5)
     assert random_genie(tiny_config(kind="fsq")).latent_action.quantizer.margin(latents).isnan().all()

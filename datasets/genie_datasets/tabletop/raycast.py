@@ -8,7 +8,7 @@ import numpy as np
 
 from genie_datasets.tabletop.furniture import STATIC_GROUP
 from genie_datasets.tabletop.mjcf import CAMERA
-from genie_datasets.tabletop.render import Renderer
+from genie_datasets.tabletop.renderer import Renderer
 
 FAR = 8.0  # m
 SHADOW_BIAS = 2e-3  # m

@@ -1,4 +1,4 @@
-"""Renderers of a scene's head camera, and the choice of an OpenGL backend.
+"""Choice of a renderer for a scene's head camera: OpenGL, or a ray caster if OpenGL does not work.
 
 `import mujoco` reads MUJOCO_GL once and fails for good if the libraries of that backend are missing. Backends are
 therefore probed in another process.
@@ -7,12 +7,13 @@ therefore probed in another process.
 import os
 import subprocess
 import sys
-from abc import ABC, abstractmethod
 from functools import lru_cache
 
 import numpy as np
 
 from genie_datasets.tabletop.mjcf import CAMERA
+from genie_datasets.tabletop.raycast import RayCaster
+from genie_datasets.tabletop.renderer import Renderer
 
 NO_GL = "disable"
 HEADLESS = ("egl", "osmesa")
@@ -24,19 +25,6 @@ m = mujoco.MjModel.from_xml_string('<mujoco><worldbody><light pos="0 0 2"/><geom
 d = mujoco.MjData(m); mujoco.mj_forward(m, d)
 r = mujoco.Renderer(m, 16, 16); r.update_scene(d); assert r.render().max() > 0
 """
-
-
-class Renderer(ABC):
-    """Turns a simulation state into an image."""
-
-    name: str
-
-    @abstractmethod
-    def __call__(self, data) -> np.ndarray:
-        """Render a mujoco.MjData as (H,W,3) uint8."""
-
-    def close(self) -> None:  # noqa: B027
-        """Free what the renderer holds."""
 
 
 def find_backend() -> str:
@@ -83,15 +71,6 @@ def oversampling(height: int, width: int) -> int:
     return max(1, min(4, round(256 / max(height, width))))
 
 
-class NoRenderer(Renderer):
-    """Renders nothing: for simulations that only need the truth."""
-
-    name = "none"
-
-    def __call__(self, data) -> np.ndarray:
-        return np.zeros((0, 0, 3), np.uint8)
-
-
 class OpenGLRenderer(Renderer):
     """Renders the head camera of a model with MuJoCo's OpenGL renderer, oversampled and averaged."""
 
@@ -126,6 +105,4 @@ def make_renderer(model, size: tuple[int, int]) -> Renderer:
     """
     if os.environ.get("MUJOCO_GL") in HEADLESS:
         return OpenGLRenderer(model, size)
-    from genie_datasets.tabletop.raycast import RayCaster
-
     return RayCaster(model, size)
