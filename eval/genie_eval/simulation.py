@@ -38,7 +38,8 @@ def render_states(
     Raises:
         UserError: the episode keeps no simulator state.
     """
-    from genie_datasets.tabletop import Simulator, read_recording, redraw
+    from genie_datasets.tabletop import Simulator, redraw
+    from genie_datasets.tabletop.recorded import read_recording
     from genie_datasets.tabletop.render import use_opengl
 
     recording = read_recording(split, episode)

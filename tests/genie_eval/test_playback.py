@@ -320,7 +320,7 @@ def test_user_errors_are_one_line_and_status_2(run, tmp_path, tabletop_rlds, cap
 
     file = tmp_path / "file"
     file.write_text("no folder")
-    assert f"{file} is a file" in refused(out=file)
+    assert "it is a file" in refused(out=file)
     assert "no run folder" in refused(where=tmp_path / "nothing")
     assert "code 4 does not exist; this model has codes 0 to 3" in refused("--codes", "3,4")
     for codes in ("", "3,x", "3,,3", "-1"):
@@ -335,7 +335,7 @@ def test_user_errors_are_one_line_and_status_2(run, tmp_path, tabletop_rlds, cap
     assert "labels split 'other'" in refused("--labels", labels_file(split="other"))
     assert "row 0 labels episode 9" in refused("--labels", labels_file(episode=9))
     assert "row 0 labels step 39" in refused("--labels", labels_file(step=39))
-    assert "its actions have 6 numbers" in refused("--labels", labels_file(width=6))
+    assert "actions have 6 numbers" in refused("--labels", labels_file(width=6))
     assert "labels only episodes that are measured" in refused("--labels", labels_file(split="test"))
 
 
