@@ -135,6 +135,7 @@ def test_two_processes_train_as_one(stage, mode, tmp_path):
 def test_micro_batches_accumulate_the_gradient_of_the_whole_batch(processes, micro_batches, sharding, tmp_path):
     one = trained("tokenizer", "frozen", tmp_path / "one", 1, freeze=True)
     assert len(set(one["loss"])) == len(one["loss"])
+    one["buffers"] = {n: v for n, v in one["buffers"].items() if not n.endswith(".share")}  # of the last micro-batch
     options = {"freeze": True, "micro_batches": micro_batches, "sharding": sharding}
     parts = trained("tokenizer", "frozen", tmp_path / "parts", processes, **options)
     same(published(one, "tokenizer") if sharding == "full" else one, parts)
