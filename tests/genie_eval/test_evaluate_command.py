@@ -70,7 +70,7 @@ def test_an_untrained_model_gets_a_whole_and_honest_report(run, tabletop_rlds, t
         ({"--clips": "0"}, "--clips"),
         ({"--out": "a_file"}, "a_file"),
         ({"--out": "/proc/none/report"}, "another folder with --out"),
-        ({"--seed": "-1"}, "--seed -1"),
+        ({"--seed": "-1"}, "got -1"),
         ({"--judge": "itself"}, "agrees with itself"),
         ({"--judge": "nowhere"}, "nowhere"),
         ({"--seeds": "itself"}, "the run itself"),

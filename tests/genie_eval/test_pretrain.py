@@ -74,7 +74,7 @@ def test_a_trained_run_has_no_judge_and_can_be_given_a_shipped_one(folders, aske
 def test_a_world_and_its_folder_are_the_same_run(folders):
     with pytest.raises(UserError, match="agrees with itself"):
         evaluate([NAME, "--data", "x", "--out", "out", "--judge", "world"])
-    with pytest.raises(UserError, match="give each once"):
+    with pytest.raises(UserError, match="list each other run once"):
         evaluate(["other", "--data", "x", "--out", "out", "--seeds", "world", NAME])
 
 

@@ -204,7 +204,7 @@ def test_video_without_truth_gets_the_metrics_that_need_none(make_genie, make_vi
         assert metrics[name]["verdict"] != "not run", name
     assert metrics["ctc_flow"]["value"] > 0.8
     assert report["summary"]["answer"] == "Not known"
-    assert "This source holds no true motion" in (tmp_path / "report.html").read_text()
+    assert "This source has no true motion" in (tmp_path / "report.html").read_text()
     assert all(card["name"] == "unnamed" and card["mean_motion"] is None for card in report["codes"])
 
 
