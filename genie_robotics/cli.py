@@ -8,20 +8,20 @@ from genie_datasets.base.errors import UserError
 
 GROUP = "genie_robotics.commands"
 HELP = {
-    "demo": "the main job: make or read data, train the three components, evaluate, write the report",
-    "data": "tabletop | inspect | cache: make, look at and prepare robot video",
+    "demo": "everything at once: data, training of the three components, evaluation, report",
+    "data": "tabletop | inspect | cache: simulate, inspect and prepare robot video",
     "train": "train tokenizer, latent action model and dynamics on action-free video",
-    "doctor": "what is wrong with a run (collapsed codes, ignored actions, tokenizer, data), and the remedy",
-    "estimate": "parameters, memory a GPU, operations and time, before anyone trains",
-    "evaluate": "measure how consistent the latent actions of a run are",
-    "score": "the same measure on anyone's latent actions: npz, parquet, LARYBench",
-    "labels": "true actions of a few transitions, for train --labels",
-    "ablate": "train variants with equal budget, measure them alike, write the table of what mattered",
-    "pretrain": "make a world that comes with the package anew: data, training, judge, report, card",
-    "play": "the world in a browser: keys are latent actions",
-    "label": "the latent action of every transition of a data set: parquet, RLDS, LeRobotDataset",
-    "playback": "decoded latent actions in MuJoCo beside the dream",
-    "bench": "loader | tabletop | train | generate | play | label: speed as ratios in one run",
+    "doctor": "check a run for collapsed codes, ignored actions and poor data; name the remedies",
+    "estimate": "parameters, memory per GPU, operations and time of a training, without running it",
+    "evaluate": "measure how consistent the latent actions of a run are, and write the report",
+    "score": "the same measures for latent actions of other models: npz, parquet, LARYBench",
+    "labels": "sample the true actions of a few transitions, for train --labels",
+    "ablate": "train variants of a model with equal budgets and compare them in one table",
+    "pretrain": "make a world of the package: data, training, judge, report, model card",
+    "play": "play a world in the browser; keys are latent actions",
+    "label": "write the latent action of every transition of a data set: parquet, RLDS, LeRobotDataset",
+    "playback": "decode latent actions into motions of the MuJoCo arm and compare it with the dream",
+    "bench": "loader | tabletop | train | generate | play | label: measure speed",
 }
 
 
@@ -47,12 +47,13 @@ def run(argv: list[str]) -> int:
         print(f"genie-robotics {version('genie-robotics')}")
         return 0
     if argv[0] not in found:
-        print(f"error: no command '{argv[0]}'; there are: {', '.join(sorted(found))}", file=sys.stderr)
+        print(f"error: unknown command '{argv[0]}'; expected one of {', '.join(sorted(found))}", file=sys.stderr)
         return 2
     return found[argv[0]].load()(argv[1:]) or 0
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs a command; errors become one line on stderr and exit status 2."""
     try:
         try:
             return run(sys.argv[1:] if argv is None else argv)
@@ -60,19 +61,15 @@ def main(argv: list[str] | None = None) -> int:
             print(f"error: {error}", file=sys.stderr)
             return 2
         finally:
-            if sys.stdout is not None:  # None where the shell closed it
-                sys.stdout.flush()  # a closed pipe shows here, and not when the interpreter ends
-    except BrokenPipeError:  # the reader has seen enough (head, a pager)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's end flushes once more
+            if sys.stdout is not None:  # None if the shell closed it
+                sys.stdout.flush()  # raises here for a closed pipe, and not when the interpreter ends
+    except BrokenPipeError:  # the reader of the pipe has ended (head, a pager)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
         return 1
-    except OSError as error:  # a folder that is a file, or cannot be written; a disk that is full
+    except OSError as error:  # a folder that is a file, or cannot be written; a full disk
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}; mend that and run the same command again", file=sys.stderr)
+        print(f"error: {where}{error.strerror or error}; fix this and rerun the command", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted; what is finished is kept, and the same command goes on from there", file=sys.stderr)
+        print("\ninterrupted; finished work is kept: rerun the command to continue", file=sys.stderr)
         return 130
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Genie: video tokenizer, latent action model and dynamics as one playable model."""
+"""Genie: video tokenizer, latent action model and dynamics, together a world to play."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from genie_robotics.models.inputs import (
     shown,
 )
 from genie_robotics.models.latent_action import LatentActionModel
-from genie_robotics.models.left_out import LeftOut
+from genie_robotics.models.missing import MissingModule
+from genie_robotics.models.sampling import Sampler
 from genie_robotics.models.threads import threads_for
 from genie_robotics.models.video_tokenizer import VideoTokenizer
 from genie_robotics.models.world import World
@@ -37,42 +38,43 @@ from genie_robotics.run_folder import load_component, load_config, save_componen
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-ALONE = (
-    "this is a latent action model alone, made to judge other models' dreams, and cannot play; give the world's folder"
+NO_WORLD = (
+    "this folder holds only a latent action model, which judges dreams and cannot be played; pass the folder of a world"
 )
 Frames = UInt8[Tensor, "B T H W 3"] | np.ndarray
 
 
 class Genie(nn.Module):
-    """The three components. A new one is untrained; `Genie.from_pretrained` loads a run.
+    """The three components of Genie (Bruce et al. 2024). `Genie(config)` is untrained; `from_pretrained` loads a run.
 
-    Frames are (B, T, H, W, 3) uint8 at `config.image_size`: torch, numpy of any layout, or lists; torch comes back.
-    Clips may be longer than `config.clip_length`: they are read in windows. Integers may be of any type. A small model
-    on a CPU computes with one thread, unless you chose a number of threads (`genie_robotics.models.threads`).
+    Frames are (B, T, H, W, 3) uint8 at `config.image_size`: torch tensors, numpy arrays of any layout, or lists.
+    Results are torch tensors. Clips may be longer than `config.clip_length`, because they are read in windows. Integers
+    may have any type. A small model on a CPU computes with one thread, unless you set a number of threads
+    (`genie_robotics.models.threads`).
     """
 
     def __init__(self, config: GenieConfig, components: Sequence[str] = COMPONENTS):
-        """components: those that this model has; with ("latent_action",) it infers actions and cannot play."""
+        """components: names of those to build; with ("latent_action",) the model infers actions and cannot play."""
         super().__init__()
         self.config = config = config.resolved()
         self.components = tuple(components)
         tokenizer = VideoTokenizer(config.tokenizer) if "tokenizer" in components else None
-        if tokenizer is None and config.latent_action.input == "tokens":
-            raise UserError("this latent action model reads tokens and needs its tokenizer; keep the whole model")
-        missing: Any = LeftOut(ALONE)
+        if tokenizer is None and config.latent_action.frame_space == "tokens":
+            raise UserError("this latent action model reads tokens and needs its tokenizer; build all components")
+        missing: Any = MissingModule(NO_WORLD)
         self.tokenizer: VideoTokenizer = tokenizer or missing
         self.latent_action = LatentActionModel(config.latent_action, tokenizer)
         self.dynamics: Dynamics = Dynamics(config.dynamics) if "dynamics" in components else missing
 
-    def begin_anew(self, name: str) -> nn.Module:
-        """Puts an untrained component, on the CPU, into the place of this one, and returns it."""
+    def reset_component(self, name: str) -> nn.Module:
+        """Replaces a component by an untrained one on the CPU, and returns it."""
         fresh: nn.Module
         if not isinstance(name, str) or name not in COMPONENTS:
             raise UserError(f"unknown component {shown(name)}; expected one of {', '.join(COMPONENTS)}")
-        if name == "tokenizer":  # the latent action model may read through it
+        if name == "tokenizer":
             fresh = VideoTokenizer(self.config.tokenizer)
-            if self.latent_action.tokens is not None:
-                raise ValueError("the latent action model reads this tokenizer's tokens: make a new Genie")
+            if self.config.latent_action.frame_space == "tokens":
+                raise ValueError("the latent action model reads the tokens of this tokenizer; make a new Genie")
         elif name == "latent_action":
             fresh = LatentActionModel(self.config.latent_action, self.tokenizer)
         else:
@@ -82,23 +84,27 @@ class Genie(nn.Module):
 
     @staticmethod
     def from_pretrained(run: str | Path, device: str | torch.device = "cpu") -> Genie:
-        """Loads a run folder (config.json and one safetensors file a component), strictly, in evaluation mode.
+        """Loads a run folder (config.json and one safetensors file per component) strictly, in evaluation mode.
+
+        Args:
+            run: a run folder, or the name of a world that comes with the package.
 
         Raises:
-            UserError: there is no such run, it is damaged, or `device` cannot be used.
+            UserError: the run is missing or damaged, or `device` cannot be used.
         """
         path, device = path_of(run, "run"), device_of(device)
         folder = locate(path)
         if not folder.is_dir():
             raise UserError(
-                f"no run folder {path}; train one: genie-robotics train {path} --data SRC --preset nano, or name a "
-                f"world that comes with the package: {', '.join(WORLDS)}"
+                f"no run folder {path}; train one (genie-robotics train {path} --data SRC --preset nano), or pass the "
+                f"name of a world of the package: {', '.join(WORLDS)}"
             )
         config, stored = load_config(folder), read_json(folder / "config.json")
         components = stored.get("components", list(COMPONENTS))
         if components not in (list(COMPONENTS), ["latent_action"]):
             raise UserError(
-                f"{folder / 'config.json'}: unknown components {components}; was it written by another version?"
+                f"{folder / 'config.json'} lists components {components}; expected all three or latent_action only: "
+                "restore the file"
             )
         genie = Genie(config, components)
         for name in components:
@@ -107,13 +113,13 @@ class Genie(nn.Module):
             except UserError as error:
                 if "exported" not in stored:
                     raise
-                # No training can mend it: there is none here.
+                # The error's own remedy is to train, which an exported world does not do.
                 what = str(error).rpartition("; ")[0] or str(error)
-                raise UserError(f"{what}; copy this world anew, or install genie-robotics again") from None
+                raise UserError(f"{what}; copy this world again, or reinstall genie-robotics") from None
         return genie.to(device).eval()
 
     def save_pretrained(self, run: str | Path) -> None:
-        """Writes config.json and the three components into the folder `run`."""
+        """Writes config.json and the components into the folder `run`; raises UserError."""
         path = path_of(run, "run")
         save_config(self.config, path, **({} if self.components == COMPONENTS else {"components": self.components}))
         for name in self.components:
@@ -128,28 +134,28 @@ class Genie(nn.Module):
 
     @torch.no_grad()
     def infer_actions(self, frames: Frames) -> Int[Tensor, "B T-1"]:
-        """The code of every step; entry t is what happened from frame t to t+1."""
+        """The latent action (0 .. K-1) of every step; entry t leads from frame t to t+1."""
         frames = self.check(frames, at_least=2)
         with threads_for(self):
             return torch.cat([self.latent_action.encode(clip) for clip in self.windows(frames, overlap=1)], dim=1)
 
     @torch.no_grad()
     def embed_actions(self, frames: Frames) -> Float[Tensor, "B T-1 L"]:
-        """The latent actions before quantisation (normalised), entry t for the step from t to t+1."""
+        """The latent actions before quantization (normalized); entry t leads from frame t to t+1."""
         frames = self.check(frames, at_least=2)
         with threads_for(self):
             return torch.cat([self.latent_action.embed(clip) for clip in self.windows(frames, overlap=1)], dim=1)
 
     @torch.no_grad()
     def tokenize(self, frames: Frames) -> Int[Tensor, "B T N"]:
-        """The tokens of every frame, read in windows."""
+        """The N tokens of every frame."""
         frames = self.check(frames)
         with threads_for(self):
             return torch.cat([self.tokenizer.encode(clip) for clip in self.windows(frames)], dim=1)
 
     @torch.no_grad()
     def detokenize(self, tokens: Int[Tensor, "B T N"] | np.ndarray) -> UInt8[Tensor, "B T H W 3"]:
-        """The frames that the decoder makes of tokens (B, T, N), read in windows."""
+        """The frames of tokens (B, T, N)."""
         remedy = "pass tokens as Genie.tokenize returns them"
         found = integers_of(tokens, self.config.dynamics.num_tokens - 1, "tokens", remedy)
         num_patches = self.config.dynamics.num_patches
@@ -167,13 +173,19 @@ class Genie(nn.Module):
         seed: int = 0,
         maskgit_steps: int | None = None,
         temperature: float | None = None,
-        guidance: float | None = None,
         use_cache: bool = True,
     ) -> UInt8[Tensor, "B n H W 3"]:
         """Dreams n frames after the prompt `frames` (B, T0, H, W, 3), one for each of `codes` (B, n).
 
-        With several prompt frames the actions between them are inferred. Of a prompt longer than the window the last
-        frames are used. `use_cache=False` recomputes the full window at every MaskGIT step: the slow reference.
+        The actions between prompt frames are inferred. Only the last `config.clip_length` frames of a prompt count.
+
+        Args:
+            seed: see `start`.
+            maskgit_steps, temperature: of the sampler; the model's own if None.
+            use_cache: False recomputes the full window at every MaskGIT step, which is slow and serves as a reference.
+
+        Raises:
+            UserError: an argument is not as expected.
         """
         given, codes = codes, self.check_codes(codes)
         frames = self.check(frames)
@@ -187,14 +199,13 @@ class Genie(nn.Module):
             seed=seed,
             maskgit_steps=maskgit_steps,
             temperature=temperature,
-            guidance=guidance,
             use_cache=use_cache,
         )
         dream = []
         for t in range(codes.shape[1]):
             world.step(codes[:, t])
             dream.append(world.state.frame)
-            del world.states[:-1]  # nobody can undo here: do not keep the past
+            del world.states[:-1]  # only `undo` needs them
         if not dream:
             return torch.zeros(len(frames), 0, *self.config.image_size, 3, dtype=torch.uint8, device=self.device)
         return torch.stack(dream, dim=1)
@@ -207,29 +218,24 @@ class Genie(nn.Module):
         seed: int = 0,
         maskgit_steps: int | None = None,
         temperature: float | None = None,
-        guidance: float | None = None,
         use_cache: bool = True,
     ) -> World:
         """A world to play from a picture, a clip (T0, H, W, 3), or a batch of clips (B, T0, H, W, 3).
 
-        frames: a picture is an array (H, W, 3) uint8, a PIL image, or the path of an image file, of any size: it is
-            fitted as `config.fit` says (`genie_datasets.fit_frames`). Clips must have the model's size.
-        seed: any integer between -2**128 and 2**128; each dreams another future.
+        Args:
+            frames: a picture is an array (H, W, 3) uint8, a PIL image, or the path of an image file. It may have any
+                size and is fitted as `config.fit` says (`genie_datasets.fit_frames`). Clips must have the model's size.
+            seed: any integer between -2**128 and 2**128; another seed dreams another future.
+            maskgit_steps, temperature, use_cache: see `generate`.
 
         Raises:
             UserError: an argument is not as expected.
         """
         defaults, seed = self.config.dynamics, seed_of(seed)
-        own = "leave it out for the model's own"
+        own = "leave it out to use the model's own"
         steps = defaults.maskgit_steps if maskgit_steps is None else maskgit_steps
         maskgit_steps = integer(steps, "maskgit_steps", 1, remedy=own)
         temperature = number(defaults.temperature if temperature is None else temperature, "temperature", 0, own)
-        guidance = number(defaults.guidance if guidance is None else guidance, "guidance", remedy=own)
-        if guidance != 1 and not defaults.action_dropout:
-            raise UserError(
-                f"guidance {guidance:g} compares with dreams that are not told the action, and this model always was; "
-                "leave it at 1, or train with --dynamics.action-dropout .1"
-            )
         from genie_datasets.sources.pictures import as_array
 
         frames = frames_of(as_array(frames), self.config.image_size, self.config.fit, with_pictures=True)
@@ -237,28 +243,26 @@ class Genie(nn.Module):
         actions = torch.zeros(*frames.shape[:2], self.config.dynamics.action_dim, device=self.device)
         with threads_for(self):
             if frames.shape[1] > 1:
-                actions[:, 1:] = self.latent_action.codebook.lookup(self.latent_action.encode(frames))
+                actions[:, 1:] = self.latent_action.quantizer.lookup(self.latent_action.encode(frames))
             tokens = self.tokenizer.encode(frames)
         actions = actions.to(self.dynamics.head.weight.dtype)
         return World(
             self.tokenizer,
             self.dynamics,
-            self.latent_action.codebook,
+            self.latent_action.quantizer,
             tokens,
             actions,
+            sampler=Sampler(maskgit_steps, temperature),
             seed=seed,
             samples=list(range(len(frames))),
-            maskgit_steps=maskgit_steps,
-            temperature=temperature,
-            guidance=guidance,
             use_cache=use_cache,
         )
 
     def check(self, frames: Frames, at_least: int = 1) -> UInt8[Tensor, "B T H W 3"]:
-        """Frames as a tensor on this model's device.
+        """Frames as a tensor on the model's device.
 
         Raises:
-            UserError: not uint8, not five-dimensional, too few frames, or not of `config.image_size`.
+            UserError: not uint8, not five-dimensional, shorter than `at_least` frames, or not of `config.image_size`.
         """
         found = frames_of(frames, self.config.image_size, self.config.fit)
         if found.shape[1] < at_least:
@@ -268,11 +272,11 @@ class Genie(nn.Module):
         return found.to(self.device)
 
     def check_codes(self, codes: Tensor | np.ndarray | Sequence | int) -> Int[Tensor, "*S"]:
-        """Latent actions as int64 on this model's device; raises UserError where they are none of this model."""
+        """Latent actions as int64 on the model's device; raises UserError unless all are 0 .. K-1."""
         return codes_of(codes, self.config.num_actions).to(self.device)
 
     def windows(self, x: Tensor, overlap: int = 0) -> Iterator[Tensor]:
-        """Pieces of at most `clip_length` along axis 1; neighbours share `overlap` entries."""
+        """Consecutive windows of at most `clip_length` along axis 1; neighbors share `overlap` entries."""
         length = self.config.clip_length
         for start in range(0, max(1, x.shape[1] - overlap), length - overlap):
             yield x[:, start : start + length]

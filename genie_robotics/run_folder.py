@@ -1,16 +1,15 @@
-"""What a run folder holds (DESIGN section 6): config.json and {component}/{config.json, model.safetensors}.
+"""Run folders: RUN/config.json, RUN/{component}/{config.json, model.safetensors}, and RUN/state while training.
 
-Exported worlds (genie_robotics.pretrained) have the same form, with less in it. config.json has an entry `exported`,
-and `components` where not all three are there; a component's config.json says `parts: encoder` where its decoder is
-left out.
+Worlds that come with the package (genie_robotics.pretrained) have the same form: their config.json has an entry
+`exported`, and `components` if not all three are there; a component's config.json says `has_decoder: false` if its
+decoder was left out.
 """
 
 import contextlib
 import dataclasses
 import hashlib
 import json
-import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,62 +19,69 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from genie_datasets.base.errors import UserError
+from genie_datasets.base.file_lock import file_lock
+from genie_datasets.base.files import write_atomically
 from genie_robotics.models.config import GenieConfig, from_dict, read_json, to_dict
-from genie_robotics.models.left_out import drop_decoder, has_decoder
 
+SCHEMA_VERSION = 2
+"""Version of the form of a run folder. Folders of another version are refused."""
 DIGEST = "genie_robotics.sha256"
-"""Entry of a safetensors file's metadata; the only one, because safetensors writes several in any order."""
+"""Entry of a safetensors file's metadata; the only one, because safetensors writes several in random order."""
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes beside `path`, then renames: a kill or a full disk leaves the old file whole."""
-    partial = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        sync_folder(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; the last good file is kept, free space or move"
-        ) from None
+@contextlib.contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Holds the lock RUN/state/lock, so that one process at a time trains a run. It is released when its holder ends.
 
-
-def sync_folder(folder: Path) -> None:
-    """Makes what was made, renamed or removed in a folder survive a power failure."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def package_versions() -> dict[str, str]:
-    found = {}
-    for name in ("genie-robotics", "torch", "numpy", "vector-quantize-pytorch"):
+    Raises:
+        UserError: another process is training this run, or the folder cannot be written.
+    """
+    path = run / "state" / "lock"
+    with contextlib.ExitStack() as held:
         try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # running from a checkout that is not installed
-            found[name] = "not installed"
-    return found
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(file_lock(path, wait=False))
+        except BlockingIOError:
+            raise UserError(
+                f"another process is already training {run}; wait until it ends, or choose another folder"
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"cannot write into the run folder {run}: {error.strerror}; choose another folder"
+            ) from None
+        yield
+
+
+def package_version(name: str = "genie-robotics") -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # running from a checkout that is not installed
+        return "not installed"
 
 
 def save_config(config: GenieConfig, run: Path, **more: Any) -> None:
-    """`more` (training options, data) is stored beside the model's configuration."""
-    content = {"model": to_dict(config), "packages": package_versions(), **more}
+    """Writes RUN/config.json; more: further entries, such as the options of the training."""
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "model": to_dict(config),
+        "packages": {name: package_version(name) for name in ("genie-robotics", "torch", "numpy")},
+        **more,
+    }
     write_atomically(run / "config.json", json.dumps(content, indent=1).encode())
 
 
 def load_config(run: Path) -> GenieConfig:
+    """The model's configuration; raises UserError if the folder is not a run, or has another schema version."""
     path = run / "config.json"
     values = read_json(path)
     if "model" not in values:
-        raise UserError(f"{path} has no entry 'model'; it is not a run of genie-robotics")
+        raise UserError(f"{path} has no entry 'model'; expected a run folder of genie-robotics")
+    found = values.get("schema_version", 1)
+    if found != SCHEMA_VERSION:
+        raise UserError(
+            f"{path} has schema version {found}, expected {SCHEMA_VERSION}; retrain the run, or read it with the "
+            "version of genie-robotics that wrote it"
+        )
     return from_dict(GenieConfig, values["model"], str(path)).resolved()
 
 
@@ -85,60 +91,69 @@ def save_component(
     dtype: torch.dtype | None = None,
     weights: dict[str, torch.Tensor] | None = None,
 ) -> None:
-    """Writes one component's weights, with their digest, and its configuration into RUN/NAME.
+    """Writes the weights of a component, with their digest, and its configuration into the folder RUN/NAME.
 
-    weights: its whole state, where `part` holds a shard of it.
-    dtype: what fractional numbers are stored as; a tensor that leaves its range stays as it is. Loading turns them
-        back into the model's own.
+    Args:
+        dtype: type in which floating-point tensors are stored (see `in_range`); loading converts them back.
+        weights: the complete weights, if `part` is sharded across ranks.
     """
     weights = on_cpu(part) if weights is None else weights
     tensors = {key: in_range(value, dtype) for key, value in weights.items()}
     write_atomically(folder / "model.safetensors", save(tensors, {DIGEST: digest(tensors)}))
     config = to_dict(part.config)
-    if not has_decoder(part):
-        config["parts"] = "encoder"
+    if not getattr(part, "has_decoder", True):
+        config["has_decoder"] = False
     write_atomically(folder / "config.json", json.dumps(config, indent=1).encode())
 
 
 def load_component(part: Any, folder: Path, free: Collection[str] = ()) -> None:
-    """Fills a component with the weights in RUN/NAME, strictly; configuration fields named in `free` may differ.
+    """Loads the weights in the folder RUN/NAME into a component, strictly.
+
+    Args:
+        free: fields of the configuration that may differ from the stored ones.
 
     Raises:
         UserError: the component is missing, damaged, or was trained with another configuration.
     """
     path = folder / "config.json"
     values = read_json(path)
-    parts = values.pop("parts", "all")
-    if parts not in ("all", "encoder") or (parts == "encoder" and folder.name != "latent_action"):
-        raise UserError(f"{path}: unknown parts {parts!r}; was it written by another version?")
-    stored = to_plain(from_dict(type(part.config), values, str(path)))  # entries younger than it: defaults
+    has_decoder = values.pop("has_decoder", True) if hasattr(part, "has_decoder") else True
+    stored = to_plain(from_dict(type(part.config), values, str(path)))
     expected = to_plain(part.config)
     differing = sorted(k for k in {*stored, *expected} - {*free} if stored.get(k) != expected.get(k))
     if differing:
         k = differing[0]
         raise UserError(
-            f"{folder}: trained with {k}={stored.get(k)}, but {folder.parent / 'config.json'} says {expected.get(k)}; "
-            "is it from another preset? copy the matching component or train it anew"
+            f"{folder} was trained with {k}={stored.get(k)}, but {folder.parent / 'config.json'} expects "
+            f"{expected.get(k)}; copy a {folder.name} of that configuration into {folder}, or retrain it"
         )
     path = folder / "model.safetensors"
     try:
         tensors = read_tensors(path)
-        if parts == "encoder":
-            drop_decoder(part)
+        if not has_decoder:
+            part.drop_decoder()
         part.load_state_dict(tensors)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; run the same train command again, which writes it") from None
+        raise UserError(f"{path} is missing; rerun the train command, which writes it") from None
     except (SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} does not fit its configuration or is damaged ({reason}); restore it") from None
+        raise UserError(
+            f"{path} is damaged or does not fit its configuration ({first_line(error)}); "
+            "restore it, or delete it and rerun the train command, which writes it from the last checkpoint"
+        ) from None
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error message, at most 200 characters, to quote in another message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def on_cpu(part: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The state of a module as contiguous tensors on the CPU."""
     return {k: v.detach().cpu().contiguous() for k, v in part.state_dict().items()}
 
 
 def in_range(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
-    """As `dtype`, if it is a tensor of fractional numbers that all stay finite there."""
+    """A floating-point tensor as `dtype`, unless that would make a number infinite; other tensors unchanged."""
     if dtype is None or not tensor.is_floating_point():
         return tensor
     rounded = tensor.to(dtype)
@@ -146,12 +161,12 @@ def in_range(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
 
 
 def to_plain(config: Any) -> dict[str, Any]:
-    """As it is after a round trip through JSON."""
+    """A configuration as JSON gives it back: tuples become lists."""
     return json.loads(json.dumps(to_dict(config)))
 
 
 def digest(tensors: dict[str, torch.Tensor]) -> str:
-    """SHA-256 (hex) of names, dtypes, shapes and bytes, in the order of the names. On the CPU, contiguous."""
+    """SHA-256 (hexadecimal) of names, dtypes, shapes and bytes, sorted by name; tensors as `on_cpu` gives them."""
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode() + b"\n")
@@ -160,10 +175,10 @@ def digest(tensors: dict[str, torch.Tensor]) -> str:
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file; where it holds its own digest, only if they are the ones that were written.
+    """The tensors of a safetensors file, compared with the digest in its metadata if it has one.
 
     Raises:
-        UserError: they are not.
+        UserError: the tensors are not those that were written.
         SafetensorError, OSError: the file cannot be read.
     """
     tensors = load_file(path)
@@ -171,41 +186,39 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         header = file.read(int.from_bytes(file.read(8), "little"))
     metadata: dict[str, str] = json.loads(header).get("__metadata__") or {}
     if not metadata:
-        return tensors  # of others, or of before there were digests
+        return tensors  # not written by this package
     found = digest(tensors)
-    if DIGEST in metadata:  # which sees all but the spaces after the header
-        whole = metadata[DIGEST] == found and header.rstrip(b" ").endswith(b"}")
+    if DIGEST in metadata:  # the digest does not cover the padding after the header
+        intact = metadata[DIGEST] == found and header.rstrip(b" ").endswith(b"}")
     else:
-        whole = found not in metadata.values()  # else the entry was there, and damage renamed it
-    if not whole:
+        intact = found not in metadata.values()  # otherwise damage has renamed the entry DIGEST
+    if not intact:
         raise UserError(
-            f"{path} is damaged (its tensors are not those that were written: SHA-256); "
-            "delete it and run the same train command again, which writes it anew from its checkpoint"
+            f"{path} is damaged (the SHA-256 of its tensors is another); "
+            "delete it and rerun the train command, which writes it from the last checkpoint"
         )
     return tensors
 
 
-def same_model(a: GenieConfig, b: GenieConfig, free: tuple[str, ...] = ()) -> str | None:
-    """The first entry in which two configurations differ, as 'name: x / y', or None.
+def first_difference(a: Any, b: Any, free: tuple[str, ...] = (), prefix: str = "") -> str | None:
+    """The first field in which two configurations of one class differ, as 'name: x / y', or None.
 
-    Components named in `free` may differ.
+    Args:
+        free: full names of fields that may differ.
+        prefix: of the fields' full names.
     """
-
-    def differ(x: Any, y: Any, name: str) -> str | None:
-        for f in dataclasses.fields(x):
-            u, v = getattr(x, f.name), getattr(y, f.name)
-            where = f"{name}{f.name}"
-            if where in free:
-                continue
-            if dataclasses.is_dataclass(u):
-                inner = differ(u, v, where + ".")
-                if inner:
-                    return inner
-            elif u != v:
-                return f"{where}: {u} / {v}"
-        return None
-
-    return differ(a, b, "")
+    for field in dataclasses.fields(a):
+        name = f"{prefix}{field.name}"
+        x, y = getattr(a, field.name), getattr(b, field.name)
+        if name in free:
+            continue
+        if dataclasses.is_dataclass(x):
+            found = first_difference(x, y, free, f"{name}.")
+            if found:
+                return found
+        elif x != y:
+            return f"{name}: {x} / {y}"
+    return None
 
 
 def is_exported(folder: Path) -> bool:

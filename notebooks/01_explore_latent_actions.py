@@ -11,12 +11,12 @@
 # %% [markdown]
 # # What did it learn to do?
 #
-# A world learned eight *latent actions* from video, and nobody told it what an action is. This notebook looks at them: what each
-# does from many starts, how the robot really moved when a code was inferred, where codes lie in the model's latent space,
-# which follows which, and whether a code means the same in every scene.
+# A world learned eight *latent actions* from video without action labels. This notebook shows what each action does from
+# many starts, how the robot really moved when a code was inferred, where codes lie in the model's latent space, which code
+# follows which, and whether a code means the same in every scene.
 #
-# It takes two or three minutes on two cores, without a download: the world comes with the package, and the video is simulated.
-# For your own, set `WORLD` to a run folder and `DATA` to what `genie-robotics train --data` took.
+# It takes two or three minutes on two cores and downloads nothing: the world comes with the package, and the video is
+# simulated. For your own world, set `WORLD` to a run folder and `DATA` to the source of `genie-robotics train --data`.
 
 # %%
 from pathlib import Path
@@ -35,7 +35,7 @@ from genie_robotics.labeling.code_meanings import code_meanings
 from genie_robotics.pretrained import locate
 
 WORLD = "nano-tabletop"
-DATA = None  # a folder of RLDS, LeRobot, mp4; None: episodes are simulated
+DATA = None  # a folder of RLDS, LeRobot or mp4; None simulates episodes
 EPISODES = 24
 plt.rcParams["figure.dpi"] = 72
 
@@ -47,7 +47,7 @@ source = open_source(DATA)
 split = source.splits.get("test") or next(iter(source.splits.values()))
 genie = Genie.from_pretrained(WORLD)
 num = genie.config.num_actions
-names = [f"{code + 1} {meaning.name}".strip() for code, meaning in enumerate(code_meanings(locate(WORLD), num))]
+names = [f"{code} {meaning.name}".strip() for code, meaning in enumerate(code_meanings(locate(WORLD), num))]
 print(f"{split.num_episodes} episodes of {source.name}; the world's actions: {', '.join(names)}")
 
 
@@ -58,8 +58,8 @@ def fitted(episode, ids=None):
 # %% [markdown]
 # ## The same action from different starts
 #
-# Each column is a scene that the world never saw, each row one latent action played three times. If the rows show one motion each, the
-# actions mean the same everywhere: Genie's figure 13.
+# Each column is a scene that the world never saw, each row one latent action, played three times. If every row shows one
+# motion, the actions mean the same everywhere (as in Genie's figure 13).
 
 # %%
 starts = np.stack([fitted(e, np.array([0]))[0] for e in range(min(5, split.num_episodes))])
@@ -80,7 +80,7 @@ plt.show()
 # %% [markdown]
 # ## Which actions were taken?
 #
-# `infer_actions` reads a code from every two frames; `embed_actions` the latent before it is rounded to one of eight.
+# `infer_actions` reads one code per pair of frames; `embed_actions` returns the latent before it becomes one of eight codes.
 
 # %%
 inferred, latents, moved, episode_of = [], [], [], []
@@ -92,9 +92,7 @@ for episode in range(split.num_episodes):
     moved.append(None if truth is None else truth.motion(np.arange(len(truth.position)))["base"])
     episode_of += [episode] * len(inferred[-1])
 code, latent, episode_of = np.concatenate(inferred), np.concatenate(latents), np.array(episode_of)
-motion = (
-    None if any(m is None for m in moved) else np.concatenate(moved)
-)  # (M, 3) metres: only to look at, never to learn from
+motion = None if any(m is None for m in moved) else np.concatenate(moved)  # (M, 3) meters, only to look at
 figure, axis = plt.subplots(figsize=(6.5, 2.2), layout="constrained")
 axis.bar(names, np.bincount(code, minlength=num) / len(code), color=[code_color(k) for k in range(num)])
 axis.set(ylabel="share", title=f"{len(code):,} transitions")
@@ -104,8 +102,8 @@ plt.show()
 # %% [markdown]
 # ## How did the robot really move?
 #
-# The true motion of the gripper over each transition, which no model has seen, by the code that was inferred. Arrows are means, dots single
-# transitions. An action that means one thing is one cloud with one arrow.
+# The true motion of the gripper in each transition, which no model has seen, colored by the inferred code. Dots are
+# transitions, arrows are means. An action with one meaning is one cloud with one arrow.
 
 # %%
 if motion is not None:
@@ -121,7 +119,7 @@ if motion is not None:
                 continue
             axis.scatter(sign * points[:, across], points[:, along], s=4, alpha=0.25, color=code_color(k))
             tip = sign * points[:, across].mean(), points[:, along].mean()
-            if np.hypot(*tip) < 0.5:  # cm: what moves in another plane, or not at all
+            if np.hypot(*tip) < 0.5:  # cm: it moves in another plane, or not at all
                 continue
             axis.annotate("", tip, (0, 0), arrowprops={"color": code_color(k), "width": 2, "headwidth": 8})
             frame = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1}
@@ -134,19 +132,17 @@ if motion is not None:
     plt.show()
     between = sum((code == k).sum() * (motion[code == k].mean(0) - motion.mean(0)) ** 2 for k in np.unique(code))
     explained = between.sum() / ((motion - motion.mean(0)) ** 2).sum()
-    print(
-        f"The code alone explains {explained:.0%} of the motion's variance (here, where it is looked at: no held-out claim)."
-    )
+    print(f"The code alone explains {explained:.0%} of the motion's variance (on these transitions, not held out).")
 
 # %% [markdown]
 # ## The latent space
 #
-# The first two principal components of the latents, whitened as the codebook sees them: left by code, right by where the robot really went.
+# The first two principal components of the latents, in the space in which the quantizer measures distances: colored by
+# code (left) and by the robot's true motion (right).
 
 # %%
-book = genie.latent_action.codebook
-seen = book.vq.white(book.normalise(torch.from_numpy(latent))).numpy() if book.config.kind == "vq" else latent
-plane = PCA(2).fit_transform(seen)
+quantizer = genie.latent_action.quantizer
+plane = PCA(2).fit_transform(quantizer.whiten(quantizer.normalize(torch.from_numpy(latent))).numpy())
 figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
 axes[0].scatter(*plane.T, s=5, c=[code_color(k) for k in code])
 axes[0].set_title("by code")
@@ -161,7 +157,8 @@ plt.show()
 # %% [markdown]
 # ## Which action follows which?
 #
-# Play moves along one axis for a while, so most mass lies on the diagonal; what stands beside it are the habits of the data, not of the model.
+# The robot moves along one axis for a while, so most mass lies on the diagonal. Other entries show the order of motions in
+# the data, not a property of the model.
 
 # %%
 follows = np.zeros((num, num))
@@ -178,9 +175,9 @@ plt.show()
 # %% [markdown]
 # ## Does a code mean the same in every scene?
 #
-# Each cell: the cosine between what a code moved in one episode and what it moved in all the others. A model whose codes mean something
-# else in each scene would be a patchwork here. `genie-robotics evaluate` makes of this a number (`ctc`) with a null, an oracle and an
-# interval: `03_read_a_consistency_report`.
+# Each cell is the cosine between a code's mean motion in one episode and in all other episodes (1: the same direction). If
+# codes meant something else in each scene, this would be a patchwork. `genie-robotics evaluate` turns it into a number
+# (`ctc`) with a null, an oracle and an interval: see `03_read_a_consistency_report`.
 
 # %%
 if motion is not None:
@@ -196,19 +193,17 @@ if motion is not None:
     axis.set(
         yticks=range(num),
         yticklabels=names,
-        xlabel="episode, each of another scene",
-        title="cosine with the other episodes",
+        xlabel="episode (each in another scene)",
+        title="cosine with the other episodes (higher is better)",
     )
     figure.colorbar(image)
     plt.show()
-    print(
-        f"median {np.nanmedian(agreement):.2f}; codes that stand still or only move the gripper have no direction to agree on"
-    )
+    print(f"median {np.nanmedian(agreement):.2f}; codes without motion of the arm have no direction")
 
 # %% [markdown]
 # ## Play it yourself
 #
-# `genie-robotics play nano-tabletop` opens the same world in a browser. In Python, a world is a loop:
+# `genie-robotics play nano-tabletop` opens the same world in the browser. In Python, playing is a loop:
 
 # %%
 world = genie.start(starts[0], seed=0)

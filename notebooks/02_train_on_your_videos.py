@@ -11,12 +11,13 @@
 # %% [markdown]
 # # From a folder of videos to a world that can be played
 #
-# You have videos of a robot and no record of what it was told to do. This notebook trains a world on a folder of mp4: it looks at the videos,
-# chooses frames far enough apart, trains the three models, asks whether anything is wrong, looks at what each action came to mean,
-# and plays. Set `VIDEOS` to your folder (or an RLDS directory, a LeRobotDataset, numpy files); without one, a simulated robot is filmed.
+# You have videos of a robot and no record of its actions. This notebook trains a world on a folder of mp4: it inspects the
+# videos, trains the three models, checks for problems, shows the meaning of each action, and plays. Set `VIDEOS` to your
+# folder (or an RLDS directory, a LeRobotDataset, numpy files); without one, it films a simulated robot.
 #
-# It takes two to five minutes on two cores, which is enough to see every step and not to get a good world: that takes some hundreds of
-# videos and `STEPS` in the thousands. To open it: `make notebooks` installs what notebooks need, then `.venv/bin/jupyter lab`, or your editor.
+# It takes two to five minutes on two cores. That is enough to see every step, but not for a good world, which needs some
+# hundreds of videos and thousands of `STEPS`. `make notebooks` installs what notebooks need; open this one with
+# `.venv/bin/jupyter lab` or your editor.
 
 # %%
 import json
@@ -34,17 +35,17 @@ from genie_robotics import Genie
 from genie_robotics.cli import main
 
 VIDEOS = None  # a folder; None: videos of a simulated robot
-HZ = 3  # frames a second of the robot's control: containers seldom know
+HZ = 3  # control rate of the robot, frames per second; video files rarely state it
 EPISODES = 40
 STEPS = 100
-HELD_OUT = "*held_out*"  # names of videos that training does not see: best a whole scene
-WORK = None  # a folder that keeps the run; None: a temporary one
+HELD_OUT = "*held_out*"  # names of videos that are held out from training, best a whole scene
+WORK = None  # folder for the run; None: a temporary one
 plt.rcParams["figure.dpi"] = 72
 work = Path(WORK or mkdtemp())
 
 
 def genie_robotics(*words):
-    """The same as `genie-robotics WORDS` in a terminal."""
+    """Runs `genie-robotics WORDS`, as in a terminal."""
     try:
         status = main([str(word) for word in words])
     except SystemExit as stop:
@@ -69,14 +70,14 @@ if VIDEOS is None:
     for episode in range(EPISODES):
         name = f"{'held_out' if episode % 4 == 0 else 'clip'}_{episode:03d}"
         film(VIDEOS, name, made.split("train").frames(episode), HZ)
-open_source(VIDEOS, hz=HZ, include=HELD_OUT)  # fails now, and not after the training, where no name matches
+open_source(VIDEOS, hz=HZ, include=HELD_OUT)  # fails before the training if no name matches
 print(f"{len(list(Path(VIDEOS).iterdir()))} files in the folder; the run will be in {work / 'run'}")
 
 # %% [markdown]
-# ## 1. Look at it
+# ## 1. Inspect the videos
 #
-# How many frames, how much of it stands still, and which gap between frames shows motion? A large static share or a wrong rate is the usual
-# surprise.
+# How many frames are there, how much of the video is static, and which gap between frames shows motion? Usual problems are
+# a large static share and a wrong rate.
 
 # %%
 genie_robotics("data", "inspect", VIDEOS, "--hz", HZ, "--out", work / "look")
@@ -89,9 +90,10 @@ for picture in sorted((work / "look").rglob("*.png"))[:2]:
 # %% [markdown]
 # ## 2. Train
 #
-# Three models in turn: the tokenizer (frames to whole numbers and back), the latent action model (which of eight codes explains this step?)
-# and the dynamics (given a code, what comes next?). `--init nano-tabletop` begins with the weights of the world that comes with the
-# package, which helps on real video too. Cut off, the same command goes on.
+# Three models are trained in turn: the tokenizer (frames to integers and back), the latent action model (which of eight
+# codes explains this step?) and the dynamics (given a code, what comes next?). `--init nano-tabletop` starts from the
+# weights of the world that comes with the package, which also helps on real video. After an interruption the same command
+# resumes.
 
 # %%
 run = work / "run"
@@ -110,17 +112,17 @@ plt.show()
 # %% [markdown]
 # ## 3. Is anything wrong?
 #
-# `doctor` measures what usually goes wrong: codes that are all the same, a world that ignores its actions, a tokenizer that loses what moves.
-# After so few steps it may well find something, and it says what to do.
+# `doctor` checks for common problems: collapsed codes, a world that ignores its actions, a tokenizer that loses what moves.
+# After so few steps it may well find one; it also prints the remedy.
 
 # %%
 genie_robotics("doctor", run)
 
 # %% [markdown]
-# ## 4. What did the actions come to mean?
+# ## 4. What do the actions mean?
 #
-# Each column begins with a frame of a video that training did not see; each row plays one latent action four times. A good world shows
-# one motion a row. Below: which codes the model reads in those videos.
+# Each column starts with a frame of a held-out video; each row plays one latent action four times. In a good world every
+# row shows one motion. Below: the shares of the codes that the model reads in those videos.
 
 # %%
 genie = Genie.from_pretrained(run)
@@ -144,7 +146,7 @@ for column, start in enumerate(starts):
         axes[row, column].set(xticks=[], yticks=[])
 for row in range(num + 1):
     axes[row, 0].set_ylabel(
-        f"{row}" if row else "start", rotation=0, ha="right", va="center", color=code_color(row - 1) if row else "k"
+        f"{row - 1}" if row else "start", rotation=0, ha="right", va="center", color=code_color(row - 1) if row else "k"
     )
 plt.show()
 
@@ -153,7 +155,7 @@ for episode in range(split.num_episodes):
     frames = fit_frames(split.frames(episode), genie.config.image_size, genie.config.fit)
     used += np.bincount(genie.infer_actions(frames[None]).numpy().ravel(), minlength=num)
 plt.figure(figsize=(5, 2))
-plt.bar(range(1, num + 1), used / used.sum(), color=[code_color(code) for code in range(num)])
+plt.bar(range(num), used / used.sum(), color=[code_color(code) for code in range(num)])
 plt.xlabel("code")
 plt.ylabel("share")
 plt.show()
@@ -161,13 +163,14 @@ plt.show()
 # %% [markdown]
 # ## 5. Play it
 #
-# In a terminal `genie-robotics play RUN --data VIDEOS` opens the page. Here, the same loop in three lines: a start, then one action at a time.
+# In a terminal, `genie-robotics play RUN --data VIDEOS` opens the page. The same loop in Python: a start, then one action
+# at a time.
 
 # %%
 world = genie.start(starts[0], seed=0)
 film_strip = [starts[0], *(world.step(code) for code in (0, 0, 1, 1, 2, 2, 3))]
 figure, axes = plt.subplots(1, len(film_strip), figsize=(9, 1.6), layout="constrained")
-for axis, frame, name in zip(axes, film_strip, ["start", 1, 1, 2, 2, 3, 3, 4], strict=True):
+for axis, frame, name in zip(axes, film_strip, ["start", 0, 0, 1, 1, 2, 2, 3], strict=True):
     axis.imshow(frame)
     axis.set(xticks=[], yticks=[], title=name)
 plt.show()
@@ -175,6 +178,6 @@ plt.show()
 # %% [markdown]
 # ## How consistent is it?
 #
-# Pictures persuade; numbers decide. `genie-robotics evaluate RUN --data VIDEOS --include '*held_out*' --out REPORT` measures whether a code means
-# the same motion in every video. Without a record of the true motion it judges by optical flow and says so. The next notebook explains the
-# report.
+# `genie-robotics evaluate RUN --data VIDEOS --include '*held_out*' --out REPORT` measures whether a code means the same
+# motion in every video. Without recorded true motion it uses optical flow, and the report says so. The next notebook
+# explains the report.

@@ -26,7 +26,7 @@ frames = frames[:, : genie.config.clip_length]
 
 # %% [markdown]
 # ## Which latent action was each step?
-# Nobody told the model; entry t is what happened from frame t to frame t+1.
+# The model infers it without labels; entry t is what happened from frame t to frame t+1.
 
 # %%
 codes = genie.infer_actions(frames)
@@ -40,7 +40,7 @@ figure.savefig(OUT / "codes.png", dpi=120)
 
 # %% [markdown]
 # ## What does each action do from here?
-# Five steps of the same latent action from the first frame: Genie's figure 13, one start.
+# Five steps of the same latent action from the first frame (Genie's figure 13, one start).
 
 # %%
 num = genie.config.num_actions

@@ -1,4 +1,4 @@
-"""The main job, end to end, as a user runs it: data in, three components trained, a report out."""
+"""`genie-robotics demo` end to end: data, three trained components, report."""
 
 import json
 import os
@@ -37,12 +37,12 @@ def test_the_demo_on_rlds(tmp_path, tabletop_rlds, capsys):
     assert main(argv) == 0
     report = read_report(tmp_path)
     assert report["data"]["split"] == "test"
-    # On a busy machine the few seconds of training can leave one code, which tells nothing: then there is no value.
+    # On a busy machine, a few seconds of training can leave a single code, which has no grounding_r2.
     metrics = report["metrics"]
     assert metrics["grounding_r2"]["value"] is not None or metrics["codebook_perplexity"]["value"] < 1.01
     printed = capsys.readouterr().out
     assert f"report: {tmp_path / 'report' / 'report.html'}" in printed
-    # The notebook runs on what the demo left.
+    # The notebook runs on the output of the demo.
     environment = {
         **os.environ,
         "RUN": str(tmp_path / "run"),
@@ -89,17 +89,17 @@ def test_the_demo_on_a_folder_of_mp4(tmp_path, tabletop_rlds):
 
 @pytest.mark.slow
 def test_two_processes_train_one_run(tmp_path, tabletop_rlds):
-    """`torchrun` with two processes on one machine: the run folder is as of one."""
+    """`torchrun` with two processes on one machine gives a run folder as one process does."""
     from genie_robotics import Genie
 
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "genie_robotics",
         "train", str(tmp_path / "run"), "--data", str(tabletop_rlds), "--steps", "3", "--clip-length", "8",
-        "--device", "cpu", "--dynamics.width", "64", "--tokenizer.codebook.start-after", "1",
-        "--latent-action.codebook.start-after", "1",
+        "--device", "cpu", "--dynamics.width", "64", "--tokenizer.quantizer.vq.quantize-after-steps", "1",
+        "--latent-action.quantizer.vq.quantize-after-steps", "1",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 process(es)" in done.stdout
     genie = Genie.from_pretrained(tmp_path / "run")
-    assert genie.latent_action.codebook.started
+    assert genie.latent_action.quantizer.started

@@ -27,7 +27,7 @@ PAGES = sorted(
 )  # fmt: skip
 BATCHES = [f"--training.{stage}.batch-size" for stage in ("tokenizer", "latent-action", "dynamics", "joint")]
 SMALLER = {
-    "train": ["--steps", "1", "--watch-every", "0", *(word for name in BATCHES for word in (name, "1"))],
+    "train": ["--steps", "1", "--health-every", "0", *(word for name in BATCHES for word in (name, "1"))],
     "playback": [
         "--num-labels", "60", "--horizon", "3", "--curve-draws", "2", "--curve-rollouts", "1", "--videos", "1",
     ],
@@ -36,11 +36,11 @@ SMALLER = {
     "score": ["--draws", "100"],
 }  # fmt: skip
 SMALL_MODEL = ["--clip-length", "2", *(
-    word for name in ("tokenizer.encoder-blocks", "tokenizer.decoder-blocks", "latent-action.encoder-blocks",
-                      "latent-action.decoder-blocks", "dynamics.num-blocks") for word in (f"--{name}", "1")
+    word for name in ("tokenizer.encoder-", "tokenizer.decoder-", "latent-action.encoder-", "latent-action.decoder-",
+                      "dynamics.") for word in (f"--{name}num-blocks", "1")
 ), *(
     word for name in ("tokenizer.encoder-", "tokenizer.decoder-", "latent-action.", "dynamics.")
-    for word in (f"--{name}width", "128", f"--{name}heads", "4")
+    for word in (f"--{name}width", "128", f"--{name}num-heads", "4")
 )]  # fmt: skip
 ONLY_READ = {
     "demo": "tests/test_demo.py", "pretrain": "tests/genie_eval/test_pretrain.py",
@@ -194,10 +194,10 @@ def run(words: list[str], read: bool = False) -> None:
         with only_read():
             main(words[1:])
         return
-    parts = {word: number for word, number in itertools.pairwise(words) if word.endswith(".accumulate")}
+    parts = {word: number for word, number in itertools.pairwise(words) if word.endswith(".micro-batches")}
     words = [*words[1:], *SMALLER.get(name, [])]
     for word, number in parts.items():
-        words += [word.replace("accumulate", "batch-size"), number]
+        words += [word.replace("micro-batches", "batch-size"), number]
     if name == "train" and not {"--init", "--labels"} & set(words):
         words = [word for word in words if word != "--compile"] + SMALL_MODEL
     assert main(words) in ((0, 1) if name == "doctor" else (0,)), words

@@ -1,4 +1,4 @@
-"""tools/growth.py measures what it says, in small."""
+"""tools/growth.py in small."""
 
 import importlib.util
 import json
@@ -14,22 +14,22 @@ def growth(monkeypatch, tmp_path):
     spec.loader.exec_module(module)
     for name, value in {
         "AXES": {"frames": (2, 4, 8), "side": (16, 32, 48), "batch": (1, 2, 3)}, "REPEATS": 1, "STEPS": 8,
-        "EPISODES": (100, 300_000), "TRAINED_ON": (100,), "TRAJECTORIES": (4, 6, 1000), "HERE": tmp_path,
+        "EPISODES": (100, 300_000), "TRAINED_ON": (100,), "TRAJECTORIES": (4, 6, 1000), "DOCS": tmp_path,
     }.items():  # fmt: skip
         monkeypatch.setattr(module, name, value)
     (tmp_path / "images").mkdir()
     return module
 
 
-def test_the_page_of_growth_in_small(growth, tabletop_rlds, tmp_path, monkeypatch):
+def test_growth_is_measured_and_drawn(growth, tabletop_rlds, tmp_path, monkeypatch):
     parts = {"codes and motion": 1.0, "statistics": 2.0, "dreams": 3.0, "commanded dreams": 4.0}
     measured = [{"trajectories": n, **parts} for n in (4, 6)]
-    monkeypatch.setattr(growth, "evaluation", lambda data: measured)  # takes minutes: the next test
+    monkeypatch.setattr(growth, "measure_evaluation", lambda data: measured)  # takes minutes: see the next test
     growth.main(str(tabletop_rlds))
     found = json.loads((tmp_path / "growth.json").read_text())
     assert (tmp_path / "images/growth.png").stat().st_size > 10_000
     assert len(found["steps"]) == 3 * 3 * 3
-    # operations are counted: about linear in frames, of which the first is not predicted; by the square of the side
+    # operations per clip: about linear in frames (the first is not predicted), quadratic in the side
     for stage in ("tokenizer", "latent_action", "dynamics"):
         assert found["exponents"][f"frames, {stage}"]["gflop"] == pytest.approx(1.0, abs=0.2)
         assert found["exponents"][f"batch, {stage}"]["gflop"] == pytest.approx(0.0, abs=1e-9)
@@ -39,13 +39,13 @@ def test_the_page_of_growth_in_small(growth, tabletop_rlds, tmp_path, monkeypatc
 
 
 @pytest.mark.slow
-def test_the_evaluator_is_timed_at_every_size_that_there_is(growth, tabletop_rlds):
-    rows = growth.evaluation(str(tabletop_rlds))
+def test_the_evaluation_is_timed_at_every_size_that_the_data_has(growth, tabletop_rlds):
+    rows = growth.measure_evaluation(str(tabletop_rlds))
     assert [row["trajectories"] for row in rows] == [4, 6]
     assert all(row["codes and motion"] > 0 and row["statistics"] > 0 for row in rows)
 
 
-def test_many_episodes_are_found_where_they_are(growth):
-    many = growth.Many(1000)
+def test_many_episodes_share_their_videos(growth):
+    many = growth.ManyEpisodes(1000)
     assert many.frames(999, [3]).shape == (1, 64, 64, 3)
     assert (many.frames(64, [5]) == many.frames(0, [5])).all()

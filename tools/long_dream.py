@@ -1,8 +1,10 @@
-"""What is left of a dream after 500 steps: docs/images/long_dream.png. python tools/long_dream.py RUN SRC OUT.png
+"""Draws what is left of a dream after 500 steps (docs/images/long_dream.png).
 
-From starts of unseen scenes, random actions, and actions that come back: three of one code, then three of its opposite.
-By windows of 50 steps: the bits of a command that an independent judge reads back from the dream, and how far the
-pictures' still parts have moved from where they were in the start.
+    python tools/long_dream.py RUN SRC OUT.png
+
+Dreams start from frames of unseen scenes. Actions are random, or "there and back": three times one code, then three
+times its opposite. Two numbers are shown per window of 50 steps: the bits of a command that an independent judge reads
+back from the dream, and the difference of the still parts of the picture from the start frame.
 """
 
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from jaxtyping import Bool, Int, UInt8
 
 from genie_datasets import fit_frames, open_source
 from genie_robotics import Genie
@@ -17,8 +20,10 @@ from genie_robotics.labeling.code_meanings import code_meanings
 from genie_robotics.pretrained import judge_of, locate
 
 NUM_STARTS, NUM_STEPS, WINDOW = 12, 500, 50
+WINDOWS = [slice(first, first + WINDOW) for first in range(0, NUM_STEPS, WINDOW)]
 SHOWN = (0, 10, 25, 50, 100, 200, 300, 400, 500)
-STILL = 2.0  # SD over an episode, of 255: a pixel that nothing passes
+STILL = 2.0  # gray levels: pixels with a smaller SD over the recorded episode are still
+Codes = Int[np.ndarray, "N T"]
 
 
 def main(run: str, data: str, out: str) -> None:
@@ -30,33 +35,34 @@ def main(run: str, data: str, out: str) -> None:
     clips = [fit_frames(split.frames(e), genie.config.image_size, genie.config.fit) for e in episodes]
     starts = np.stack([clip[0] for clip in clips])
     still = np.stack([clip.astype(float).std(0).max(-1) < STILL for clip in clips])
-    real = bits(*(np.concatenate(side) for side in zip(*(own_and_judge(genie, judge, c) for c in clips), strict=True)))
+    own_and_judge = [
+        np.concatenate([model.infer_actions(clip[None]).numpy().ravel() for clip in clips]) for model in (genie, judge)
+    ]
+    real = bits(*own_and_judge)
     print(f"bits of the model's own codes that the judge reads in the recorded episodes: {real:.2f}")
-    films, told, away = [], [], []
+    videos, read_bits, drift = {}, {}, {}
     for name, codes in commands(genie, run).items():
         dreams = genie.generate(starts[:, None], codes, seed=0).numpy()
-        films.append(np.concatenate([starts[:, None], dreams], 1))
-        pairs = np.stack([films[-1][:, :-1], films[-1][:, 1:]], 2).reshape(-1, 2, *starts.shape[1:])
+        videos[name] = np.concatenate([starts[:, None], dreams], 1)
+        pairs = np.stack([videos[name][:, :-1], videos[name][:, 1:]], 2).reshape(-1, 2, *starts.shape[1:])
         read = np.concatenate([judge.infer_actions(part).numpy().ravel() for part in np.array_split(pairs, 50)])
         read = read.reshape(codes.shape)
-        told.append([bits(codes[:, w].ravel(), read[:, w].ravel()) for w in windows()])
-        away.append([change(dreams[:, w], starts, still) for w in windows()])
-        for window, number, far in zip(windows(), told[-1], away[-1], strict=True):
-            print(f"{name}, steps {window.start:>3} to {window.stop:>3}: {number:.2f} bits, {far:.1f} of 255 away")
-    draw(films, told, away, real, out)
+        read_bits[name] = [bits(codes[:, w].ravel(), read[:, w].ravel()) for w in WINDOWS]
+        drift[name] = [change(dreams[:, w], starts, still) for w in WINDOWS]
+        for window, found, away in zip(WINDOWS, read_bits[name], drift[name], strict=True):
+            print(f"{name}, steps {window.start:>3} to {window.stop:>3}: {found:.2f} bits, {away:.1f} gray levels")
+    draw(videos, read_bits, drift, real, out)
 
 
-def windows() -> list[slice]:
-    return [slice(first, first + WINDOW) for first in range(0, NUM_STEPS, WINDOW)]
-
-
-def change(dreams: np.ndarray, starts: np.ndarray, still: np.ndarray) -> float:
+def change(
+    dreams: UInt8[np.ndarray, "N T H W 3"], starts: UInt8[np.ndarray, "N H W 3"], still: Bool[np.ndarray, "N H W"]
+) -> float:
+    """Mean difference of the still pixels from the start frames, in gray levels."""
     difference = np.abs(dreams.astype(float) - starts[:, None]).mean(-1)
     return float(np.mean([difference[i][:, still[i]].mean() for i in range(len(starts))]))
 
 
-def commands(genie: Genie, run: str) -> dict[str, np.ndarray]:
-    """{name: (NUM_STARTS, NUM_STEPS) codes}."""
+def commands(genie: Genie, run: str) -> dict[str, Codes]:
     rng = np.random.default_rng(0)
     number = genie.config.num_actions
     motions = np.stack([np.asarray(m.motion) for m in code_meanings(locate(run), number)])
@@ -67,12 +73,8 @@ def commands(genie: Genie, run: str) -> dict[str, np.ndarray]:
     return {"random": rng.integers(number, size=(NUM_STARTS, NUM_STEPS)), "there and back": back}
 
 
-def own_and_judge(genie: Genie, judge: Genie, clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return tuple(model.infer_actions(clip[None]).numpy().ravel() for model in (genie, judge))
-
-
-def bits(sent: np.ndarray, read: np.ndarray) -> float:
-    """Mutual information, less the Miller-Madow bias."""
+def bits(sent: Int[np.ndarray, " n"], read: Int[np.ndarray, " n"]) -> float:
+    """Mutual information of two sequences of codes, minus the Miller-Madow bias."""
     table = np.zeros((sent.max() + 1, read.max() + 1))
     np.add.at(table, (sent, read), 1)
     total = table.sum()
@@ -82,27 +84,30 @@ def bits(sent: np.ndarray, read: np.ndarray) -> float:
     return float(information - (table.shape[0] - 1) * (table.shape[1] - 1) / (2 * total * np.log(2)))
 
 
-def draw(films: list, told: list, away: list, real: float, out: str) -> None:
+def draw(
+    videos: dict[str, UInt8[np.ndarray, "N T H W 3"]], read_bits: dict[str, list[float]], drift: dict[str, list[float]],
+    real: float, out: str,
+) -> None:  # fmt: skip
     figure = plt.figure(figsize=(10, 6.2), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=[4, 2.2])
-    axes = above.subplots(4, len(SHOWN))
-    for row in range(4):
-        film, start = films[row // 2], (row % 2) * (NUM_STARTS // 2)
+    rows = [(name, start) for name in videos for start in (0, NUM_STARTS // 2)]
+    axes = above.subplots(len(rows), len(SHOWN))
+    for row, (name, start) in enumerate(rows):
         for column, step in enumerate(SHOWN):
-            axes[row, column].imshow(film[start, step])
+            axes[row, column].imshow(videos[name][start, step])
             axes[row, column].set(xticks=[], yticks=[])
             if not row:
                 axes[row, column].set_title(f"step {step}" if step else "start", fontsize=9)
-        axes[row, 0].set_ylabel(("random", "there and back")[row // 2], fontsize=8)
+        axes[row, 0].set_ylabel(name, fontsize=8)
     left, right = below.subplots(1, 2)
-    ends = [window.stop for window in windows()]
-    for name, bits_told, far in zip(("random", "there and back"), told, away, strict=True):
-        left.plot(ends, bits_told, "o-", label=name)
-        right.plot(ends, far, "o-", label=name)
+    ends = [window.stop for window in WINDOWS]
+    for name in videos:
+        left.plot(ends, read_bits[name], "o-", label=name)
+        right.plot(ends, drift[name], "o-", label=name)
     left.axhline(real, color="k", linestyle=":", label="real video")
-    left.set(ylim=(0, 3), xlabel="step", ylabel="bits", title="of a command, read back by an independent judge")
+    left.set(ylim=(0, 3), xlabel="step", ylabel="bits", title="commands read back by an independent judge")
     left.legend()
-    right.set(ylim=(0, None), xlabel="step", ylabel="of 255", title="still parts: away from the start")
+    right.set(ylim=(0, None), xlabel="step", ylabel="gray levels", title="still parts: difference from the start")
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=80)
 

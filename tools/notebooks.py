@@ -1,4 +1,7 @@
-"""`make notebooks`: a script in the percent format becomes an executed notebook beside it."""
+"""Turns scripts in the percent format into executed notebooks next to them.
+
+python -m tools.notebooks SCRIPT.py ...    (`make notebooks` does this for all)
+"""
 
 import sys
 from pathlib import Path
@@ -8,28 +11,25 @@ from genie_datasets.base.errors import UserError
 
 
 def execute(script: Path) -> Path:
-    """Runs a script as a notebook and writes it, with its outputs, beside the script; returns the path.
-
-    What goes to standard error (progress, other libraries' greetings) is left out.
-    """
+    """Runs a script as a notebook and writes it with its outputs, without standard error; returns its path."""
     try:
         import jupytext
         import nbformat
         from nbclient import NotebookClient
     except ModuleNotFoundError as error:
-        raise UserError(f"this needs {error.name}: pip install 'genie_robotics[notebooks]'") from None
+        raise UserError(f"{error.name} is not installed; run pip install 'genie_robotics[notebooks]'") from None
     notebook = jupytext.read(script)
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(script.parent)}}).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times of this run
         if "outputs" in cell:
-            cell.outputs = [output for output in cell.outputs if not is_error_stream(output)]
+            cell.outputs = [output for output in cell.outputs if not is_standard_error(output)]
     path = script.with_suffix(".ipynb")
     nbformat.write(notebook, path)
     return path
 
 
-def is_error_stream(output: Any) -> bool:
+def is_standard_error(output: Any) -> bool:
     return output.output_type == "stream" and output.name == "stderr"
 
 

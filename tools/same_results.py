@@ -114,16 +114,23 @@ def trainings(folder: Path, table: Path) -> dict[str, object]:
         "end_to_end": ("--mode", "end_to_end"),
         "warmup": ("--mode", "warmup"),
         "labels": ("--labels", folder / "labels.npz"),
-        "accumulate": (
-            "--training.tokenizer.accumulate",
+        "micro_batches": (
+            "--training.tokenizer.micro-batches",
             2,
-            "--training.latent-action.accumulate",
+            "--training.latent-action.micro-batches",
             2,
-            "--training.dynamics.accumulate",
+            "--training.dynamics.micro-batches",
             2,
         ),
-        "tokens": ("--latent-action.input", "tokens", "--latent-action.patch", 4, "--latent-action.motion-weight", 0),
-        "fsq": ("--tokenizer.codebook.kind", "fsq"),
+        "tokens": (
+            "--latent-action.frame-space",
+            "tokens",
+            "--latent-action.patch-size",
+            4,
+            "--latent-action.motion-weight",
+            0,
+        ),
+        "fsq": ("--tokenizer.quantizer.kind", "fsq"),
         "paper_loss": ("--latent-action.action-input", "prepend", "--tokenizer.motion-weight", 0),
     }.items():
         try:

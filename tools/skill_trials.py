@@ -1,7 +1,4 @@
-"""How often each scripted skill reaches its aim: `python -m tools.skill_trials [COUNT]`.
-
-Skills act by physics alone, so they fail now and then; scenes are ones that nothing was tuned on.
-"""
+"""Measure how often each scripted skill achieves its goal: `python -m tools.skill_trials [COUNT]`."""
 
 import sys
 
@@ -9,32 +6,36 @@ from genie_datasets.tabletop.episode import SKILL_SHARES, Episode, rollout
 from genie_datasets.tabletop.factors import sample_scene
 from genie_datasets.tabletop.simulator import Simulator
 
-FIRST_SCENE = 40_000
-LEAST_USABLE = 20  # at least one scene of so many must have what a skill needs
+FIRST_SCENE = 40_000  # the skills were not tuned on scenes from here on
+MAX_SCENES_PER_TRIAL = 20  # some scenes do not allow a skill
 
 
 def trials(family: str, skill: str, count: int) -> list[Episode]:
-    """`count` episodes that begin with `skill`, one a scene, without pictures. RuntimeError where scenes run out."""
+    """Simulate `count` episodes that start with `skill`, one per scene, without frames.
+
+    Raises RuntimeError if too few scenes allow the skill.
+    """
     episodes: list[Episode] = []
-    for seed in range(FIRST_SCENE, FIRST_SCENE + LEAST_USABLE * count):
+    for seed in range(FIRST_SCENE, FIRST_SCENE + MAX_SCENES_PER_TRIAL * count):
         sim = Simulator(sample_scene(family, seed), None)
         if "drawer" in skill and not sim.num_drawers:
             continue
         episode = rollout(sim, seed, skill=skill)
-        if episode.skill.startswith(skill):  # else nothing suited it, and the robot played
+        if episode.skill.startswith(skill):  # otherwise the scene did not allow it, and the robot played
             episodes.append(episode)
         if len(episodes) == count:
             return episodes
-    raise RuntimeError(f"{len(episodes)} episodes of {skill!r} in {LEAST_USABLE * count} scenes of {family}")
+    scenes = MAX_SCENES_PER_TRIAL * count
+    raise RuntimeError(f"only {len(episodes)} of {scenes} scenes of {family} allow the skill {skill!r}, need {count}")
 
 
 def main(count: int) -> None:
-    print(f"| family | skill | reached its aim, of {count} |\n|---|---|---|")
+    print(f"| family | skill | achieved, of {count} |\n|---|---|---|")
     for family, shares in SKILL_SHARES.items():
         for skill in shares:
             if skill != "play":
-                reached = sum(episode.success for episode in trials(family, skill, count))
-                print(f"| {family} | {skill} | {reached} ({reached / count:.0%}) |", flush=True)
+                achieved = sum(episode.success for episode in trials(family, skill, count))
+                print(f"| {family} | {skill} | {achieved} ({achieved / count:.0%}) |", flush=True)
 
 
 if __name__ == "__main__":

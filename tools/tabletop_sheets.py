@@ -1,8 +1,9 @@
-"""Contact sheets of the simulated tabletop, for docs/tabletop.md. python tools/tabletop_sheets.py [FOLDER]
+"""Make the contact sheets of docs/tabletop.md: `python -m tools.tabletop_sheets [FOLDER]`.
 
-Writes tabletop_easy.jpg and tabletop_rt1.jpg (a scene each tile, as it is trained on and large), tabletop_skills.jpg
-(a skill each row), tabletop_factors.jpg (one moment, one factor redrawn a row), tabletop_futures.jpg (what would have
-happened).
+tabletop_easy.jpg, tabletop_rt1.jpg    one scene per tile; the last row is at the size of training
+tabletop_skills.jpg                    one skill per row
+tabletop_factors.jpg                   one moment; one redrawn factor per row
+tabletop_futures.jpg                   one moment; one future per row
 """
 
 import sys
@@ -22,22 +23,22 @@ from genie_datasets.tabletop.skills import SKILLS  # noqa: E402
 
 LARGE, SMALL = (256, 320), (64, 64)
 TILE = (160, 200)  # height, width on the sheet
-LABEL = 118  # pixels to the left of a row
+LABEL_WIDTH = 118  # pixels, to the left of a row
 
 
 def fit(frame: np.ndarray, smooth: bool = True) -> np.ndarray:
-    """A frame at the height of a tile."""
+    """Resize a frame to the height of a tile."""
     width = round(frame.shape[1] * TILE[0] / frame.shape[0])
-    how = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(frame).resize((width, TILE[0]), how))
+    filter_ = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(frame).resize((width, TILE[0]), filter_))
 
 
 def sheet(rows: list[tuple[str, list[np.ndarray]]]) -> Image.Image:
-    """Rows of tiles with their names to the left."""
+    """Join rows of tiles, with their names to the left."""
     lines = []
     for name, tiles in rows:
         line = np.concatenate([np.pad(t, ((0, 3), (0, 3), (0, 0)), constant_values=255) for t in tiles], axis=1)
-        label = Image.new("RGB", (LABEL if name else 0, len(line)), "white")
+        label = Image.new("RGB", (LABEL_WIDTH if name else 0, len(line)), "white")
         if name:
             ImageDraw.Draw(label).multiline_text((4, 4), name.replace(" ", "\n"), fill="black", font_size=17)
         lines.append(np.concatenate([np.asarray(label), line], axis=1) if name else line)
@@ -47,7 +48,7 @@ def sheet(rows: list[tuple[str, list[np.ndarray]]]) -> Image.Image:
 
 
 def scenes(family: str, count: int = 12, columns: int = 6) -> Image.Image:
-    """Scenes in the middle of an episode, large; below them some at 64x64."""
+    """Large frames from the middle of episodes, and below them a row of 64x64 frames."""
     large, small = [], []
     for seed in range(count):
         for size, into in ((LARGE, large), (SMALL, small)):
@@ -59,7 +60,7 @@ def scenes(family: str, count: int = 12, columns: int = 6) -> Image.Image:
 
 
 def skills(columns: int = 7) -> Image.Image:
-    """One episode of every skill, a row each."""
+    """One episode of every skill per row."""
     rows = []
     for name in SKILLS:
         for seed in range(100, 200):
@@ -70,27 +71,27 @@ def skills(columns: int = 7) -> Image.Image:
             episode = rollout(sim, seed, skill=name)
             sim.close()
             if name == "play" or (episode.skill.startswith(name) and episode.success):
-                at = np.linspace(0, 27, columns).astype(int)
-                rows.append((episode.instructions[0], [fit(episode.frames[t]) for t in at]))
+                steps = np.linspace(0, 27, columns).astype(int)
+                rows.append((episode.instructions[0], [fit(episode.frames[t]) for t in steps]))
                 break
     return sheet(rows)
 
 
 def factors(columns: int = 6) -> Image.Image:
-    """One recorded moment, each factor redrawn: the state is restored in the redrawn scene."""
+    """One state, restored in scenes with one redrawn factor per row."""
     scene = sample_scene("rt1", 1)
     sim = Simulator(scene, None)
-    state = rollout(sim, 3, skill="pick", frames=12).state[-1]
+    state = rollout(sim, 3, skill="pick", frames=12).states[-1]
     rows = []
     for name in SWITCHES:
         tiles = []
         for seed in range(200, 200 + columns):
             twin = Simulator(redraw(scene, name, seed), LARGE)
-            if name == "layout":  # other furniture has other states
+            if name == "layout":  # the layout changes the physics, so the state cannot be restored
                 frame = rollout(twin, 3, skill="pick", frames=12).frames[-1]
             else:
                 twin.restore(state)
-                twin.step(np.zeros(7))  # who passes by moves with the clock
+                twin.step(np.zeros(7))  # the distractor moves at the next step
                 frame = twin.observe().frame
             tiles.append(fit(frame))
             twin.close()
@@ -99,31 +100,31 @@ def factors(columns: int = 6) -> Image.Image:
 
 
 def futures() -> Image.Image:
-    """What six actions, held for four steps, would have led to from one state."""
+    """Futures of six actions from one state, each repeated for four steps."""
     moves = {"right": (1, -1), "left": (1, 1), "forward": (0, 1), "back": (0, -1), "up": (2, 1), "down": (2, -1)}
     sim = Simulator(sample_scene("easy", 3), LARGE)
     episode = rollout(sim, 2, "play")
     middle = np.add(sim.scene.work.low, sim.scene.work.high) / 2
-    state = episode.state[np.argmin(np.linalg.norm(episode.position - middle, axis=1))]  # room on all sides
+    state = episode.states[np.argmin(np.linalg.norm(episode.position - middle, axis=1))]  # with space on all sides
     actions = np.zeros((len(moves), 4, 7))
     for row, (axis, sign) in enumerate(moves.values()):
         actions[row, :, axis] = 0.045 * sign
-    seen = sim.futures(state, actions)
+    outcome = sim.futures(state, actions)
     sim.restore(state)
-    now = fit(sim.observe().frame)
-    return sheet([(name, [now, *map(fit, seen.frames[k])]) for k, name in enumerate(moves)])
+    start = fit(sim.observe().frame)
+    return sheet([(name, [start, *map(fit, outcome.frames[k])]) for k, name in enumerate(moves)])
 
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    made = {
+    sheets = {
         "easy": scenes("easy"),
         "rt1": scenes("rt1"),
         "skills": skills(),
         "factors": factors(),
         "futures": futures(),
     }
-    for name, image in made.items():
+    for name, image in sheets.items():
         image.save(folder / f"tabletop_{name}.jpg", quality=82)
 
 

@@ -1,8 +1,8 @@
-"""genie_datasets: robot video in, action-free clips out.
+"""genie_datasets reads robot video and gives action-free clips.
 
 `open_source` opens any kind of source and gives one view of its episodes; `build_frame_cache` decodes them once;
-`ClipDataset` and `EpochSampler` turn them into training batches. Nothing here imports TensorFlow unless the
-reference reader (`reader="rlds"`) or a writer is asked for.
+`ClipDataset` and `EpochSampler` turn them into training batches. TensorFlow is imported only by the reference reader
+(`reader="rlds"`) and by the RLDS writers.
 """
 
 from importlib import import_module

@@ -1,8 +1,7 @@
-"""How fast useful frames come out of each way of reading the same files: `genie-robotics bench loader`.
+"""`genie-robotics bench loader`: the speed of several ways to read the same files, side by side.
 
-A useful frame is one that is part of a window of 16 frames fitted to 64x64, ready for a model. What counts is frames a
-CPU-second, all threads of the process together. The ways take turns for `seconds` each, several rounds, and the medians
-are compared, because the machine may be shared.
+It counts useful frames, those of windows of 16 frames fitted to 64x64, per CPU-second of all threads of the process.
+The readers take turns for `seconds` each, in 5 rounds, and medians are compared, because the machine may be shared.
 """
 
 import json as jsonlib
@@ -31,17 +30,19 @@ SIZE = (64, 64)
 CLIP_LENGTH = 16
 BATCH = 8
 ROUNDS = 5
-NATIVE_SIZE = (256, 320)  # RT-1's
+NATIVE_SIZE = (256, 320)  # that of RT-1
 EPISODES = 16
 
 
 def run(source_dir: str | Path | None = None, json: bool = False, seconds: float = 1.0) -> dict[str, float]:
-    """Ratios of useful frames a CPU-second to the naive loop's; source_dir: an RLDS folder, made on the fly without it.
+    """Useful frames per CPU-second of each reader, relative to the naive loop.
 
-    "naive": nested loops over tfds steps, every frame decoded whole and then resized. "rlds_batch":
-    `rlds.transformations.batch` on encoded images, decoded after. "index": random clips straight from the same
-    TFRecords. "uint8_cache": random clips from the frame cache of the same files. "mp4": whole episodes of the same
-    frames as H.264, as a cache is made of them; "pyav": a bare loop that decodes the same files to RGB, and no more.
+    source_dir: an RLDS folder. Default: one is made.
+
+    "naive": loops over TFDS steps, with every frame decoded whole and then resized. "rlds_batch":
+    `rlds.transformations.batch` of encoded images, which are decoded then. "index": random clips read from the same
+    TFRecords. "uint8_cache": random clips of their frame cache. "mp4": whole episodes of the same frames as H.264, as a
+    frame cache reads them. "pyav": a bare loop that decodes the H.264 files to RGB.
     """
     with tempfile.TemporaryDirectory(prefix="bench_loader.") as scratch:
         source_dir = source_dir or make_data(Path(scratch) / "data")
@@ -57,7 +58,7 @@ def run(source_dir: str | Path | None = None, json: bool = False, seconds: float
 
 
 def make_data(folder: Path) -> Path:
-    """A few tabletop episodes at RT-1's image size, as RLDS."""
+    """Makes a few tabletop episodes at the image size of RT-1, as RLDS."""
     from genie_datasets.tabletop.generate import generate
 
     print(f"making {EPISODES} episodes of {NATIVE_SIZE[0]}x{NATIVE_SIZE[1]} to read", file=sys.stderr)
@@ -65,7 +66,7 @@ def make_data(folder: Path) -> Path:
 
 
 def measure(source_dir: str | Path, scratch: Path, seconds: float) -> dict[str, float]:
-    """Median useful frames a CPU-second of each reader, in one process."""
+    """Median useful frames per CPU-second of each reader, in one process."""
     split = next(iter(open_source(source_dir).splits.values()))
     reference = next(iter(open_source(source_dir, reader="rlds").splits.values()))
     assert isinstance(reference, TfdsSplit)
@@ -82,7 +83,7 @@ def measure(source_dir: str | Path, scratch: Path, seconds: float) -> dict[str, 
             "pyav": bare_decoding(videos.files),
         }
         for reader in readers.values():
-            next(reader)  # builds graphs, opens files
+            next(reader)  # warm-up: builds graphs, opens files
         rates: dict[str, list[float]] = {name: [] for name in readers}
         for _ in range(ROUNDS):
             for name, reader in readers.items():
@@ -91,18 +92,18 @@ def measure(source_dir: str | Path, scratch: Path, seconds: float) -> dict[str, 
 
 
 def rate_of(reader: Iterator[int], seconds: float) -> float:
-    """Items of the reader are numbers of useful frames; -> their sum a CPU-second."""
-    frames, start, begun = 0, time.perf_counter(), time.process_time()
+    """Useful frames per CPU-second of a reader that yields numbers of useful frames."""
+    frames, start, cpu_start = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - start < seconds:
         frames += next(reader)
-    return frames / (time.process_time() - begun)
+    return frames / (time.process_time() - cpu_start)
 
 
 def as_videos(split: Split, folder: Path) -> VideoSplit:
-    """The episodes as H.264 files of their own."""
+    """Writes the episodes as H.264 files."""
+    folder.mkdir(parents=True, exist_ok=True)
     for episode in range(split.num_episodes):
         path = folder / f"episode_{episode}.mp4"
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_video(path, [split.frames(episode)], float(split.hz[episode]), int(split.num_frames[episode]))
     (videos,) = open_source(folder, hz=float(split.hz[0])).splits.values()
     assert isinstance(videos, VideoSplit)
@@ -110,24 +111,25 @@ def as_videos(split: Split, folder: Path) -> VideoSplit:
 
 
 def whole_episodes(videos: VideoSplit) -> Iterator[int]:
+    """Endless whole episodes."""
     while True:
         for episode in range(videos.num_episodes):
             yield len(videos.frames(episode, None, SIZE))
 
 
 def bare_decoding(files: list[Path]) -> Iterator[int]:
-    """The loop of PyAV's documentation."""
+    """The loop of PyAV's documentation, without end."""
     import av
 
     while True:
         for file in files:
             with av.open(str(file)) as container:
-                container.streams.video[0].codec_context.thread_count = 1  # as ours; CPU time counts them all anyway
+                container.streams.video[0].codec_context.thread_count = 1  # as in `sources.video`
                 yield sum(frame.to_ndarray(format="rgb24").shape[0] > 0 for frame in container.decode(video=0))
 
 
 def naive(reference: TfdsSplit, length: int) -> Iterator[int]:
-    """What a first script does: for each episode, for each step, take the decoded image, resize it, collect."""
+    """Loops over episodes and steps of TFDS, resizes each decoded image, and stacks them to windows."""
     while True:
         for episode in reference.decoded_episodes():
             window = []
@@ -139,7 +141,7 @@ def naive(reference: TfdsSplit, length: int) -> Iterator[int]:
 
 
 def random_clips(split: Split, length: int, pool_map: Callable | None) -> Iterator[int]:
-    """Batches of clips in the sampler's order; decoding spreads over `pool_map`."""
+    """Batches of clips in the order of the sampler, decoded by `pool_map` if it is given."""
     clips = ClipDataset(split, length, size=SIZE)
     for batch in EpochSampler.of(clips, seed=0).batches(BATCH):
         found = list(pool_map(clips.__getitem__, batch)) if pool_map else clips.batch(batch)

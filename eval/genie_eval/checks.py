@@ -1,9 +1,7 @@
-"""Checks of options before any work: a seed that all libraries accept, a folder that can be written."""
+"""Checks of options before any work."""
 
 import dataclasses
 import operator
-import tempfile
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -38,20 +36,3 @@ def checked(config: Config) -> Config:
     """
     whole: dict[str, Any] = {n: int(value) for n, value in vars(config).items() if isinstance(value, np.integer)}
     return dataclasses.replace(config, **{**whole, "seed": check_seed(config.seed)})  # type: ignore[type-var, attr-defined]
-
-
-def make_folder(out: Path) -> None:
-    """Makes the folder `out` and checks that files can be written there.
-
-    Raises:
-        UserError: it is a file, or it cannot be made or written.
-    """
-    try:
-        if out.exists() and not out.is_dir():
-            raise UserError(f"--out must be a folder, but {out} is a file; choose another folder")
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot write to {out} ({why}); choose another folder with --out") from None

@@ -8,8 +8,9 @@ import tyro
 
 from genie_datasets.base.command_line import parse
 from genie_datasets.base.errors import UserError
+from genie_datasets.base.files import make_folder
 from genie_datasets.sources.options import SourceOptions
-from genie_eval.checks import check_seed, make_folder
+from genie_eval.checks import check_seed
 from genie_eval.metrics import digits
 from genie_eval.report.cells import interval_text, number
 

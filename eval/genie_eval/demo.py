@@ -1,4 +1,4 @@
-"""`genie-robotics demo`: the main job in one command. Data in, three components trained, a consistency report out."""
+"""`genie-robotics demo`: makes or reads data, trains the three components and writes the evaluation report."""
 
 import time
 from collections.abc import Mapping
@@ -11,51 +11,54 @@ from genie_datasets.sources.options import SourceOptions
 from genie_eval.checks import check_seed
 
 EPISODES = {"train": 600, "test": 200}
-"""Of the tabletop data: 200 unseen trajectories are what the statistics ask for (eval/README.md)."""
+"""Episodes of each split of the tabletop data. The statistics need 200 unseen trajectories (eval/README.md)."""
 
 
 @dataclass
 class DemoOptions(SourceOptions):
-    """Make or read robot video, train the three components on it without actions, measure, write the report."""
+    """Make or read robot video, train the three components on it without actions, evaluate them, write the report. A
+    rerun of the command continues an interrupted one."""
 
     data: str | None = None
-    """RLDS/TFDS directory or folder of mp4; without it a MuJoCo tabletop data set is made."""
+    """Data set, such as an RLDS directory or a folder of mp4 (default: make a simulated tabletop data set)."""
     out: Path = Path("runs/demo")
-    """Folder for data, run and report; the same command goes on where it was cut."""
+    """Folder for data, run and report."""
     minutes: float = 14.0
-    """Training minutes, all stages together."""
+    """Training minutes of all stages together."""
     preset: str = "nano"
+    """Preset of model and training: nano, small, ..."""
     clip_length: int | None = None
-    """Frames the models see at once; the preset's otherwise."""
+    """Frames of a clip (default: the preset's)."""
     gap: float | None = None
-    """Seconds between the frames of a clip; none: consecutive frames."""
+    """Seconds between the frames of a clip (default: consecutive frames)."""
     seed: int = 0
+    """Random seed."""
 
 
 def main(argv: list[str]) -> int:
     options = parse(DemoOptions, argv, prog="genie-robotics demo")
     if options.minutes <= 0:
-        raise UserError(f"--minutes must be above 0, not {options.minutes}")
+        raise UserError(f"--minutes must be above 0, got {options.minutes}")
     check_seed(options.seed)
     demo(options)
     return 0
 
 
 def demo(options: DemoOptions) -> Path:
-    """Runs the four steps and returns the path of the report."""
+    """Makes data, trains, evaluates, and returns the path of the report."""
     from genie_datasets.sources.subset import hold_out
 
     began = time.monotonic()
-    say(1, "data", "" if options.data else "simulating a robot on a table, as RLDS; about 4 minutes")
+    say(1, "data", "" if options.data else "simulating a robot on a table; about 4 minutes")
     source = hold_out(options.open(options.data or str(tabletop(options.out / "data", options.seed))))
     for name, split in source.splits.items():
         print(f"  {name}: {split.num_episodes} episodes, {int(split.num_frames.sum()):,} frames")
 
-    say(2, "training", f"tokenizer, latent action model, dynamics; {options.minutes:g} minutes, no action is read")
+    say(2, "training", f"tokenizer, latent action model, dynamics; {options.minutes:g} minutes, no actions are read")
     run = options.out / "run"
     train(options, source, run)
 
-    say(3, "evaluation", "what the latent actions mean, against nulls and oracles; about 7 minutes")
+    say(3, "evaluation", "consistency of the latent actions; about 7 minutes")
     from genie_eval.commands import print_scorecard
     from genie_eval.evaluation import evaluate
     from genie_robotics import Genie
@@ -64,7 +67,7 @@ def demo(options: DemoOptions) -> Path:
         Genie.from_pretrained(run), source, options.out / "report", run=run, seed=options.seed, size="quick"
     )
 
-    say(4, "the answer", "")
+    say(4, "result", "")
     print_scorecard(report)
     path = (options.out / "report" / "report.html").resolve()
     print(f"\nreport: {path}\n(took {(time.monotonic() - began) / 60:.1f} minutes)")
@@ -78,9 +81,10 @@ def tabletop(
     family: str = "easy",
     scenes: int | None = None,
 ) -> Path:
-    """The tabletop data set in `folder`, made unless it is there whole; one that was cut is finished.
+    """The path of the tabletop data set in `folder`, which is made, or completed, if needed.
 
-    episodes: how many in each split; scenes: in all, as many as the family has by itself unless given.
+    episodes: number of episodes of each split.
+    scenes: number of scenes in all (default: the family's).
     """
     from genie_datasets.sources.opening import find_rlds
     from genie_datasets.tabletop.generate import generate

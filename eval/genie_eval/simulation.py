@@ -38,7 +38,8 @@ def render_states(
     Raises:
         UserError: the episode keeps no simulator state.
     """
-    from genie_datasets.tabletop import Simulator, read_recording, redraw
+    from genie_datasets.tabletop import Simulator, redraw
+    from genie_datasets.tabletop.recorded import read_recording
     from genie_datasets.tabletop.render import use_opengl
 
     recording = read_recording(split, episode)
@@ -56,7 +57,7 @@ def render_states(
             for state in recording.states[ids]:
                 simulator.restore(state)
                 if factor == "distractor":  # the state holds the place of the recorded scene's passer-by
-                    simulator._pass_by(simulator.data.time)
+                    simulator.place_distractor(simulator.data.time)
                 frames.append(simulator.observe().frame)
         finally:
             simulator.close()

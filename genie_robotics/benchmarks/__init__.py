@@ -1,1 +1,1 @@
-"""`bench train` and `bench generate`: ratios against a named baseline, measured in the same run."""
+"""Benchmarks of training, generation, playing and labeling: ratios to a baseline measured in the same run."""

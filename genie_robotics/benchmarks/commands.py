@@ -1,47 +1,49 @@
-"""`genie-robotics bench`: speed, as ratios measured side by side in one run."""
+"""`genie-robotics bench`: measure speed, as ratios to a baseline in the same run."""
 
 import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
+from genie_datasets.base.command_help import Option
 from genie_datasets.base.command_line import parse
 from genie_datasets.base.errors import UserError
 
 
 @dataclass
 class BenchOptions:
-    """Speed, as ratios measured side by side in one run."""
+    """Measure speed, as ratios to a baseline in the same run."""
 
     what: tyro.conf.Positional[Literal["loader", "tabletop", "train", "generate", "play", "label"]]
-    """loader: ways to read clips; tabletop: episodes made; train: share of the machine's matrix throughput;
-    generate: cache against none; play: from action to picture; label: a data set's codes."""
-    data: str | None = None
-    """loader, label: the RLDS directory to read; without it one is made."""
-    preset: str = "nano"
-    world: str = "nano-tabletop"
-    """play, label: a run folder, or a world that comes with the package."""
+    """loader: read clips; tabletop: simulate episodes; train: training steps; generate: sample with a cache; play: time
+    from action to picture; label: infer codes of a data set."""
+    data: Annotated[str | None, Option("DIR")] = None
+    """loader, label: RLDS directory to read (default: a simulated one)."""
+    preset: Annotated[str, Option("NAME")] = "nano"
+    """train, generate: preset of the model."""
+    world: Annotated[str, Option("RUN")] = "nano-tabletop"
+    """play, label: run folder, or name of a world that comes with the package."""
     actions: int = 400
-    """play: how many."""
+    """play: number of actions."""
     browser: bool = False
-    """play: from keys pressed in headless Chromium to its painting, instead of a client that decodes pictures."""
+    """play: measure from a key press to the painted frame in headless Chromium, not in a WebSocket client."""
     batch_size: int | None = None
-    """train: clips a step (4); generate: dreams at once (1)."""
+    """Clips per step of train (default: 4), or parallel dreams of generate (default: 1)."""
     checkpoint_activations: bool = False
-    """train: with activations computed again in the backward pass."""
+    """train: recompute activations in the backward pass."""
     compile: bool = False
-    """train: with torch.compile."""
+    """train: use torch.compile."""
     attention: Literal["auto", "fused", "plain"] = "auto"
-    """train, generate: torch's fused kernels, or softmax(QK)V; auto: the faster one of this device."""
+    """train, generate: torch's fused attention, plain softmax(QK)V, or the faster one on this device (auto)."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
 
 def bench(argv: list[str]) -> int:
-    options = parse(BenchOptions, argv, prog="genie-robotics bench")
+    options = parse(BenchOptions, argv, prog="genie-robotics bench", example="bench train --preset nano")
     if options.batch_size is not None and options.batch_size < 1:
-        raise UserError(f"--batch-size must be at least 1, not {options.batch_size}")
+        raise UserError(f"--batch-size must be at least 1, got {options.batch_size}")
     if options.what == "loader":
         from genie_datasets import bench as bench_loader
 
@@ -64,7 +66,7 @@ def bench(argv: list[str]) -> int:
         from genie_robotics.benchmarks.playing import bench_play
 
         if options.actions < 40:
-            raise UserError(f"--actions {options.actions}: give at least 40, for a 95th percentile")
+            raise UserError(f"--actions must be at least 40, got {options.actions}")
         result = bench_play(options.world, options.actions, options.browser)
     elif options.what == "label":
         from genie_robotics.benchmarks.labeling import bench_label

@@ -1,4 +1,4 @@
-"""How fast `label` goes through a data set: reading, decoding and inferring, beside one call a transition."""
+"""`bench label`: reading, decoding and inferring codes of a data set, compared with one call per transition."""
 
 import statistics
 import tempfile
@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 
 EPISODES = 24
-ROUNDS = 3  # each way in turn, so that a busy moment of the machine does not fall on one of them
+ROUNDS = 3  # the two methods alternate, so that other load on the machine affects both
 
 
 def bench_label(run: str, data: str | None = None) -> dict[str, float]:
-    """Labels the same episodes in two ways, alternately.
+    """Labels the same episodes frame by frame and as `genie-robotics label` does.
 
-    naive: each frame is decoded when it is needed, and the latent action model sees one pair at a time; it is the 1 of
-    the ratio "label", which is `genie-robotics label`'s own way. Also "transitions_per_s" of that, with the parquet
-    table ("table") and with the table and an RLDS data set ("table_and_rlds").
+    Returns:
+        naive: 1, the baseline: frames are decoded one by one, and the model sees one pair at a time;
+        label: how many times faster `genie-robotics label` is;
+        transitions_per_s: of `label` without writing;
+        table_per_s, table_and_rlds_per_s: transitions per second when it writes the table, and RLDS too.
 
     Raises:
         UserError: `run` or `data` cannot be opened.
@@ -36,14 +38,14 @@ def bench_label(run: str, data: str | None = None) -> dict[str, float]:
 
     def naive(split, episode: int) -> int:
         frames = (fit_frames(frame[None], genie.config.image_size, genie.config.fit) for frame in split.frames(episode))
-        before = next(frames)
+        previous = next(frames)
         num = 0
-        for after in frames:
-            genie.infer_actions(torch.from_numpy(np.stack([before, after], 1)))
-            before, num = after, num + 1
+        for frame in frames:
+            genie.infer_actions(torch.from_numpy(np.stack([previous, frame], 1)))
+            previous, num = frame, num + 1
         return num
 
-    def whole(split, episode: int) -> int:
+    def by_episode(split, episode: int) -> int:
         return int((label_episode(genie, split, episode).codes >= 0).sum())
 
     with tempfile.TemporaryDirectory() as folder:
@@ -55,9 +57,9 @@ def bench_label(run: str, data: str | None = None) -> dict[str, float]:
         episodes = range(min(EPISODES, split.num_episodes))
         rates: dict[str, list[float]] = {"naive": [], "label": []}
         for _ in range(ROUNDS):
-            for name, way in (("naive", naive), ("label", whole)):
+            for name, method in (("naive", naive), ("label", by_episode)):
                 began = time.perf_counter()
-                num = sum(way(split, episode) for episode in episodes)
+                num = sum(method(split, episode) for episode in episodes)
                 rates[name].append(num / (time.perf_counter() - began))
         result = {
             "naive": 1.0,

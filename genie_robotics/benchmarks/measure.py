@@ -1,4 +1,4 @@
-"""Wall time and peak memory of a piece of work."""
+"""Wall time and peak memory of a function."""
 
 import ctypes
 import statistics
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-MATRIX = 2048  # side of the matrices whose product is the machine's throughput
+MATRIX = 2048  # side of the matrices whose product measures the throughput of the machine
 
 
-def synchronise(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -22,26 +22,26 @@ def seconds(work: Callable[[], object], repeats: int, device: torch.device) -> f
     for _ in range(repeats + 1):
         began = time.perf_counter()
         work()
-        synchronise(device)
+        synchronize(device)
         times.append(time.perf_counter() - began)
     return statistics.median(times[1:])
 
 
 def matrix_flops(device: torch.device, precision: torch.dtype, repeats: int = 15) -> float:
-    """Floating-point operations a second of a square matrix product on this machine, now."""
+    """Floating-point operations per second of a square matrix product."""
     matrix = torch.randn(MATRIX, MATRIX, device=device).to(precision)
     return 2 * MATRIX**3 / seconds(lambda: matrix @ matrix, repeats, device)
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int | None:
-    """Most memory in use while `work` runs: of the GPU, or of this process (Linux); None where it cannot be told."""
+    """Peak memory while `work` runs: of the GPU, or of this process (Linux); None if it cannot be measured."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         work()
         return torch.cuda.max_memory_allocated(device)
     clear, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
     try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what earlier work freed must not hide what this one takes
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # memory that earlier work freed must not hide new allocations
         clear.write_text("5")  # resets the high-water mark
     except OSError:
         return None

@@ -1,10 +1,10 @@
-"""`bench generate`: cached sampling against recomputing the padded window, from the same moments of the same dream."""
+"""`bench generate`: sampling with a cache, compared with recomputing the window, at the same frames of a dream."""
 
 import time
 
 import torch
 
-from genie_robotics.benchmarks.measure import synchronise
+from genie_robotics.benchmarks.measure import synchronize
 from genie_robotics.genie import Genie
 from genie_robotics.models.presets import preset
 from genie_robotics.models.world import World
@@ -12,15 +12,16 @@ from genie_robotics.training.distributed import set_up
 
 
 def bench_generate(name: str, batch_size: int = 1, seed: int = 0) -> dict[str, float]:
-    """`batch_size` dreams of one and a half windows with the preset's MaskGIT steps, random weights.
+    """Generates `batch_size` dreams of one and a half windows, with random weights and the preset's MaskGIT steps.
 
-    The uncached path costs the same at every frame (its window is padded), so it is measured at the first, middle and
-    last frame of the window and compared with the cached path at the same three.
+    The uncached path costs the same for every frame, because its window is padded, so it is timed for the first, middle
+    and last frame of the window only.
 
     Returns:
-        uncached: 1; cached: how many times faster;
-        fps: frames a second of the whole cached dream, sliding windows included, over all dreams;
-        same_tokens: share of the compared tokens that are identical (ties in float32 may differ).
+        uncached: 1, the baseline;
+        cached: how many times faster the cache is for these three frames;
+        fps: frames per second of the whole cached generation, over all dreams;
+        same_tokens: fraction of the compared tokens that are equal (ties in float32 may differ).
     """
     setup = set_up()
     torch.manual_seed(seed)
@@ -28,11 +29,11 @@ def bench_generate(name: str, batch_size: int = 1, seed: int = 0) -> dict[str, f
     length = genie.config.clip_length
     frames = torch.randint(0, 256, (batch_size, 1, *genie.config.image_size, 3), dtype=torch.uint8)
     codes = torch.randint(0, genie.config.num_actions, (length + length // 2, batch_size))
-    genie.start(frames, seed=seed).step(codes[0])  # unmeasured: the first call of every kernel
+    genie.start(frames, seed=seed).step(codes[0])  # not timed: first calls are slower
     world = genie.start(frames, seed=seed)
     compared = sorted({1, length // 2, length - 1})
     cached: list[float] = []
-    took: list[float] = []
+    uncached: list[float] = []
     same: list[float] = []
     for number, code in enumerate(codes, start=1):
         if number in compared:
@@ -40,11 +41,11 @@ def bench_generate(name: str, batch_size: int = 1, seed: int = 0) -> dict[str, f
             slow.states = [world.state.without_caches()]
         cached.append(timed_step(world, code))
         if number in compared:
-            took.append(timed_step(slow, code))
+            uncached.append(timed_step(slow, code))
             same.append(float((slow.state.tokens[:, -1] == world.state.tokens[:, -1]).float().mean()))
     return {
         "uncached": 1.0,
-        "cached": sum(took) / sum(cached[number - 1] for number in compared),
+        "cached": sum(uncached) / sum(cached[number - 1] for number in compared),
         "fps": batch_size * len(cached) / sum(cached),
         "same_tokens": sum(same) / len(same),
     }
@@ -53,5 +54,5 @@ def bench_generate(name: str, batch_size: int = 1, seed: int = 0) -> dict[str, f
 def timed_step(world: World, code: torch.Tensor) -> float:
     began = time.perf_counter()
     world.step(code)
-    synchronise(world.state.tokens.device)
+    synchronize(world.state.tokens.device)
     return time.perf_counter() - began

@@ -1,8 +1,6 @@
-"""`bench train`: training steps against the matrix product of this machine, in time and in memory."""
+"""`bench train`: time and memory of training steps, compared with a matrix product on the same machine."""
 
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import torch
 
@@ -19,16 +17,16 @@ from genie_robotics.training.trainer import prepare
 
 
 def bench_train(name: str, batch_size: int = 4, loop: LoopConfig | None = None, repeats: int = 5) -> dict[str, float]:
-    """One optimizer step of each component of the preset `name`, on random clips.
+    """Times an optimizer step of each component of the preset `name` on random clips.
 
     Returns:
-        matmul_share: model FLOP/s of the slowest component over those of a square matrix product at the same
-            precision, in the same run; recomputed activations do not count as work;
-        clips_per_s: of the slowest component; {component}_share: each one's matmul_share;
-        {component}_tflops: TFLOP/s of its step, recomputation counted, as `estimate --tflops` takes it;
-        bytes_per_clip: peak memory that one more clip of the batch costs, of the component that needs most;
-        growth_frames, growth_batch: exponent of the step's time when the clip's frames or the batch double (1 is
-            linear), of the dynamics.
+        {component}_share: FLOP/s of the step divided by those of a square matrix product at the same precision;
+            recomputed activations do not count;
+        {component}_tflops: TFLOP/s of the step including recomputation, for `estimate --tflops`;
+        matmul_share, clips_per_s: smallest share, and clips per second, over the components;
+        bytes_per_clip: peak memory per additional clip, largest over the components;
+        growth_frames, growth_batch: exponent of the dynamics' step time in the frames of a clip and in the clips of a
+            batch (1: linear).
     """
     loop = loop or LoopConfig()
     setup = set_up()
@@ -37,12 +35,12 @@ def bench_train(name: str, batch_size: int = 4, loop: LoopConfig | None = None, 
     memory: list[float] = []
     for stage in COMPONENTS:
         bench = StepBench(config, stage, batch_size, loop, setup)
-        product = matrix_flops(setup.device, setup.precision)  # beside each component: clocks drift
-        took = seconds(bench.step, repeats, setup.device)
+        product = matrix_flops(setup.device, setup.precision)  # again for each component: clock rates drift
+        time = seconds(bench.step, repeats, setup.device)
         flops = 3 * forward_flops(bench.genie, stage) * batch_size  # backward costs twice the forward
-        result[f"{stage}_share"] = flops / took / product
-        result[f"{stage}_tflops"] = (4 / 3 if loop.checkpoint_activations else 1) * flops / took / 1e12
-        result["clips_per_s"] = min(result.get("clips_per_s", math.inf), batch_size / took)
+        result[f"{stage}_share"] = flops / time / product
+        result[f"{stage}_tflops"] = (4 / 3 if loop.checkpoint_activations else 1) * flops / time / 1e12
+        result["clips_per_s"] = min(result.get("clips_per_s", math.inf), batch_size / time)
         memory += bench.bytes_per_clip()
     result["matmul_share"] = min(result[f"{stage}_share"] for stage in COMPONENTS)
     if memory:
@@ -54,30 +52,31 @@ def growth(config: GenieConfig, batch_size: int, loop: LoopConfig, setup: Setup,
     """Exponents of the dynamics' step time in the frames of a clip and in the clips of a batch."""
     length = config.clip_length
 
-    def took(num_frames: int, num_clips: int) -> float:
+    def step_time(num_frames: int, num_clips: int) -> float:
         config.clip_length = num_frames
         return seconds(StepBench(config, "dynamics", num_clips, loop, setup).step, repeats, setup.device)
 
-    whole = took(length, batch_size)
+    full = step_time(length, batch_size)
+    batch_ratio = batch_size / (batch_size // 2)
     exponents = {
-        "growth_frames": math.log2(whole / took(length // 2, batch_size)),
-        "growth_batch": math.log2(whole / took(length, batch_size // 2)) / math.log2(batch_size / (batch_size // 2)),
+        "growth_frames": math.log2(full / step_time(length // 2, batch_size)),
+        "growth_batch": math.log2(full / step_time(length, batch_size // 2)) / math.log2(batch_ratio),
     }
     config.clip_length = length
     return exponents
 
 
 class StepBench:
-    """A component, its optimizer and random clips, ready to step."""
+    """A component with its optimizer and a random batch."""
 
     def __init__(self, config: GenieConfig, stage: str, batch_size: int, loop: LoopConfig, setup: Setup):
         self.genie = Genie(config).to(setup.device)
         self.stage, self.batch_size, self.setup = stage, batch_size, setup
         self.component = prepare(getattr(self.genie, stage).train(), loop)
         self.optimizers = Optimizers(self.component, training_preset(config.preset).stage(stage))
-        self.batch = self.random(batch_size)
+        self.batch = self.random_batch(batch_size)
 
-    def random(self, num: int) -> torch.Tensor | DynamicsBatch:
+    def random_batch(self, num: int) -> torch.Tensor | DynamicsBatch:
         config, device = self.genie.config, self.setup.device
         if self.stage != "dynamics":
             shape = (num, config.clip_length, *config.image_size, 3)
@@ -86,23 +85,19 @@ class StepBench:
         tokens = torch.randint(0, dynamics.num_tokens, (num, config.clip_length, dynamics.num_patches), device=device)
         return DynamicsBatch(tokens, torch.randn(num, config.clip_length - 1, dynamics.action_dim, device=device))
 
-    def autocast(self) -> AbstractContextManager:
-        return self.setup.autocast()
-
     def step(self) -> None:
-        with self.autocast():
+        with self.setup.autocast():
             loss, _ = self.component(self.batch)
         loss.backward()
         self.optimizers.step(1.0)
 
     def bytes_per_clip(self) -> list[float]:
-        """What one more clip adds to the peak, from batches of one size and twice it; empty where it cannot be told."""
+        """Peak memory per additional clip, from one batch and one twice as large; empty if it cannot be measured."""
         peaks: list[int] = []
         for num in (self.batch_size, 2 * self.batch_size):
-            self.batch = self.random(num)
-            work: Callable[[], object] = self.step
-            work()  # the first step of a size may take more, for plans and compilation
-            peak = peak_bytes(work, self.setup.device)
+            self.batch = self.random_batch(num)
+            self.step()  # the first step of a size may need more, for plans and compilation
+            peak = peak_bytes(self.step, self.setup.device)
             if peak is None:
                 return []
             peaks.append(peak)

@@ -1,1 +1,1 @@
-"""What a model will cost, before anyone trains it: parameters, memory, operations, time."""
+"""Cost of a model before training: parameters, memory, operations and time."""

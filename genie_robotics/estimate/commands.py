@@ -1,11 +1,12 @@
-"""`genie-robotics estimate`: what a preset, or any change of it, will cost."""
+"""`genie-robotics estimate`: cost of a preset, or of any change of it, before training."""
 
 import json
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
+from genie_datasets.base.command_help import Option
 from genie_datasets.base.command_line import parse
 from genie_datasets.base.errors import UserError
 from genie_robotics.models.config import GenieConfig
@@ -13,25 +14,41 @@ from genie_robotics.training.commands import named
 from genie_robotics.training.config import TrainingConfig, check, check_batch, training_preset
 
 
+class GPU(NamedTuple):
+    """Numbers of a data sheet."""
+
+    tflops: float
+    """Peak of dense bfloat16, TFLOP/s."""
+    memory: float
+    """GB."""
+
+
+GPUS = {
+    "a100": GPU(312, 80), "h100": GPU(989, 80), "h200": GPU(989, 141), "l40s": GPU(362, 48), "rtx4090": GPU(165, 24)
+}  # fmt: skip
+USABLE = 0.9  # fraction of the memory; the rest is for the driver, communication and fragmentation
+
+
 @dataclass
 class EstimateOptions:
-    """Parameters, memory a GPU, operations and time of a model's training and dreams, before anyone trains it."""
+    """Estimate parameters, memory per GPU, operations and time of a model's training and dreams."""
 
     gpus: int = 1
-    """Processes, each with a GPU; they share the batch."""
+    """Number of GPUs, with one process each; they share the batch."""
     sharding: Literal["none", "full"] = "none"
-    """none: each holds the whole model; full: what is trained is cut over them."""
+    """none: each GPU holds the whole model; full: weights, gradients and optimizer state are sharded."""
     gpu: Literal["a100", "h100", "h200", "l40s", "rtx4090"] = "h100"
-    """Whose data sheet gives the peak throughput."""
-    reached: float = 0.4
-    """Share of that peak which training reaches: a guess."""
-    tflops: float | None = None
-    """TFLOP/s that one GPU reaches, as `genie-robotics bench train` measures it there: instead of the two above."""
+    """Kind of GPU; its data sheet gives peak throughput and memory."""
+    reached: Annotated[float, Option("FRACTION")] = 0.4
+    """Fraction of the peak throughput that training reaches; the default is a guess."""
+    tflops: Annotated[float | None, Option("TFLOPS")] = None
+    """TFLOP/s that one GPU reaches, as measured by `genie-robotics bench train`; replaces --gpu and --reached."""
     device: Literal["cuda", "cpu"] = "cuda"
-    """Memory with the attention that this kind of device takes."""
+    """Kind of device, whose attention is used to estimate memory."""
     precision: Literal["bfloat16", "float32"] = "bfloat16"
+    """Precision of activations."""
     checkpoint_activations: bool = False
-    """Computes activations again in the backward pass."""
+    """Recompute activations in the backward pass."""
     json: bool = False
     """Print one JSON object and nothing else."""
     model: Annotated[GenieConfig, tyro.conf.arg(name="")] = field(default_factory=GenieConfig)
@@ -44,87 +61,107 @@ def estimate(argv: list[str]) -> int:
     name = named("--preset", argv, "nano")
     training = training_preset(name)
     default = EstimateOptions(model=preset(name, named("--mode", argv, training.mode)), training=training)
-    options = parse(EstimateOptions, argv, prog="genie-robotics estimate", default=default)
-    if options.gpus < 1 or not 0 < options.reached <= 1 or (options.tflops is not None and options.tflops <= 0):
-        raise UserError("--gpus is 1 or more, --reached above 0 and at most 1, --tflops above 0")
+    example = "estimate --preset coinrun --gpus 8 --checkpoint-activations"
+    options = parse(EstimateOptions, argv, prog="genie-robotics estimate", default=default, example=example)
+    if options.gpus < 1:
+        raise UserError(f"--gpus must be at least 1, got {options.gpus}")
+    if not 0 < options.reached <= 1:
+        raise UserError(f"--reached must be above 0 and at most 1, got {options.reached:g}")
+    if options.tflops is not None and options.tflops <= 0:
+        raise UserError(f"--tflops must be above 0, got {options.tflops:g}")
     found = cost(options)
     print(json.dumps(found) if options.json else text(options, found))
     return 0
 
 
 def cost(options: EstimateOptions) -> dict[str, Any]:
-    """All figures: bytes, floating-point operations, seconds."""
-    from genie_robotics.estimate.memory import step_memory
-    from genie_robotics.estimate.parameters import count
-    from genie_robotics.estimate.work import FREE, MEMORY, PEAK, frame_flops, step_flops
-    from genie_robotics.training.sharding import check_sharding
+    """All estimates: numbers of parameters, bytes, floating-point operations, seconds."""
+    from genie_robotics.estimate.flops import frame_flops
     from genie_robotics.training.stages import stages_of
 
     config = options.model.resolved()
-    if config.latent_action.input == "tokens":
-        raise UserError("estimate knows latent action models that read pixels alone: --latent-action.input pixels")
-    rate = 1e12 * (options.tflops or PEAK[options.gpu] * options.reached)
-    stages: dict[str, Any] = {}
-    for stage in stages_of(options.training.mode):
-        of_stage = options.training.stage(stage)
-        check(of_stage, stage)
-        check_batch(of_stage, stage, options.gpus)
-        if options.sharding == "full":
-            check_sharding(config, of_stage, stage, options.gpus, labels=False)
-        mode = options.training.mode
-        memory = step_memory(
-            config, stage, of_stage, mode=mode, processes=options.gpus, bfloat16=options.precision == "bfloat16",
-            on_gpu=options.device == "cuda", checkpoint_activations=options.checkpoint_activations,
-            cut=options.sharding == "full",
-        )  # fmt: skip
-        flops = step_flops(config, stage, of_stage.batch_size, options.checkpoint_activations, mode)
-        seconds = flops / (rate * options.gpus)
-        stages[stage] = {
-            "memory": {**vars(memory), "total": memory.total},
-            "fits": memory.total < FREE * 1e9 * MEMORY[options.gpu], "steps": of_stage.steps,
-            "batch_size": of_stage.batch_size, "flops_per_step": flops, "seconds_per_step": seconds,
-            "days": seconds * of_stage.steps / 86_400,
-        }  # fmt: skip
+    if config.latent_action.frame_space == "tokens":
+        raise UserError("estimate expects --latent-action.frame-space pixels, got tokens")
+    rate = 1e12 * (options.tflops or GPUS[options.gpu].tflops * options.reached)
     frame = frame_flops(config)
     return {
-        "parameters": {name: round(1e6 * value) for name, value in count(config).items()}, "stages": stages,
-        "flops_per_frame": frame, "seconds_per_frame_at_that_rate": frame / rate, "flops_per_s": rate,
-    }  # fmt: skip
+        "parameters": num_parameters(config),
+        "stages": {stage: stage_cost(options, config, stage, rate) for stage in stages_of(options.training.mode)},
+        "flops_per_frame": frame,
+        "seconds_per_frame_at_that_rate": frame / rate,
+        "flops_per_s": rate,
+    }
+
+
+def stage_cost(options: EstimateOptions, config: GenieConfig, stage: str, rate: float) -> dict[str, Any]:
+    """Estimates of one stage; `rate`: FLOP/s per GPU. Raises UserError if it cannot be trained like this."""
+    from genie_robotics.estimate.flops import step_flops
+    from genie_robotics.estimate.memory import step_memory
+    from genie_robotics.training.sharding import check_sharding
+
+    mode, training, is_sharded = options.training.mode, options.training.stage(stage), options.sharding == "full"
+    check(training, stage)
+    check_batch(training, stage, options.gpus)
+    if is_sharded:
+        check_sharding(config, training, stage, options.gpus, labels=False)
+    memory = step_memory(
+        config, stage, training, mode=mode, processes=options.gpus, bfloat16=options.precision == "bfloat16",
+        on_gpu=options.device == "cuda", checkpoint_activations=options.checkpoint_activations, sharded=is_sharded,
+    )  # fmt: skip
+    flops = step_flops(config, stage, training.batch_size, options.checkpoint_activations, mode)
+    seconds = flops / (rate * options.gpus)
+    return {
+        "memory": {**vars(memory), "total": memory.total},
+        "fits": memory.total < USABLE * 1e9 * GPUS[options.gpu].memory,
+        "steps": training.steps,
+        "batch_size": training.batch_size,
+        "flops_per_step": flops,
+        "seconds_per_step": seconds,
+        "days": seconds * training.steps / 86_400,
+    }
+
+
+def num_parameters(config: GenieConfig) -> dict[str, int]:
+    """Number of parameters of each component, and of `all`."""
+    import torch
+
+    from genie_robotics.genie import Genie
+
+    with torch.device("meta"):
+        found = Genie(config).num_parameters()
+    return found | {"all": sum(found.values())}
 
 
 def text(options: EstimateOptions, found: dict[str, Any]) -> str:
-    given = f"{options.gpus} x {found['flops_per_s'] / 1e12:.0f} TFLOP/s"
+    """The estimates as a table for people."""
+    parameters = ", ".join(f"{name.replace('_', ' ')} {n / 1e6:,.1f}M" for name, n in found["parameters"].items())
     lines = [
-        f"{options.model.preset}: "
-        + ", ".join(f"{name.replace('_', ' ')} {value / 1e6:,.1f}M" for name, value in found["parameters"].items())
-        + " parameters",
+        f"{options.model.preset}: {parameters} parameters",
         "",
-        f"{'a training step':<15}{'clips':>7}{'GB a GPU':>11}{'model':>9}{'pass':>10}{'a clip':>9}{'TFLOP':>10}"
-        f"{'s':>10}{'steps':>10}{'days':>9}   ({given})",
+        f"{'training step':<15}{'clips':>7}{'GB/GPU':>9}{'model':>9}{'pass':>9}{'per clip':>10}{'TFLOP':>10}"
+        f"{'s':>10}{'steps':>10}{'days':>9}   ({options.gpus} x {found['flops_per_s'] / 1e12:.0f} TFLOP/s)",
     ]
     for stage, row in found["stages"].items():
         memory = row["memory"]
         model = sum(memory[name] for name in ("weights", "gradients", "moments", "frozen"))
-        work = memory["fixed"] + memory["per_clip"] * memory["clips"]
+        pass_memory = memory["fixed"] + memory["per_clip"] * memory["clips"]
         lines.append(
-            f"{stage:<15}{row['batch_size']:>7}{memory['total'] / 1e9:>11.2f}{model / 1e9:>9.2f}{work / 1e9:>10.2f}"
-            f"{memory['per_clip'] / 1e9:>9.3f}{row['flops_per_step'] / 1e12:>10.2f}{row['seconds_per_step']:>10.3f}"
-            f"{row['steps']:>10,}{row['days']:>9.2f}"
+            f"{stage:<15}{row['batch_size']:>7}{memory['total'] / 1e9:>9.2f}{model / 1e9:>9.2f}"
+            f"{pass_memory / 1e9:>9.2f}{memory['per_clip'] / 1e9:>10.3f}{row['flops_per_step'] / 1e12:>10.2f}"
+            f"{row['seconds_per_step']:>10.3f}{row['steps']:>10,}{row['days']:>9.2f}"
         )
     if options.device == "cuda" and not all(row["fits"] for row in found["stages"].values()):
-        from genie_robotics.estimate.work import MEMORY
-
         lines.append(
-            f"does not fit: {options.gpu} has {MEMORY[options.gpu]} GB. Less is needed with more --gpus, "
-            "--sharding full, --checkpoint-activations, or --training.STAGE.accumulate N, the same batch in N parts"
+            f"does not fit: {options.gpu} has {GPUS[options.gpu].memory} GB. Use more --gpus, --sharding full, "
+            "--checkpoint-activations, or --training.STAGE.micro-batches N"
         )
     if options.sharding == "full":
         whole = 4e-9 * found["parameters"]["all"]
-        lines.append(f"on the CPU each process holds the whole model at its start: {whole:,.1f} GB")
+        lines.append(f"CPU memory per process at the start, for the whole model: {whole:,.1f} GB")
     frame = found["flops_per_frame"]
     lines += [
         "",
-        f"a dreamt frame: {frame / 1e9:,.1f} GFLOP ({options.model.dynamics.maskgit_steps} MaskGIT steps, cached), "
-        f"{found['seconds_per_frame_at_that_rate']:.2g} s at that rate, which one dream alone does not reach",
+        f"dreamed frame: {frame / 1e9:,.1f} GFLOP ({options.model.dynamics.maskgit_steps} MaskGIT steps, cached), "
+        f"{found['seconds_per_frame_at_that_rate']:.2g} s at this rate, which a single dream does not reach",
     ]
     return "\n".join(lines)

@@ -1,12 +1,11 @@
-"""Memory of a training step, found by going through it with tensors that have a shape and no content.
+"""Memory of a training step, measured on tensors that have a shape and no content.
 
-Parameters, gradients and the optimizer's moments are counted. What the pass itself takes is the most that lives at once
-during forward and backward under torch's FakeTensorMode, where every operation happens but the arithmetic: a model of
-10 billion parameters takes seconds and no memory.
+Parameters, gradients and optimizer state are counted. Activations are the peak of live memory during one forward and
+backward pass under torch's FakeTensorMode, which runs every operation except its arithmetic: a model of 10 billion
+parameters takes seconds and no memory.
 """
 
 import weakref
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,36 +19,37 @@ from torch.utils._pytree import tree_map_only
 
 from genie_robotics.genie import Genie
 from genie_robotics.models.config import GenieConfig
+from genie_robotics.models.dynamics import Dynamics, DynamicsBatch
 from genie_robotics.models.latent_action import shift_to_next_frame
 from genie_robotics.models.layers.attention import attention_by
 from genie_robotics.models.layers.st_transformer import STBlock
-from genie_robotics.models.video_tokenizer import motion_weights
+from genie_robotics.models.quantizers import Quantized, Quantizer
 from genie_robotics.training.config import LoopConfig, StageConfig
 from genie_robotics.training.optimizer import Optimizers
-from genie_robotics.training.stages import build_stage
+from genie_robotics.training.stages import STAGES
 from genie_robotics.training.trainer import prepare
 
-WHOLE = 4  # bytes of a number in float32, which weights, gradients and moments are kept in
+FLOAT32, BFLOAT16 = 4, 2  # bytes; weights, gradients and moments are kept in float32
 
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Bytes of one stage in one process, at the moment when it holds most."""
+    """Bytes of one process in one stage, at the peak of a training step."""
 
     weights: float
     gradients: float
-    """Of several processes, those that are kept in buckets to be exchanged, and those of the parts before the last
-    where a batch is taken in parts; of one process, what there is at that moment."""
+    """One process: those alive at the peak. Several: the buckets in which they are exchanged. With micro-batches, also
+    the accumulated ones."""
     moments: float
-    """AdamW's two, Muon's one, and the average of the weights where there is one."""
+    """Two of AdamW, one of Muon, and the average of the weights if there is one."""
     frozen: float
     """Models that the stage reads and does not train."""
     fixed: float
-    """Of the pass, whatever the batch: weights in bfloat16, mostly; of a model that is cut, the layers gathered."""
+    """Part of the pass that does not depend on the batch: bfloat16 weights mostly, and gathered layers if sharded."""
     per_clip: float
-    """Of the pass, for one clip more than there are."""
+    """Bytes of the pass that one more clip adds."""
     clips: int
-    """Clips at once in this process: of a step, or of each part of it where there are several (`accumulate`)."""
+    """Clips per micro-batch in this process."""
 
     @property
     def total(self) -> float:
@@ -57,31 +57,31 @@ class StepMemory:
         return model + self.fixed + self.per_clip * self.clips
 
 
-class Living(TorchDispatchMode):
-    """Counts the bytes of tensors that are alive, and keeps the most there were; `module`'s own are not counted."""
+class LiveMemory(TorchDispatchMode):
+    """Counts the bytes of live tensors and keeps their peak; parameters and buffers of `module` are not counted."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.now = self.most = 0
+        self.now = self.peak = 0
         own = [*module.parameters(), *module.buffers()]
         self.sizes: dict[int, int] = {tensor.untyped_storage()._cdata: 0 for tensor in own}
 
-    def meet(self, tensor: Tensor) -> Tensor:
+    def add(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key not in self.sizes:
             self.sizes[key] = storage.nbytes()
             self.now += self.sizes[key]
-            self.most = max(self.most, self.now)
-            weakref.finalize(storage, self.part, key)
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self.remove, key)
         return tensor
 
-    def part(self, key: int) -> None:
+    def remove(self, key: int) -> None:
         self.now -= self.sizes.pop(key, 0)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        tree_map_only(Tensor, self.meet, out)
+        tree_map_only(Tensor, self.add, out)
         return out
 
 
@@ -95,60 +95,61 @@ def step_memory(
     bfloat16: bool = True,
     on_gpu: bool = True,
     checkpoint_activations: bool = False,
-    cut: bool = False,
+    sharded: bool = False,
 ) -> StepMemory:
-    """Of one process among `processes`, which share the batch.
+    """Memory of one of the `processes` that share the batch.
 
     Args:
-        stage: tokenizer, latent_action, dynamics, or joint (the last two at once, as `mode` has them).
-        on_gpu: with the attention that a GPU takes; else with that of a CPU.
-        cut: what is trained is cut over the processes (`--sharding full`); else each holds the whole model.
+        on_gpu: with the attention of a GPU, otherwise with that of a CPU.
+        sharded: weights, gradients and optimizer state are sharded across the processes (`--sharding full`).
     """
     with torch.device("meta"):
         genie = Genie(config)
-        module = build_stage(genie, stage, mode)
-        optimizers = Optimizers(module, training)
-    muon = sum(p.numel() for p in optimizers.parts[1].param_groups[0]["params"]) if len(optimizers.parts) > 1 else 0
-    held = sum(p.numel() for p in module.parameters())
+        module = STAGES[stage](genie, mode)
+        optimizers = Optimizers(module, training).optimizers
+    muon = sum(p.numel() for o in optimizers[1:] for p in o.param_groups[0]["params"])
+    all_weights = sum(p.numel() for p in module.parameters())
     trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
-    frozen = sum(p.numel() for other in FROZEN.get(stage, ()) for p in getattr(genie, other).parameters())
-    averaged = held if training.ema else 0
-    clips = training.batch_size // (processes * training.accumulate)
-    make = partial(
+    frozen = sum(p.numel() for other in STAGES[stage].reads(config, mode) for p in getattr(genie, other).parameters())
+    averaged = all_weights if training.ema else 0
+    clips = training.batch_size // (processes * training.micro_batches)
+    measure = partial(
         pass_bytes, config, stage, mode=mode, bfloat16=bfloat16, on_gpu=on_gpu, checkpoint=checkpoint_activations,
+        bfloat16_weights=sharded,
     )  # fmt: skip
-    alone = processes == 1
-    most = make(clips, gradients=alone, low=cut)
-    work = make(clips, gradients=False, low=cut) if alone else most
+    activations = measure(clips, keep_gradients=False)
     more, fewer = (clips, clips - 1) if clips > 1 else (2, 1)
-    slope = make(more, gradients=False, low=cut) - make(fewer, gradients=False, low=cut)
-    per_clip = min(slope, work / clips)
-    share = processes if cut else 1
-    gradients = float(most - work) if alone else WHOLE * trained / share
-    if training.accumulate > 1 and not cut:  # DDP's of the parts that are not exchanged are no views of its buckets
-        gradients = float(WHOLE * trained * (1 if alone else 2))
-    gathers = gathered(module, 2 if bfloat16 else WHOLE) if cut else 0
+    slope = measure(more, keep_gradients=False) - measure(fewer, keep_gradients=False)
+    per_clip = min(slope, activations / clips)
+    shards = processes if sharded else 1
+    if training.micro_batches > 1 and not sharded:  # DDP accumulates outside of its buckets
+        gradients = float(FLOAT32 * trained * (1 if processes == 1 else 2))
+    elif processes == 1:
+        gradients = float(measure(clips) - activations)
+    else:
+        gradients = FLOAT32 * trained / shards
     return StepMemory(
-        weights=WHOLE * held / share,
+        weights=FLOAT32 * all_weights / shards,
         gradients=gradients,
-        moments=WHOLE * (2 * (trained - muon) + muon + averaged) / share,
-        frozen=WHOLE * frozen,
-        fixed=gathers + work - per_clip * clips,
+        moments=FLOAT32 * (2 * (trained - muon) + muon + averaged) / shards,
+        frozen=FLOAT32 * frozen,
+        fixed=(gathered_bytes(module, bfloat16) if sharded else 0) + activations - per_clip * clips,
         per_clip=per_clip,
         clips=clips,
     )
 
 
-def gathered(module: nn.Module, number: int) -> float:
-    """Of a model that is cut layer by layer (training.sharding): two layers at once, as one computes while the next
-    arrives, and what belongs to no layer. number: bytes of one in a layer."""
+def gathered_bytes(module: nn.Module, bfloat16: bool) -> float:
+    """Weights that a sharded model gathers: two layers, as one computes while the next arrives, and those outside of
+    layers."""
     layers = [
         sum(p.numel() for p in layer.parameters())
         for block in module.modules()
         if isinstance(block, STBlock)
         for layer in block.layers()
     ]
-    return 2 * number * max(layers) + WHOLE * (sum(p.numel() for p in module.parameters()) - sum(layers))
+    outside = sum(p.numel() for p in module.parameters()) - sum(layers)
+    return 2 * (BFLOAT16 if bfloat16 else FLOAT32) * max(layers) + FLOAT32 * outside
 
 
 def pass_bytes(
@@ -160,100 +161,69 @@ def pass_bytes(
     bfloat16: bool = True,
     on_gpu: bool = True,
     checkpoint: bool = False,
-    gradients: bool = True,
-    low: bool = False,
+    keep_gradients: bool = True,
+    bfloat16_weights: bool = False,
 ) -> int:
-    """The most that lives at once in one forward and backward pass of a stage, its weights apart.
+    """Peak of live memory in one forward and backward pass of a stage, without its weights.
 
     Args:
-        gradients: those of the weights stay, as in one process; else each goes at once: it is counted elsewhere.
-        low: the layers' weights are bfloat16 already, as of a model that is cut, and autocast makes no copies.
+        keep_gradients: gradients of the weights stay until the end; otherwise each is freed at once.
+        bfloat16_weights: the layers' weights are already bfloat16, as in a sharded model, so autocast makes no copies.
     """
     with FakeTensorMode():
         genie = Genie(config)
-        module = build_stage(genie, stage, mode)
-        prepare(module, LoopConfig(checkpoint_activations=checkpoint))
-        if low and bfloat16:
+        for part in (genie.tokenizer, genie.latent_action):
+            part.quantizer = NoQuantizer(part.config.quantizer)
+        genie.dynamics.forward = partial(masked_loss, genie.dynamics)  # type: ignore[method-assign]
+        module = prepare(STAGES[stage](genie, mode), LoopConfig(checkpoint_activations=checkpoint))
+        if bfloat16_weights and bfloat16:
             for block in module.modules():
                 for layer in block.layers() if isinstance(block, STBlock) else ():
-                    in_bfloat16(layer)
-        if not gradients:
+                    to_bfloat16(layer)
+        if not keep_gradients:
             for parameter in module.parameters():
                 if parameter.requires_grad:
-                    parameter.register_post_accumulate_grad_hook(let_go)
-        alive = Living(genie)
-        with alive, attention_by("fused" if on_gpu else None):
+                    parameter.register_post_accumulate_grad_hook(free_gradient)
+        memory = LiveMemory(genie)
+        with memory, attention_by("fused" if on_gpu else None):
             with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-                loss = LOSSES[stage](genie, mode, clips)
+                loss, _ = module(torch.empty(clips, config.clip_length, *config.image_size, 3, dtype=torch.uint8))
             loss.backward()
-    return alive.most
+    return memory.peak
 
 
-def in_bfloat16(layer: nn.Module) -> None:
-    """As `layer.bfloat16()`, which tensors without content do not take."""
+class NoQuantizer(Quantizer):
+    """Passes latents through: codes depend on content, which the tensors do not have."""
+
+    def quantize(self, latents: Tensor, num_clips: int) -> Quantized:
+        return Quantized(latents, None, latents.new_zeros(()))
+
+    def nearest_code(self, latents: Tensor) -> Tensor:
+        return torch.zeros(len(latents), dtype=torch.long)
+
+    @property
+    def vectors(self) -> Tensor:
+        return torch.zeros(self.num_codes, self.config.latent_dim)
+
+    def logs(self) -> dict[str, Tensor]:
+        return {}
+
+
+def masked_loss(dynamics: Dynamics, batch: DynamicsBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    """`Dynamics.forward` with the average number of masked tokens, because a drawn number depends on content."""
+    c, tokens = dynamics.config, batch.tokens
+    actions = batch.actions if batch.grad_to_actions else batch.actions.detach()
+    x = dynamics.hidden_where_masked(tokens, dynamics.draw_mask(tokens), shift_to_next_frame(actions))
+    num_masked = int((1 + c.min_mask_rate) / 2 * len(tokens) * (c.clip_length - 1) * c.num_patches)
+    return F.cross_entropy(dynamics.head(x.flatten(0, 2)[:num_masked]).float(), tokens.flatten()[:num_masked]), {}
+
+
+def to_bfloat16(layer: nn.Module) -> None:
+    """Like `layer.bfloat16()`, which does not accept tensors without content."""
     for part in layer.modules():
         for name, parameter in list(part.named_parameters(recurse=False)):
             setattr(part, name, nn.Parameter(parameter.detach().bfloat16(), parameter.requires_grad))
 
 
-def let_go(parameter: Tensor) -> None:
+def free_gradient(parameter: Tensor) -> None:
     parameter.grad = None
-
-
-def frames_of(config: GenieConfig, clips: int) -> Tensor:
-    return torch.rand(clips, config.clip_length, *config.image_size, 3)
-
-
-def tokenizer_loss(genie: Genie, mode: str, clips: int) -> Tensor:
-    frames, tokenizer = frames_of(genie.config, clips), genie.tokenizer
-    error = (tokenizer.pixels(tokenizer.latents(frames)) - frames).square()
-    return (error * motion_weights(frames, tokenizer.config.motion_weight)).mean()
-
-
-def latent_action_loss(genie: Genie, mode: str, clips: int) -> Tensor:
-    frames = frames_of(genie.config, clips)
-    return explained(genie, frames, genie.latent_action.latents(frames))
-
-
-def explained(genie: Genie, frames: Tensor, actions: Tensor) -> Tensor:
-    return (genie.latent_action.predict(frames[:, :-1], actions) - frames[:, 1:]).square().mean()
-
-
-def dynamics_loss(genie: Genie, mode: str, clips: int) -> Tensor:
-    frames = frames_of(genie.config, clips)
-    with torch.no_grad():
-        genie.tokenizer.latents(frames)
-        actions = genie.latent_action.latents(frames)
-    return filled_in(genie, actions, clips)
-
-
-def filled_in(genie: Genie, actions: Tensor, clips: int) -> Tensor:
-    """With as many tokens masked as are on average: which they are needs content, which there is none of."""
-    c, dynamics = genie.config.dynamics, genie.dynamics
-    tokens = torch.randint(0, c.num_tokens, (clips, c.clip_length, c.num_patches))
-    x = dynamics.filled(tokens, dynamics.draw_mask(tokens), shift_to_next_frame(actions))
-    masked = int((1 + c.min_mask_rate) / 2 * clips * (c.clip_length - 1) * c.num_patches)
-    return F.cross_entropy(dynamics.head(x.flatten(0, 2)[:masked]).float(), tokens.flatten()[:masked])
-
-
-def joint_loss(genie: Genie, mode: str, clips: int) -> Tensor:
-    frames = frames_of(genie.config, clips)
-    with torch.no_grad():
-        genie.tokenizer.latents(frames)
-    actions = genie.latent_action.latents(frames)
-    if mode == "end_to_end":
-        return filled_in(genie, actions, clips)
-    loss = explained(genie, frames, actions)
-    return loss + filled_in(genie, actions if mode == "warmup" else actions.detach(), clips)
-
-
-LOSSES: dict[str, Callable[[Genie, str, int], Tensor]] = {
-    "tokenizer": tokenizer_loss,
-    "latent_action": latent_action_loss,
-    "dynamics": dynamics_loss,
-    "joint": joint_loss,
-}
-"""Each stage's loss without codebooks and without what depends on content; the same tensors otherwise."""
-
-FROZEN = {"dynamics": ("tokenizer", "latent_action"), "joint": ("tokenizer",)}
-"""What a stage reads and does not train."""

@@ -1,9 +1,4 @@
-"""What goes wrong in a run, named while it happens (training.sentinel) and afterwards (`doctor`).
+"""Health of a run: measurements (measures.py, history.py), the table of limits and remedies (rules.py), and `doctor`.
 
-measures.py measures, rules.py says from which value on a measurement is a finding and what helps, doctor.py does both
-for a run folder.
+The same measurements and rules serve training (training/health_checks.py) and `doctor`.
 """
-
-from genie_robotics.health.findings import Finding
-
-__all__ = ["Finding"]

@@ -1,12 +1,13 @@
-"""`genie-robotics doctor`: what is wrong with a run, and the remedy."""
+"""`genie-robotics doctor`: find what is wrong with a run, and the remedies."""
 
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from genie_datasets.base.command_help import Option
 from genie_datasets.base.command_line import parse
 from genie_datasets.base.errors import UserError
 from genie_datasets.sources.options import SourceOptions
@@ -17,27 +18,29 @@ if TYPE_CHECKING:
 
 @dataclass
 class DoctorOptions(SourceOptions):
-    """What is wrong with a run, and what helps: data, codebooks, the actions' use, losses, weights. Exit status 1 when
-    something is."""
+    """Check data, codes, use of actions, losses and weights of a run, and name a remedy for each fault.
+
+    The exit status is 1 if there is a fault.
+    """
 
     run: tyro.conf.Positional[Path] = tyro.MISSING
-    """Run folder, trained or in training (a world that comes with the package has no training to examine)."""
-    data: str | None = None
-    """Video to measure on; without it what the run was trained on."""
-    split: str | None = None
-    """Which split; without it the one that was trained on."""
+    """Run folder, during or after training."""
+    data: Annotated[str | None, Option("SRC")] = None
+    """Source of the clips to measure on (default: the training data)."""
+    split: Annotated[str | None, Option("NAME")] = None
+    """Split of the source (default: the one that was trained on)."""
     clips: int = 64
-    """How many clips are looked at."""
+    """Number of clips to measure on."""
     json: bool = False
     """Print one JSON object and nothing else."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device to compute on."""
 
 
 def doctor(argv: list[str]) -> int:
-    options = parse(DoctorOptions, argv, prog="genie-robotics doctor")
+    options = parse(DoctorOptions, argv, prog="genie-robotics doctor", example="doctor runs/demo/run")
     if options.clips < 2:
-        raise UserError(f"--clips {options.clips}: give at least 2, actions are compared between clips")
+        raise UserError(f"--clips must be at least 2, got {options.clips}: actions are compared between clips")
 
     import torch
 
@@ -50,8 +53,8 @@ def doctor(argv: list[str]) -> int:
     options.run, named = locate(options.run), options.run
     if is_exported(options.run):
         answer = (
-            f"{named}: an exported world, weights without their training run (no metrics, no checkpoints), so there is "
-            f"no training to examine; to measure what it does: genie-robotics evaluate {named} --data SRC --out DIR"
+            f"{named}: exported world without metrics and checkpoints, so there is no training to examine; measure "
+            f"it with genie-robotics evaluate {named} --data SRC --out DIR"
         )
         print(json.dumps({"answer": answer, "healthy": None}) if options.json else answer)
         return 0
@@ -64,10 +67,10 @@ def doctor(argv: list[str]) -> int:
 
 
 def read_clips(options: DoctorOptions, notes: list[str]) -> "Tensor | None":
-    """Clips of --data, or of what the run was trained on; None, with a note, where the latter cannot be read.
+    """Clips of --data, or of the training data; None, with a note, if the latter cannot be read.
 
     Raises:
-        UserError: the run folder is none, or --data cannot be read.
+        UserError: there is no run folder, or --data cannot be read.
     """
     from genie_robotics.health.doctor import some_clips
     from genie_robotics.models.config import read_json
@@ -80,7 +83,7 @@ def read_clips(options: DoctorOptions, notes: list[str]) -> "Tensor | None":
     data = read_json(options.run / "config.json").get("data", {})
     try:
         if options.data is None and "source" not in data:
-            raise UserError("config.json does not say what it was trained on")
+            raise UserError("config.json does not name the training data")
         if options.data is None:
             options = replace(options, **data.get("reading", {}) | options.said())
         source = options.open(options.data or stored_source(data["source"], options.run))
@@ -91,18 +94,16 @@ def read_clips(options: DoctorOptions, notes: list[str]) -> "Tensor | None":
     except UserError as error:
         if options.data is not None or options.split is not None:
             raise
-        notes.append(
-            f"no clips looked at ({error}); --data SRC names the video, and its options (--hz, ...) go with it"
-        )
+        notes.append(f"not measured on clips ({error}); pass the video with --data SRC and its options, such as --hz")
         return None
     if options.data is None and data.get("fingerprint", source.fingerprint) != source.fingerprint:
-        notes.append(f"{source.path} is not as it was when the run was trained")
-    notes.append(f"{len(clips)} clips of {source.path} [{split}]")
+        notes.append(f"{source.path} has changed since the run was trained")
+    notes.append(f"measured on {len(clips)} clips of {source.path} [{split}]")
     return clips
 
 
 def stored_source(source: str, run: Path) -> str:
-    """The source as config.json names it; a relative path also as seen from the folders above the run."""
+    """The source named in config.json; a relative path is also looked up in the folders above the run."""
     for folder in (Path(), *run.resolve().parents):
         if (folder / source).exists():
             return str(folder / source)

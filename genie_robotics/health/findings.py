@@ -1,4 +1,4 @@
-"""What the sentinel and `doctor` say: one finding a thing that is wrong."""
+"""A finding: one thing that is wrong with a run, and its remedy."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ Severity = Literal["fault", "warning"]
 
 @dataclass(frozen=True)
 class Finding:
-    """`name` is stable and for programs, `message` and `remedy` are one line each and for people."""
+    """`name` is stable and meant for programs; `message` and `remedy` are one line each, for people."""
 
     name: str
-    """collapsed_codebook, ignored_action, static_data, ...: the column `name` of genie_robotics.health.rules."""
+    """Name of the rule, such as collapsed_codebook or static_data."""
     severity: Severity
-    """'fault': what comes out is worthless. 'warning': it could be better."""
+    """fault: the result is useless. warning: it could be better."""
     stage: str
-    """Where to mend it: a stage of the training, or 'data'."""
+    """Stage of training in which to fix it, or 'data'."""
     message: str
     remedy: str
-    """An option of `genie-robotics train`, or another command."""
+    """Options of `genie-robotics train` to change, or another command to run."""
 
     def __str__(self) -> str:
         return f"{self.severity} in {self.stage}: {self.name}: {self.message}. Remedy: {self.remedy}"

@@ -1,4 +1,4 @@
-"""What the losses and gradients of a stage tell, while it trains and afterwards from metrics.jsonl."""
+"""Figures of the losses and gradients of a stage, while it trains and afterwards from metrics.jsonl."""
 
 import json
 import math
@@ -8,26 +8,16 @@ from pathlib import Path
 
 from genie_datasets.base.errors import UserError
 from genie_robotics.models.config import GenieConfig
-
-LOSS = {"tokenizer": "loss", "latent_action": "error_share", "dynamics": "loss", "joint": "token_loss"}
-"""The logged value of each stage that is judged: that with a known value for knowing nothing."""
+from genie_robotics.training.stages import STAGES
 
 WINDOW = 20
-"""Steps whose median stands for now."""
-
-
-def knowing_nothing(stage: str, config: GenieConfig) -> float:
-    """The judged loss without any knowledge: repeating the last frame, all tokens alike, or grey.
-
-    0.25 is the largest variance of pixels in 0 .. 1.
-    """
-    return {"tokenizer": 0.25, "latent_action": 1.0}.get(stage, math.log(config.dynamics.num_tokens))
+"""Number of recent steps whose median is the current value."""
 
 
 def loss_figures(recent: Sequence[float], lowest: float, chance: float) -> dict[str, float]:
-    """`loss_share` and `loss_rise` of the last losses (the median counts), `lowest` being the lowest median before.
+    """`loss_share` and `loss_rise`: the median of recent losses, divided by `chance` and by the lowest earlier median.
 
-    A loss that has come down to a twentieth of `chance` may well double: that much is never called a rise.
+    A loss below a twentieth of `chance` may double without being a rise.
     """
     if len(recent) < 3:
         return {}
@@ -36,22 +26,22 @@ def loss_figures(recent: Sequence[float], lowest: float, chance: float) -> dict[
 
 
 def gradient_figures(recent: Sequence[float], before: Sequence[float]) -> dict[str, float]:
-    """`gradient_rise`: the median of the last gradients over that of the medians before."""
+    """`gradient_rise`: the median of recent gradient norms, divided by that of earlier medians."""
     if len(recent) < 3 or len(before) < 3:
         return {}
     return {"gradient_rise": median(recent) / max(median(before), 1e-12)}
 
 
 def median(values: Sequence[float]) -> float:
-    """Of the finite ones; infinite when there is none."""
+    """Median of the finite values; infinite if there are none."""
     finite = [value for value in values if math.isfinite(value)]
     return statistics.median(finite) if finite else math.inf
 
 
 def read_metrics(run: Path) -> dict[str, list[dict[str, float]]]:
-    """{stage: lines in the order of their steps} of RUN/metrics.jsonl; empty when there is none.
+    """The lines of RUN/metrics.jsonl per stage, in the order of their steps; empty if the file does not exist.
 
-    A last line that was torn by a kill is left out, and of a step that was trained twice the later line is taken.
+    Skips a last line cut off by a kill. Of a step that was trained twice, the later line counts.
 
     Raises:
         UserError: the file cannot be read.
@@ -63,47 +53,36 @@ def read_metrics(run: Path) -> dict[str, list[dict[str, float]]]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; check its rights") from None
+        raise UserError(f"cannot read {path}: {error.strerror}; check its permissions") from None
     for line in lines:
         try:
             entry = json.loads(line)
             stage, step = entry.pop("stage"), int(entry["step"])
         except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
             continue
-        numbers = {name: number(value) for name, value in entry.items() if value is None or is_number(value)}
+        values = {name: math.nan if value is None else value for name, value in entry.items()}  # JSON has no nan
+        numbers = {name: float(value) for name, value in values.items() if type(value) in (int, float)}
         stages.setdefault(stage, {})[step] = numbers
     return {stage: [steps[step] for step in sorted(steps)] for stage, steps in stages.items()}
 
 
-def is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def number(value: float | None) -> float:
-    """JSON has no nan: null stands for it."""
-    return math.nan if value is None else float(value)
-
-
 def history_figures(lines: Sequence[Mapping[str, float]], stage: str, config: GenieConfig) -> dict[str, float]:
-    """What a finished or running stage's lines of metrics.jsonl tell: its loss, its gradient, and its last figures."""
-    judged = [line for line in lines if LOSS[stage] in line]
+    """Figures of a stage's loss and gradient, from its lines of metrics.jsonl."""
+    kind = STAGES[stage]
+    judged = [line for line in lines if kind.judged_loss in line]
     if not judged:
         return {}
-    bad = sum(not math.isfinite(line[name]) for line in judged for name in (LOSS[stage], "grad_norm") if name in line)
+    names = (kind.judged_loss, "grad_norm")
+    bad = sum(not math.isfinite(line[name]) for line in judged for name in names if name in line)
     figures = {"not_finite": float(bad)}
-    # Each line is one step of many: a few neighbours are a window. Quantisation starts the loss anew.
-    parts = split_at_quantisation(judged) if stage == "latent_action" else [judged]
-    losses = [line[LOSS[stage]] for line in parts[-1]]
+    losses = [line[kind.judged_loss] for line in judged]
+    if stage == "latent_action":  # the loss starts again when quantization starts; perplexity is logged since
+        losses = losses[next((i for i, line in enumerate(judged) if "perplexity" in line), 0) :]
+    # Each line is one step of many, so a few neighboring lines are a window.
     width = min(5, len(losses))
     lowest = min((median(losses[i : i + width]) for i in range(len(losses) - 2 * width + 1)), default=math.inf)
-    figures |= loss_figures(losses[-width:], lowest, knowing_nothing(stage, config))
-    if stage in ("latent_action", "joint"):
+    figures |= loss_figures(losses[-width:], lowest, kind.loss_without_knowledge(config))
+    if "latent_action" in kind.trains:
         shares = [line["error_share"] for line in judged if "error_share" in line]
         figures["error_share"] = median(shares[-5:]) if shares else math.nan
     return figures
-
-
-def split_at_quantisation(lines: Sequence[Mapping[str, float]]) -> list[list[Mapping[str, float]]]:
-    """The lines before codes are given out and those from then on; perplexity is logged from then on."""
-    first = next((i for i, line in enumerate(lines) if "perplexity" in line), len(lines))
-    return [part for part in (list(lines[:first]), list(lines[first:])) if part]

@@ -1,37 +1,37 @@
-"""The measurements that sentinel and `doctor` share.
+"""Measurements of weights, codes and behavior, for the health checks of training and for `doctor`.
 
-None of them moves anything: no gradient, no random number of the caller's, no counter of a codebook, and each module
-is left in the mode (training or evaluation) it was in. The same clips and seed give the same figures.
+No measurement has side effects: no gradients, no change of the caller's random state or of a quantizer's counters, and
+every module stays in its mode (training or evaluation). The same clips and seed give the same figures.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from genie_datasets.clips.motion import BLOCK as LOOK_BLOCK
-from genie_datasets.clips.motion import LOOK_SIZE, STATIC_LEVELS
+from genie_datasets.clips.motion import BLOCK as MOTION_BLOCK
+from genie_datasets.clips.motion import MOTION_SIZE, STATIC_LEVELS
 from genie_robotics.genie import Genie
 from genie_robotics.models.latent_action import shift_to_next_frame
 from genie_robotics.models.layers.patches import to_unit
 
 MOVING_LEVELS = 16.0
-"""Grey levels by which a pixel must change to count as moving: above what codecs and sensors do to a still one."""
+"""Gray levels by which a pixel must change to count as moving; codecs and sensors change a still one by less."""
 
 CHUNK = 8
-"""Clips that are computed at once."""
+"""Clips per forward pass."""
 
 Figures = dict[str, float]
-NAN = math.nan
+"""Measured values by name; nan if a value could not be measured."""
 
 
 @contextmanager
-def untouched(module: nn.Module) -> Iterator[None]:
-    """Measure in evaluation mode; every part is put back into its own mode."""
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards every submodule returns to its own mode."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -50,38 +50,38 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def by_chunk(function: Callable[..., Tensor], *batches: Tensor) -> Tensor:
-    """`function` of a few clips at a time, one result after the other: memory does not grow with the clips."""
+    """Applies `function` to a few clips at a time, to bound memory, and concatenates the results."""
     return torch.cat([function(*parts) for parts in zip(*(batch.split(CHUNK) for batch in batches), strict=True)])
 
 
-# ---- codebooks
+# ---- codes
 
 
 def perplexity(counts: Float[Tensor, "K"] | Int[Tensor, "K"]) -> float:
-    """exp of the entropy of the use: K when all codes are used alike, 1 when one is; nan when none was counted."""
+    """exp of the entropy of the usage: K if all codes are used equally, 1 if one is; nan without counts."""
     counts = counts.double()
     if not counts.sum() > 0:
-        return NAN
+        return math.nan
     return float(torch.special.entr(counts / counts.sum()).sum().exp())
 
 
 def bits_share(counts: Float[Tensor, "K"] | Int[Tensor, "K"]) -> float:
-    """Entropy of the use over the largest possible, 0 .. 1: one scale for 8 codes and for 1024."""
+    """Entropy of the usage divided by the largest possible: 0 .. 1 for any number of codes."""
     return math.log(perplexity(counts)) / math.log(max(2, len(counts)))
 
 
 def num_dead(counts: Float[Tensor, "K"] | Int[Tensor, "K"]) -> int:
-    """Codes that were never used."""
+    """Number of codes that were never used."""
     return int((counts == 0).sum())
 
 
 def code_spread(vectors: Float[Tensor, "K L"], counts: Float[Tensor, "K"] | Int[Tensor, "K"]) -> float:
-    """How far apart the codes in use lie, 0 .. 1: their variance over their mean square, weighted by use.
+    """Variance of the code vectors divided by their mean square, both weighted by usage: 0 .. 1.
 
-    Near 0 all are the same vector: each is used, none means anything, and perplexity alone would not tell.
+    Near 0 all codes are the same vector and carry no information, even if the perplexity is high.
     """
     if not counts.sum() > 0:
-        return NAN
+        return math.nan
     vectors, weight = vectors.double(), (counts.double() / counts.sum()).unsqueeze(-1)
     mean = (weight * vectors).sum(0)
     square = (weight * vectors.square()).sum()
@@ -89,7 +89,7 @@ def code_spread(vectors: Float[Tensor, "K L"], counts: Float[Tensor, "K"] | Int[
 
 
 def codebook_figures(vectors: Float[Tensor, "K L"], counts: Tensor, name: str) -> Figures:
-    """All of the above, under the names of genie_robotics.health.rules; `name` is 'token' or 'code'."""
+    """Figures of the usage of K codes; `name` is 'token' or 'code'."""
     return {
         f"{name}_perplexity": perplexity(counts),
         f"{name}_bits": bits_share(counts),
@@ -97,51 +97,44 @@ def codebook_figures(vectors: Float[Tensor, "K L"], counts: Tensor, name: str) -
     }
 
 
-# ---- what the dynamics does with its actions
-
-
-def action_use_gap(genie: Genie, frames: UInt8[Tensor, "B T H W 3"], seed: int) -> Figures:
-    """Does the dynamics use its actions? Cross-entropy of masked tokens, in nats, with right and with wrong ones.
-
-    Masks are drawn as in training, the same for all. Returned are `true` (the codes of these clips), `shuffled` (the
-    same codes dealt out anew among all transitions: ones the model knows, only not what happened) and `null` (the
-    zeros that frame 0 gets), each over the masked tokens that differ from the frame before: most of a frame stands
-    still and needs no action, which would bury the gap. Also `all` (true codes, every masked token), `num_tokens`
-    (that the first three are means of; without any they are nan) and `num_codes` (distinct codes: with one, shuffling
-    changes nothing).
-    """
-    with untouched(genie):
-        tokens = by_chunk(genie.tokenizer.encode, frames)
-        codes = by_chunk(genie.latent_action.encode, frames)
-    return action_use(genie, tokens, codes, seed)
+# ---- usage of actions
 
 
 def action_use(genie: Genie, tokens: Int[Tensor, "B T N"], codes: Int[Tensor, "B T-1"], seed: int) -> Figures:
-    """`action_use_gap` of clips that are tokens already."""
-    dynamics, book = genie.dynamics, genie.latent_action.codebook
+    """Cross-entropy in nats of masked tokens of the dynamics, given right and wrong actions.
+
+    All see the same masks, drawn as in training. Means over the masked tokens that differ from the previous frame (most
+    tokens stand still and need no action, which would hide the difference), nan if there are none:
+        true: with the codes of these clips;
+        shuffled: with the same codes permuted over all transitions;
+        null: with zeros, the action of frame 0.
+    Also `all` (true codes, all masked tokens), `num_tokens` (of the means) and `num_codes` (distinct codes; with one,
+    shuffling changes nothing).
+    """
+    dynamics, quantizer = genie.dynamics, genie.latent_action.quantizer
 
     def errors(tokens: Tensor, mask: Tensor, actions: Tensor) -> Tensor:
-        hidden = dynamics.filled(tokens, mask, shift_to_next_frame(actions))
+        hidden = dynamics.hidden_where_masked(tokens, mask, shift_to_next_frame(actions))
         return F.cross_entropy(dynamics.head(hidden[mask]).float(), tokens[mask], reduction="none")
 
-    with untouched(genie), seeded(seed, tokens.device):
+    with evaluating(genie), seeded(seed, tokens.device):
         mask = dynamics.draw_mask(tokens)
         changed = torch.zeros_like(mask)
         changed[:, 1:] = tokens[:, 1:] != tokens[:, :-1]
-        asked = changed[mask]
-        figures = {"num_tokens": float(asked.sum()), "num_codes": float(len(codes.unique()))}
-        actions = {"true": book.lookup(codes), "shuffled": book.lookup(shuffled(codes))}
+        counted = changed[mask]
+        figures = {"num_tokens": float(counted.sum()), "num_codes": float(len(codes.unique()))}
+        actions = {"true": quantizer.lookup(codes), "shuffled": quantizer.lookup(shuffled(codes))}
         actions["null"] = torch.zeros_like(actions["true"])
         for name, given in actions.items():
             found = by_chunk(errors, tokens, mask, given)
-            figures[name] = float(found[asked].mean())
+            figures[name] = float(found[counted].mean())
             if name == "true":
                 figures["all"] = float(found.mean())
     return figures
 
 
 def shuffled(codes: Int[Tensor, "B T-1"]) -> Int[Tensor, "B T-1"]:
-    """The same codes dealt out anew among all transitions. Draws from torch's generator."""
+    """The codes permuted over all transitions, by torch's random generator."""
     order = torch.randperm(codes.numel(), device=codes.device)
     return codes.flatten()[order].view_as(codes)
 
@@ -149,23 +142,23 @@ def shuffled(codes: Int[Tensor, "B T-1"]) -> Int[Tensor, "B T-1"]:
 def motion_explained(
     genie: Genie, frames: UInt8[Tensor, "B T H W 3"], seed: int
 ) -> tuple[Figures, Int[Tensor, "B T-1"]]:
-    """Does the latent action model's own decoder use the codes? And the codes.
+    """Prediction errors of the latent action model's decoder, given right and wrong codes; and the codes.
 
-    Squared errors of the predicted next frames over that of repeating the last one: with the `true` codes, and with
-    the same codes `shuffled` among all transitions.
+    Squared error of the predicted next frames divided by that of repeating the previous frame: with the `true` codes,
+    and with the same codes `shuffled` over all transitions.
     """
     model = genie.latent_action
 
     def errors(frames: Tensor, codes: Tensor) -> Tensor:
         unit = to_unit(frames)
-        prediction = model.predict(unit[:, :-1], model.codebook.lookup(codes))
+        prediction = model.predict(unit[:, :-1], model.quantizer.lookup(codes))
         return (prediction - unit[:, 1:]).square().mean((1, 2, 3, 4))
 
     def copied(frames: Tensor) -> Tensor:
         unit = to_unit(frames)
         return (unit[:, 1:] - unit[:, :-1]).square().mean((1, 2, 3, 4))
 
-    with untouched(genie), seeded(seed, frames.device):
+    with evaluating(genie), seeded(seed, frames.device):
         codes = by_chunk(model.encode, frames)
         still = by_chunk(copied, frames).mean().clamp_min(1e-6)
         figures = {
@@ -175,73 +168,83 @@ def motion_explained(
     return figures, codes
 
 
+def action_gap(use: Mapping[str, float]) -> float:
+    """Fraction by which wrong actions raise the cross-entropy of `action_use` (taken as at least 0.1 nats).
+
+    nan if there is only one code, which is another finding.
+    """
+    if use["num_codes"] < 2 or math.isnan(use["true"]):
+        return math.nan
+    return (use["shuffled"] - use["true"]) / max(use["true"], 0.1)
+
+
+def action_gain(errors: Mapping[str, float]) -> float:
+    """Fraction of the error of `motion_explained` that right codes save, compared with wrong ones."""
+    return 1 - errors["true"] / max(errors["shuffled"], 1e-12)
+
+
 # ---- tokenizer
 
 
 def tokenizer_floor(genie: Genie, frames: UInt8[Tensor, "B T H W 3"]) -> tuple[Figures, Int[Tensor, "B T N"]]:
-    """Can the tokens show motion at all? And the tokens.
+    """Errors of encoding and decoding frames 1 .. T-1; and the tokens.
 
-    `floor`: squared error of the round trip through tokens over that of repeating the frame before, on the pixels that
-    move. At 1 no dynamics on these tokens can beat standing still where it matters. `psnr` and `copy_psnr`, in dB: the
-    round trip and the repeated frame over the whole of frames 1 .. T-1. `moving`: share of pixels that move; `floor`
-    is nan where none does.
+    floor: squared error on moving pixels, divided by that of repeating the previous frame; nan if nothing moves. At 1,
+        no dynamics on these tokens can predict motion better than a still picture.
+    psnr, copy_psnr: PSNR in dB of the decoded frames, and of repeating the previous frame, on all pixels.
+    moving: fraction of the pixels that move.
     """
 
     def sums(frames: Tensor, tokens: Tensor) -> Tensor:
-        """(1, 6): errors of the round trip and of copying, on what moves and on all; moving pixels, and all."""
-        after, before = frames[:, 1:].float(), frames[:, :-1].float()
-        error = (genie.tokenizer.decode(tokens)[:, 1:].float() - after).square().mean(-1)
-        copied = (before - after).square().mean(-1)
-        moving = (before - after).abs().mean(-1) > MOVING_LEVELS
+        """(1, 6): decoding and copy error on moving pixels, both on all pixels, number of moving pixels, of pixels."""
+        current, previous = frames[:, 1:].float(), frames[:, :-1].float()
+        error = (genie.tokenizer.decode(tokens)[:, 1:].float() - current).square().mean(-1)
+        copied = (previous - current).square().mean(-1)
+        moving = (previous - current).abs().mean(-1) > MOVING_LEVELS
         parts = (error[moving], copied[moving], error, copied, moving, torch.ones_like(moving))
         return torch.stack([part.double().sum() for part in parts]).unsqueeze(0)
 
-    with untouched(genie):
+    with evaluating(genie):
         tokens = by_chunk(genie.tokenizer.encode, frames)
         error, copied, all_error, all_copied, moving, pixels = by_chunk(sums, frames, tokens).sum(0).tolist()
     return {
-        "floor": error / copied if moving else NAN,
-        "psnr": decibels(all_error / pixels),
-        "copy_psnr": decibels(all_copied / pixels),
+        "floor": error / copied if moving else math.nan,
+        "psnr": psnr(all_error / pixels),
+        "copy_psnr": psnr(all_copied / pixels),
         "moving": moving / pixels,
     }, tokens
 
 
-def decibels(error: float) -> float:
-    """Mean squared error in grey levels to PSNR; of no error at all, that of a millionth."""
+def psnr(error: float) -> float:
+    """PSNR in dB of a mean squared error in gray levels, which is taken as at least 1e-6."""
     return 20 * math.log10(255) - 10 * math.log10(max(error, 1e-6))
 
 
 # ---- data and numbers
 
 
-def still_transitions(frames: UInt8[Tensor, "B T H W 3"]) -> Bool[Tensor, "B T-1"]:
-    """Nothing visible moves: no 8x8 block changes by 4 grey levels on average.
-
-    Counted as in `data inspect` (genie_datasets.clips.motion, at 64x64), so that sensor and codec noise is no motion.
-    """
-    grey = frames.float().mean(-1)
-    if grey.shape[2] > LOOK_SIZE[0] or grey.shape[3] > LOOK_SIZE[1]:
-        grey = F.adaptive_avg_pool2d(grey, LOOK_SIZE)
-    change = (grey[:, 1:] - grey[:, :-1]).abs()
-    change = F.adaptive_avg_pool2d(
-        change, (max(1, change.shape[2] // LOOK_BLOCK), max(1, change.shape[3] // LOOK_BLOCK))
-    )
-    return change.amax((2, 3)) < STATIC_LEVELS
-
-
 def static_clips(frames: UInt8[Tensor, "B T H W 3"]) -> int:
-    """How many of the clips show no motion at all."""
-    return int(still_transitions(frames).all(1).sum())
+    """Number of clips without visible motion: no 8x8 block changes by 4 gray levels on average, in any transition.
+
+    As in `data inspect` (genie_datasets.clips.motion, at 64x64), so that sensor and codec noise does not count.
+    """
+    gray = frames.float().mean(-1)
+    if gray.shape[2] > MOTION_SIZE[0] or gray.shape[3] > MOTION_SIZE[1]:
+        gray = F.adaptive_avg_pool2d(gray, MOTION_SIZE)
+    change = (gray[:, 1:] - gray[:, :-1]).abs()
+    change = F.adaptive_avg_pool2d(
+        change, (max(1, change.shape[2] // MOTION_BLOCK), max(1, change.shape[3] // MOTION_BLOCK))
+    )
+    return int((change.amax((2, 3)) < STATIC_LEVELS).all(1).sum())
 
 
 def static_share(frames: UInt8[Tensor, "B T H W 3"]) -> float:
-    """Share of clips in which nothing moves."""
+    """Fraction of the clips without visible motion."""
     return static_clips(frames) / len(frames)
 
 
 def num_not_finite(module: nn.Module) -> int:
-    """Weights that are nan or infinite."""
+    """Number of weights that are nan or infinite."""
     with torch.no_grad():
         bad = [(~torch.isfinite(p)).sum() for p in module.parameters()]
         return int(torch.stack(bad).sum()) if bad else 0

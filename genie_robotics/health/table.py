@@ -1,4 +1,4 @@
-"""The table that `doctor` prints: check, value, verdict, and under each finding its remedy."""
+"""The table that `doctor` prints: a row per figure with value and verdict, and the remedy below each finding."""
 
 import math
 
@@ -6,44 +6,44 @@ from genie_robotics.health.doctor import Diagnosis
 from genie_robotics.health.findings import Finding
 from genie_robotics.health.rules import HERE, RULES
 
-OTHERS = {"unfinished_stage", "missing_stage", "damaged_weights"}
-LABELS = {rule.figure: (rule.label, rule.scale) for rule in RULES if rule.label}
+INCOMPLETE = {"unfinished_stage", "missing_stage", "damaged_weights"}
+LABELS = {rule.figure: (rule.label, rule.format) for rule in RULES if rule.label}
 SHOWN = {
-    "psnr": ("tokens: PSNR of the round trip, dB", ".1f"),
-    "copy_psnr": ("tokens: PSNR of repeating the last frame, dB", ".1f"),
+    "psnr": ("tokens: PSNR of decoded frames, dB", ".1f"),
+    "copy_psnr": ("tokens: PSNR of repeating the previous frame, dB", ".1f"),
     "token_perplexity": ("tokens: perplexity", ".0f"),
     "code_perplexity": ("actions: perplexity", ".2f"),
-    "token_loss_true": ("dynamics: cross-entropy of what changes, nats", ".3f"),
-    "token_loss_shuffled": ("dynamics: the same, other transitions' actions", ".3f"),
-    "token_loss_null": ("dynamics: the same, no action", ".3f"),
+    "token_loss_true": ("dynamics: cross-entropy of changing tokens, nats", ".3f"),
+    "token_loss_shuffled": ("dynamics: the same with actions of other transitions", ".3f"),
+    "token_loss_null": ("dynamics: the same without actions", ".3f"),
 }
-"""Figures that nothing is judged by, for people."""
+"""Figures that are shown and not judged."""
 
 
 def table(found: Diagnosis) -> str:
     lines = [found.answer, "", f"{'check':<68}{'value':>9}  verdict"]
-    said: set[Finding] = set()
+    printed: set[Finding] = set()
     for stage in dict.fromkeys([*found.figures, *found.state]):
         lines.append(stage + (f" ({found.state[stage]})" if stage in found.state else ""))
         figures = found.figures.get(stage, {})
-        for name, (label, scale) in {**LABELS, **SHOWN}.items():
+        for name, (label, number_format) in {**LABELS, **SHOWN}.items():
             value = figures.get(name, math.nan)
             if math.isnan(value):
                 continue
             verdict, finding = verdict_on(name, value, stage, found)
-            lines.append(f"  {label:<66}{value:>9{scale}}  {verdict}")
-            if finding is not None and finding not in said:
-                said.add(finding)
+            lines.append(f"  {label:<66}{value:>9{number_format}}  {verdict}")
+            if finding is not None and finding not in printed:
+                printed.add(finding)
                 lines += [f"      {finding.message}", f"      remedy: {finding.remedy}"]
         for finding in found.findings:
-            if finding.stage == stage and finding.name in OTHERS:
+            if finding.stage == stage and finding.name in INCOMPLETE:
                 lines.append(f"  {finding.message:<77}  {finding.severity} {finding.name}")
                 lines.append(f"      remedy: {finding.remedy}")
     return "\n".join([*(line.rstrip() for line in lines), *(f"note: {note}" for note in found.notes)])
 
 
 def verdict_on(figure: str, value: float, stage: str, found: Diagnosis) -> tuple[str, Finding | None]:
-    """In words, and the finding that it led to."""
+    """The verdict on a value in words, and its finding if there is one."""
     if figure not in LABELS:
         return "", None
     unjudged = False
@@ -55,5 +55,5 @@ def verdict_on(figure: str, value: float, stage: str, found: Diagnosis) -> tuple
         for finding in found.findings:
             if (finding.name, finding.stage) == (rule.name, where):
                 return f"{severity} {rule.name}", finding
-        unjudged = rule.learnt
+        unjudged = rule.needs_training
     return ("not judged" if unjudged else "ok"), None

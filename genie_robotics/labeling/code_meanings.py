@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from genie_datasets.base.errors import UserError
-from genie_robotics.run_folder import write_atomically
+from genie_datasets.base.files import write_atomically
 
 PLACES = ("codes.json", "report.json", "report/report.json", "../report/report.json")
 

@@ -102,7 +102,7 @@ def label_splits(
         import pyarrow.parquet as parquet
     except ModuleNotFoundError:
         raise UserError("the table needs pyarrow; run: pip install 'genie_robotics[parquet]'") from None
-    from genie_datasets.base.cache_dir import AtomicFile
+    from genie_datasets.base.files import atomic_file
 
     out.mkdir(parents=True, exist_ok=True)
     schema = pa.schema(
@@ -113,7 +113,7 @@ def label_splits(
     writers = [open_writer(kind, out, source) for kind in write]
     num = 0
     try:
-        with AtomicFile(out / "latent_actions.parquet") as stream, parquet.ParquetWriter(stream, schema) as table:
+        with atomic_file(out / "latent_actions.parquet") as stream, parquet.ParquetWriter(stream, schema) as table:
             for split in splits:
                 for episode in tqdm(range(split.num_episodes), f"label {split.name}", unit="episode", leave=False):
                     labels = label_episode(genie, split, episode)
@@ -150,8 +150,8 @@ def label_episode(genie: "Genie", split: "Split", episode: int) -> EpisodeCodes:
             continue
         with threads_for(genie):
             latents = genie.embed_actions(torch.from_numpy(frames[ids])[None])
-            codes[ids[:-1]] = genie.latent_action.codebook.nearest(latents)[0].cpu().numpy()
-            confidence[ids[:-1]] = genie.latent_action.codebook.margin(latents)[0].float().cpu().numpy()
+            codes[ids[:-1]] = genie.latent_action.quantizer.nearest(latents)[0].cpu().numpy()
+            confidence[ids[:-1]] = genie.latent_action.quantizer.margin(latents)[0].float().cpu().numpy()
     return EpisodeCodes(codes, confidence, step)
 
 

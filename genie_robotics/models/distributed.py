@@ -1,11 +1,13 @@
-"""What the processes of one training run have in common, so that they compute what one process would.
+"""State that the processes of a training run share, so that together they compute what one process would.
 
-Means over the whole batch where a loss is relative to one, and random numbers drawn for the whole batch, of which each
-process takes its clips' rows: clip j of rank r is clip j * world_size + r of the batch (genie_datasets.clips.sampler).
+Means over the whole batch where a loss is relative to one, and random numbers that are drawn for the whole batch, of
+which each process takes the rows of its clips: clip j of rank r is clip j * world_size + r of the batch
+(genie_datasets.clips.sampler).
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -13,9 +15,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-_together = False
-_shared: torch.Generator | None = None
-_part, _parts = 0, 1
+
+@dataclass(frozen=True)
+class Step:
+    """A training step that is being computed."""
+
+    shared: torch.Generator | None
+    """Draws what is drawn for the whole batch; None if one process has it all."""
+    updates_state: bool
+
+
+_step: Step | None = None
 
 
 def num_processes() -> int:
@@ -27,55 +37,60 @@ def rank() -> int:
 
 
 @contextmanager
-def together(common_seed: int, own_seed: int, device: torch.device, part: int = 0, parts: int = 1) -> Iterator[None]:
-    """A training step, which all processes take at once. Outside of it nothing here talks to the others.
+def step_context(shared_seed: int, own_seed: int, device: torch.device, updates_state: bool = True) -> Iterator[None]:
+    """A training step (or one micro-batch of it), which all processes take at once.
 
-    Seeds torch's generator with `own_seed`. Of several processes or parts, what is drawn for the whole batch comes from
-    a generator of its own that starts at `common_seed`: what a single process would have been seeded with.
+    Outside of it the functions below do not communicate, except `same_random_draws`.
 
-    part, parts: the step's batch is taken in so many parts, and this is the one of that number.
+    own_seed: seeds torch's generator.
+    shared_seed: with several processes, seeds the generator of what is drawn for the whole batch.
+    updates_state: False for all but the last micro-batch of a step: quantizers update their state once per step, from
+        the last micro-batch.
     """
-    global _together, _shared, _part, _parts
+    global _step
     torch.manual_seed(own_seed)
-    if num_processes() == parts == 1:
-        yield
-        return
-    _together, _shared, _part, _parts = True, torch.Generator(device).manual_seed(common_seed), part, parts
+    shared = torch.Generator(device).manual_seed(shared_seed) if num_processes() > 1 else None
+    _step = Step(shared, updates_state)
     try:
         yield
     finally:
-        _together, _shared, _part, _parts = False, None, 0, 1
+        _step = None
+
+
+def updates_state() -> bool:
+    """True if quantizers may update their state now."""
+    return _step is None or _step.updates_state
 
 
 @torch.no_grad()
 def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of a value over all processes, without a gradient; the value itself where there is one process."""
-    if not _together or num_processes() == 1:
+    """The mean of a value over all processes, without a gradient; the value itself outside of a step of several."""
+    if _step is None or num_processes() == 1:
         return value
     total = value.detach().clone()
     dist.all_reduce(total)
     return total / num_processes()
 
 
-def rand_by_clip(num_clips: int, *shape: int, device: torch.device) -> Tensor:
-    """Uniform numbers (num_clips, *shape) in [0, 1): this process' rows of those drawn for the whole batch, of the part
-    that is being taken."""
-    if not _together:
+def rand_per_clip(num_clips: int, *shape: int, device: torch.device) -> Tensor:
+    """Uniform numbers (num_clips, *shape) in [0, 1): the rows of this process' clips."""
+    if _step is None or _step.shared is None:
         return torch.rand(num_clips, *shape, device=device)
     every = num_processes()
-    rows = torch.rand(_parts * every * num_clips, *shape, generator=_shared, device=device)
-    return rows.chunk(_parts)[_part][rank() :: every]
+    return torch.rand(every * num_clips, *shape, generator=_step.shared, device=device)[rank() :: every]
 
 
 @contextmanager
-def drawn_alike(device: torch.device) -> Iterator[None]:
-    """What torch's generator of `device` draws inside, all processes draw alike: in a training step as one process
-    would, else from a seed of the first. All must come here at once."""
-    if num_processes() == _parts == 1:
+def same_random_draws(device: torch.device) -> Iterator[None]:
+    """All processes draw the same from torch's generator of `device` inside. All must enter at once.
+
+    In a training step they draw what one process would, otherwise from a seed of rank 0.
+    """
+    if num_processes() == 1:
         yield
         return
-    if not _together or _shared is None:
-        seed = told_by_first(int(torch.randint(2**31, ())))
+    if _step is None or _step.shared is None:
+        seed = broadcast_object(int(torch.randint(2**31, ())))
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             yield
@@ -83,10 +98,10 @@ def drawn_alike(device: torch.device) -> Iterator[None]:
     on_gpu = device.type == "cuda"
     own = torch.cuda.get_rng_state(device) if on_gpu else torch.get_rng_state()
     put: Callable[[Tensor], None] = partial(torch.cuda.set_rng_state, device=device) if on_gpu else torch.set_rng_state
-    put(_shared.get_state())
+    put(_step.shared.get_state())
     try:
         yield
-        _shared.set_state(torch.cuda.get_rng_state(device) if on_gpu else torch.get_rng_state())
+        _step.shared.set_state(torch.cuda.get_rng_state(device) if on_gpu else torch.get_rng_state())
     finally:
         put(own)
 
@@ -94,8 +109,8 @@ def drawn_alike(device: torch.device) -> Iterator[None]:
 T = TypeVar("T")
 
 
-def told_by_first(value: T) -> T:
-    """The first process' plain value, in all."""
+def broadcast_object(value: T) -> T:
+    """Rank 0's plain value, in all processes."""
     if num_processes() == 1:
         return value
     box = [value]
@@ -103,8 +118,8 @@ def told_by_first(value: T) -> T:
     return box[0]
 
 
-def of_all(value: T) -> list[T]:
-    """Every process' plain value, in the order of the processes, in all."""
+def all_gather_object(value: T) -> list[T]:
+    """Every process' plain value in the order of ranks, in all processes."""
     if num_processes() == 1:
         return [value]
     every: list[T] = [value] * num_processes()
@@ -113,11 +128,14 @@ def of_all(value: T) -> list[T]:
 
 
 def gather_rows(rows: Tensor, num_clips: int) -> Tensor:
-    """(R, L) rows of each process' clips, one clip after the other, as one process has them of the whole batch."""
+    """Rows (R, L) of the clips of all processes, in the order that one process would have them.
+
+    rows: this process' rows, one clip after the other.
+    """
     every = num_processes()
     if every == 1:
         return rows
-    parts = [torch.empty_like(rows) for _ in range(every)]
-    dist.all_gather(parts, rows.contiguous())
-    clips = torch.stack(parts).unflatten(1, (num_clips, -1))
+    gathered = [torch.empty_like(rows) for _ in range(every)]
+    dist.all_gather(gathered, rows.contiguous())
+    clips = torch.stack(gathered).unflatten(1, (num_clips, -1))
     return clips.transpose(0, 1).reshape(-1, rows.shape[-1])

@@ -1,4 +1,4 @@
-"""Values that users pass to the API, as plain integers and numbers, tensors, paths and devices, or one UserError."""
+"""Conversion of API arguments to plain integers, numbers, tensors, paths and devices; raises UserError."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torch import Tensor
 
 from genie_datasets.base.errors import UserError
 
-MOST_SEED = 2**128  # seeds lie between its negative and it, both excluded
+MOST_SEED = 2**128  # seeds lie between -MOST_SEED and MOST_SEED, both excluded
 
 
 def integer(value: Any, name: str, least: int | None = None, most: int | None = None, remedy: str = "") -> int:
-    """An int of any integer: Python's, numpy's, an array or a tensor without axes. A bool is none.
+    """An int from any integer: Python's, numpy's, an array or a tensor without axes, but not a bool.
 
     Raises:
-        UserError: `value` is no integer, or not within `least` .. `most`.
+        UserError: `value` is not an integer of `least` .. `most`.
     """
     try:
         found = operator.index(value) if _is_single(value) else None
@@ -35,7 +35,7 @@ def integer(value: Any, name: str, least: int | None = None, most: int | None = 
 
 
 def seed_of(value: Any) -> int:
-    """A seed as an int. Raises UserError where it is no integer, or has more than 128 bits."""
+    """A seed as an int; raises UserError unless it is an integer of at most 128 bits."""
     found = integer(value, "seed")
     if not -MOST_SEED < found < MOST_SEED:
         raise UserError(f"seed must lie between -2**128 and 2**128, got {shown(found)}; pass seed % 2**128")
@@ -43,7 +43,7 @@ def seed_of(value: Any) -> int:
 
 
 def number(value: Any, name: str, least: float = -math.inf, remedy: str = "pass a float") -> float:
-    """A finite float of any number of at least `least`. Raises UserError."""
+    """A finite float of at least `least`; raises UserError."""
     try:
         found = float(value) if _is_single(value) and not isinstance(value, str | bytes) else math.nan
     except (TypeError, ValueError, OverflowError, RuntimeError):
@@ -55,7 +55,7 @@ def number(value: Any, name: str, least: float = -math.inf, remedy: str = "pass 
 
 
 def path_of(value: Any, name: str) -> Path:
-    """Raises UserError."""
+    """A path; raises UserError."""
     try:
         path = Path(value)
     except TypeError:
@@ -66,7 +66,7 @@ def path_of(value: Any, name: str) -> Path:
 
 
 def device_of(value: Any) -> torch.device:
-    """A device that computes here. Raises UserError."""
+    """A device that works on this machine; raises UserError."""
     expected = "expected cpu, or cuda where torch sees a GPU; pass device='cpu'"
     try:
         device = torch.device(value)
@@ -81,10 +81,9 @@ def device_of(value: Any) -> torch.device:
 
 
 def tensor_of(value: Any) -> Tensor | None:
-    """A tensor of an array of numbers: torch, numpy of any layout and byte order, nested lists, a range; else None.
+    """A tensor from an array of numbers (torch, numpy of any layout and byte order, nested lists, a range), or None.
 
-    Memory is shared where torch can read it as it is. It is only read: a read-only array is copied, because torch
-    warns of one.
+    Shares memory if torch can read the array directly. Read-only arrays are copied, because torch warns about them.
     """
     if isinstance(value, Tensor):
         return value
@@ -102,25 +101,27 @@ def tensor_of(value: Any) -> Tensor | None:
 
 
 def integers_of(value: Any, most: int, name: str, remedy: str) -> Int[Tensor, "*S"]:
-    """int64 of any array of integers of 0 .. `most`; an empty list is one. Raises UserError."""
+    """int64 from any array of integers of 0 .. `most`, also from an empty list; raises UserError."""
     found = tensor_of(value)
     if found is not None and (not found.numel() or _is_integer(found)):
-        whole = found.to(torch.int64)  # of uint64, what is beyond it becomes negative
+        whole = found.to(torch.int64)  # uint64 above the range of int64 becomes negative
         if not whole.numel() or 0 <= int(whole.min()) <= int(whole.max()) <= most:
             return whole
     raise UserError(f"{name} must be integers of 0 .. {most}, got {shown(value)}; {remedy}")
 
 
 def codes_of(value: Any, num_codes: int) -> Int[Tensor, "*S"]:
-    """Latent actions as int64. Raises UserError for codes that a model of `num_codes` does not have."""
+    """Latent actions as int64; raises UserError for codes outside of 0 .. `num_codes` - 1."""
     return integers_of(value, num_codes - 1, "codes", "pass codes as Genie.infer_actions returns them (counted from 0)")
 
 
 def frames_of(value: Any, size: tuple[int, int], fit: str, with_pictures: bool = False) -> UInt8[Tensor, "B T H W 3"]:
-    """A batch of clips; `with_pictures`: also one clip, or a picture (H, W, 3) of any size, fitted to the model's.
+    """A batch of clips.
+
+    with_pictures: also accepts one clip, or a picture (H, W, 3) of any size, which is fitted to the model's.
 
     Raises:
-        UserError: another dtype, shape or size. It names an expression of `frames` that gives what is expected.
+        UserError: another dtype, shape or size; it names an expression that converts `frames`.
     """
     found, (height, width) = tensor_of(value), size
     expected = f"frames must be (B, T, {height}, {width}, 3) uint8"
@@ -141,7 +142,7 @@ def frames_of(value: Any, size: tuple[int, int], fit: str, with_pictures: bool =
 
 
 def _remedy(frames: Tensor, size: tuple[int, int], fit: str, with_pictures: bool) -> str:
-    """The remedy for frames that are not as expected; empty if they are."""
+    """The remedy for frames with another dtype, shape or size; empty if they are as expected."""
     shape = tuple(frames.shape)
     if frames.dtype != torch.uint8:
         return (
@@ -167,7 +168,7 @@ def _remedy(frames: Tensor, size: tuple[int, int], fit: str, with_pictures: bool
 
 
 def shown(value: Any) -> str:
-    """A value as an error names it: an array by its shape and dtype, or its entries where they are few."""
+    """A value as errors show it: an array by its shape and dtype, or by its entries if they are few."""
     if isinstance(value, int) and value.bit_length() > 256:
         return f"an integer of {value.bit_length()} bits"
     found = tensor_of(value) if hasattr(value, "dtype") or isinstance(value, list | tuple | range) else None
@@ -186,6 +187,6 @@ def _is_integer(found: Tensor) -> bool:
 
 
 def _is_single(value: Any) -> bool:
-    """True if it may be one number: it has no axes and is not a bool."""
+    """True if the value has no axes and is not a bool."""
     is_bool = isinstance(value, bool) or getattr(value, "dtype", None) in (np.dtype(bool), torch.bool)
     return not is_bool and not getattr(value, "ndim", None)

@@ -1,8 +1,8 @@
-"""Number of threads with which torch computes a small model on a CPU: one.
+"""One thread for small models on a CPU.
 
-A small model's tensors are not worth a team of threads. Where another process wants a core, every operation waits for
-the thread that lost it: beside one busy process on two cores, a step of `nano-tabletop` took 7,859 ms with two threads
-and 207 ms with one (medians of 30).
+A small model gains little from several threads, and if another process uses a core, every operation waits for the
+thread that lost it: next to one busy process on two cores, a step of `nano-tabletop` took 7,859 ms with two threads and
+207 ms with one (medians of 30).
 """
 
 import functools
@@ -18,14 +18,14 @@ from torch import nn
 from genie_datasets.base.cores import num_cores
 
 SMALL = 20_000_000  # parameters
-CHOSEN = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # environment variables with which a user chooses
+CHOSEN = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # environment variables that users set
 
 
 @contextmanager
 def threads_for(*models: Any) -> Iterator[None]:
-    """Computes with one thread inside the block where the models are small and on a CPU; afterwards as before.
+    """Computes with one thread inside the block if the models are small and on a CPU.
 
-    models: modules, counted together, or other objects that play, which count as small.
+    models: modules, counted together, or other objects, which count as small.
 
     A number that the user chose stays: by OMP_NUM_THREADS or MKL_NUM_THREADS, or by torch.set_num_threads with another
     number than torch's default. Other threads keep their number, except one that first uses torch during the block.
@@ -55,7 +55,7 @@ def small(*models: Any) -> bool:
 
 @functools.cache
 def default_threads() -> frozenset[int]:
-    """Numbers that torch chooses by itself: the cores of this process, or its physical cores (builds with MKL)."""
+    """Thread counts that torch chooses by default: the cores of this process, or its physical cores (MKL builds)."""
     numbers = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(num_cores())
     physical = set()
     for number in numbers:

@@ -1,5 +1,5 @@
-"""The world played live in a browser: `genie-robotics play RUN`.
+"""`genie-robotics play RUN`: play a world in the browser.
 
-`server.py` speaks to browsers, `protocol.py` says what they may ask, `session.py` is one player's world, `starts.py`
-where it may begin, `static/` the page.
+server.py: HTTP and WebSocket; protocol.py: the messages of the browser; session.py: the world of one browser;
+paired_simulator.py: the simulator next to a dream; starts.py: pictures to start from; static/: the page.
 """

@@ -1,23 +1,34 @@
-"""What one browser, and all of them together, may ask of the machine."""
+"""Limits of what one browser, and all of them together, may use."""
 
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from genie_datasets.base.command_help import Option
 
 
 @dataclass(frozen=True)
 class Limits:
+    """Limits of the player."""
+
+    GROUP: ClassVar[str] = "limits"
+
     sessions: int = 10
-    """Players at once; a further one is told to wait."""
-    idle_seconds: float = 900.0
-    """After which a player who does nothing is sent away."""
+    """Browsers that play at the same time."""
+    idle_seconds: Annotated[float, Option("SECONDS")] = 900.0
+    """Seconds without an action after which a browser is disconnected."""
     upload_bytes: int = 8 << 20
+    """Size of an upload in bytes."""
     upload_pixels: int = 24_000_000
-    """Of an uploaded picture, as its header states them: looked at before it is decoded."""
+    """Pixels of an uploaded picture, checked before decoding."""
     upload_frames: int = 256
-    """Of an uploaded clip; what follows is not read."""
+    """Frames read of an uploaded clip."""
     undo: int = 600
-    """Steps that can be taken back, and that a saved clip holds at most."""
+    """Steps that can be undone or saved."""
     branches: int = 8
+    """Branches per session."""
     autoplay: int = 200
-    """Actions of one typed sequence."""
+    """Actions of a typed sequence."""
     maskgit_steps: int = 64
+    """Largest number of MaskGIT steps."""
     temperature: float = 4.0
+    """Largest temperature."""

@@ -1,4 +1,4 @@
-"""What a browser may send: one JSON object a message, checked here, or the bytes of an upload that was announced."""
+"""Messages from the browser: one JSON object each, checked here. The bytes of an upload follow its message."""
 
 import json
 from dataclasses import dataclass
@@ -7,21 +7,16 @@ from typing import Any
 from genie_datasets.base.errors import UserError
 from genie_robotics.player.limits import Limits
 
-MOST_TEXT = 16_384  # characters of a message
+MAX_CHARACTERS = 16_384  # of a message
 
 
 class BadMessage(UserError):
-    """The message is none of these; the connection goes on."""
-
-
-@dataclass(frozen=True)
-class Act:
-    code: int
+    """A message that cannot be understood; the connection stays open."""
 
 
 @dataclass(frozen=True)
 class Play:
-    """Several actions in turn."""
+    """Play actions in order."""
 
     codes: tuple[int, ...]
 
@@ -33,31 +28,31 @@ class Undo:
 
 @dataclass(frozen=True)
 class Restart:
-    pass
+    """Return to the start."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """From the start with this number in the list that the page was given."""
+    """Begin again from the start with this index in the list that the page shows."""
 
     number: int
 
 
 @dataclass(frozen=True)
 class Branch:
-    """Keeps this moment to come back to."""
+    """Keep this moment, to return to it."""
 
 
 @dataclass(frozen=True)
 class Switch:
-    """Back to a kept moment."""
+    """Return to a kept moment."""
 
     branch: int
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What each action would do from here."""
+    """Show the next frame of every action."""
 
 
 @dataclass(frozen=True)
@@ -73,66 +68,72 @@ class Save:
 
 @dataclass(frozen=True)
 class Upload:
-    """The next binary message is a picture to start from, or a clip whose actions are wanted."""
+    """The next binary message is a picture to start from, or a clip whose actions are inferred."""
 
     kind: str
 
 
-Message = Act | Play | Undo | Restart | Start | Branch | Switch | Preview | Settings | Save | Upload
+Message = Play | Undo | Restart | Start | Branch | Switch | Preview | Settings | Save | Upload
 FORMATS = ("mp4", "gif", "json")
+TYPES = ("act", "play", "undo", "restart", "start", "branch", "switch", "preview", "settings", "save", "upload")
 
 
 def parse(text: str, num_codes: int, limits: Limits) -> Message:
-    """Raises BadMessage, whose text says what would have been right."""
-    if len(text) > MOST_TEXT:
-        raise BadMessage(f"a message has at most {MOST_TEXT} characters")
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        raise BadMessage("a message is a JSON object") from None
-    if not isinstance(found, dict):
-        raise BadMessage("a message is a JSON object")
+    """The message in `text`; raises BadMessage, which says what is expected."""
+    found = json_object(text)
     match found.get("type"):
         case "act":
-            return Act(whole(found, "code", 0, num_codes - 1))
+            return Play((integer(found, "code", 0, num_codes - 1),))
         case "play":
-            return Play(sequence(found.get("codes"), num_codes, limits.autoplay))
+            return Play(code_sequence(found.get("codes"), num_codes, limits.autoplay))
         case "undo":
-            return Undo(whole(found, "steps", 1, limits.undo))
+            return Undo(integer(found, "steps", 1, limits.undo))
         case "restart":
             return Restart()
         case "start":
-            return Start(whole(found, "number", 0, 9999))
+            return Start(integer(found, "number", 0, 9999))
         case "branch":
             return Branch()
         case "switch":
-            return Switch(whole(found, "branch", 0, 9999))
+            return Switch(integer(found, "branch", 0, 9999))
         case "preview":
             return Preview()
         case "settings":
             return Settings(
-                fraction(found, "temperature", 0.0, limits.temperature),
-                whole(found, "maskgit_steps", 1, limits.maskgit_steps),
+                number(found, "temperature", 0.0, limits.temperature),
+                integer(found, "maskgit_steps", 1, limits.maskgit_steps),
             )
         case "save":
             return Save(one_of(found, "format", FORMATS))
         case "upload":
             return Upload(one_of(found, "kind", ("image", "clip")))
         case other:
-            raise BadMessage(f"'{str(other)[:40]}' is no type of message")
+            raise BadMessage(f"'type' must be one of {', '.join(TYPES)}, got '{str(other)[:40]}'")
 
 
-def whole(found: dict[str, Any], name: str, least: int, most: int) -> int:
+def json_object(text: str) -> dict[str, Any]:
+    if len(text) > MAX_CHARACTERS:
+        raise BadMessage(f"a message must have at most {MAX_CHARACTERS:,} characters, got {len(text):,}")
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise BadMessage("a message must be a JSON object")
+    return found
+
+
+def integer(found: dict[str, Any], name: str, low: int, high: int) -> int:
     value = found.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise BadMessage(f"'{name}' must be a whole number of {least} .. {most}")
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise BadMessage(f"'{name}' must be an integer, {low} .. {high}")
     return value
 
 
-def fraction(found: dict[str, Any], name: str, least: float, most: float) -> float:
+def number(found: dict[str, Any], name: str, low: float, high: float) -> float:
     value = found.get(name)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
-        raise BadMessage(f"'{name}' must be a number of {least:g} .. {most:g}")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+        raise BadMessage(f"'{name}' must be a number, {low:g} .. {high:g}")
     return float(value)
 
 
@@ -143,9 +144,9 @@ def one_of(found: dict[str, Any], name: str, known: tuple[str, ...]) -> str:
     return value
 
 
-def sequence(value: Any, num_codes: int, most: int) -> tuple[int, ...]:
-    if not isinstance(value, list) or not 0 < len(value) <= most:
-        raise BadMessage(f"'codes' must be 1 to {most} actions")
+def code_sequence(value: Any, num_codes: int, longest: int) -> tuple[int, ...]:
+    if not isinstance(value, list) or not 0 < len(value) <= longest:
+        raise BadMessage(f"'codes' must be a list of 1 .. {longest} codes")
     if any(type(code) is not int or not 0 <= code < num_codes for code in value):
-        raise BadMessage(f"actions are whole numbers of 0 .. {num_codes - 1}")
+        raise BadMessage(f"codes must be integers, 0 .. {num_codes - 1}")
     return tuple(value)

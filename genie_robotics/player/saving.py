@@ -1,4 +1,4 @@
-"""A played clip as MP4 or GIF, enlarged without blur so that 64 pixels can be seen."""
+"""Encoding of played clips (MP4, GIF) and frames (PNG)."""
 
 import io
 from fractions import Fraction
@@ -9,16 +9,16 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-SIDE = 384  # pixels that the shorter side has at least
-RATE = 6  # frames a second: twice the pace of RT-1's robot
+MIN_SIDE = 384  # pixels of the shorter side of a video
+FPS = 6  # twice the control rate of RT-1's robot
 
 
-def film(frames: UInt8[np.ndarray, "L H W 3"], kind: str) -> bytes:
-    """kind: "mp4" (H.264) or "gif"."""
-    scale = max(1, round(SIDE / min(frames.shape[1:3])))
+def encode_video(frames: UInt8[np.ndarray, "L H W 3"], kind: str) -> bytes:
+    """An "mp4" (H.264) or "gif", enlarged without interpolation."""
+    scale = max(1, round(MIN_SIDE / min(frames.shape[1:3])))
     out = io.BytesIO()
     with av.open(out, "w", format=kind) as container:
-        stream: Any = container.add_stream("libx264" if kind == "mp4" else "gif", rate=Fraction(RATE))
+        stream: Any = container.add_stream("libx264" if kind == "mp4" else "gif", rate=Fraction(FPS))
         stream.height, stream.width = (n * scale // 2 * 2 for n in frames.shape[1:3])
         stream.pix_fmt = "yuv420p" if kind == "mp4" else "rgb8"
         for frame in frames:
@@ -28,6 +28,6 @@ def film(frames: UInt8[np.ndarray, "L H W 3"], kind: str) -> bytes:
     return out.getvalue()
 
 
-def png(frame: UInt8[np.ndarray, "H W 3"]) -> bytes:
-    """Fast to make: these go over a local connection, several a second."""
+def encode_png(frame: UInt8[np.ndarray, "H W 3"]) -> bytes:
+    """A PNG at low compression, which is fast; several are sent per second over a local connection."""
     return cv2.imencode(".png", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()

@@ -1,7 +1,7 @@
-"""The page and its connection: one WebSocket a player, one thread that computes for all of them in turn.
+"""The server of the page: one WebSocket per browser, and one thread that computes for all of them in turn.
 
-To the browser go text messages (JSON) and binary ones: the length of a JSON header as four bytes (big endian), the
-header, then the bytes that it describes. A frame's header says which step and action it is of and what it took.
+Messages to the browser are text (JSON) or binary: the length of a JSON header in four bytes (big endian), the header,
+and the bytes that it describes. The header of a frame gives its step, its action and the time that it took.
 """
 
 import asyncio
@@ -29,9 +29,9 @@ from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
 from genie_robotics.labeling.code_meanings import Meaning
 from genie_robotics.player import protocol, uploads
-from genie_robotics.player.beside import Beside
 from genie_robotics.player.limits import Limits
-from genie_robotics.player.saving import film, png
+from genie_robotics.player.paired_simulator import PairedSimulator
+from genie_robotics.player.saving import encode_png, encode_video
 from genie_robotics.player.session import PlaySession
 from genie_robotics.player.starts import Start
 
@@ -44,12 +44,12 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
-TOO_MANY, IDLE, FOREIGN = 4001, 4002, 4003  # reasons to close, which the page puts into words
+TOO_MANY, IDLE, FOREIGN = 4001, 4002, 4003  # close codes; player.js has the texts
 
 
 @dataclass
 class Player:
-    """All that the players share."""
+    """State that all connections share: the world, its starts, and the thread that computes."""
 
     genie: Genie
     world_name: str
@@ -57,19 +57,19 @@ class Player:
     starts: list[Start]
     limits: Limits = field(default_factory=Limits)
     origins: tuple[str, ...] = ()
-    """Further origins (scheme://host:port) that may connect, beside the address the page came from."""
+    """Further origins (scheme://host:port) that may connect, besides that of the page."""
     num_sessions: int = 0
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "genie"))
 
     async def compute(self, work: Callable[..., T], *args: Any) -> T:
-        """In the one thread that has the model: players take turns, and the connections stay alive meanwhile."""
+        """Runs `work` in the thread of the model; sessions take turns, and connections stay alive meanwhile."""
         return await asyncio.get_running_loop().run_in_executor(self.pool, work, *args)
 
 
 def make_app(player: Player, hosts: list[str] | None = None) -> Starlette:
-    """Serves the page at / and its connection at /ws. No path that a client names is ever read.
+    """Serves the page at / and its WebSocket at /ws. No path of a request is ever read from the disk.
 
-    hosts: names by which the page may be asked for; all without it.
+    hosts: host names that requests may use; None: all.
     """
 
     async def page(request: Request) -> Response:
@@ -80,8 +80,8 @@ def make_app(player: Player, hosts: list[str] | None = None) -> Starlette:
     async def start_picture(request: Request) -> Response:
         number = request.path_params["number"]
         if number >= len(player.starts):
-            return PlainTextResponse("there is no such start", 404)
-        return Response(png(player.starts[number].frame), media_type="image/png", headers=HEADERS)
+            return PlainTextResponse("unknown start", 404)
+        return Response(encode_png(player.starts[number].frame), media_type="image/png", headers=HEADERS)
 
     async def connection(socket: WebSocket) -> None:
         await Connection(player, socket).run()
@@ -97,19 +97,19 @@ def make_app(player: Player, hosts: list[str] | None = None) -> Starlette:
 
 
 class Connection:
-    """One player, from the first message to the last."""
+    """One browser, from its first message to its last."""
 
     def __init__(self, player: Player, socket: WebSocket):
         self.player, self.socket = player, socket
         self.session = PlaySession(player.genie, player.limits)
-        self.expected: str | None = None  # kind of upload that was announced
+        self.expected: str | None = None  # kind of the announced upload
 
     async def run(self) -> None:
         if not same_origin(self.socket, self.player.origins):
-            await self.refuse(FOREIGN, "another site may not play this world")
+            await self.refuse(FOREIGN, "the page of another site")
             return
         if self.player.num_sessions >= self.player.limits.sessions:
-            await self.refuse(TOO_MANY, f"{self.player.limits.sessions} others are playing")
+            await self.refuse(TOO_MANY, f"all {self.player.limits.sessions} sessions are in use")
             return
         self.player.num_sessions += 1
         try:
@@ -119,7 +119,7 @@ class Connection:
             await self.listen()
         except (WebSocketDisconnect, RuntimeError):
             if self.socket.application_state == WebSocketState.CONNECTED == self.socket.client_state:
-                raise  # an error of ours, not a browser that went away
+                raise  # an error of the server, not a browser that went away
         finally:
             self.player.num_sessions -= 1
 
@@ -133,7 +133,7 @@ class Connection:
                 async with asyncio.timeout(self.player.limits.idle_seconds):
                     found = await self.socket.receive()
             except TimeoutError:
-                await self.socket.close(IDLE, "nothing was played for a while")
+                await self.socket.close(IDLE, "idle for too long")
                 return
             if found["type"] == "websocket.disconnect":
                 return
@@ -161,8 +161,6 @@ class Connection:
     async def handle(self, message: protocol.Message) -> None:
         session, compute = self.session, self.player.compute
         match message:
-            case protocol.Act(code):
-                await self.show(session.act, code, code=code)
             case protocol.Play(codes):
                 for code in codes:
                     await self.show(session.act, code, code=code)
@@ -171,14 +169,7 @@ class Connection:
             case protocol.Restart():
                 await self.show(session.restart)
             case protocol.Start(number):
-                if number >= len(self.player.starts):
-                    raise UserError(f"there is no start {number + 1}")
-                start = self.player.starts[number]
-                beside = None
-                if start.simulator is not None:
-                    make = start.simulator
-                    beside = await compute(lambda: Beside(make(), self.player.meanings))
-                await self.show(session.start, start.frame, start.name, beside)
+                await self.start(number)
             case protocol.Branch():
                 number = session.branch()
                 await self.say({"type": "branch", "branch": number, "step": session.num_steps})
@@ -186,46 +177,61 @@ class Connection:
                 await self.show(session.switch, branch)
             case protocol.Preview():
                 frames = await compute(session.preview)
-                await self.send({"type": "preview", "step": session.num_steps}, png(np.concatenate(frames, axis=1)))
+                strip = encode_png(np.concatenate(frames, axis=1))
+                await self.send({"type": "preview", "step": session.num_steps}, strip)
             case protocol.Settings(temperature, maskgit_steps):
                 session.settings(temperature, maskgit_steps)
                 await self.say({"type": "settings", "temperature": temperature, "maskgit_steps": maskgit_steps})
             case protocol.Save(kind):
-                data = json.dumps(session.trace()).encode() if kind == "json" else None
-                if data is None:
-                    data = await compute(film, session.clip(), kind)
-                await self.send({"type": "saved", "format": kind, "trace": session.trace()}, data)
+                await self.save(kind)
             case protocol.Upload(kind):
                 self.expected = kind
+
+    async def start(self, number: int) -> None:
+        if number >= len(self.player.starts):
+            raise UserError(f"there is no start {number}; there are {len(self.player.starts)}, counted from 0")
+        start, simulator = self.player.starts[number], None
+        if make := start.make_simulator:
+            simulator = await self.player.compute(lambda: PairedSimulator(make(), self.player.meanings))
+        await self.show(self.session.start, start.frame, start.name, simulator)
+
+    async def save(self, kind: str) -> None:
+        trace = self.session.trace()
+        if kind == "json":
+            data = json.dumps(trace).encode()
+        else:
+            data = await self.player.compute(encode_video, self.session.clip(), kind)
+        await self.send({"type": "saved", "format": kind, "trace": trace}, data)
 
     async def uploaded(self, data: bytes) -> None:
         kind, self.expected = self.expected, None
         if kind is None:
-            raise UserError("say first what is uploaded")
+            raise UserError("unexpected binary message; send a message of type 'upload' first")
         limits, config = self.player.limits, self.player.genie.config
         if len(data) > limits.upload_bytes:
-            raise UserError(f"the file has {len(data):,} bytes: give one of at most {limits.upload_bytes:,}")
+            raise UserError(f"the file has {len(data):,} bytes, expected at most {limits.upload_bytes:,}")
         if kind == "image":
-            frame = await self.player.compute(uploads.picture, data, config.image_size, limits)
-            await self.show(self.session.start, frame, "a picture of yours")
+            frame = await self.player.compute(uploads.read_picture, data, config.image_size, limits)
+            await self.show(self.session.start, frame, "your picture")
             return
-        frames = await self.player.compute(uploads.clip, data, config.image_size, config.fit, limits)
+        frames = await self.player.compute(uploads.read_clip, data, config.image_size, config.fit, limits)
         codes = await self.player.compute(lambda: self.player.genie.infer_actions(frames[None])[0].tolist())
-        await self.show(self.session.start, frames[0], "a clip of yours")
+        await self.show(self.session.start, frames[0], "your clip")
         await self.say({"type": "inferred", "codes": codes})
 
     async def show(self, work: Callable[..., np.ndarray], *args: Any, code: int | None = None) -> None:
+        """Computes a frame and sends it, with the simulator's frame to its right if there is one."""
         began = time.perf_counter()
         frame = await self.player.compute(work, *args)
         header = {
             "type": "frame", "step": self.session.num_steps, "code": code, "start": self.session.name,
             "can_undo": len(self.session.moments) - 1, "ms": round(1000 * (time.perf_counter() - began), 1),
         }  # fmt: skip
-        if self.session.beside is not None:
+        if self.session.simulator is not None:
             error = await self.player.compute(self.session.error)
-            header |= {"beside": True, "error_cm": None if error is None else round(100 * error, 2)}
-            frame = np.concatenate([frame, self.session.beside.frame], axis=1)
-        await self.send(header, png(frame))
+            header |= {"simulated": True, "error_cm": None if error is None else round(100 * error, 2)}
+            frame = np.concatenate([frame, self.session.simulator.frame], axis=1)
+        await self.send(header, encode_png(frame))
 
     async def say(self, message: dict[str, Any]) -> None:
         await self.socket.send_text(json.dumps(message))
@@ -235,11 +241,13 @@ class Connection:
         await self.socket.send_bytes(struct.pack(">I", len(text)) + text + content)
 
 
-def same_origin(socket: WebSocket, also: tuple[str, ...]) -> bool:
-    """Whether a page of this server asks, or a program that is no browser: other sites' pages must not reach a player
-    that runs on their reader's machine."""
+def same_origin(socket: WebSocket, others: tuple[str, ...]) -> bool:
+    """True for a page of this server, of an origin in `others`, or a program that is not a browser.
+
+    Pages of other sites must not reach a player that runs on the machine of their reader.
+    """
     origin = socket.headers.get("origin")
-    if origin is None or origin in also:
+    if origin is None or origin in others:
         return True
     with contextlib.suppress(ValueError):
         return urlsplit(origin).netloc == socket.headers.get("host") and urlsplit(origin).scheme in ("http", "https")

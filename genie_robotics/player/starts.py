@@ -1,4 +1,4 @@
-"""Where a player may begin: a picture given, frames of a data set, or the pictures that come with the package."""
+"""Pictures to start from: a given one, frames of a data set, those of the package, and simulated tables."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,56 +16,53 @@ from genie_datasets.sources.pictures import read_picture
 from genie_datasets.sources.split import Source
 from genie_robotics.player.limits import Limits
 
-FROM_DATA = 12  # episodes that are offered
-FIRST_TABLE = 731_000  # seeds of simulated tables, far from those of any data set here
 if TYPE_CHECKING:
     from genie_datasets.tabletop import Simulator
+
+MAX_EPISODES = 12  # episodes of a data set that are offered
+FIRST_TABLE_SEED = 731_000  # far from the seeds of all data sets in this repository
 
 Frame = UInt8[np.ndarray, "H W 3"]
 
 
 @dataclass(frozen=True)
 class Start:
+    """A picture of the model's size to start from."""
+
     name: str
     frame: Frame
-    """Of the model's size."""
-    simulator: Callable[[], "Simulator"] | None = None
-    """Makes a simulator in the moment of the picture, where it was simulated."""
+    make_simulator: Callable[[], "Simulator"] | None = None
+    """Makes the simulator that rendered the picture, if it is simulated."""
 
 
-def choose(
+def make_starts(
     size: tuple[int, int], fit: str, image: Path | None, source: Source | None, limits: Limits, tables: int = 0
 ) -> list[Start]:
-    """What the page offers, the first of which a player begins with; `tables`: how many simulated ones come after.
-
-    Raises UserError.
-    """
-    return [*chosen(size, fit, image, source, limits), *simulated(size, tables)]
-
-
-def chosen(size: tuple[int, int], fit: str, image: Path | None, source: Source | None, limits: Limits) -> list[Start]:
+    """The starts that the page offers, `tables` simulated ones at the end; raises UserError."""
     if image is not None:
-        return [Start(image.name, fit_frames(read_picture(image, limits.upload_pixels), size, "letterbox"))]
-    if source is not None:
-        return from_data(source, size, fit)
-    return bundled(size)
+        picture = fit_frames(read_picture(image, limits.upload_pixels), size, "letterbox")
+        starts = [Start(image.name, picture)]
+    elif source is not None:
+        starts = data_starts(source, size, fit)
+    else:
+        starts = bundled_starts(size)
+    return starts + simulated_starts(size, tables)
 
 
-def from_data(source: Source, size: tuple[int, int], fit: str) -> list[Start]:
-    """First frames of episodes of the test split, if there is one."""
+def data_starts(source: Source, size: tuple[int, int], fit: str) -> list[Start]:
+    """First frames of episodes, of the test split if there is one."""
     split = source.splits.get("test") or next(iter(source.splits.values()))
-    chosen = np.unique(np.linspace(0, split.num_episodes - 1, min(FROM_DATA, split.num_episodes)).round().astype(int))
+    num = min(MAX_EPISODES, split.num_episodes)
+    episodes = np.unique(np.linspace(0, split.num_episodes - 1, num).round().astype(int)).tolist()
+    first = np.array([0])
     return [
-        Start(
-            split.instruction(int(e)) or split.episode_name(int(e)),
-            split.frames(int(e), np.array([0]), size, fit)[0],
-        )
-        for e in chosen
+        Start(split.instruction(episode) or split.episode_name(episode), split.frames(episode, first, size, fit)[0])
+        for episode in episodes
     ]
 
 
-def simulated(size: tuple[int, int], tables: int) -> list[Start]:
-    """Tables of the family `easy` that nothing was trained on, each with its simulator."""
+def simulated_starts(size: tuple[int, int], tables: int) -> list[Start]:
+    """Tables of the family `easy` with seeds that are in no training data, each with its simulator."""
     if not tables:
         return []
     from genie_datasets.tabletop import Simulator, sample_scene
@@ -79,14 +76,12 @@ def simulated(size: tuple[int, int], tables: int) -> list[Start]:
         begin(simulator, np.random.default_rng(seed), "play")
         return simulator
 
-    return [
-        Start(f"simulated table {n + 1}", make(FIRST_TABLE + n).observe().frame, partial(make, FIRST_TABLE + n))
-        for n in range(tables)
-    ]
+    makers = [partial(make, FIRST_TABLE_SEED + n) for n in range(tables)]
+    return [Start(f"simulated table {n}", maker().observe().frame, maker) for n, maker in enumerate(makers, start=1)]
 
 
-def bundled(size: tuple[int, int]) -> list[Start]:
-    """Pictures of the simulated table, of scenes that `nano-tabletop` was not trained on."""
+def bundled_starts(size: tuple[int, int]) -> list[Start]:
+    """Pictures of the simulated table, of scenes that are not in the training data of `nano-tabletop`."""
     folder = resources.files("genie_robotics.player").joinpath("static/starts")
     found = []
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):

@@ -1,4 +1,4 @@
-"""Bytes that a browser sends -> pictures. Sizes are read from headers and refused before anything is decoded."""
+"""Pictures and clips from uploaded bytes. Sizes are read from headers and checked before decoding."""
 
 import tempfile
 from pathlib import Path
@@ -15,13 +15,13 @@ from genie_robotics.player.limits import Limits
 Frame = UInt8[np.ndarray, "H W 3"]
 
 
-def picture(data: bytes, size: tuple[int, int], limits: Limits) -> Frame:
-    """A photo, drawing or rendering of any size, whole: letterboxed to the model's size. Raises UserError."""
+def read_picture(data: bytes, size: tuple[int, int], limits: Limits) -> Frame:
+    """A picture of any size, letterboxed to the model's size; raises UserError."""
     return fit_frames(decode_picture(data, "the upload", limits.upload_pixels), size, "letterbox")
 
 
-def clip(data: bytes, size: tuple[int, int], mode: str, limits: Limits) -> UInt8[np.ndarray, "L H W 3"]:
-    """The frames of an uploaded video, fitted as training's were. Raises UserError."""
+def read_clip(data: bytes, size: tuple[int, int], mode: str, limits: Limits) -> UInt8[np.ndarray, "L H W 3"]:
+    """The frames of a video, fitted like those of training; raises UserError."""
     with tempfile.TemporaryDirectory(prefix="genie_upload.") as folder:
         path = Path(folder) / "clip"
         path.write_bytes(data)
@@ -29,11 +29,12 @@ def clip(data: bytes, size: tuple[int, int], mode: str, limits: Limits) -> UInt8
             info = probe(path)
             if info.height * info.width > limits.upload_pixels:
                 raise UserError(
-                    f"the clip has {info.height}x{info.width} pixels: give one of at most {limits.upload_pixels:,}"
+                    f"the clip has {info.height}x{info.width} pixels per frame, expected at most "
+                    f"{limits.upload_pixels:,}; upload a smaller one"
                 )
             frames = read_frames(path, np.arange(min(info.num_frames, limits.upload_frames)), size, mode, info)
         except DamagedVideo as error:
-            raise UserError(f"that is no video that can be read ({error}): give MP4, MOV, WebM or GIF") from None
+            raise UserError(f"the upload is not a readable video ({error}); upload MP4, MOV, WebM or GIF") from None
     if len(frames) < 2:
-        raise UserError("a clip needs at least two frames, for an action lies between two")
+        raise UserError(f"a clip must have at least 2 frames, got {len(frames)}; upload a longer one")
     return frames

@@ -1,6 +1,6 @@
-"""Worlds that come with the package, by name. RUN is a run folder or one of these names, everywhere.
+"""Worlds that come with the package. Wherever a run folder is expected, the name of one of them can be given.
 
-A run folder of that name in the working directory wins (it holds a config.json): what a user has made is what is meant.
+A run folder of that name in the working directory goes first.
 """
 
 from importlib.resources import files
@@ -8,29 +8,28 @@ from pathlib import Path
 
 from genie_datasets.base.errors import UserError
 
-WORLDS: dict[str, Path] = {
-    name: Path(str(files(__name__))) / name.replace("-", "_") for name in ("nano-tabletop",)
-}  # name -> folder, in the form of a run folder
+WORLDS: dict[str, Path] = {name: Path(str(files(__name__))) / name.replace("-", "_") for name in ("nano-tabletop",)}
+"""Folder of each world by its name; it has the form of a run folder."""
 
 
 def world_folder(name: str) -> Path:
-    """Where the world `name` is installed.
+    """The folder in which the world `name` is installed.
 
     Raises:
-        UserError: no such name (it lists them), or this installation lacks its weights.
+        UserError: the name is unknown, or this installation lacks the world's files.
     """
     if name not in WORLDS:
-        raise UserError(f"no world '{name}' comes with the package; there are: {', '.join(WORLDS)}")
+        raise UserError(f"unknown world '{name}'; expected one of {', '.join(WORLDS)}")
     if not (WORLDS[name] / "config.json").is_file():
         raise UserError(
-            f"{WORLDS[name]}: this installation lacks the weights of {name}; install genie-robotics again, or make "
-            f"them: genie-robotics pretrain {name} --out DIR"
+            f"{WORLDS[name]}: this installation lacks the files of {name}; reinstall genie-robotics, or make them "
+            f"(genie-robotics pretrain {name} --out DIR)"
         )
     return WORLDS[name]
 
 
 def locate(run: str | Path) -> Path:
-    """The folder that RUN means, which need not exist where it is no name of a world."""
+    """The folder of a run, given as a path or as the name of a world. A path need not exist."""
     run = Path(run)
     if str(run) in WORLDS and not (run / "config.json").is_file():
         return world_folder(str(run))
@@ -38,6 +37,6 @@ def locate(run: str | Path) -> Path:
 
 
 def judge_of(run: str | Path) -> Path | None:
-    """The independent latent action model that was exported with a world, or None."""
+    """The run folder of the judge, an independent latent action model that was exported with a world; or None."""
     folder = locate(run) / "judge"
     return folder if (folder / "config.json").is_file() else None

@@ -1,11 +1,13 @@
-"""RUN/state/{stage}/step_00000500/: all that resuming a stage needs, so kept that no kill can harm it.
+"""Checkpoints: RUN/state/{stage}/step_00000500/ holds everything that resuming a stage needs.
 
-A checkpoint is a folder of two files: `state.pt` (tensors and plain values, which torch.load reads with
-weights_only=True) and `SHA256SUMS` (`sha256sum -c` checks it). Of a model cut over processes the folder `pieces/` holds
-the tensors (sharded_checkpoint.py). It is written under another name, synced to the disk, and renamed, so it is there
-whole or not at all. What ends in `.tmp` never counts and is removed at the next save.
+A checkpoint is a folder with two files: `state.pt` (tensors and plain values, which torch.load reads with
+weights_only=True) and `SHA256SUMS` (`sha256sum -c` checks it). If the model is sharded across ranks, the folder
+`shards/` holds its tensors (sharded_checkpoint.py). A checkpoint is written under a temporary name, synced to the disk
+and renamed, so a kill at any moment leaves it complete or absent. Folders that end in `.tmp` are never read, and the
+next save removes them.
 
-Random numbers need no saving: every step seeds them from (seed, stage, step). The sampler's position is the step.
+The state of random number generators is not saved, because every step seeds them from (seed, stage, step). The
+sampler's position is the step.
 """
 
 import hashlib
@@ -16,29 +18,34 @@ import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import nn
 
 from genie_datasets.base.errors import UserError
-from genie_robotics.models.distributed import of_all, rank, told_by_first
-from genie_robotics.run_folder import sync_folder
-from genie_robotics.training.sharded_checkpoint import FOLDER as PIECES
+from genie_datasets.base.files import sync_folder
+from genie_robotics.models.distributed import broadcast_object, rank
+from genie_robotics.run_folder import first_line
 from genie_robotics.training.sharded_checkpoint import (
-    LAYOUT,
-    first_alone,
-    read_pieces,
-    stand_ins,
-    take_out,
-    write_pieces,
-    wrong_pieces,
+    METADATA,
+    SHARDS,
+    damaged_shard,
+    first_of_all_ranks,
+    placeholders,
+    read_shards,
+    replace_shards,
+    run_on_rank_0,
+    write_shards,
 )
-from genie_robotics.training.sharding import load_cut
+from genie_robotics.training.sharding import load_sharded
 
 STATE, SUMS = "state.pt", "SHA256SUMS"
 NAME = re.compile(r"step_(\d{8,})(\.replaced)?")
+
+
+class DamagedCheckpoint(Exception):
+    """A checkpoint cannot be used; the message says why."""
 
 
 class Checkpoints:
@@ -46,223 +53,214 @@ class Checkpoints:
 
     Args:
         folder: RUN/state/{stage}.
-        keep: the newest so many are kept.
-        keep_every: so is every one whose step is a multiple of this; 0: none.
+        keep: number of newest checkpoints to keep.
+        keep_every: checkpoints at multiples of this step are kept too; 0: none.
     """
 
     def __init__(self, folder: Path, keep: int = 2, keep_every: int = 0):
-        if keep < 1 or keep_every < 0:
-            raise UserError(f"--keep must be at least 1 and --keep-every at least 0, not {keep} and {keep_every}")
         self.folder, self.keep, self.keep_every = folder, keep, keep_every
-        self.damaged: set[int] = set()  # steps that `newest` could not read: retention does not count them
+        self.damaged: set[int] = set()  # steps that `newest` could not read; they do not count as kept
 
     def newest(
         self, say: Callable[[str], None] = print, layout: dict[str, Any] | None = None
     ) -> tuple[int, dict[str, Any]] | None:
-        """(step, content) of the newest whole checkpoint; None where there is none yet. Changes nothing.
+        """The newest undamaged checkpoint as (step, content), or None if there is none yet. Changes no file.
 
-        A damaged one is named through `say`, and the one before it is read: training from there gives the same. Of
-        several processes all must ask at once.
+        A damaged checkpoint is reported through `say` and skipped: training that resumes from the one before it gives
+        the same result. All processes must call it at once.
 
         Args:
-            layout: nested as the content is: how this process' model is cut, where it is; see `read_pieces`. All else
-                is on the CPU.
+            layout: sharded tensors of this process, nested like the content (see `read_shards`). All other tensors are
+                loaded complete, on the CPU.
 
         Raises:
-            UserError: every checkpoint is damaged, or an earlier version of this package wrote them.
+            UserError: every checkpoint is damaged.
         """
-        passed: list[tuple[Path, str]] = []
-        for step, path in told_by_first(self.found()).items():
+        skipped: list[tuple[Path, str]] = []
+        for step, path in broadcast_object(self.paths()).items():
             try:
-                content = read(path, layout)
-            except Damaged as reason:
+                content = read_checkpoint(path, layout)
+            except DamagedCheckpoint as reason:
                 self.damaged.add(step)
-                passed.append((path, str(reason)))
+                skipped.append((path, str(reason)))
                 continue
-            for bad, why in passed:
-                say(f"{bad} is damaged ({why}): not used; training goes on from step {step}, the checkpoint before it")
+            for damaged, why in skipped:
+                say(f"{damaged} is damaged ({why}) and skipped; training resumes from step {step}, the one before it")
             return step, content
-        anew = f"delete {self.folder} to train this stage anew"
-        if passed:
-            path, why = passed[0]
-            older = f", and so are the {len(passed) - 1} before it" if len(passed) > 1 else ", and there is no other"
-            raise UserError(f"{path / STATE} is damaged ({why}){older}; {anew}")
-        earlier = self.folder.with_name(f"{self.folder.name}.pt")
-        if earlier.exists():
+        if skipped:
+            path, why = skipped[0]
             raise UserError(
-                f"{earlier} is of an earlier version, which cannot be resumed from; delete it to train anew"
+                f"{path} is damaged ({why}) and no other checkpoint is usable; "
+                f"delete {self.folder} to retrain this stage"
             )
         return None
 
     def save(self, step: int, content: dict[str, Any]) -> Path:
-        """Writes a checkpoint, then removes those that need not be kept. A kill leaves the earlier ones whole.
+        """Writes a checkpoint, then removes those that need not be kept.
 
         Args:
-            content: tensors, plain values, and lists, tuples and dicts of them. Where some are cut over processes, all
-                must save at once.
+            content: tensors, plain values, and lists, tuples and dicts of them. If some tensors are sharded, all
+                processes must call it at once, otherwise only rank 0.
 
         Raises:
-            UserError: the disk is full, or cannot be written for another reason; the earlier ones are kept.
+            UserError: the checkpoint cannot be written, for example because the disk is full; earlier ones are kept.
             TypeError: something in `content` could not be read back.
         """
         check_plain(content)
-        content, cut = take_out(content)
+        content, shards = replace_shards(content)
         target = self.folder / f"step_{step:08d}"
         partial = target.with_name(f"{target.name}.tmp")
         try:
-            if cut:
-                first_alone(lambda: self.make(partial))
-                digests = write_pieces(partial / PIECES, cut)
-                first_alone(lambda: self.complete(step, partial, content, digests))
+            if shards:
+                run_on_rank_0(lambda: self._begin(partial))
+                digests = write_shards(partial / SHARDS, shards)
+                run_on_rank_0(lambda: self._complete(step, partial, content, digests))
             else:
-                self.make(partial)
-                self.complete(step, partial, content)
+                self._begin(partial)
+                self._complete(step, partial, content, {})
         except OSError as error:
             if rank() == 0:
                 shutil.rmtree(partial, ignore_errors=True)
             raise UserError(
-                f"cannot write checkpoint {target}: {error.strerror or error}; the earlier ones are kept: "
-                "free space on that disk and run the same command again to go on from there"
+                f"cannot write checkpoint {target}: {error.strerror or error}; earlier checkpoints are kept: "
+                "free disk space and rerun the command to continue"
             ) from None
         return target
 
-    def make(self, partial: Path) -> None:
-        self.tidy()
+    def _begin(self, partial: Path) -> None:
+        self._clean_up()
         partial.mkdir(parents=True)
 
-    def complete(
-        self, step: int, partial: Path, content: dict[str, Any], pieces: Mapping[str, str] = MappingProxyType({})
-    ) -> None:
-        """The rest of the checkpoint, its name, and the end of those that are no longer kept."""
+    def _complete(self, step: int, partial: Path, content: dict[str, Any], digests: Mapping[str, str]) -> None:
+        """Writes the state beside the shards, gives the folder its final name and removes old checkpoints."""
         target = partial.with_suffix("")
         replaced = target.with_name(f"{target.name}.replaced")
-        write(partial, content, pieces)
+        write_state(partial, content, digests)
         if target.exists():
-            os.rename(target, replaced)  # until the next line is done, `found` takes this one
+            os.rename(target, replaced)  # `paths` returns it until the next line is done
         os.rename(partial, target)
         for folder in (self.folder, *self.folder.parents[:2]):
             sync_folder(folder)
         self.damaged.discard(step)
-        self.retire(step)
+        self.remove_old(step)
 
-    def found(self) -> dict[int, Path]:
-        """Checkpoints by their step, newest first, whole or damaged."""
+    def paths(self) -> dict[int, Path]:
+        """The folder of every checkpoint by its step, newest first; damaged ones are included."""
         found: dict[int, Path] = {}
-        # The shorter name last: a checkpoint that is being replaced counts where its successor is not yet there.
-        for path in sorted(self.folder.glob("step_*"), key=lambda path: -len(path.name)):
+        # In this order NAME replaces NAME.replaced, which counts only until its successor has its final name.
+        for path in sorted(self.folder.glob("step_*"), reverse=True):
             match = NAME.fullmatch(path.name)
             if match and path.is_dir():
                 found[int(match[1])] = path
         return dict(sorted(found.items(), reverse=True))
 
-    def tidy(self) -> None:
-        """Removes or puts back what a kill left behind."""
+    def remove_old(self, saved: int) -> None:
+        """Removes the checkpoints that need not be kept after step `saved`."""
+        self._clean_up()
+        found = self.paths()
+        good = [step for step in found if step not in self.damaged]
+        kept = {saved, *good[: self.keep], *(step for step in good if self.keep_every and step % self.keep_every == 0)}
+        for step, path in found.items():
+            if step not in kept:
+                remove_checkpoint(path)
+
+    def _clean_up(self) -> None:
+        """Removes or restores folders that an interrupted save left."""
         for path in list(self.folder.glob("step_*")):
             if path.suffix == ".tmp":
                 shutil.rmtree(path)
             elif path.suffix == ".replaced":
                 if path.with_suffix("").exists():
-                    remove(path)
+                    remove_checkpoint(path)
                 else:
                     os.rename(path, path.with_suffix(""))
 
-    def retire(self, saved: int) -> None:
-        """Removes what need not be kept after step `saved` was."""
-        self.tidy()
-        found = self.found()
-        good = [step for step in found if step not in self.damaged]
-        kept = {saved, *good[: self.keep], *(step for step in good if self.keep_every and step % self.keep_every == 0)}
-        for step, path in found.items():
-            if step not in kept:
-                remove(path)
 
+def read_checkpoint(path: Path, layout: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The content of one checkpoint, whose digests are verified first. All processes must call it at once.
 
-class Damaged(Exception):
-    """What is wrong with a checkpoint, in a few words."""
-
-
-def read(path: Path, layout: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The content of one checkpoint, its digests verified first; raises Damaged, in all processes or in none."""
+    Raises:
+        DamagedCheckpoint: in all processes, if any of them finds damage.
+    """
     content: dict[str, Any] = {}
-    pieces: dict[str, str] = {}
+    digests: dict[str, str] = {}
     problem = None
     try:
-        content, pieces = read_state(path)
-    except Damaged as error:
+        content, digests = read_state(path)
+    except DamagedCheckpoint as error:
         problem = str(error)
-    problem = next((found for found in of_all(problem) if found), None)
+    problem = first_of_all_ranks(problem)
     if problem:
-        raise Damaged(problem)
-    if not pieces and not any(True for _ in stand_ins(content)):
+        raise DamagedCheckpoint(problem)
+    if not digests and not placeholders(content):
         return content
-    problem = f"{SUMS} does not list its pieces" if LAYOUT not in pieces else wrong_pieces(path / PIECES, pieces)
+    problem = f"{SUMS} does not list its shards" if METADATA not in digests else damaged_shard(path / SHARDS, digests)
     if problem:
-        raise Damaged(problem)
+        raise DamagedCheckpoint(problem)
     try:
-        return read_pieces(path / PIECES, content, layout, pieces)
+        return read_shards(path / SHARDS, content, layout, digests)
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # torch raises many kinds
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise Damaged(f"{PIECES} cannot be read: {reason[0]}") from None
+        raise DamagedCheckpoint(f"{SHARDS} cannot be read: {first_line(error)}") from None
 
 
 def read_state(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """The first process' file, and the digests of the pieces, by their names; raises Damaged."""
+    """The content of state.pt, and the SHA-256 of each file in shards/; raises DamagedCheckpoint."""
     name = STATE
     try:
         with open(path / STATE, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             name = SUMS
-            stored = digests_of((path / SUMS).read_bytes())
-            if stored.pop(STATE, None) != digest:
-                raise Damaged(f"the SHA-256 of {STATE} is not the one in {SUMS}")
+            digests = parse_sums((path / SUMS).read_bytes())
             name = STATE
+            if digests.pop(STATE, None) != digest:
+                raise DamagedCheckpoint(f"the SHA-256 of {STATE} differs from {SUMS}")
             file.seek(0)
             content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise Damaged(f"{name} is missing") from None
+        raise DamagedCheckpoint(f"{name} is missing") from None
     except OSError as error:
-        raise Damaged(f"{name} cannot be read: {error.strerror or error}") from None
-    except (Damaged, MemoryError):
+        raise DamagedCheckpoint(f"{name} cannot be read: {error.strerror or error}") from None
+    except (DamagedCheckpoint, MemoryError):
         raise
     except Exception as error:  # torch.load raises many kinds
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise Damaged(f"{STATE} cannot be read: {reason[0]}") from None
+        raise DamagedCheckpoint(f"{STATE} cannot be read: {first_line(error)}") from None
     if not isinstance(content, dict):
-        raise Damaged(f"{STATE} holds no dict")
-    return content, {name.removeprefix(f"{PIECES}/"): digest for name, digest in stored.items()}
+        raise DamagedCheckpoint(f"{STATE} does not hold a dict")
+    return content, {name.removeprefix(f"{SHARDS}/"): digest for name, digest in digests.items()}
 
 
-def write(folder: Path, content: dict[str, Any], pieces: Mapping[str, str] = MappingProxyType({})) -> None:
-    """Fills `folder`, which is empty but for its pieces, synced to the disk; pieces: their SHA-256 by name."""
+def write_state(folder: Path, content: dict[str, Any], digests: Mapping[str, str]) -> None:
+    """Writes state.pt and SHA256SUMS into `folder`, synced to the disk; digests: of the files in shards/."""
     with open(folder / STATE, "wb") as file:
         stream = HashingStream(file)
-        torch.save(content, stream)  # type: ignore[arg-type]  # it needs no more than write and flush
+        torch.save(content, stream)  # type: ignore[arg-type]  # it calls write and flush only
         if stream.error:
             raise stream.error
         os.fsync(file.fileno())
     with open(folder / SUMS, "wb") as file:
-        file.write(sums({STATE: stream.digest.hexdigest()} | {f"{PIECES}/{name}": d for name, d in pieces.items()}))
+        file.write(format_sums({STATE: stream.digest.hexdigest()} | {f"{SHARDS}/{n}": d for n, d in digests.items()}))
         file.flush()
         os.fsync(file.fileno())
     sync_folder(folder)
 
 
-def sums(digests: dict[str, str]) -> bytes:
+def format_sums(digests: dict[str, str]) -> bytes:
+    """The content of SHA256SUMS for these digests by file name."""
     return "".join(f"{digest}  {name}\n" for name, digest in digests.items()).encode()
 
 
-def digests_of(text: bytes) -> dict[str, str]:
-    """What `sums` was given; of a damaged file, what can be read of it."""
+def parse_sums(text: bytes) -> dict[str, str]:
+    """Digests by file name; damaged text gives wrong names or digests, not an error."""
     lines = [line.partition("  ") for line in text.decode(errors="replace").splitlines()]
     return {name: digest for digest, _, name in lines}
 
 
 class HashingStream:
-    """Passes bytes on to a file and hashes them on the way: what is hashed is what was meant to be written.
+    """A file to write that hashes the bytes before they reach the disk.
 
-    A write that fails is kept in `error` instead of being raised, because torch.save cannot pass it on through C++.
+    A write error is stored in `error` instead of being raised, because torch.save cannot pass it on through C++.
     """
 
     def __init__(self, file: io.BufferedWriter):
@@ -285,8 +283,8 @@ class HashingStream:
                 self.error = error
 
 
-def remove(path: Path) -> None:
-    """Deletes a checkpoint that must not be taken for a whole one when it is half deleted."""
+def remove_checkpoint(path: Path) -> None:
+    """Deletes a checkpoint. It is renamed first, so that a half-deleted one is never read."""
     doomed = path.with_name(f"{path.name}.deleted.tmp")
     os.rename(path, doomed)
     shutil.rmtree(doomed)
@@ -296,7 +294,7 @@ PLAIN = (type(None), bool, int, float, str, bytes, torch.dtype, torch.Size)
 
 
 def check_plain(value: Any, where: str = "content") -> None:
-    """Raises TypeError for what torch.load with weights_only=True would refuse to read back."""
+    """Raises TypeError for a value that torch.load with weights_only=True would not read back."""
     if isinstance(value, dict) and type(value) in (dict, OrderedDict):
         for key, entry in value.items():
             check_plain(key, f"a key of {where}")
@@ -308,53 +306,56 @@ def check_plain(value: Any, where: str = "content") -> None:
         raise TypeError(f"{where} is a {type(value).__name__}; a checkpoint holds tensors and plain values")
 
 
-def training_buffers(module: nn.Module) -> dict[str, torch.Tensor]:
-    """Buffers that the model's own file leaves out, such as the codebooks' counters."""
+def non_persistent_buffers(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Buffers that `state_dict` leaves out, such as the usage counts of a codebook."""
     stored = module.state_dict()
     return {name: buffer for name, buffer in module.named_buffers() if name not in stored}
 
 
 def module_state(module: nn.Module) -> dict[str, Any]:
-    """All weights and buffers of a module: {"model": its state_dict, "buffers": `training_buffers`}."""
+    """All weights and buffers of a module: {"model": state_dict, "buffers": non-persistent buffers}."""
     return {
         "model": module.state_dict(),
-        "buffers": {name: without_slack(buffer) for name, buffer in training_buffers(module).items()},
+        "buffers": {name: compact(buffer) for name, buffer in non_persistent_buffers(module).items()},
     }
 
 
-def without_slack(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy where the tensor is a part of a larger storage, which torch.save would write as a whole."""
+def compact(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy if the tensor is a view of a larger storage, because torch.save would write all of that storage."""
     return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
 
 
 def load_module_state(module: nn.Module, state: dict[str, Any], origin: str | Path = "the checkpoint") -> None:
-    """Loads what `module_state` gave, strictly. Only how many latents a codebook remembers may differ.
+    """Loads the result of `module_state`, strictly, except that buffers may have another number of rows.
 
     Args:
-        origin: named in errors: the stage's folder of checkpoints.
+        origin: the stage's folder of checkpoints, for errors.
 
     Raises:
-        UserError: names, shapes or kinds of the tensors are not those of the module.
+        UserError: names, shapes or dtypes of the tensors differ from the module's. The module is unchanged.
     """
-    buffers = training_buffers(module)
-    problem = misfit({**module.state_dict()}, state["model"]) or misfit(buffers, state["buffers"], may_grow=True)
+    buffers = non_persistent_buffers(module)
+    problem = first_mismatch({**module.state_dict()}, state["model"])
+    problem = problem or first_mismatch(buffers, state["buffers"], any_num_rows=True)
     if problem:
-        raise UserError(f"{origin} does not fit the model ({problem}); delete it to train this stage anew")
-    load_cut(module, state["model"])
+        raise UserError(f"{origin} does not fit the model ({problem}); delete it to retrain this stage")
+    load_sharded(module, state["model"])
     for name, value in state["buffers"].items():
         owner, _, attribute = name.rpartition(".")
         setattr(module.get_submodule(owner), attribute, value.to(buffers[name].device, copy=True))
 
 
-def misfit(own: dict[str, torch.Tensor], stored: dict[str, torch.Tensor], may_grow: bool = False) -> str | None:
-    """The first difference in names, shapes and dtypes, or None. `may_grow`: tables may have another number of rows."""
+def first_mismatch(
+    own: dict[str, torch.Tensor], stored: dict[str, torch.Tensor], any_num_rows: bool = False
+) -> str | None:
+    """The first difference in names, shapes and dtypes, or None. any_num_rows: the rows of a matrix do not count."""
     if own.keys() != stored.keys():
         name = min(own.keys() ^ stored.keys())
         return f"{name} is " + ("missing" if name in own else "not in the model")
     for name, value in own.items():
         other = stored[name]
-        rows = may_grow and value.ndim > 1 and value.ndim == other.ndim
-        if value.shape[rows:] != other.shape[rows:] or value.dtype != other.dtype:
+        first = any_num_rows and value.ndim > 1 and value.ndim == other.ndim
+        if value.shape[first:] != other.shape[first:] or value.dtype != other.dtype:
             x, y = (f"{tuple(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in (other, value))
             return f"{name} is {x}, in the model {y}"
     return None

@@ -4,10 +4,11 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
+from genie_datasets.base.command_help import Option
 from genie_datasets.base.command_line import parse
 from genie_datasets.base.errors import UserError
 from genie_datasets.clips.filters import ClipFilter
@@ -18,42 +19,44 @@ from genie_robotics.training.config import LoopConfig, TrainingConfig, training_
 
 @dataclass
 class TrainOptions(SourceOptions):
-    """Train tokenizer, latent action model and dynamics on action-free video. The same command resumes."""
+    """Train tokenizer, latent action model and dynamics on action-free video.
+
+    After an interruption the same command resumes. `--preset` and `--mode` choose the defaults of the other options.
+    """
+
+    GROUP: ClassVar[str] = "run"
 
     run: tyro.conf.Positional[Path] = tyro.MISSING
-    """The run folder, made or resumed."""
-    data: str = tyro.MISSING
-    """RLDS/TFDS directory, folder of mp4, frame cache, or a weighted mix A:0.7,B:0.3."""
-    stage: str = "all"
-    """One stage of the mode alone (tokenizer, latent_action, dynamics, joint), or all in turn."""
+    """Run folder, made or resumed."""
+    data: Annotated[str, Option("SRC")] = tyro.MISSING
+    """Folder of RLDS, LeRobot, videos or numpy files, a frame cache, or a mixture A:0.7,B:0.3."""
+    stage: Annotated[str, Option("STAGE")] = "all"
+    """Stage of the mode to train: tokenizer, latent_action, dynamics or joint; or all in turn."""
     steps: int | None = None
     """Optimizer steps of every stage."""
-    minutes: float | None = None
+    minutes: Annotated[float | None, Option("MINUTES")] = None
     """Training time of all stages together, instead of steps."""
-    split: str | None = None
-    """Split to train on: 'train' if there is one, else the only one."""
-    drop_static: float | None = None
-    """Leave out clips with at least this share of static transitions; 1: those in which nothing moves. `data inspect`
-    says how many."""
-    drop_cuts: bool = False
+    init: Annotated[Path | None, Option("RUN")] = None
+    """Run whose weights training starts from, such as simulation before real video; codes are found again."""
+    device: Annotated[str, Option("{auto,cpu,cuda}")] = "auto"
+    """Device that computes."""
+    precision: Annotated[str, Option("{auto,bfloat16,float32}")] = "auto"
+    """Number format of matrix products."""
+    split: Annotated[str | None, Option("NAME", group="data")] = None
+    """Split to train on. Without it: train, or the only one."""
+    drop_static: Annotated[float | None, Option("SHARE", group="data")] = None
+    """Leave out clips in which at least this share of transitions is static; 1: only clips without any motion."""
+    drop_cuts: Annotated[bool, Option(group="data")] = False
     """Leave out clips across a cut of the scene."""
-    labels: Path | None = None
-    """True actions of some transitions (.npz), drawn with `genie-robotics labels`; without it, training sees none."""
-    init: Path | None = None
-    """A run whose weights training begins with instead of random ones (simulation first, then real video); codes of
-    latent actions are found anew."""
-    loop: Annotated[LoopConfig, tyro.conf.arg(name="")] = field(default_factory=LoopConfig)
-    device: str = "auto"
-    """auto, cpu or cuda."""
-    precision: str = "auto"
-    """auto, bfloat16 or float32."""
+    labels: Annotated[Path | None, Option("FILE.npz", group="data")] = None
+    """True actions of some transitions, drawn with `genie-robotics labels`."""
     model: Annotated[GenieConfig, tyro.conf.arg(name="")] = field(default_factory=GenieConfig)
-    """Every field of the model; sizes that follow from others are set by them."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    loop: Annotated[LoopConfig, tyro.conf.arg(name="")] = field(default_factory=LoopConfig)
 
 
 def named(option: str, argv: list[str], default: str) -> str:
-    """The value of --preset or --mode, which decide the defaults of other options."""
+    """The value of --preset or --mode, which choose the defaults of other options."""
     for i, word in enumerate(argv):
         if word == option and i + 1 < len(argv):
             return argv[i + 1]
@@ -71,12 +74,13 @@ def train(argv: list[str]) -> int:
         TrainOptions,
         argv,
         prog="genie-robotics train",
+        example="train runs/mine --data my_videos/ --hz 3 --preset nano",
         default=TrainOptions(model=preset(name, named("--mode", argv, training.mode)), training=training),
     )
 
     from genie_robotics.training.distributed import process_group
     from genie_robotics.training.run import RunPlan, train_run
-    from genie_robotics.training.stages import TRAINED as STAGES
+    from genie_robotics.training.stages import STAGES
 
     source = options.open(options.data)
     if options.steps is not None:
@@ -98,7 +102,7 @@ def train(argv: list[str]) -> int:
     with process_group():
         train_run(options.run, source, training_split(source.splits, options.split), plan)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        # All is saved; gloo's threads sometimes abort the interpreter's own end, which torchrun takes for a failure.
+        # All is saved. gloo's threads sometimes abort the end of the interpreter, which torchrun takes for a failure.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
@@ -106,10 +110,11 @@ def train(argv: list[str]) -> int:
 
 
 def training_split(splits: dict, asked: str | None) -> str:
+    """The split to train on; raises UserError if it must be chosen."""
     if asked is not None:
         return asked
     if "train" in splits:
         return "train"
     if len(splits) == 1:
         return next(iter(splits))
-    raise UserError(f"no split 'train'; choose one with --split: {', '.join(splits)}")
+    raise UserError(f"the source has no split 'train'; choose one with --split: {', '.join(splits)}")

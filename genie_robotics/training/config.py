@@ -1,78 +1,88 @@
-"""How stages are trained: one small configuration each, one for what all share, and the presets' choices."""
+"""Configuration of training: one small class per stage, one for what all stages share, and the presets' choices."""
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
+from genie_datasets.base.command_help import Option
 from genie_datasets.base.errors import UserError
 from genie_robotics.models.presets import SCALING
 
 
 @dataclass
 class StageConfig:
+    """Training of one stage."""
+
     steps: int = 200_000
     """Optimizer steps."""
     share: float = 1 / 3
-    """Share of --minutes, where training is given a time instead of steps."""
+    """Fraction of --minutes, if training is limited by time."""
     batch_size: int = 36
-    """Clips a step, over all ranks."""
-    accumulate: int = 1
-    """In how many parts, one after the other, each rank takes its clips of a step: as much less memory for activations.
-    A part's masked tokens and motion weights are relative to its own mean."""
+    """Clips per step, over all ranks."""
+    micro_batches: int = 1
+    """Micro-batches in which each rank computes its clips of a step, to save activation memory."""
     learning_rate: float = 3e-5
-    """Peak of AdamW."""
-    matrix_rate: float = 0.0
-    """Peak of Muon on the transformers' matrices; 0 leaves them to AdamW (paper)."""
+    """Peak learning rate of AdamW."""
+    muon_learning_rate: float = 0.0
+    """Peak learning rate of Muon on the transformers' matrices; 0 trains them with AdamW (paper)."""
     weight_decay: float = 1e-4
+    """Weight decay."""
     beta1: float = 0.9
+    """First beta of AdamW."""
     beta2: float = 0.9
-    """Genie, tables 8 and 9: 0.9 and 0.9."""
-    warmup: int = 5000
+    """Second beta of AdamW (paper: 0.9, tables 8 and 9)."""
+    warmup_steps: int = 5000
     """Steps of linear warm-up."""
     schedule: Literal["cosine", "wsd"] = "cosine"
-    """After the warm-up: 'cosine' over the whole stage (paper), or 'wsd', a plateau and a linear decay at the end, so
-    that a run can be extended."""
+    """Learning rate after the warm-up: cosine over the whole stage (paper), or a plateau and a linear decay (wsd)."""
     decay: float = 0.1
-    """wsd: share of the stage at its end over which the rate falls."""
+    """Fraction of the stage in which the rate falls, for schedule wsd."""
     final_rate: float = 0.1
-    """Where the rate ends, as a share of its peak (paper: 1 for the tokenizer, .1 else)."""
+    """Final learning rate as a fraction of its peak (paper: 1 for the tokenizer, 0.1 otherwise)."""
     clip_gradient: float = 1.0
-    """Largest norm of each component's gradient."""
+    """Largest gradient norm of each component."""
     ema: float = 0.0
-    """Decay of the moving average of the weights that is kept as the result (.999, say); 0: the last weights are."""
+    """Decay of the moving average of the weights that becomes the result; 0 keeps the last weights."""
 
 
 @dataclass
 class LabelConfig:
-    """Of --labels FILE.npz, where the latent action model learns: alone and in a joint stage."""
+    """Use of --labels in stages that train the latent action model."""
+
+    GROUP: ClassVar[str] = "advanced: labels"
 
     weight: float = 1.0
-    """Of the error of a linear head that reads true actions from latents, 1 where it knows nothing, in the loss, whose
-    part of predicting frames is 1 where nothing is predicted. 0: labels are measured by the head and change nothing."""
+    """Weight of the label loss, which is 1 for a head that knows nothing; 0 only measures it."""
     batch_size: int = 16
-    """Labelled transitions a step, over all ranks, beside the clips. With as few as clips hold by chance (1, 4) the toy
-    of tests/genie_robotics/test_labels_training.py learnt nothing from 120 labels; with 16, on three seeds, all."""
+    """Labeled transitions per step, over all ranks."""
     columns: tuple[int, ...] = ()
-    """Which numbers of an action count, such as 0 1 2 for RT-1's translation without rotation and gripper: each that
-    varies weighs alike, a gripper that seldom closes too. None given: all."""
+    """Numbers of an action to use, such as 0 1 2 for RT-1's translation (default: all)."""
 
 
 @dataclass
 class TrainingConfig:
+    """Training of all stages."""
+
+    GROUP: ClassVar[str] = "training"
+
     mode: Annotated[Literal["frozen", "cotrain", "end_to_end", "warmup"], tyro.conf.arg(prefix_name=False)] = "cotrain"
-    """frozen: latent actions first, then the dynamics on them. cotrain: both at once, as in the paper. end_to_end: the
-    dynamics' loss trains the latent actions. warmup: latent actions first, then both with all gradients."""
-    tokenizer: StageConfig = field(
+    """Order of the stages and their losses: see docs/training.md."""
+    tokenizer: Annotated[StageConfig, Option(group="advanced: training of the tokenizer")] = field(
         default_factory=lambda: StageConfig(
-            steps=300_000, batch_size=48, learning_rate=3e-4, warmup=10_000, final_rate=1.0
+            steps=300_000, batch_size=48, learning_rate=3e-4, warmup_steps=10_000, final_rate=1.0
         )
     )
-    latent_action: StageConfig = field(default_factory=StageConfig)
-    dynamics: StageConfig = field(default_factory=StageConfig)
-    joint: StageConfig = field(default_factory=StageConfig)
-    """Latent action model and dynamics together, in the modes that have this stage."""
+    latent_action: Annotated[StageConfig, Option(group="advanced: training of the latent action model")] = field(
+        default_factory=StageConfig
+    )
+    dynamics: Annotated[StageConfig, Option(group="advanced: training of the dynamics")] = field(
+        default_factory=StageConfig
+    )
+    joint: Annotated[StageConfig, Option(group="advanced: training of latent actions and dynamics together")] = field(
+        default_factory=StageConfig
+    )
     labels: LabelConfig = field(default_factory=LabelConfig)
 
     def stage(self, name: str) -> StageConfig:
@@ -81,33 +91,35 @@ class TrainingConfig:
 
 @dataclass
 class LoopConfig:
-    """What all stages share."""
+    """Options that all stages share."""
+
+    GROUP: ClassVar[str] = "training"
 
     seed: int = 0
-    """Of the weights, the clips' order, masks: of everything."""
+    """Random seed."""
     save_every: int = 500
     """Steps between checkpoints."""
     keep: int = 2
-    """How many of the newest checkpoints of each stage are kept."""
+    """Newest checkpoints kept per stage."""
     keep_every: int = 0
-    """Checkpoints whose step is a multiple of this are kept too; 0: none."""
+    """Checkpoints at multiples of this step are kept too; 0: none."""
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""
-    watch_every: int = 100
-    """Steps between looks of the sentinel; 0: it does not look."""
+    health_every: int = 100
+    """Steps between health checks; 0: none."""
     loggers: tuple[str, ...] = ()
-    """Where the metrics go beside metrics.jsonl and the console: tensorboard, wandb."""
+    """Further loggers: tensorboard, wandb."""
     workers: int = 0
-    """Loader processes; the frame cache is a memory map and needs none."""
+    """Loader processes; the frame cache needs none."""
     token_cache: bool = False
-    """Keeps the tokens and latent actions of every clip on disk for the dynamics: pays from the second epoch on."""
+    """Keep tokens and latent actions of all clips on disk for the dynamics; faster from the second epoch on."""
     checkpoint_activations: bool = False
-    """Computes activations again in the backward pass instead of keeping them: less memory, about a third slower."""
+    """Recompute activations in the backward pass: less memory, about a third slower."""
     compile: bool = False
-    """torch.compile of the transformers' blocks: half a minute a stage before it starts."""
+    """Compile the transformer blocks (about 30 s per stage at the start)."""
     sharding: Literal["none", "full"] = "none"
-    """Of several processes: 'none', each holds the whole model; 'full', weights, gradients and moments are cut over
-    them (FSDP2)."""
+    """With several processes: none (each holds the whole model), or full (weights, gradients and optimizer state are
+    sharded across ranks, FSDP2)."""
     quiet: tyro.conf.Suppress[bool] = False
 
 
@@ -117,9 +129,9 @@ def nano_stage(steps: int, share: float, batch_size: int, decay: float = 0.3) ->
         share=share,
         batch_size=batch_size,
         learning_rate=2e-3,
-        matrix_rate=0.02,
+        muon_learning_rate=0.02,
         beta2=0.95,
-        warmup=50,
+        warmup_steps=50,
         schedule="wsd",
         decay=decay,
         final_rate=0.01,
@@ -127,7 +139,7 @@ def nano_stage(steps: int, share: float, batch_size: int, decay: float = 0.3) ->
 
 
 def training_preset(name: str) -> TrainingConfig:
-    """Training choices that go with the model preset `name`; the paper's for its own sizes."""
+    """Training configuration of the model preset `name`; the paper's for its own sizes."""
     if name == "nano":
         return TrainingConfig(
             mode="frozen",
@@ -156,58 +168,58 @@ def training_preset(name: str) -> TrainingConfig:
 BATCHES = {"platformers_11b": (125_000, 512)} | dict.fromkeys(
     ("robotics_1b", "robotics_2_5b", *SCALING), (200_000, 256)
 )
-"""(steps, clips a step) of the dynamics: tables 10 to 12. For robotics the paper prints none; those of table 10."""
+"""(steps, clips per step) of the dynamics: tables 10 to 12. The paper prints none for robotics; table 10's are used."""
 TOKENIZER_BATCH = 384
-"""Table 6's larger; the paper does not say which one it kept."""
+"""The larger of table 6; the paper does not say which one it used."""
 
 
 def check(config: StageConfig, name: str) -> None:
-    """Raises UserError that names the first option that cannot be."""
+    """Raises UserError that names the first option that is out of range."""
     option = f"--training.{name.replace('_', '-')}"
-    whole = {"batch_size": 1, "accumulate": 1, "steps": 1, "warmup": 0}
-    for field_name, least in whole.items():
-        if getattr(config, field_name) < least:
-            raise UserError(f"{name}: {field_name} must be at least {least}, not {getattr(config, field_name)}")
-    positive = ("share", "learning_rate", "clip_gradient")
-    for field_name in (*positive, "matrix_rate", "weight_decay", "final_rate", "decay"):
-        value = getattr(config, field_name)
-        if not (value > 0 if field_name in positive else value >= 0) or not math.isfinite(value):
-            bound = "above 0" if field_name in positive else "at least 0"
-            raise UserError(f"{option}.{field_name.replace('_', '-')} must be {bound}, not {value:g}")
-    if config.schedule not in ("cosine", "wsd"):
-        raise UserError(f"{name}: schedule must be cosine or wsd, not {config.schedule}")
+
+    def require(field_name: str, ok: bool, expected: str) -> None:
+        if not ok:
+            value = getattr(config, field_name)
+            raise UserError(f"{option}.{field_name.replace('_', '-')} must be {expected}, got {value}")
+
+    for field_name, least in {"batch_size": 1, "micro_batches": 1, "steps": 1, "warmup_steps": 0}.items():
+        require(field_name, getattr(config, field_name) >= least, f"at least {least}")
+    for field_name in ("share", "learning_rate", "clip_gradient"):
+        require(field_name, 0 < getattr(config, field_name) < math.inf, "above 0")
+    for field_name in ("muon_learning_rate", "weight_decay", "final_rate", "decay"):
+        require(field_name, 0 <= getattr(config, field_name) < math.inf, "at least 0")
     for field_name in ("ema", "beta1", "beta2"):
-        if not 0 <= getattr(config, field_name) < 1:
-            raise UserError(f"{name}: {field_name} must be at least 0 and below 1, not {getattr(config, field_name)}")
+        require(field_name, 0 <= getattr(config, field_name) < 1, "at least 0 and below 1")
+    require("schedule", config.schedule in ("cosine", "wsd"), "cosine or wsd")
 
 
 def check_batch(config: StageConfig, name: str, processes: int, labels: bool = False) -> None:
-    """Raises UserError where the batch cannot be shared out."""
+    """Raises UserError if the batch cannot be divided."""
     option = f"--training.{name.replace('_', '-')}"
-    if config.batch_size % (processes * config.accumulate):
-        parts = f" in {config.accumulate} parts ({option}.accumulate)" if config.accumulate > 1 else ""
+    if config.batch_size % (processes * config.micro_batches):
+        each = f" and {config.micro_batches} micro-batches ({option}.micro-batches)" if config.micro_batches > 1 else ""
         raise UserError(
-            f"{name}: batch size {config.batch_size} does not divide by {processes} processes{parts}; "
-            f"{option}.batch-size is over all of them"
+            f"{option}.batch-size {config.batch_size} must be a multiple of {processes} processes{each}; "
+            "it counts the clips of all processes"
         )
-    if labels and config.accumulate > 1:
-        raise UserError(f"{option}.accumulate does not go with --labels: leave one of them out")
+    if labels and config.micro_batches > 1:
+        raise UserError(f"{option}.micro-batches cannot be combined with --labels; leave one of them out")
 
 
 def check_labels(config: LabelConfig, world_size: int = 1) -> None:
-    """Raises UserError that names the first option that cannot be."""
+    """Raises UserError that names the first option that is out of range."""
     if not 0 <= config.weight < math.inf:
-        raise UserError(f"--training.labels.weight must be at least 0, not {config.weight:g}")
+        raise UserError(f"--training.labels.weight must be at least 0, got {config.weight:g}")
     if config.batch_size < 1 or config.batch_size % world_size:
-        several = f" and divide by {world_size} processes" if world_size > 1 else ""
-        raise UserError(f"--training.labels.batch-size must be at least 1{several}, not {config.batch_size}")
+        several = f" and a multiple of {world_size} processes" if world_size > 1 else ""
+        raise UserError(f"--training.labels.batch-size must be at least 1{several}, got {config.batch_size}")
 
 
 def check_loop(loop: LoopConfig) -> None:
-    """Raises UserError that names the first option that cannot be."""
-    least = {"save_every": 1, "log_every": 1, "keep": 1, "keep_every": 0, "watch_every": 0, "workers": 0, "seed": 0}
+    """Raises UserError that names the first option that is out of range."""
+    least = {"save_every": 1, "log_every": 1, "keep": 1, "keep_every": 0, "health_every": 0, "workers": 0, "seed": 0}
     for name, value in least.items():
         if getattr(loop, name) < value:
-            raise UserError(f"--{name.replace('_', '-')} must be at least {value}, not {getattr(loop, name)}")
+            raise UserError(f"--{name.replace('_', '-')} must be at least {value}, got {getattr(loop, name)}")
     if loop.seed >= 2**63:
-        raise UserError(f"--seed must be below 2**63, got {loop.seed}; pass a smaller seed")
+        raise UserError(f"--seed must be below 2**63, got {loop.seed}")

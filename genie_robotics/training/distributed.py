@@ -1,4 +1,4 @@
-"""One process or many (`torchrun`): ranks, device and precision, chosen once and said aloud."""
+"""One process or several (`torchrun`): rank, device and precision of this process."""
 
 import gc
 import os
@@ -12,17 +12,19 @@ import torch.distributed as dist
 from torch import nn
 
 from genie_datasets.base.errors import UserError
-from genie_robotics.models.quantizers.codebook import Codebook
+from genie_robotics.models.quantizers import Quantizer
 
 
 @dataclass(frozen=True)
 class Setup:
+    """The place of this process in the run, and what it computes with."""
+
     rank: int
     world_size: int
     device: torch.device
     precision: torch.dtype
     reason: str
-    """Why this device and precision."""
+    """Device and precision in words, with the reason for them."""
 
     @property
     def is_main(self) -> bool:
@@ -32,14 +34,15 @@ class Setup:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == torch.bfloat16)
 
     def wrap(self, module: nn.Module) -> nn.Module:
+        """The module as DistributedDataParallel, if there are several processes."""
         if self.world_size == 1:
             return module
-        idle = any(isinstance(part, Codebook) and part.config.hold for part in module.modules())
-        return nn.parallel.DistributedDataParallel(module, find_unused_parameters=idle, gradient_as_bucket_view=True)
+        freezes = any(isinstance(part, Quantizer) and part.config.vq.freeze_after_init for part in module.modules())
+        return nn.parallel.DistributedDataParallel(module, find_unused_parameters=freezes, gradient_as_bucket_view=True)
 
     @contextmanager
-    def exchange(self, module: nn.Module, now: bool) -> Iterator[None]:
-        """The processes' gradients are summed in this backward pass, or (DDP) only in one that follows."""
+    def sync_gradients(self, module: nn.Module, now: bool) -> Iterator[None]:
+        """In this block DDP sums gradients across ranks in every backward pass; now=False leaves it to a later one."""
         if isinstance(module, nn.parallel.DistributedDataParallel) and not now:
             with module.no_sync():
                 yield
@@ -47,16 +50,19 @@ class Setup:
             yield
 
     def broadcast(self, value: float) -> float:
-        """Rank 0's value, on every rank: decisions that depend on the clock must be the same everywhere."""
+        """The value of rank 0, on every rank: decisions that depend on the clock must be the same everywhere."""
         if self.world_size == 1:
             return value
         box = torch.tensor([value], dtype=torch.float64, device=self.device)
         dist.broadcast(box, src=0)
         return float(box)
 
-    def first_prepares(self, work: Callable[[], object]) -> None:
-        """Rank 0 does `work` and the others wait, however long it takes: a frame cache is made in hours, where the
-        group's own limit is minutes (NCCL) so that a stuck training ends."""
+    def prepare_on_main(self, work: Callable[[], object]) -> None:
+        """Rank 0 does `work` while the others wait, up to seven days.
+
+        A frame cache can take hours to make. The timeout of the run's own group is minutes, so that a stuck training
+        ends.
+        """
         if self.world_size == 1:
             work()
             return
@@ -72,54 +78,60 @@ class Setup:
 
 
 def set_up(device: str = "auto", precision: str = "auto") -> Setup:
-    """Joins the process group that `torchrun` describes, if there is one.
+    """Chooses device and precision, and joins the process group of `torchrun`, if there is one.
 
     Raises:
-        UserError: there is no such device or precision.
+        UserError: the device or precision is unknown or not available.
     """
     if precision not in ("auto", "bfloat16", "float32"):
-        raise UserError(f"--precision must be auto, bfloat16 or float32, not {precision}")
-    world_size, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise UserError(f"--device must be auto, cpu or cuda, not {device}") from None
-    if chosen.type == "cuda":
-        if not torch.cuda.is_available():
-            raise UserError("--device cuda: torch sees no GPU here; --device cpu, or another build of torch (README)")
-        visible = torch.cuda.device_count()
-        if visible == 1 and "CUDA_VISIBLE_DEVICES" in os.environ:
-            local = 0  # srun and its like show each process a GPU of its own
-        number = local if chosen.index is None else chosen.index
-        chosen = torch.device("cuda", number)
-        if number >= visible:
-            raise UserError(
-                f"--device {chosen}: torch sees {visible} GPU(s) here; start as many processes on a machine as it has "
-                "(torchrun --nproc-per-node)"
-            )
-        if number != local and world_size > 1:
-            raise UserError(f"--device {device} would put all processes on one GPU: --device cuda gives each its own")
-        torch.cuda.set_device(chosen)
+        raise UserError(f"--precision must be auto, bfloat16 or float32, got {precision}")
+    world_size = int(os.environ.get("WORLD_SIZE", 1))
+    chosen = choose_device(device, world_size)
     if world_size > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    why = "as requested"
     if precision == "auto":
         fast = chosen.type == "cuda" or cpu_has_bfloat16()
         precision = "bfloat16" if fast else "float32"
-        reason = f"{chosen}, {precision} ({'the device computes it natively' if fast else 'no native bfloat16 here'})"
-    else:
-        reason = f"{chosen}, {precision} (as asked)"
+        why = "native on this device" if fast else "no native bfloat16 on this device"
     rank = dist.get_rank() if world_size > 1 else 0
-    return Setup(rank, world_size, chosen, getattr(torch, precision), reason)
+    return Setup(rank, world_size, chosen, getattr(torch, precision), f"{chosen}, {precision} ({why})")
+
+
+def choose_device(name: str, world_size: int) -> torch.device:
+    """The device of this process, which becomes torch's current one if it is a GPU; raises UserError."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"--device must be auto, cpu or cuda, got {name}") from None
+    if device.type != "cuda":
+        return device
+    if not torch.cuda.is_available():
+        raise UserError("--device cuda: torch sees no GPU; pass --device cpu, or install torch with CUDA (see README)")
+    local_rank, num_gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if num_gpus == 1 and "CUDA_VISIBLE_DEVICES" in os.environ:
+        local_rank = 0  # a launcher such as srun shows each process its own GPU
+    index = local_rank if device.index is None else device.index
+    device = torch.device("cuda", index)
+    if index >= num_gpus:
+        raise UserError(
+            f"--device {device}: torch sees {num_gpus} GPU(s) on this machine; start at most as many processes "
+            "(torchrun --nproc-per-node)"
+        )
+    if index != local_rank and world_size > 1:
+        raise UserError(f"--device {name} would put all processes on one GPU; pass --device cuda to give each its own")
+    torch.cuda.set_device(device)
+    return device
 
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Leaves the group that `set_up` joined, all together where all went well.
+    """Leaves the group that `set_up` joined when the block ends; without an error, all processes leave together.
 
     Raises:
-        UserError: another process of the run is gone.
+        UserError: another process of the run has ended.
     """
     try:
         yield
@@ -130,12 +142,12 @@ def process_group() -> Iterator[None]:
         if not (dist.is_initialized() and lost):
             raise
         raise UserError(
-            f"rank {os.environ.get('RANK', '?')}: another process of this run is gone (killed, out of memory, its "
-            "machine lost?); the last checkpoint is whole: run the same command again"
+            f"rank {os.environ.get('RANK', '?')}: another process of this run has ended (killed, out of memory, or its "
+            "machine lost); the last checkpoint is complete: rerun the command to continue"
         ) from None
     finally:
         if dist.is_initialized():
-            gc.collect()  # what still holds the group would keep its threads alive into the interpreter's end
+            gc.collect()  # objects that still hold the group would keep its threads alive until the interpreter ends
             dist.destroy_process_group()
 
 

@@ -1,4 +1,4 @@
-"""Weights that training begins with instead of random ones: simulation first, then real video."""
+"""Weights that training starts from instead of random ones: simulation first, then real video."""
 
 from pathlib import Path
 from typing import Any
@@ -6,52 +6,54 @@ from typing import Any
 from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
 from genie_robotics.models.config import read_json
-from genie_robotics.models.left_out import decoder_of, has_decoder
 from genie_robotics.pretrained import locate
 from genie_robotics.run_folder import digest, load_component, on_cpu
-from genie_robotics.training.stages import TRAINED
+from genie_robotics.training.stages import STAGES, components_of
 
-# Fields that decide how a component is taught or sampled, and no weight: they may differ from the run begun with.
-TAUGHT_OTHERWISE = {
+# Fields that decide how a component is trained or sampled and no weight: they may differ from the initial run's.
+FREE = {
     "tokenizer": ("motion_weight",),
     "latent_action": ("motion_weight",),
-    "dynamics": ("past", "min_mask_rate", "context_noise", "self_context", "maskgit_steps", "temperature", "guidance"),
+    "dynamics": ("min_mask_rate", "maskgit_steps", "temperature"),
 }
 
 
-def begin_with(genie: Genie, run: Path, stages: tuple[str, ...]) -> dict[str, dict[str, str]]:
-    """Gives what `stages` train the weights that it has in the folder `run`; returns where from and digests, by name.
+def init_from(genie: Genie, run: Path, stages: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """Loads the weights of the components that `stages` train from the folder `run`.
 
-    How a component was taught may differ, its weights' shapes may not. Latent actions start without codes: those of the
-    other video need not be where this one's latents are, and codes that are held would never move there. Where they
-    were exported without their decoder, the one that `genie` has stays.
+    Weights must have the same shapes; the fields of FREE may differ. Latent actions start without codes, because the
+    codes of other video need not be where this video's latents are, and frozen codes would never move there. If the
+    run was exported without the latent action model's decoder, `genie` keeps its own.
+
+    Returns:
+        Where the weights came from and their digests, by component.
 
     Raises:
-        UserError: one of the components is missing there, or of another configuration.
+        UserError: a component is missing there, or has another configuration.
     """
     folder = locate(run)
     if not folder.is_dir():
-        raise UserError(f"--init {run}: there is no such run folder; give one that genie-robotics train made")
+        raise UserError(f"--init {run}: no such run folder; pass one that genie-robotics train made")
     found: dict[str, dict[str, str]] = {}
-    for name in components(stages):
+    for name in components_of(stages):
         if not (folder / name / "model.safetensors").is_file():
-            raise UserError(f"--init {folder} has no trained {name}; choose another, or what to train with --stage")
-        decoder = decoder_of(genie.latent_action)
-        load_component(getattr(genie, name), folder / name, free=TAUGHT_OTHERWISE.get(name, ()))
+            raise UserError(f"--init {folder} has no trained {name}; pass another run, or choose a --stage")
+        decoder = genie.latent_action.decoder_parts()
+        load_component(getattr(genie, name), folder / name, free=FREE.get(name, ()))
         found[name] = {"from": str(run), "digest": digest(on_cpu(getattr(genie, name)))}
-        if not has_decoder(genie.latent_action):
+        if not genie.latent_action.has_decoder:
             for part_name, part in decoder.items():
                 setattr(genie.latent_action, part_name, part)
-            found[name]["decoder"] = "anew"
+            found[name]["decoder"] = "random"
     if "latent_action" in found:
-        genie.latent_action.codebook.forget()
+        genie.latent_action.quantizer.reset()
     return found
 
 
-def begun_with(run: Path, init: Path, stages: tuple[str, ...]) -> dict[str, dict[str, str]] | None:
-    """What `begin_with` said when `stages` were begun in `run`, where `init` is gone since; None where it is needed.
+def stored_init(run: Path, init: Path, stages: tuple[str, ...]) -> dict[str, dict[str, str]] | None:
+    """The result of `init_from` as `run` has stored it, if the folder `init` is gone and no longer needed; or None.
 
-    Checkpoints hold all that a begun stage goes on with.
+    Checkpoints hold everything that a started stage continues with.
     """
     path = run / "config.json"
     if locate(init).is_dir() or not path.exists():
@@ -59,21 +61,16 @@ def begun_with(run: Path, init: Path, stages: tuple[str, ...]) -> dict[str, dict
     if not all((run / "state" / stage).exists() for stage in stages):
         return None
     stored = (read_json(path).get("data") or {}).get("init") or {}
-    found = {name: stored.get(name, {}) for name in components(stages)}
+    found = {name: stored.get(name, {}) for name in components_of(stages)}
     return found if all(entry.get("from") == str(init) for entry in found.values()) else None
 
 
-def components(stages: tuple[str, ...]) -> tuple[str, ...]:
-    """What these stages train."""
-    return tuple(dict.fromkeys(name for stage in stages for name in TRAINED[stage]))
-
-
-def other_beginning(
+def other_init(
     run: Path, stages: tuple[str, ...], stored: dict[str, Any], now: dict[str, dict[str, str]]
 ) -> str | None:
-    """How the weights to begin with differ from those that training of the same components has begun with in `run`."""
+    """How the initial weights differ from those that the same stages of `run` started from; None if they are equal."""
     for stage in stages:
-        for name in TRAINED[stage] if (run / "state" / stage).exists() else ():
+        for name in STAGES[stage].trains if (run / "state" / stage).exists() else ():
             old, new = stored.get(name, {}), now.get(name, {})
             if old.get("digest") != new.get("digest"):
                 return f"--init: {old.get('from', 'none')} / {new.get('from', 'none')}"

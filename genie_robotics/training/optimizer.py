@@ -1,4 +1,4 @@
-"""AdamW (the paper's), or Muon on the transformers' matrices and AdamW on the rest; and how their rates go."""
+"""AdamW (paper), or Muon on the transformers' matrices and AdamW on the other weights; and their learning rates."""
 
 import math
 from typing import Any
@@ -7,11 +7,11 @@ import torch
 from torch import nn, optim
 
 from genie_robotics.training.config import StageConfig
-from genie_robotics.training.sharding import cut_like
+from genie_robotics.training.sharding import shard_like
 
 
 class Optimizers:
-    """One or two torch optimizers that step together under one schedule."""
+    """AdamW and, if asked for, Muon, that step together under one schedule."""
 
     def __init__(self, module: nn.Module, config: StageConfig):
         matrices: list[nn.Parameter] = []
@@ -20,7 +20,7 @@ class Optimizers:
             if not parameter.requires_grad:
                 continue
             in_block = ".blocks." in f".{name}" and parameter.ndim == 2 and ".modulation." not in name
-            (matrices if in_block and config.matrix_rate else rest).append(parameter)
+            (matrices if in_block and config.muon_learning_rate else rest).append(parameter)
         adamw = optim.AdamW(
             rest,
             lr=config.learning_rate,
@@ -28,30 +28,30 @@ class Optimizers:
             weight_decay=config.weight_decay,
             fused=True,
         )
-        self.parts: list[optim.Optimizer] = [adamw]
+        self.optimizers: list[optim.Optimizer] = [adamw]
         if matrices:
-            self.parts.append(optim.Muon(matrices, lr=config.matrix_rate, weight_decay=config.weight_decay))
-        self.peaks = [config.learning_rate, config.matrix_rate]
+            self.optimizers.append(optim.Muon(matrices, lr=config.muon_learning_rate, weight_decay=config.weight_decay))
+        self.peaks = [config.learning_rate, config.muon_learning_rate]
         self.parameters = [*rest, *matrices]
 
     def step(self, rate: float) -> None:
-        """Takes a step at `rate` (0..1) of the peak learning rates."""
-        for part, peak in zip(self.parts, self.peaks, strict=False):
-            for group in part.param_groups:
+        """Takes a step at the fraction `rate` of the peak learning rates."""
+        for optimizer, peak in zip(self.optimizers, self.peaks, strict=False):
+            for group in optimizer.param_groups:
                 group["lr"] = peak * rate
-            part.step()
-            part.zero_grad(set_to_none=True)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
 
     def state_dict(self) -> list[dict]:
-        return [part.state_dict() for part in self.parts]
+        return [part.state_dict() for part in self.optimizers]
 
     def layout(self) -> list[dict]:
-        """Like `state_dict`, the parameters in the place of their moments, which have their shapes."""
-        return [{"state": dict(enumerate(part.param_groups[0]["params"]))} for part in self.parts]
+        """Like `state_dict`, with parameters in place of their moments, which have the same shapes."""
+        return [{"state": dict(enumerate(part.param_groups[0]["params"]))} for part in self.optimizers]
 
     def load_state_dict(self, state: list[dict]) -> None:
-        """Takes the moments; rates, betas and weight decay stay those of this run's options."""
-        for part, values in zip(self.parts, state, strict=True):
+        """Loads the moments; rates, betas and weight decay stay those of this run's options."""
+        for part, values in zip(self.optimizers, state, strict=True):
             options = [{k: v for k, v in group.items() if k != "params"} for group in part.param_groups]
             part.load_state_dict(values)
             for parameter, moments in part.state.items():
@@ -61,12 +61,12 @@ class Optimizers:
 
 
 def cut(moment: Any, parameter: torch.Tensor) -> Any:
-    return cut_like(moment, parameter) if isinstance(moment, torch.Tensor) else moment
+    return shard_like(moment, parameter) if isinstance(moment, torch.Tensor) else moment
 
 
 def rate_at(progress: float, step: int, config: StageConfig) -> float:
-    """Share of the peak rate at `progress` (0..1) of a stage: a warm-up by steps, then cosine or plateau and decay."""
-    warm = min(1.0, (step + 1) / max(1, config.warmup))
+    """Fraction of the peak rate at `progress` (0 .. 1) of a stage: warm-up, then cosine or plateau and decay."""
+    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
     if config.schedule == "cosine":
         left = (1 + math.cos(math.pi * progress)) / 2
     else:

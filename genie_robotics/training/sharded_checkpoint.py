@@ -1,14 +1,14 @@
-"""Checkpoints of a cut model (`--sharding full`): every process writes and reads its own pieces of the tensors.
+"""Checkpoints of a sharded model (`--sharding full`): every process writes and reads its own shards of the tensors.
 
-torch.distributed.checkpoint does both, so that a checkpoint goes on with another number of processes, and whole with
-one. In the rest of the checkpoint, which the first process writes, a tensor without data (of the meta device) stands
-where a cut one belongs.
+torch.distributed.checkpoint does both, so that a checkpoint can be read by another number of processes, and complete by
+one. state.pt, which rank 0 writes, holds a placeholder (a tensor on the meta device) for each sharded tensor. A tensor
+is named by its path in the content, such as "/components/dynamics/model/head.weight".
 """
 
 import hashlib
 import pickle
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,64 +16,87 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from genie_robotics.models.distributed import num_processes, of_all, rank, told_by_first
-from genie_robotics.run_folder import sync_folder
+from genie_datasets.base.files import sync_folder
+from genie_robotics.models.distributed import all_gather_object, broadcast_object, num_processes, rank
 
-FOLDER, LAYOUT = "pieces", ".metadata"
+SHARDS = "shards"
+METADATA = ".metadata"
+"""File in which torch stores where each shard is."""
 
 
-def take_out(values: Any, path: str = "") -> tuple[Any, dict[str, DTensor]]:
-    """`values` with stand-ins for what is cut, and what they stand for, by its place."""
-    cut: dict[str, DTensor] = {}
-    if isinstance(values, DTensor):
-        return torch.empty(values.shape, dtype=values.dtype, device="meta"), {path: values}
+def map_tensors(values: Any, function: Callable[[str, Tensor], Tensor], path: str = "") -> Any:
+    """A copy of nested dicts, lists and tuples in which function(path, tensor) replaces every tensor."""
+    if isinstance(values, Tensor):
+        return function(path, values)
     if isinstance(values, dict):
-        kept: Any = type(values)()
-        for key, value in values.items():
-            kept[key], more = take_out(value, f"{path}/{key}")
-            cut |= more
-        return kept, cut
+        return type(values)((key, map_tensors(value, function, f"{path}/{key}")) for key, value in values.items())
     if isinstance(values, (list, tuple)):
-        parts = [take_out(value, f"{path}/{i}") for i, value in enumerate(values)]
-        for _, more in parts:
-            cut |= more
-        return type(values)(value for value, _ in parts), cut
-    return values, cut
+        return type(values)(map_tensors(value, function, f"{path}/{i}") for i, value in enumerate(values))
+    return values
 
 
-def write_pieces(folder: Path, cut: dict[str, DTensor]) -> dict[str, str]:
-    """All processes at once, into the empty `folder`, synced to the disk. Returns the SHA-256 of all files, by name.
+def replace_shards(content: Any) -> tuple[Any, dict[str, DTensor]]:
+    """`content` with placeholders for its sharded tensors, and these tensors by path."""
+    shards: dict[str, DTensor] = {}
+
+    def replace(path: str, tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, DTensor):
+            return tensor
+        shards[path] = tensor
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+
+    return map_tensors(content, replace), shards
+
+
+def placeholders(content: Any) -> dict[str, Tensor]:
+    """The placeholders in `content`, by path."""
+    found: dict[str, Tensor] = {}
+
+    def collect(path: str, tensor: Tensor) -> Tensor:
+        if tensor.is_meta:
+            found[path] = tensor
+        return tensor
+
+    map_tensors(content, collect)
+    return found
+
+
+def write_shards(folder: Path, shards: dict[str, DTensor]) -> dict[str, str]:
+    """Writes into `folder`, synced to the disk. All processes must call it at once.
+
+    Returns:
+        The SHA-256 of all files, by name.
 
     Raises:
-        OSError: of a process that could not write; the same one in all.
+        OSError: a process could not write; the same error in all processes.
     """
     from torch.distributed import checkpoint
     from torch.distributed.checkpoint.api import CheckpointException
 
     try:
-        checkpoint.save(dict(cut), storage_writer=checkpoint.FileSystemWriter(folder))
+        checkpoint.save(dict(shards), storage_writer=checkpoint.FileSystemWriter(folder))
     except CheckpointException as error:
-        failure = cause(error)
-        if any(word in str(failure) for word in WRITERS):  # torch.save, which cannot pass an OSError on through C++
-            where = ", ".join(map(str, sorted(error.failures)))
-            raise OSError(f"process {where} could not write its pieces, is its disk full? ({failure})") from None
+        failure = first_failure(error)
+        if any(word in str(failure) for word in WRITE_ERRORS):
+            ranks = ", ".join(map(str, sorted(error.failures)))
+            raise OSError(f"rank {ranks} could not write its shards ({failure}); is its disk full?") from None
         raise failure from None
-    own: dict[str, str] | str = {}
+    own: dict[str, str] = {}
+    problem = None
     try:
-        names = [path.name for path in sorted(folder.glob(f"__{rank()}_*"))] + ([LAYOUT] if rank() == 0 else [])
+        names = [path.name for path in sorted(folder.glob(f"__{rank()}_*"))] + ([METADATA] if rank() == 0 else [])
         own = {name: sha256(folder / name) for name in names}
-        sync_folder(folder)  # of several machines each has to
+        sync_folder(folder)  # by every process, because they may be on several machines
     except OSError as error:
-        own = f"process {rank()} could not read what it wrote: {error.strerror or error}"
-    digests: dict[str, str] = {}
-    for found in of_all(own):
-        if isinstance(found, str):
-            raise OSError(found)
-        digests |= found
-    return digests
+        problem = f"rank {rank()} could not read its shards back: {error.strerror or error}"
+    problem = first_of_all_ranks(problem)
+    if problem:
+        raise OSError(problem)
+    return {name: digest for digests in all_gather_object(own) for name, digest in digests.items()}
 
 
-WRITERS = ("inline_container", "PytorchStreamWriter", "write failed")
+WRITE_ERRORS = ("inline_container", "PytorchStreamWriter", "write failed")
+"""Words in the errors that torch.save raises in place of an OSError, which it cannot pass on through C++."""
 
 
 def sha256(path: Path) -> str:
@@ -81,57 +104,75 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_pieces(folder: Path, content: Any, layout: Any, files: Collection[str]) -> Any:
-    """`content` with its stand-ins filled: each cut as the tensor of `layout` at its place and on its device, where
-    there is one of its shape, else whole, on the CPU. All processes at once.
+def read_shards(folder: Path, content: Any, layout: Any, files: Collection[str]) -> Any:
+    """`content` with tensors in place of its placeholders. All processes must call it at once.
 
-    layout: nested as `content` is; a tensor in it is meant for all that `content` has below its place.
-    files: of the folder, which are known to be whole; no other is read.
+    Args:
+        layout: nested like `content`. A tensor is read sharded like the tensor of `layout` at its path, or at a path
+            above it, if both have the same shape; otherwise it is read complete, on the CPU.
+        files: names of the verified files of the folder; no other is read.
 
     Raises:
-        OSError, or what torch makes of a damaged file, in all processes.
+        OSError, or the error of torch for a damaged file, in all processes.
     """
     from torch.distributed import checkpoint
     from torch.distributed.checkpoint.api import CheckpointException
 
-    targets = {place: like(missing, layout, place) for place, missing in stand_ins(content)}
+    tensors = {path: empty_tensor(tensor, layout, path) for path, tensor in placeholders(content).items()}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # one process reading by itself is meant
-            checkpoint.load(targets, storage_reader=reader_of(folder, files))
+            warnings.simplefilter("ignore", UserWarning)  # torch warns when a single process reads
+            checkpoint.load(tensors, storage_reader=safe_reader(folder, files))
     except CheckpointException as error:
-        raise cause(error) from None
-    return filled(content, targets)
+        raise first_failure(error) from None
+    return map_tensors(content, lambda path, tensor: tensors[path] if tensor.is_meta else tensor)
 
 
-def wrong_pieces(folder: Path, digests: dict[str, str]) -> str | None:
-    """What is wrong with the first bad file, or None. Each process looks at its share; all come to the same answer."""
+def empty_tensor(placeholder: Tensor, layout: Any, path: str) -> Tensor:
+    """An empty tensor to read into, sharded as `layout` says (see `read_shards`)."""
+    for name in path.split("/")[1:]:
+        if isinstance(layout, dict):
+            layout = layout.get(name, layout.get(int(name) if name.isdecimal() else name))
+        elif isinstance(layout, (list, tuple)):
+            layout = layout[int(name)] if int(name) < len(layout) else None
+    if isinstance(layout, DTensor) and layout.shape == placeholder.shape:
+        return torch.empty_like(layout, dtype=placeholder.dtype).detach()
+    return torch.empty(placeholder.shape, dtype=placeholder.dtype)
+
+
+def damaged_shard(folder: Path, digests: dict[str, str]) -> str | None:
+    """A description of the first damaged file, or None; the same in all processes, which each verify some files."""
     problem = None
     for name in sorted(digests)[rank() :: num_processes()]:
         try:
             if sha256(folder / name) != digests[name]:
-                problem = problem or f"the SHA-256 of {FOLDER}/{name} is another"
+                problem = problem or f"the SHA-256 of {SHARDS}/{name} differs from SHA256SUMS"
         except OSError as error:
-            problem = problem or f"{FOLDER}/{name} cannot be read: {error.strerror or error}"
-    return next((found for found in of_all(problem) if found), None)
+            problem = problem or f"{SHARDS}/{name} cannot be read: {error.strerror or error}"
+    return first_of_all_ranks(problem)
 
 
-def first_alone(action: Callable[[], None]) -> None:
-    """The first process acts, the others wait; where it fails, all do."""
-    met: Exception | None = None
+def first_of_all_ranks(problem: str | None) -> str | None:
+    """The problem of the lowest rank that has one, in all processes."""
+    return next((found for found in all_gather_object(problem) if found), None)
+
+
+def run_on_rank_0(action: Callable[[], None]) -> None:
+    """Runs `action` on rank 0 while the others wait; raises OSError on them if it fails."""
+    failure: Exception | None = None
     if rank() == 0:
         try:
             action()
         except Exception as error:
-            met = error
-    told = told_by_first(None if met is None else str(getattr(met, "strerror", None) or met))
-    if met is not None:
-        raise met
-    if told is not None:
-        raise OSError(told)
+            failure = error
+    problem = broadcast_object(None if failure is None else str(getattr(failure, "strerror", None) or failure))
+    if failure is not None:
+        raise failure
+    if problem is not None:
+        raise OSError(problem)
 
 
-KNOWN = {
+ALLOWED = {
     "torch.distributed.checkpoint.metadata": (
         "Metadata", "TensorStorageMetadata", "ChunkStorageMetadata", "TensorProperties", "_MEM_FORMAT_ENCODING",
         "StorageMeta", "MetadataIndex",
@@ -142,69 +183,36 @@ KNOWN = {
     "pathlib": ("PosixPath", "WindowsPath"),
     "pathlib._local": ("PosixPath", "WindowsPath"),
 }  # fmt: skip
-"""All that the pickled layout of a checkpoint may name, beside torch's dtypes."""
+"""Names that the pickled metadata of a checkpoint may import, besides torch's dtypes."""
 
 
-class LayoutUnpickler(pickle.Unpickler):
-    """A folder from elsewhere must not run code here, and torch's own reader unpickles whatever there is."""
+class MetadataUnpickler(pickle.Unpickler):
+    """Refuses everything that is not ALLOWED. torch's own reader would run any code that a pickle names."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if name in KNOWN.get(module, ()) or (module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)):
+        is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
+        if name in ALLOWED.get(module, ()) or is_dtype:
             return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"{LAYOUT} names {module}.{name}, which no layout does")
+        raise pickle.UnpicklingError(f"{METADATA} imports {module}.{name}, which is not allowed")
 
 
-def reader_of(folder: Path, files: Collection[str]) -> Any:
-    """A reader of that folder which unpickles nothing strange and opens no other files than these."""
+def safe_reader(folder: Path, files: Collection[str]) -> Any:
+    """A reader of torch for this folder that unpickles only ALLOWED names and opens only these files."""
     from torch.distributed.checkpoint import FileSystemReader
 
     class Reader(FileSystemReader):
         def read_metadata(self, *args: Any, **kwargs: Any) -> Any:
-            with open(folder / LAYOUT, "rb") as file:
-                found = LayoutUnpickler(file).load()
-            strange = sorted({info.relative_path for info in found.storage_data.values()} - set(files))
-            if strange:
-                raise pickle.UnpicklingError(f"{LAYOUT} names {strange[0]}, which is not in the checkpoint's list")
+            with open(folder / METADATA, "rb") as file:
+                found = MetadataUnpickler(file).load()
+            unlisted = sorted({info.relative_path for info in found.storage_data.values()} - set(files))
+            if unlisted:
+                raise pickle.UnpicklingError(f"{METADATA} names {unlisted[0]}, which SHA256SUMS does not list")
             return found
 
     return Reader(folder)
 
 
-def cause(error: Any) -> BaseException:
-    """The first process' failure in a CheckpointException, an OSError rather than another."""
-    found = [failure for failure, _ in error.failures.values()]
-    return next((failure for failure in found if isinstance(failure, OSError)), found[0])
-
-
-def stand_ins(values: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
-    if isinstance(values, Tensor):
-        if values.is_meta:
-            yield path, values
-    elif isinstance(values, dict):
-        for key, value in values.items():
-            yield from stand_ins(value, f"{path}/{key}")
-    elif isinstance(values, (list, tuple)):
-        for i, value in enumerate(values):
-            yield from stand_ins(value, f"{path}/{i}")
-
-
-def like(missing: Tensor, layout: Any, place: str) -> Tensor:
-    """An empty tensor for what is missing, cut as the layout says."""
-    for name in place.split("/")[1:]:
-        if isinstance(layout, dict):
-            layout = layout.get(name, layout.get(int(name) if name.isdecimal() else name))
-        elif isinstance(layout, (list, tuple)):
-            layout = layout[int(name)] if int(name) < len(layout) else None
-    if isinstance(layout, DTensor) and layout.shape == missing.shape:
-        return torch.empty_like(layout, dtype=missing.dtype).detach()
-    return torch.empty(missing.shape, dtype=missing.dtype)
-
-
-def filled(values: Any, found: dict[str, Tensor], path: str = "") -> Any:
-    if isinstance(values, Tensor):
-        return found[path] if values.is_meta else values
-    if isinstance(values, dict):
-        return type(values)((key, filled(value, found, f"{path}/{key}")) for key, value in values.items())
-    if isinstance(values, (list, tuple)):
-        return type(values)(filled(value, found, f"{path}/{i}") for i, value in enumerate(values))
-    return values
+def first_failure(error: Any) -> BaseException:
+    """The failure of the lowest rank in a CheckpointException; an OSError goes first."""
+    failures = [failure for failure, _ in error.failures.values()]
+    return next((failure for failure in failures if isinstance(failure, OSError)), failures[0])

@@ -1,7 +1,7 @@
-"""`--sharding full`: weights, gradients and moments are cut over the processes, by torch's FSDP2 (`fully_shard`).
+"""`--sharding full`: weights, gradients and moments are sharded across ranks by torch's FSDP2 (`fully_shard`).
 
-A layer's weights are gathered when it computes and let go of afterwards. Checkpoints are written in pieces
-(genie_robotics.training.sharded_checkpoint); what a stage leaves in the run folder is whole.
+A layer's weights are gathered when it computes and freed afterwards. Checkpoints are written in shards
+(sharded_checkpoint.py); the components in the run folder are complete.
 """
 
 import torch
@@ -16,25 +16,24 @@ from genie_robotics.training.config import StageConfig
 
 
 def check_sharding(model: GenieConfig, config: StageConfig, stage: str, processes: int, labels: bool) -> None:
-    """Raises UserError where the stage cannot be trained so."""
+    """Raises UserError if the stage cannot be trained sharded."""
     if processes == 1:
-        raise UserError("--sharding full cuts the model over several processes: start them with torchrun")
-    if config.matrix_rate:
-        option = f"--training.{stage.replace('_', '-')}.matrix-rate 0"
-        raise UserError(f"--sharding full goes with AdamW alone (Muon needs whole matrices): {option}")
-    if model.latent_action.input == "tokens":
-        raise UserError("--sharding full needs a latent action model that reads pixels: --latent-action.input pixels")
+        raise UserError("--sharding full needs several processes; start them with torchrun")
+    if config.muon_learning_rate:
+        option = f"--training.{stage.replace('_', '-')}.muon-learning-rate 0"
+        raise UserError(f"--sharding full cannot be combined with Muon, which needs whole matrices; pass {option}")
+    if model.latent_action.frame_space == "tokens":
+        raise UserError("--sharding full needs --latent-action.frame-space pixels, got tokens")
     if labels:
-        raise UserError("--sharding full does not go with --labels: leave one of them out")
+        raise UserError("--sharding full cannot be combined with --labels; leave one of them out")
 
 
 def shard(module: nn.Module, precision: torch.dtype, device: torch.device) -> None:
-    """Cuts a stage's parameters, layer by layer; buffers (codebooks) stay whole in every process.
+    """Shards a stage's parameters layer by layer; buffers (of quantizers) stay complete in every process.
 
-    A model on the CPU goes to `device` layer by layer, cut: no GPU ever holds it whole.
-
-    The blocks' matrices are gathered in `precision`: else autocast would keep a copy of each for the backward pass.
-    What is left, norms and the ends of the model, is gathered as it is.
+    A model on the CPU moves to `device` layer by layer, sharded, so that no GPU ever holds it whole. The blocks'
+    matrices are gathered in `precision`, because autocast would keep a copy of each for the backward pass; norms and
+    the first and last layers are gathered in their own precision.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
@@ -53,32 +52,32 @@ def is_sharded(module: nn.Module) -> bool:
     return any(isinstance(parameter, DTensor) for parameter in module.parameters())
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """Uncut. All processes must ask at once."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """The complete tensor of a shard. All processes must call it at once."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def whole_state(module: nn.Module, keep: bool) -> dict[str, Tensor]:
-    """A module's state, uncut, on the CPU of those processes that `keep` it. One tensor at a time is whole elsewhere.
-    All processes must ask at once."""
+def full_state(module: nn.Module, keep: bool) -> dict[str, Tensor]:
+    """A module's complete state on the CPU of the processes that `keep` it; others hold one complete tensor at a time.
+    All processes must call it at once."""
     found = {}
     for name, value in module.state_dict().items():
-        tensor = whole(value)
+        tensor = full_tensor(value)
         if keep:
             found[name] = tensor.cpu()
     return found
 
 
-def cut_like(value: Tensor, parameter: Tensor) -> Tensor:
-    """`value`, the same in every process, cut as `parameter` is; as it is where that is whole or of another shape, and
-    where it is cut already."""
+def shard_like(value: Tensor, parameter: Tensor) -> Tensor:
+    """`value` (equal in every process) sharded like `parameter`; unchanged if the parameter is not sharded or has
+    another shape, or if the value is sharded already."""
     if isinstance(value, DTensor) or not isinstance(parameter, DTensor) or value.shape != parameter.shape:
         return value
     return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
 
 
 @torch.no_grad()
-def load_cut(module: nn.Module, values: dict[str, Tensor]) -> None:
-    """`module.load_state_dict(values)` where the module's parameters may be cut and the values are whole."""
+def load_sharded(module: nn.Module, values: dict[str, Tensor]) -> None:
+    """`module.load_state_dict(values)` for complete values and a module whose parameters may be sharded."""
     own = module.state_dict()
-    module.load_state_dict({name: cut_like(value, own[name]) for name, value in values.items()})
+    module.load_state_dict({name: shard_like(value, own[name]) for name, value in values.items()})

@@ -1,15 +1,17 @@
-"""What is trained together and in which order: four modes, one flag each (`--mode`).
+"""The stages of training: one class each, with what it trains, what it needs and its loss.
 
-| mode | stages after the tokenizer |
+| mode (`--mode`) | stages after the tokenizer |
 |---|---|
 | frozen | latent_action, then dynamics on its frozen codes |
-| cotrain | joint: both at once, no gradient from the dynamics into the actions (Genie section 2.1) |
-| end_to_end | joint: the loss of the dynamics alone trains the latent actions; their decoder is left out (Jasmine) |
+| cotrain | joint: both at once, no gradient from the dynamics to the actions (Genie section 2.1) |
+| end_to_end | joint: the dynamics' loss alone trains the latent actions, whose decoder is not used (Jasmine) |
 | warmup | latent_action, then joint: both losses, and the dynamics' gradient reaches the actions (CoLA-World) |
 
-A stage is a module whose `forward` takes clips (B, T, H, W, 3) uint8 and returns (loss, logs); it registers the
-components that it trains and no others.
+A new stage is a subclass of `Stage`, an entry of STAGES and of a mode, and a field of TrainingConfig.
 """
+
+import math
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -17,8 +19,11 @@ from torch import Tensor, nn
 
 from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
-from genie_robotics.models.dynamics import DynamicsBatch
-from genie_robotics.models.video_tokenizer import Logs
+from genie_robotics.models.config import GenieConfig
+from genie_robotics.models.dynamics import Dynamics, DynamicsBatch
+from genie_robotics.models.latent_action import LatentActionModel
+from genie_robotics.models.losses import Logs
+from genie_robotics.models.video_tokenizer import VideoTokenizer
 
 MODES: dict[str, tuple[str, ...]] = {
     "frozen": ("tokenizer", "latent_action", "dynamics"),
@@ -26,26 +31,96 @@ MODES: dict[str, tuple[str, ...]] = {
     "end_to_end": ("tokenizer", "joint"),
     "warmup": ("tokenizer", "latent_action", "joint"),
 }
-TRAINED: dict[str, tuple[str, ...]] = {
-    "tokenizer": ("tokenizer",),
-    "latent_action": ("latent_action",),
-    "dynamics": ("dynamics",),
-    "joint": ("latent_action", "dynamics"),
-}
-"""The components that each stage trains."""
 
 
-class DynamicsStage(nn.Module):
+class Stage(nn.Module):
+    """A module whose `forward` takes clips (B, T, H, W, 3) uint8 and returns (loss, logs).
+
+    It registers the components that it trains; everything else of `genie` is frozen and in evaluation mode.
+    """
+
+    name: ClassVar[str]
+    trains: ClassVar[tuple[str, ...]]
+    """Components that it trains."""
+    judged_loss: ClassVar[str] = "loss"
+    """The logged value that health checks judge."""
+
+    def __init__(self, genie: Genie, mode: str):
+        super().__init__()
+        self.check(genie.config, mode)
+        genie.eval().requires_grad_(False)
+        for component in self.trains:
+            part = getattr(genie, component)
+            self.add_module(component, part.train().requires_grad_(True))
+
+    @classmethod
+    def check(cls, config: GenieConfig, mode: str) -> None:
+        """Raises UserError if this configuration cannot be trained in this mode."""
+
+    @classmethod
+    def needs(cls, config: GenieConfig, mode: str) -> tuple[str, ...]:
+        """Components that must have been trained before."""
+        return ()
+
+    @classmethod
+    def reads(cls, config: GenieConfig, mode: str) -> tuple[str, ...]:
+        """Components that it uses and does not train."""
+        return tuple(name for name in cls.needs(config, mode) if name not in cls.trains)
+
+    @classmethod
+    def loss_without_knowledge(cls, config: GenieConfig) -> float:
+        """The judged loss of a model that has learned nothing."""
+        raise NotImplementedError
+
+
+class TokenizerStage(Stage):
+    name, trains = "tokenizer", ("tokenizer",)
+    tokenizer: VideoTokenizer
+
+    def forward(self, frames: UInt8[Tensor, "B T H W 3"]) -> tuple[Float[Tensor, ""], Logs]:
+        return self.tokenizer(frames)
+
+    @classmethod
+    def loss_without_knowledge(cls, config: GenieConfig) -> float:
+        return 0.25  # the largest variance of pixels in 0 .. 1
+
+
+class LatentActionStage(Stage):
+    name, trains, judged_loss = "latent_action", ("latent_action",), "error_share"
+    latent_action: LatentActionModel
+
+    def __init__(self, genie: Genie, mode: str):
+        super().__init__(genie, mode)
+        if self.reads(genie.config, mode) and not genie.tokenizer.quantizer.started:
+            raise UserError(
+                "stage latent_action reads tokens and the tokenizer is not trained; train it first: --stage tokenizer"
+            )
+
+    def forward(self, frames: UInt8[Tensor, "B T H W 3"]) -> tuple[Float[Tensor, ""], Logs]:
+        return self.latent_action(frames)
+
+    @classmethod
+    def needs(cls, config: GenieConfig, mode: str) -> tuple[str, ...]:
+        return ("tokenizer",) if config.latent_action.frame_space == "tokens" else ()
+
+    @classmethod
+    def loss_without_knowledge(cls, config: GenieConfig) -> float:
+        return 1.0  # repeating the previous frame
+
+
+class DynamicsStage(Stage):
     """The dynamics on frozen tokens and frozen codes."""
 
-    def __init__(self, genie: Genie):
-        super().__init__()
-        self.dynamics = genie.dynamics
-        self.frozen = (genie.tokenizer, genie.latent_action)  # in a tuple: not this module's parameters
+    name, trains = "dynamics", ("dynamics",)
+    dynamics: Dynamics
+
+    def __init__(self, genie: Genie, mode: str):
+        super().__init__(genie, mode)
+        self._frozen = (genie.tokenizer, genie.latent_action)  # in a tuple, so that they are not submodules
 
     def codes(self, frames: UInt8[Tensor, "B T H W 3"]) -> tuple[Int[Tensor, "B T N"], Int[Tensor, "B T-1"]]:
         """Tokens and latent actions of clips."""
-        tokenizer, latent_action = self.frozen
+        tokenizer, latent_action = self._frozen
         with torch.no_grad():
             return tokenizer.encode(frames), latent_action.encode(frames)
 
@@ -54,92 +129,86 @@ class DynamicsStage(nn.Module):
         frames: UInt8[Tensor, "B T H W 3"],
         codes: tuple[Int[Tensor, "B T N"], Int[Tensor, "B T-1"]] | None = None,
     ) -> tuple[Float[Tensor, ""], Logs]:
-        """codes: of these frames, where they are known."""
+        """codes: `self.codes(frames)`, if known."""
         tokens, actions = self.codes(frames) if codes is None else codes
         with torch.no_grad():
-            vectors = self.frozen[1].codebook.lookup(actions)
+            vectors = self._frozen[1].quantizer.lookup(actions)
         return self.dynamics(DynamicsBatch(tokens, vectors))
 
+    @classmethod
+    def needs(cls, config: GenieConfig, mode: str) -> tuple[str, ...]:
+        return ("tokenizer", "latent_action")
 
-class JointStage(nn.Module):
-    """Latent action model and dynamics at once, on frozen tokens.
+    @classmethod
+    def loss_without_knowledge(cls, config: GenieConfig) -> float:
+        return math.log(config.dynamics.num_tokens)  # all tokens equally likely
 
-    Args:
-        own_loss: the latent action model also learns to predict frames, as it does alone.
-        into_actions: the gradient of the dynamics reaches the latent actions, straight through the codebook.
-    """
 
-    def __init__(self, genie: Genie, *, own_loss: bool, into_actions: bool):
-        super().__init__()
-        self.latent_action, self.dynamics = genie.latent_action, genie.dynamics
-        self.frozen = (genie.tokenizer,)
-        self.own_loss, self.into_actions = own_loss, into_actions
+class JointStage(Stage):
+    """Latent action model and dynamics at once, on frozen tokens."""
+
+    name, trains, judged_loss = "joint", ("latent_action", "dynamics"), "token_loss"
+    latent_action: LatentActionModel
+    dynamics: Dynamics
+
+    def __init__(self, genie: Genie, mode: str):
+        super().__init__(genie, mode)
+        self._frozen = (genie.tokenizer,)
+        self.predict_frames = mode != "end_to_end"
+        self.grad_to_actions = mode != "cotrain"
+        if not self.predict_frames:
+            for part in genie.latent_action.decoder_parts().values():
+                part.requires_grad_(False)
 
     def forward(self, frames: UInt8[Tensor, "B T H W 3"]) -> tuple[Float[Tensor, ""], Logs]:
         with torch.no_grad():
-            tokens = self.frozen[0].encode(frames)
-        actions, loss, logs = self.latent_action.explain(frames, predict=self.own_loss)
-        dynamics_loss, more = self.dynamics(DynamicsBatch(tokens, actions, into_actions=self.into_actions))
+            tokens = self._frozen[0].encode(frames)
+        actions, loss, logs = self.latent_action.explain(frames, predict=self.predict_frames)
+        dynamics_loss, more = self.dynamics(DynamicsBatch(tokens, actions, self.grad_to_actions))
         return loss + dynamics_loss, logs | {"token_loss": dynamics_loss.detach()} | more
 
+    @classmethod
+    def check(cls, config: GenieConfig, mode: str) -> None:
+        if config.latent_action.quantizer.vq.freeze_after_init and mode in ("warmup", "end_to_end"):
+            raise UserError(
+                f"--mode {mode} trains the latent actions through their codes, and frozen codes pass no gradient; "
+                "pass --latent-action.quantizer.vq.no-freeze-after-init"
+            )
 
-def build_stage(genie: Genie, stage: str, mode: str) -> nn.Module:
-    """The module that trains `stage`; everything else of `genie` is frozen and in evaluation mode."""
-    genie.eval().requires_grad_(False)
-    if stage == "latent_action" and genie.latent_action.tokens is not None and not genie.tokenizer.codebook.started:
-        raise UserError(
-            "latent_action reads tokens, and the tokenizer is not trained: train it first (--stage tokenizer, or all)"
-        )
-    if stage == "joint":
-        check_held(genie.config.latent_action.codebook.hold, mode)
-    if stage == "dynamics":
-        module: nn.Module = DynamicsStage(genie)
-    elif stage == "joint":
-        module = JointStage(genie, own_loss=mode != "end_to_end", into_actions=mode != "cotrain")
-    else:
-        module = getattr(genie, stage)
-    module.train().requires_grad_(True)
-    if stage == "joint" and mode == "end_to_end":
-        genie.latent_action.decoder_parts().requires_grad_(False)
-    return module
+    @classmethod
+    def needs(cls, config: GenieConfig, mode: str) -> tuple[str, ...]:
+        return ("tokenizer", "latent_action") if mode == "warmup" else ("tokenizer",)
+
+    @classmethod
+    def loss_without_knowledge(cls, config: GenieConfig) -> float:
+        return DynamicsStage.loss_without_knowledge(config)
 
 
-def check_held(hold: bool, mode: str) -> None:
-    """Raises UserError where the mode would teach the latent actions through codes that let nothing through."""
-    if hold and mode in ("warmup", "end_to_end"):
-        raise UserError(
-            f"--mode {mode} lets the gradient of the dynamics into the latent actions, and held codes let none "
-            "through: --latent-action.codebook.no-hold"
-        )
+STAGES: dict[str, type[Stage]] = {
+    stage.name: stage for stage in (TokenizerStage, LatentActionStage, DynamicsStage, JointStage)
+}
 
 
-def stages_of(mode: str, asked: str = "all") -> tuple[str, ...]:
+def stages_of(mode: str, chosen: str = "all") -> tuple[str, ...]:
     """The stages to train, in order.
 
     Raises:
-        UserError: no such mode, or `asked` is not a stage of it.
+        UserError: the mode is unknown, or it has no stage `chosen`.
     """
     if mode not in MODES:
-        raise UserError(f"--mode must be one of {', '.join(MODES)}, not {mode}")
-    if asked == "all":
+        raise UserError(f"--mode must be one of {', '.join(MODES)}, got {mode}")
+    if chosen == "all":
         return MODES[mode]
-    if asked not in MODES[mode]:
-        raise UserError(f"--stage must be all, {', '.join(MODES[mode])} with --mode {mode}, not {asked}")
-    return (asked,)
+    if chosen not in MODES[mode]:
+        raise UserError(f"--stage must be all, {', '.join(MODES[mode])} with --mode {mode}, got {chosen}")
+    return (chosen,)
 
 
-def needs(stage: str, mode: str, latent_input: str = "pixels") -> tuple[str, ...]:
-    """The components that must have been trained before `stage`.
-
-    Args:
-        latent_input: what the latent action model reads; of tokens it needs the tokenizer.
-    """
-    if stage == "dynamics" or (stage == "joint" and mode == "warmup"):
-        return ("tokenizer", "latent_action")
-    reads_tokens = stage == "latent_action" and latent_input == "tokens"
-    return ("tokenizer",) if stage == "joint" or reads_tokens else ()
+def components_of(stages: tuple[str, ...]) -> tuple[str, ...]:
+    """Components that these stages train, each once."""
+    return tuple(dict.fromkeys(name for stage in stages for name in STAGES[stage].trains))
 
 
 def last_stage(component: str, mode: str) -> str:
-    """The stage whose result the run folder's `component` is in the end."""
-    return [stage for stage in MODES[mode] if component in TRAINED[stage]][-1]
+    """The last stage of a mode that trains `component`: its result is the component of the run folder."""
+    return [stage for stage in MODES[mode] if component in STAGES[stage].trains][-1]

@@ -1,8 +1,8 @@
 """The training loop, the same for every stage.
 
-A stage is a module that turns clips into a loss (training.stages), and a StageConfig. Everything a step depends on is
-a function of (seed, stage, step): the clips, the masks, the revived codes. So the same command, run again, goes on
-where it was cut.
+A stage is a module that turns clips into a loss (stages.py), and a StageConfig. Everything a step depends on is a
+function of (seed, stage, step): the clips, the masks, the replaced codes. So rerunning the same command resumes an
+interrupted run and ends where an uninterrupted one would.
 """
 
 import math
@@ -19,33 +19,34 @@ from torch.utils.data import DataLoader
 
 from genie_datasets import ClipDataset, EpochSampler
 from genie_datasets.base.errors import UserError
+from genie_datasets.base.files import write_atomically
 from genie_robotics.genie import Genie
 from genie_robotics.health.findings import Finding
-from genie_robotics.models.distributed import mean_over_processes, together
+from genie_robotics.models.distributed import mean_over_processes, step_context
 from genie_robotics.models.layers.st_transformer import STBlock, STTransformer
-from genie_robotics.models.quantizers.codebook import Codebook
-from genie_robotics.run_folder import digest, on_cpu, read_tensors, save_component, write_atomically
+from genie_robotics.models.quantizers import Quantizer
+from genie_robotics.run_folder import digest, on_cpu, read_tensors, save_component
 from genie_robotics.training.averaging import Average
 from genie_robotics.training.checkpoint import Checkpoints, load_module_state, module_state
 from genie_robotics.training.config import LoopConfig, StageConfig, check, check_batch
 from genie_robotics.training.distributed import Setup
-from genie_robotics.training.labels import LabelTeacher
+from genie_robotics.training.health_checks import HealthChecks
+from genie_robotics.training.labels import LabelSupervision
 from genie_robotics.training.monitor import Monitor
 from genie_robotics.training.optimizer import Optimizers, rate_at
-from genie_robotics.training.sentinel import Sentinel
-from genie_robotics.training.sharding import check_sharding, shard, whole, whole_state
-from genie_robotics.training.stages import TRAINED, DynamicsStage, build_stage, last_stage, needs
+from genie_robotics.training.sharding import check_sharding, full_state, full_tensor, shard
+from genie_robotics.training.stages import STAGES, DynamicsStage, last_stage
 from genie_robotics.training.token_cache import TokenCache
 
 
 class Trainer:
-    """Trains one stage of `genie` (training.stages) on clips (uint8, (T, H, W, 3)).
+    """Trains one stage of `genie` (stages.py) on clips (uint8, (T, H, W, 3)).
 
     Args:
         seconds: ends the stage after this training time instead of after `config.steps`; the learning rate follows
             the clock.
-        mode: which losses a joint stage has.
-        labels: true actions that teach the latent action model beside the clips, in a stage that trains it.
+        mode: training mode, which decides the losses of a joint stage.
+        labels: true actions that also teach the latent action model, in a stage that trains it.
     """
 
     def __init__(
@@ -59,44 +60,45 @@ class Trainer:
         loop: LoopConfig,
         seconds: float | None = None,
         mode: str = "frozen",
-        labels: LabelTeacher | None = None,
+        labels: LabelSupervision | None = None,
     ):
         check(config, stage)
         check_batch(config, stage, setup.world_size, labels is not None)
         self.genie, self.stage, self.clips, self.config = genie, stage, clips, config
         self.run, self.setup, self.loop, self.seconds, self.mode = run, setup, loop, seconds, mode
         self.labels = labels
-        self.module = build_stage(genie, stage, mode)
+        kind = STAGES[stage]
+        self.module: nn.Module = kind(genie, mode)
         if labels is not None:
-            self.module = labels.beside(self.module)
+            self.module = labels.wrap(self.module)
         self.sharded = loop.sharding == "full"
         if self.sharded:
             check_sharding(genie.config, config, stage, setup.world_size, labels is not None)
             shard(self.module, setup.precision, setup.device)
-            for name in needs(stage, mode, genie.config.latent_action.input):
+            for name in kind.needs(genie.config, mode):
                 getattr(genie, name).to(setup.device)
-        self.trained = {name: getattr(genie, name) for name in TRAINED[stage]}
-        self.codebooks = [m for part in self.trained.values() for m in part.modules() if isinstance(m, Codebook)]
+        self.trained = {name: getattr(genie, name) for name in kind.trains}
+        self.quantizers = [m for part in self.trained.values() for m in part.modules() if isinstance(m, Quantizer)]
         self.optimizers = Optimizers(self.module, config)
         self.step = 0
-        self.began_at_step: int | None = None  # of this call; None until it looked for a checkpoint
+        self.first_step: int | None = None  # of this call; None before `resume`
         self.elapsed = 0.0
         self.average = Average(self.module, config.ema)
         steps_per_epoch = math.ceil(len(clips) / config.batch_size)
-        self.sentinel = Sentinel(genie, stage, TRAINED[stage], steps_per_epoch=steps_per_epoch)
+        self.health = HealthChecks(genie, kind, mode, steps_per_epoch=steps_per_epoch)
         self.checkpoints = Checkpoints(run / "state" / stage, loop.keep, loop.keep_every)
         self.sampler = EpochSampler.of(clips, loop.seed, setup.rank, setup.world_size)
-        self.token_cache: TokenCache | None = None  # opened where training begins
+        self.token_cache: TokenCache | None = None  # opened when training begins
 
     @property
     def progress(self) -> float:
-        """Share of the stage that is done, 0 .. 1."""
+        """Fraction of the stage that is done, 0 .. 1."""
         done = self.elapsed / self.seconds if self.seconds else self.step / self.config.steps
         return min(1.0, done)
 
     def train(self) -> bool:
-        """Trains to the end; returns False when an earlier call already had."""
-        if self.began_at_step is None:
+        """Trains to the end; returns False if the stage was already trained."""
+        if self.first_step is None:
             self.resume()
         if self.progress >= 1 and not self.lacks_codes:
             self.finish()
@@ -117,21 +119,16 @@ class Trainer:
                 values, rate = self.train_step(module, frames)
                 self.step += 1
                 self.elapsed = self.setup.broadcast(before + time.monotonic() - began)
-                self.sentinel.observe(self.step, values)
+                self.health.observe(self.step, values)
                 finite = is_finite(values["loss"], values["grad_norm"])
                 if self.setup.is_main:
                     done = max(1e-9, self.progress - self.progress_at(before))
                     left = (time.monotonic() - began) * (1 - self.progress) / done
                     num_frames = self.config.batch_size * self.genie.config.clip_length
-                    figures, findings = self.look(frames, finite)
+                    figures, findings = self.check_health(frames, finite)
                     monitor.step(self.step, self.progress, left, num_frames, rate, values, findings, figures)
                 if not finite:
-                    kept = "the last checkpoint is kept" if self.checkpoints.found() else "there is no checkpoint yet"
-                    raise UserError(
-                        f"{self.stage}: loss {float(values['loss'])}, gradient {float(values['grad_norm'])} at step "
-                        f"{self.step}; {kept}. Lower --training.{self.stage.replace('_', '-')}.learning-rate (and "
-                        ".matrix-rate) and run the same command again"
-                    )
+                    raise self.not_finite(values)
                 if self.step % self.loop.save_every == 0:
                     self.save()
         finally:
@@ -143,104 +140,105 @@ class Trainer:
         self.finish()
         return True
 
-    def look(self, frames: Tensor, finite: bool) -> tuple[dict[str, float], list[Finding]]:
-        """What the sentinel sees: now and then, at the end, and where training is about to stop."""
-        due = self.loop.watch_every and (self.step % self.loop.watch_every == 0 or self.progress >= 1)
-        if (finite and not due) or self.sharded:  # the first process alone, which looks, has not got the model
+    def not_finite(self, values: dict[str, Tensor]) -> UserError:
+        kept = "the last checkpoint is kept" if self.checkpoints.paths() else "there is no checkpoint yet"
+        return UserError(
+            f"{self.stage}: loss {float(values['loss'])} and gradient norm {float(values['grad_norm'])} at step "
+            f"{self.step} are not finite ({kept}); lower --training.{self.stage.replace('_', '-')}.learning-rate and "
+            ".muon-learning-rate and rerun the command"
+        )
+
+    def check_health(self, frames: Tensor, finite: bool) -> tuple[dict[str, float], list[Finding]]:
+        """Figures and findings, every `health_every` steps, at the end and before training stops."""
+        due = self.loop.health_every and (self.step % self.loop.health_every == 0 or self.progress >= 1)
+        if (finite and not due) or self.sharded:  # rank 0 alone checks, and does not have a sharded model
             return {}, []
         with torch.compiler.set_stance("force_eager"):  # other shapes than training's are not worth compiling
-            return self.sentinel.look(self.step, frames, self.progress)
+            return self.health.check(self.step, frames, self.progress)
 
     def finish(self) -> None:
-        """Leaves the result in `genie`, and in the run folder unless it is there: a kill may have come in between."""
+        """Leaves the result in `genie`, and in the run folder unless it is already there."""
         self.average.copy_to(self.module)
         self.module.eval()
         weights: dict[str, dict[str, Tensor] | None] = dict.fromkeys(self.trained)
         if self.sharded:
-            weights = {name: whole_state(part, self.setup.is_main) for name, part in self.trained.items()}
+            weights = {name: full_state(part, self.setup.is_main) for name, part in self.trained.items()}
         if self.setup.is_main:
-            self.checkpoints.retire(self.step)
-            # What a later stage of this mode has trained on and published is no longer this one's.
+            self.checkpoints.remove_old(self.step)
+            # A component that a later stage of this mode has trained and published stays as that stage left it.
             later = {n: self.run / "state" / last_stage(n, self.mode) / "published" for n in self.trained}
             mine = [n for n, mark in later.items() if mark.parent == self.checkpoints.folder or not mark.exists()]
             mark = self.checkpoints.folder / "published"
-            if not (is_published(mark, self.step) and all(is_whole(self.run, name) for name in mine)):
+            if not (is_published(mark, self.step) and all(is_undamaged(self.run, name) for name in mine)):
                 for name in mine:
                     save_component(self.trained[name], self.run / name, weights=weights[name])
                 write_atomically(mark, str(self.step).encode())
         self.setup.barrier()
 
     def progress_at(self, elapsed: float) -> float:
-        """Progress when this call began, for the time left."""
-        return min(1.0, elapsed / self.seconds) if self.seconds else (self.began_at_step or 0) / self.config.steps
+        """Progress at the start of this call, from which the remaining time is estimated."""
+        return min(1.0, elapsed / self.seconds) if self.seconds else (self.first_step or 0) / self.config.steps
 
     @property
     def lacks_codes(self) -> bool:
-        """A run by time whose steps are long may end before one begins in which codes are due: it takes one more."""
-        due = (book for book in self.codebooks if book.config.start_share <= 1)
-        return bool(self.seconds) and not all(book.started for book in due)
+        """True for a run by time that ended before its codes were due: it takes one more step."""
+        due = (q for q in self.quantizers if q.config.vq.quantize_after_fraction <= 1)
+        return bool(self.seconds) and not all(quantizer.started for quantizer in due)
 
     def train_step(self, module: nn.Module, frames: Tensor) -> tuple[dict[str, Tensor], float]:
-        """One optimizer step; returns what to log and the share of the peak learning rate."""
+        """One optimizer step; returns the values to log and the fraction of the peak learning rate."""
         rate = rate_at(self.progress, self.step, self.config)
         last = not self.seconds and self.step + 1 >= self.config.steps  # so that the shortest run too ends with codes
-        parts = frames.to(self.setup.device, non_blocking=True).chunk(self.config.accumulate)
-        for book in self.codebooks:
-            book.progress = 1.0 if last else self.progress
-            book.begin_step()
-        if "latent_action" in self.trained:
-            self.genie.latent_action.look_ahead(parts)
-        logs = [self.backward(module, some, number, len(parts)) for number, some in enumerate(parts)]
-        if "latent_action" in self.trained:
-            self.genie.latent_action.look_ahead(())
-        shown = {name: torch.stack([log[name] for log in logs if name in log]).mean(0) for name in logs[-1]}
-        # Each component by itself: what one learns must not depend on how large the other's gradient is.
+        for quantizer in self.quantizers:
+            quantizer.progress = 1.0 if last else self.progress
+        micro_batches = frames.to(self.setup.device, non_blocking=True).chunk(self.config.micro_batches)
+        logs = [self.backward(module, clips, number) for number, clips in enumerate(micro_batches)]
+        values = {name: torch.stack([log[name] for log in logs if name in log]).mean(0) for name in logs[-1]}
+        # Each component by itself: its clipping must not depend on how large the other's gradient is.
         learning = [*self.trained.values(), *([self.labels.head] if self.labels is not None else [])]
         norms = [nn.utils.clip_grad_norm_(part.parameters(), self.config.clip_gradient) for part in learning]
-        norm = torch.stack([whole(norm) for norm in norms]).max()
-        if is_finite(shown["loss"], norm):  # else the weights stay what they are, and training stops
+        norm = torch.stack([full_tensor(norm) for norm in norms]).max()
+        if is_finite(values["loss"], norm):  # otherwise the weights stay what they are, and training stops
             self.optimizers.step(rate)
             self.average.update(self.step)
-        return {**shown, "grad_norm": norm}, rate
+        return {**values, "grad_norm": norm}, rate
 
-    def backward(self, module: nn.Module, frames: Tensor, part: int, parts: int) -> dict[str, Tensor]:
-        """Adds the gradient of one of the `parts` of a step's clips; returns what to log, of all processes."""
-        setup, labels = self.setup, self.labels
-        labelled = labels.batch(self.step, setup.rank, setup.world_size) if labels is not None else None
-        is_last = part + 1 == parts
-        for book in self.codebooks:
-            book.more = not is_last
-        common, own = (
-            step_seed(self.loop.seed, self.stage, self.step, number)
-            for number in (0, setup.rank + part * setup.world_size)
+    def backward(self, module: nn.Module, frames: Tensor, number: int) -> dict[str, Tensor]:
+        """Adds the gradient of micro-batch `number` of a step; returns the values to log, means over all processes."""
+        setup, labels, num = self.setup, self.labels, self.config.micro_batches
+        labeled = labels.batch(self.step, setup.rank, setup.world_size) if labels is not None else None
+        is_last = number + 1 == num
+        shared, own = (  # the shared stream is that of a single process
+            step_seed(self.loop.seed, self.stage, self.step, stream)
+            for stream in (number, setup.rank + number * setup.world_size)
         )
-        with together(common, own, setup.device, part, parts), setup.exchange(module, now=is_last):
+        with step_context(shared, own, setup.device, updates_state=is_last), setup.sync_gradients(module, now=is_last):
             with setup.autocast():
-                beside = self.known_codes(frames, part) if self.token_cache is not None else labelled
-                loss, logs = module(frames) if beside is None else module(frames, beside)
-            (loss / parts).backward()
+                known = self.known_codes(frames, number) if self.token_cache is not None else labeled
+                loss, logs = module(frames) if known is None else module(frames, known)
+            (loss / num).backward()
             logs = {"loss": loss.detach(), **logs}
-            shown = mean_over_processes(torch.stack([value.float() for value in logs.values()]))
-        return dict(zip(logs, shown, strict=True))
+            values = mean_over_processes(torch.stack([value.float() for value in logs.values()]))
+        return dict(zip(logs, values, strict=True))
 
     def open_token_cache(self) -> TokenCache | None:
-        """Raises UserError where the disk has not got the room."""
+        """Raises UserError if there is not enough disk space."""
         if not self.loop.token_cache or not isinstance(self.module, DynamicsStage):
             return None
         config = self.genie.config
         key = f"{self.clips.fingerprint} {self.clips.stamp} {self.inputs['tokenizer']} {self.inputs['latent_action']}"
-        books = config.tokenizer.codebook.num_codes, config.num_actions
-        found = TokenCache(key, len(self.clips), config.clip_length, config.dynamics.num_patches, *books)
+        sizes = config.tokenizer.quantizer.num_codes, config.num_actions
+        found = TokenCache(key, len(self.clips), config.clip_length, config.dynamics.num_patches, *sizes)
         if self.setup.is_main and not self.loop.quiet:
-            print(f"token cache: {found.path}, {found.num_bytes / 1e6:.1f} MB when all clips have been met")
+            print(f"token cache: {found.path}, {found.num_bytes / 1e6:.1f} MB when it holds all clips")
         return found
 
-    def known_codes(self, frames: Tensor, part: int) -> tuple[Tensor, Tensor]:
-        """Tokens and latent actions of a part of this step's clips, from the token cache or put there."""
+    def known_codes(self, frames: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        """Tokens and latent actions of micro-batch `number`, from the token cache or computed and put there."""
         assert self.token_cache is not None
         assert isinstance(self.module, DynamicsStage)
         num = len(frames)
-        clips = self.sampler.batch(self.step, num * self.config.accumulate)[part * num : (part + 1) * num]
+        clips = self.sampler.batch(self.step, num * self.config.micro_batches)[number * num : (number + 1) * num]
         found = self.token_cache.get(clips)
         if found is None:
             found = self.module.codes(frames)
@@ -257,40 +255,29 @@ class Trainer:
         )
 
     def resume(self, loaded: Sequence[str] = ()) -> None:
-        """Takes up the newest checkpoint, if there is one.
+        """Loads the newest checkpoint, if there is one.
 
         Args:
-            loaded: components that come from the run folder, not from an earlier stage of this call. What this stage
-                has already put there itself is not what it began with, and is not compared.
+            loaded: components that come from the run folder, not from an earlier stage of this call. Those that this
+                stage has already published itself are not compared with what it started from.
 
         Raises:
-            UserError: it is damaged, or of other options, or the components that this stage builds on have changed.
+            UserError: the checkpoint is damaged or has other options, or the components that this stage builds on have
+                changed.
         """
-        self.began_at_step = 0
+        self.first_step = 0
         layout = self.layout() if self.sharded else None
         found = self.checkpoints.newest(print if self.setup.is_main else lambda _: None, layout)
-        # As they are before this stage moves them: a stage that is done must not go with a tokenizer of later.
-        needed = needs(self.stage, self.mode, self.genie.config.latent_action.input)
+        # Digests before this stage changes anything: a finished stage must not be combined with a later tokenizer.
+        needed = STAGES[self.stage].needs(self.genie.config, self.mode)
         self.inputs = {name: digest(self.state_of(getattr(self.genie, name))) for name in needed}
         if found is None:
             return
         self.step, content = found
-        self.began_at_step, self.elapsed = self.step, content["elapsed"]
+        self.first_step, self.elapsed = self.step, content["elapsed"]
         if (self.checkpoints.folder / "published").exists():
             self.inputs |= {name: content["inputs"][name] for name in loaded if name in self.trained}
-        changed = [name for name, value in self.inputs.items() if content["inputs"].get(name) != value]
-        if changed:
-            raise UserError(
-                f"{self.checkpoints.folder} was trained on another {changed[0]} than {self.run} now has; "
-                f"delete that folder to train {self.stage} anew, or bring the {changed[0]} back"
-            )
-        stored, own = (content.get("labels") or {}).get("digest"), self.labels.digest if self.labels else None
-        if stored != own:
-            raise UserError(
-                f"{self.checkpoints.folder} was trained with {f'labels {stored}' if stored else 'no labels'}, not "
-                f"{f'with labels {own}' if own else 'without any'}: give the same --labels, or delete that folder to "
-                "train this stage anew"
-            )
+        self.check_checkpoint(content)
         for name, part in self.trained.items():
             load_module_state(part, content["components"][name], self.checkpoints.folder)
         try:
@@ -299,19 +286,37 @@ class Trainer:
         except ValueError as error:
             raise UserError(
                 f"{self.checkpoints.folder} was trained with other options ({error}); "
-                "give the same ones, or delete it to train this stage anew"
+                "pass the same ones, or delete it to retrain this stage"
             ) from None
         if self.labels is not None:
             self.labels.load_state_dict(content["labels"])
-        self.sentinel.load_state_dict(content["sentinel"])
+        self.health.load_state_dict(content["health"])
+
+    def check_checkpoint(self, content: dict[str, Any]) -> None:
+        """Raises UserError if the checkpoint belongs to other inputs or other labels."""
+        folder = self.checkpoints.folder
+        changed = [name for name, value in self.inputs.items() if content["inputs"].get(name) != value]
+        if changed:
+            raise UserError(
+                f"{folder} was trained on another {changed[0]} than {self.run} now has; "
+                f"delete that folder to retrain {self.stage}, or restore the {changed[0]}"
+            )
+        stored, own = (content.get("labels") or {}).get("digest"), self.labels.digest if self.labels else None
+        if stored != own:
+            raise UserError(
+                f"{folder} was trained with {f'labels {stored}' if stored else 'no labels'}, this run has "
+                f"{f'labels {own}' if own else 'none'}; pass the same --labels, or delete that folder to retrain this "
+                "stage"
+            )
 
     def save(self) -> None:
+        """Writes a checkpoint."""
         if self.setup.is_main or self.sharded:
             content = {
                 "components": {name: module_state(part) for name, part in self.trained.items()},
                 "optimizers": self.optimizers.state_dict(),
                 "average": self.average.state_dict(),
-                "sentinel": self.sentinel.state_dict(),
+                "health": self.health.state_dict(),
                 "elapsed": self.elapsed,
                 "inputs": self.inputs,
             }
@@ -320,10 +325,10 @@ class Trainer:
             self.checkpoints.save(self.step, content)
 
     def state_of(self, part: nn.Module) -> dict[str, Tensor]:
-        return whole_state(part, keep=True) if self.sharded else on_cpu(part)
+        return full_state(part, keep=True) if self.sharded else on_cpu(part)
 
     def layout(self) -> dict[str, Any]:
-        """How what `save` saves is cut here."""
+        """How the content of a checkpoint is sharded in this run."""
         return {
             "components": {name: {"model": part.state_dict()} for name, part in self.trained.items()},
             "optimizers": self.optimizers.layout(),
@@ -332,12 +337,12 @@ class Trainer:
 
 
 def is_finite(loss: Tensor, norm: Tensor) -> bool:
-    """Whether a step may be taken. The same on all ranks: a bad loss on one makes bad gradients on every one."""
+    """True if a step may be taken. Equal on all ranks: a bad loss on one makes bad gradients on all."""
     return bool(torch.isfinite(loss.detach() + norm))
 
 
 def prepare(module: nn.Module, loop: LoopConfig) -> nn.Module:
-    """The module, computed as the loop options want it."""
+    """The module with activation checkpointing and compilation as the loop options ask."""
     for part in module.modules():
         if isinstance(part, STTransformer):
             part.checkpoint_activations = loop.checkpoint_activations
@@ -350,8 +355,8 @@ def is_published(mark: Path, step: int) -> bool:
     return mark.exists() and mark.read_bytes() == str(step).encode()
 
 
-def is_whole(run: Path, name: str) -> bool:
-    """The run folder holds this component, undamaged."""
+def is_undamaged(run: Path, name: str) -> bool:
+    """True if the run folder holds this component, undamaged."""
     try:
         read_tensors(run / name / "model.safetensors")
     except (UserError, SafetensorError, OSError):
@@ -359,5 +364,5 @@ def is_whole(run: Path, name: str) -> bool:
     return (run / name / "config.json").exists()
 
 
-def step_seed(seed: int, stage: str, step: int, rank: int) -> int:
-    return zlib.crc32(f"{seed}/{stage}/{step}/{rank}".encode())
+def step_seed(seed: int, stage: str, step: int, stream: int) -> int:
+    return zlib.crc32(f"{seed}/{stage}/{step}/{stream}".encode())

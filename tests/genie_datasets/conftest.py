@@ -15,7 +15,7 @@ from genie_datasets.sources.rlds.tfrecord import frame_record
 
 
 def examples(number: int) -> int:
-    """How many inputs a property is tried on; GENIE_EXAMPLES multiplies it."""
+    """Number of inputs of a property test, multiplied by GENIE_EXAMPLES."""
     return number * int(os.environ.get("GENIE_EXAMPLES", 1))
 
 
@@ -48,7 +48,7 @@ def encode_example(features: dict) -> bytes:
 
 
 def unpacked_floats(name: str, values) -> bytes:
-    """The same feature as old writers store it: one tag a value."""
+    """A float feature as old writers store it, with one tag per value."""
     data = b"".join(b"\x0d" + struct.pack("<f", v) for v in values)
     return field(0x0A, field(0x0A, field(0x0A, name.encode()) + field(0x12, field(0x12, data))))
 
@@ -183,7 +183,7 @@ def video_dir(tmp_path) -> Path:
 
 @pytest.fixture(scope="session")
 def kit() -> SimpleNamespace:
-    """The functions above, for tests: a conftest cannot be imported."""
+    """The functions above as a fixture."""
     return SimpleNamespace(
         encode_example=encode_example,
         unpacked_floats=unpacked_floats,

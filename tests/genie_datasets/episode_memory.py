@@ -1,5 +1,5 @@
-"""`python episode_memory.py FOLDER WAY OUT`: reads the one episode of a folder in a way (fitted, native, blocks,
-label-rlds or label-lerobot); prints by how many MB the peak of resident memory grew, and the MB of what was read."""
+"""`python episode_memory.py FOLDER WAY OUT` reads the one episode of a folder and prints the growth of the peak memory
+and the size of the output, in MB. WAY is fitted, native, blocks, label-rlds or label-lerobot."""
 
 import sys
 from pathlib import Path
@@ -16,13 +16,13 @@ def status(name: str) -> float:
 
 
 def begin() -> float:
-    """Resident memory now; the peak is counted from here."""
+    """Resets the peak, and returns the resident memory."""
     Path("/proc/self/clear_refs").write_text("5")
     return status("VmRSS")
 
 
 def main(folder: str, way: str, out: str) -> None:
-    import tensorflow_datasets  # noqa: F401  what is imported while it is measured would count
+    import tensorflow_datasets  # noqa: F401  before the measurement, which it would change
 
     import genie_robotics.labeling.commands as label
     from genie_datasets.writers.lerobot import LeRobotWriter
@@ -48,7 +48,7 @@ def main(folder: str, way: str, out: str) -> None:
 
 
 def warm_up(out: str) -> None:
-    """Encoders and TensorFlow take memory once, for any episode."""
+    """Encoders and TensorFlow allocate memory once, whatever the episode."""
     from genie_datasets.writers.lerobot import LeRobotWriter
     from genie_datasets.writers.rlds import RldsWriter
 

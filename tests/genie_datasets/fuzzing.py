@@ -1,7 +1,7 @@
-"""Mutated files against the readers: `python fuzzing.py KIND CASES SEED FOLDER`.
+"""`python fuzzing.py KIND CASES SEED FOLDER` reads mutated files and prints the number of cases with each outcome.
 
-A case passes when it ends, within seconds and a bounded memory, in frames or in the one-line error that names the file.
-Runs in a process of its own, which is what a crash of a decoder would take with it. Prints how many cases did what.
+A case passes if it ends, within seconds and bounded memory, in frames or in a one-line error that names the file. It
+runs in a separate process, because a decoder may crash.
 """
 
 import json
@@ -21,20 +21,20 @@ from genie_datasets import UserError, open_source
 from genie_datasets.sources.frame_cache import FrameCache
 from genie_datasets.sources.rlds.tfrecord import frame_record, record_spans
 
-SECONDS = 120  # one case may take; a case takes milliseconds, the first imports, the machine may be busy
-MEMORY = 3 << 30  # bytes of address space above what the process has when it begins
+SECONDS = 120  # limit per case; a case takes milliseconds, but the first one imports, and the machine may be busy
+MEMORY = 3 << 30  # bytes of address space on top of those at the start
 HOSTILE = (0, 1, 255, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 62, (1 << 63) - 1, (1 << 64) - 1)
 
 
 class Hang(BaseException):
-    """Not an Exception: nothing must catch it."""
+    """A BaseException, so that nothing catches it."""
 
 
 def mutated(data: bytes, rng: random.Random) -> bytes:
     out = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         at = rng.randrange(len(out)) if out else 0
-        # Headers are short and decide most: half of all mutations are near the beginning or the end.
+        # Half of all mutations are near the beginning or the end, because short headers decide most.
         if out and rng.random() < 0.5:
             at = (
                 min(len(out) - 1, rng.randrange(200))
@@ -66,7 +66,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
 
 
 def reframed(data: bytes, rng: random.Random) -> bytes:
-    """A shard with mutated records in whole frames: what is inside is reached, not the frame's checksum."""
+    """A shard with mutated records and valid checksums, so that the records are parsed."""
     return b"".join(frame_record(mutated(data[start:end], rng)) for start, end in record_spans(data))
 
 

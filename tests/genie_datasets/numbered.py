@@ -1,7 +1,7 @@
-"""Frames that carry their number as a bar code, and files made of them with everything that containers can vary.
+"""Frames that show their number as a bar code, and videos of them with every variation that containers allow.
 
-The number is in the upper half, ten black or white bars; the lower half is red on the left and blue on the right. So
-wrong order, wrong time, turned pictures and swapped colors are all read off the frames.
+The upper half shows the number as ten black or white bars; the lower half is red on the left and blue on the right. So
+frames in a wrong order, at a wrong time, turned, or with swapped colors are detected.
 """
 
 import struct
@@ -26,7 +26,7 @@ def frame(number: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
 
 
 def numbers(frames: np.ndarray) -> list[int]:
-    """The numbers of upright frames (n, H, W, 3); raises AssertionError where one is not upright or not in color."""
+    """The numbers of frames (n, H, W, 3). Raises AssertionError if one is turned or has other colors."""
     return [number(image) for image in frames]
 
 
@@ -104,7 +104,7 @@ TURNS = {
 
 
 def stored(image: np.ndarray, shown: str) -> np.ndarray:
-    """The pixels that a player shows as `image` when it turns them so: the inverse, pixel by pixel."""
+    """The stored pixels that a player with this rotation shows as `image`."""
     a, b, c, d = TURNS[shown]
     height, width = image.shape[:2]
     y, x = np.indices((height, width) if a or d else (width, height))

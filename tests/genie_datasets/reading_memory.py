@@ -1,5 +1,5 @@
-"""`python reading_memory.py SOURCE CLIPS`: reads so many clips with two loader workers and prints the anonymous
-resident memory, in MB and summed over the processes, after a tenth of the clips and at the end."""
+"""`python reading_memory.py SOURCE CLIPS` reads CLIPS clips with two loader workers and prints the anonymous resident
+memory of all processes in MB, after a tenth of the clips and at the end."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ BATCH = 50
 
 
 def anonymous(pid: int | str = "self") -> int:
-    """Bytes: what a process holds that is no copy of a file."""
+    """Bytes of memory of a process that are not mapped from a file."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 

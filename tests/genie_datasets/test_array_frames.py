@@ -1,4 +1,4 @@
-"""Frames of numpy files, in every form that numpy writes them."""
+"""Frames of numpy files, in every form that numpy writes."""
 
 import shutil
 
@@ -20,7 +20,7 @@ TYPES = ("|u1", "<u2", ">u2", "<i4", ">i8", "|i1", "<f4", "|b1")
     st.integers(1, 40), st.sampled_from(TYPES), st.sampled_from("CF"),
     st.sampled_from([".npy", ".npz", ".NPZ", ".Npy", "compressed"]), st.data(),
 )  # fmt: skip
-def test_frames_or_a_line(tmp_path_factory, length, kind, order, form, data):
+def test_frames_or_one_line(tmp_path_factory, length, kind, order, form, data):
     folder = tmp_path_factory.mktemp("arrays")
     frames = np.stack([frame(n) for n in range(length)])
     values = np.asarray(frames if kind != "|i1" else frames // 2, dtype=kind, order=order)
@@ -44,12 +44,12 @@ def test_frames_or_a_line(tmp_path_factory, length, kind, order, form, data):
     np.testing.assert_array_equal(np.concatenate(list(split.frame_blocks(0))), whole)
     fitted = split.frames(0, None, (HEIGHT // 2, WIDTH // 2))
     np.testing.assert_array_equal(split.frames(0, ids, (HEIGHT // 2, WIDTH // 2)), fitted[ids])
-    whole[:] = 0  # what was given out is the caller's
+    whole[:] = 0  # the caller owns the array
     np.testing.assert_array_equal(split.frames(0, ids, (HEIGHT // 2, WIDTH // 2)), fitted[ids])
     shutil.rmtree(folder)
 
 
-def test_a_second_array_of_frames_is_said(tmp_path, capsys):
+def test_a_second_array_of_frames_is_noted(tmp_path, capsys):
     frames = np.stack([frame(n) for n in range(5)])
     np.savez(tmp_path / "a.npz", image=frames, wrist=frames[::-1])
     assert numbers(open_source(tmp_path, hz=3).split("train").frames(0)) == [0, 1, 2, 3, 4]
@@ -59,7 +59,7 @@ def test_a_second_array_of_frames_is_said(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_a_bit_that_flips_in_an_npz_is_noticed(tmp_path, save):
+def test_a_flipped_bit_in_an_npz_is_an_error(tmp_path, save):
     rng = np.random.default_rng(0)
     save(tmp_path / "a.npz", frames=np.stack([frame(n) for n in range(5)]))
     whole = (tmp_path / "a.npz").read_bytes()

@@ -1,4 +1,4 @@
-"""array_record shards give what TFRecord shards of the same records give; damage is named."""
+"""array_record shards give the same as TFRecord shards of the same records; damage is named."""
 
 import json
 import pickle
@@ -42,7 +42,7 @@ def test_the_same_episodes_frames_and_records(pair):
             np.testing.assert_array_equal(other.frames(episode), split.frames(episode))
             assert other.instruction(episode) == split.instruction(episode)
             assert other.record(episode) == split.record(episode)
-    again = open_source(pair[1]).split("train")  # from the index that was kept
+    again = open_source(pair[1]).split("train")  # from the index in the cache
     np.testing.assert_array_equal(
         again.frames(3, np.array([2, 0]), (16, 16)), plain.split("train").frames(3, np.array([2, 0]), (16, 16))
     )
@@ -50,7 +50,7 @@ def test_the_same_episodes_frames_and_records(pair):
 
 def test_the_reference_reader_says_that_it_cannot(pair):
     pytest.importorskip("tensorflow")
-    with pytest.raises(UserError, match="which TFDS cannot stream: leave out --reader rlds"):
+    with pytest.raises(UserError, match="which TFDS cannot read in order: leave out --reader rlds"):
         open_source(pair[1], reader="rlds")
 
 
@@ -68,7 +68,7 @@ def test_a_shard_that_loses_records_after_it_was_indexed(pair):
     split = open_source(pair[1]).split("test")
     (shard,) = pair[1].glob("*-test.*")
     shard.write_bytes(b"")
-    with pytest.raises(UserError, match=r"is not a whole array_record file: download it again"):
+    with pytest.raises(UserError, match=r"is not a complete array_record file: download it again"):
         split.frames(0)
 
 

@@ -45,7 +45,7 @@ def test_another_camera(folder, kit):
     ("content", "message"),
     [
         ({"image": np.zeros((4, 8, 8, 3))}, r"bad.npz .*no frames .*image \(4, 8, 8, 3\) float64.*--exclude"),
-        ({"a": np.zeros((4, 8, 8, 3), int), "b": np.zeros((4, 8, 8, 3), int)}, "or several"),
+        ({"a": np.zeros((4, 8, 8, 3), int), "b": np.zeros((4, 8, 8, 3), int)}, "several arrays of frames"),
         ({}, "it holds nothing"),
     ],
 )
@@ -55,9 +55,9 @@ def test_files_without_frames_are_named(folder, content, message):
         open_source(folder, hz=5)
 
 
-def test_numbers_that_are_no_pixels_are_named(folder):
+def test_values_that_are_not_pixels_are_named(folder):
     np.savez(folder / "bad.npz", image=np.full((4, 8, 8, 3), 256))
-    with pytest.raises(UserError, match=r"bad.npz .*256 .. 256 where pixels are 0 .. 255"):
+    with pytest.raises(UserError, match=r"bad.npz .*values from 256 to 256, expected pixels from 0 to 255"):
         open_source(folder, hz=5).split("train").frames(0)
 
 

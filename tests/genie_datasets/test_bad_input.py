@@ -1,4 +1,4 @@
-"""What users get wrong: one line on standard error that names the thing and the remedy, exit status 2."""
+"""Mistakes of users end in one line on standard error, which names the cause and the remedy, and exit status 2."""
 
 import json
 
@@ -21,7 +21,7 @@ def truncate_between_records(rlds_dir, kit):
     shard = sorted(rlds_dir.glob("*-train.*"))[0]
     data = shard.read_bytes()
     shard.write_bytes(data[: next(record_spans(data))[1] + 4])
-    return rlds_dir, ["train.tfrecord-00000-of-00002", "holds 1 episodes", "says 2"]
+    return rlds_dir, ["train.tfrecord-00000-of-00002", "holds 1 episodes", "expected the 2 of dataset_info.json"]
 
 
 def garbage_shard(rlds_dir, kit):
@@ -76,7 +76,7 @@ def corrupt_jpeg(rlds_dir, kit):
 def array_record(rlds_dir, kit):
     for shard in rlds_dir.glob("*.tfrecord*"):
         shard.rename(shard.with_name(shard.name.replace("tfrecord", "array_record")))
-    return rlds_dir, ["is not a whole array_record file", "download it again"]
+    return rlds_dir, ["is not a complete array_record file", "download it again"]
 
 
 def two_data_sets(rlds_dir, kit):
@@ -148,7 +148,7 @@ def test_a_bad_source_is_one_line_and_status_2(spoil, rlds_dir, kit, tmp_path, c
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["inspec", "SRC"], "no command"),
+        (["inspec", "SRC"], "unknown command 'data inspec'; expected one of inspect, cache, tabletop"),
         (["inspect", "SRC", "--reader", "fast"], "index, rlds"),
         (["inspect", "SRC", "--hz", "0"], "--hz must be positive frames per second, got 0"),
         (["inspect", "SRC", "--image-key", "wrist"], "steps/observation/image"),
@@ -156,13 +156,13 @@ def test_a_bad_source_is_one_line_and_status_2(spoil, rlds_dir, kit, tmp_path, c
         (["cache", "SRC", "OUT", "--size", "64"], "HEIGHTxWIDTH"),
         (["cache", "SRC", "OUT", "--fit", "squash"], "crop, letterbox"),
         (["cache", "SRC", "SRC"], "is not a frame cache"),
-        (["tabletop", "OUT", "--episodes", "0"], "--episodes 0"),
+        (["tabletop", "OUT", "--episodes", "0"], "--episodes must be at least 1"),
         (["tabletop", "OUT", "--episodes", "4", "--size", "big"], "HEIGHTxWIDTH"),
-        (["tabletop", "OUT", "--episodes", "4", "--workers", "0"], "--workers 0"),
+        (["tabletop", "OUT", "--episodes", "4", "--workers", "0"], "--workers must be at least 1"),
         (["tabletop", "OUT", "--episodes", "4", "--split", "train"], "NAME=SHARE"),
-        (["tabletop", "OUT", "--episodes", "4", "--split", "train=.5,test=.2"], "sum to 1"),
-        (["tabletop", "OUT", "--episodes", "4", "--split", "train=1.5,test=-.5"], "above 0"),
-        (["tabletop", "OUT", "--episodes", "4", "--split", "a=.5,a=.5"], "once"),
+        (["tabletop", "OUT", "--episodes", "4", "--split", "train=0.5,test=0.2"], "sum to 1"),
+        (["tabletop", "OUT", "--episodes", "4", "--split", "train=1.5,test=-0.5"], "above 0"),
+        (["tabletop", "OUT", "--episodes", "4", "--split", "a=0.5,a=0.5"], "once"),
     ],
 )
 def test_bad_options_are_one_line_and_status_2(argv, words, rlds_dir, tmp_path, capsys):
@@ -177,5 +177,5 @@ def test_bad_options_are_one_line_and_status_2(argv, words, rlds_dir, tmp_path, 
 
 
 def test_a_missing_split_names_those_there_are(rlds_dir):
-    with pytest.raises(UserError, match="no split 'val': it has train, test"):
+    with pytest.raises(UserError, match="no split 'val': choose one of train, test"):
         open_source(rlds_dir).split("val")

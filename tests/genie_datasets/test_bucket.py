@@ -1,7 +1,7 @@
-"""gs:// addresses, against a bucket that lies on this disk: no bucket can be reached where the tests run.
+"""gs:// addresses of a bucket that is a folder on this disk, because the tests have no network.
 
-What is stood in for is the file systems beneath TFDS (etils.epath, tf.io.gfile, TFRecordDataset), each of which gets
-the address and reads the file that it stands for. That real buckets answer likewise is not tested.
+The file systems below TFDS (etils.epath, tf.io.gfile, TFRecordDataset) are replaced: each gets the address and reads
+the file. Real buckets are not tested.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ BUCKET = "gs://stand-in"
 
 @pytest.fixture
 def bucket(tmp_path, monkeypatch):
-    """The folder that the bucket's files lie in; `bucket.asked` lists the addresses that were asked for."""
+    """The folder with the files of the bucket; `bucket.asked` lists the requested addresses."""
     import tensorflow as tf
     from etils.epath import backend, gpath
 

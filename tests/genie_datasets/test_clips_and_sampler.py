@@ -1,4 +1,4 @@
-"""Clips are every window of every episode; the sampler's order is exact, stateless and cut by rank."""
+"""Clips are every window of every episode; the order of the sampler is exact, stateless and sharded across ranks."""
 
 import pickle
 import re
@@ -21,7 +21,7 @@ from genie_datasets.writers.frame_cache import build_frame_cache
 
 
 class Numbered(Split):
-    """Frames that say which they are: pixel (episode, frame, 0)."""
+    """Frames whose pixels are (episode, frame, 0)."""
 
     def __init__(self, lengths, hz=3.0):
         self.name, self.fingerprint = "train", "numbered"
@@ -55,7 +55,7 @@ def test_every_window_comes_once_and_stays_inside_its_episode(episodes, clip_len
         with pytest.raises(UserError, match="clip") as caught:
             ClipDataset(Numbered(lengths, rates), clip_length, gap)
         if max(lengths) < 2:
-            assert "give longer episodes" in str(caught.value)
+            assert "choose a source with longer episodes" in str(caught.value)
             return
         length = int(re.search(r"--clip-length (\d+)", str(caught.value))[1])
         smaller = re.search(r"--gap of at most ([\d.e-]+) ", str(caught.value))
@@ -79,7 +79,7 @@ def test_gap_is_time_not_frames():
     assert [frame_step(1 / 3, hz) for hz in (3, 5, 10, 15)] == [1, 2, 3, 5]
 
 
-def test_the_message_says_which_clip_length_would_do(capsys):
+def test_the_message_names_a_clip_length_that_works(capsys):
     with pytest.raises(UserError, match=r"the longest has 4 at this gap.*--clip-length 4"):
         ClipDataset(Numbered([3, 10]), 16, gap=1.0)
     assert len(ClipDataset(Numbered([3, 10]), 4, gap=1.0)) == 1
@@ -124,7 +124,7 @@ TABLES = pytest.mark.parametrize("largest", [permutation.LARGEST_TABLE, 0], ids=
 
 @TABLES
 @given(RANKED, st.integers(0, 5), st.integers(0, 2**32))
-def test_ranks_together_see_each_clip_once_an_epoch(largest, ranked, epoch, seed):
+def test_ranks_together_read_each_clip_once_per_epoch(largest, ranked, epoch, seed):
     world, clips = ranked
     with patch.object(permutation, "LARGEST_TABLE", largest):
         parts = [EpochSampler(clips, seed, rank, world).indices(epoch) for rank in range(world)]
@@ -133,7 +133,7 @@ def test_ranks_together_see_each_clip_once_an_epoch(largest, ranked, epoch, seed
 
 
 @pytest.mark.parametrize(("world", "workers"), [(1, 2), (3, 0), (2, 2)])
-def test_loaders_of_all_ranks_give_an_epoch_each_clip_once_in_one_order(rlds_dir, world, workers):
+def test_loaders_of_all_ranks_give_each_clip_once_per_epoch_in_one_order(rlds_dir, world, workers):
     clips = ClipDataset(open_source(rlds_dir).split("train"), 6, size=(16, 16))
     place = {bytes(clips[i].numpy()): i for i in range(len(clips))}
     assert len(place) == len(clips), "no two clips look alike"
@@ -166,7 +166,7 @@ def check_batches(world, clips, batch_size, seed, data):
     in_order = np.concatenate([sampler.indices(epoch) for epoch in range(world * batch_size + 3)])
     steps = len(in_order) // batch_size
     for step in {0, steps // 2, max(0, steps - 1)} if steps else ():
-        fresh = EpochSampler(clips, seed, rank, world)  # knows only the step
+        fresh = EpochSampler(clips, seed, rank, world)  # depends only on the step
         np.testing.assert_array_equal(
             fresh.batch(step, batch_size), in_order[step * batch_size : (step + 1) * batch_size]
         )
@@ -182,7 +182,7 @@ def test_the_order_depends_on_seed_and_epoch():
 
 @TABLES
 @given(st.lists(st.integers(0, 30), min_size=2, max_size=4), st.data())
-def test_groups_get_their_shares_and_go_through_their_own_clips(largest, sizes, data):
+def test_groups_get_their_shares_and_read_all_their_clips(largest, sizes, data):
     with patch.object(permutation, "LARGEST_TABLE", largest):
         check_groups(sizes, data)
 
@@ -201,7 +201,7 @@ def check_groups(sizes, data):
         mine = drawn[(drawn >= first[group]) & (drawn < first[group + 1])]
         share = weight / total * sum(sizes) if size else 0
         assert abs(len(mine) - epochs * share) <= epochs
-        if size:  # no clip is more than one round ahead of another
+        if size:  # no clip is read more than once more than another
             counts = np.bincount(mine - first[group], minlength=size)
             assert counts.max() - counts.min() <= 1
 
@@ -213,7 +213,7 @@ def test_impossible_samplers_are_refused():
 
 
 @given(st.integers(1, 3000), st.integers(0, 2**32))
-def test_a_permutation_without_a_table_is_one(n, seed):
+def test_a_permutation_without_a_table_is_a_permutation(n, seed):
     shuffled = permutation.Feistel(n, [seed, 1])
     assert np.sort(shuffled(np.arange(n))).tolist() == list(range(n))
     assert shuffled(np.array([n // 2])) == shuffled(np.arange(n))[n // 2]

@@ -21,26 +21,26 @@ def test_inspect_json_is_only_the_figures(rlds_dir, capsys):
     }
 
 
-def test_inspect_tells_and_shows(video_dir, tmp_path, capsys):
+def test_inspect_prints_figures_and_draws(video_dir, tmp_path, capsys):
     assert main(["data", "inspect", str(video_dir), "--hz", "3", "--out", str(tmp_path / "look")]) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for word in ("3 episodes", "48 frames", "12 to 20 each", "32x48", "3 Hz", "1 shorter than a clip of 16", "static"):
-        assert word in told
+        assert word in printed
     sheet = cv2.imread(str(tmp_path / "look" / "contact_sheet_train.png"))
     assert sheet.shape[0] > 3 * 96
     squares = (sheet > 215).all(-1) & (sheet < 250).all(-1)  # the bright square is in the picture
     assert squares.sum() > 500
 
 
-def test_inspect_tells_how_it_moves(tmp_path, kit, capsys):
+def test_inspect_prints_the_pace(tmp_path, kit, capsys):
     frames = kit.moving_square(40)
     frames[20:] = frames[19]
     kit.write_video(tmp_path / "video" / "half.mp4", frames)
     look, command = tmp_path / "look", ["data", "inspect", str(tmp_path / "video"), "--hz", "3"]
     assert main([*command, "--out", str(look), "--clip-length", "8"]) == 0
-    told = capsys.readouterr().out
-    assert "51% of transitions static; --drop-static 1 drops 42" in told  # 14 of 33 windows
-    assert "suggested --gap" in told
+    printed = capsys.readouterr().out
+    assert "51% of transitions static; --drop-static 1 drops 42" in printed  # 14 of 33 windows
+    assert "suggested --gap" in printed
     plot = cv2.imread(str(look / "gap_train.png"))
     assert (plot < 128).any()
     assert main([*command, "--json", "--motion"]) == 0
@@ -69,7 +69,7 @@ def test_cache_writes_every_split_and_the_result_is_a_source(rlds_dir, tmp_path,
 
 
 def test_splits_are_parsed():
-    assert parse_splits("train=.8,test=.2") == {"train": 0.8, "test": 0.2}
+    assert parse_splits("train=0.8,test=0.2") == {"train": 0.8, "test": 0.2}
     assert parse_splits("train=1") == {"train": 1.0}
 
 

@@ -1,4 +1,4 @@
-"""The index of shards: built by several processes, after a kill where it was, mapped and not loaded."""
+"""The index of shards is built by several processes, resumes after a kill, and is memory-mapped."""
 
 import os
 import pickle
@@ -13,11 +13,11 @@ import pytest
 
 from genie_datasets.base.cache_dir import cache_dir
 from genie_datasets.base.errors import UserError
-from genie_datasets.base.mapped_npz import BrokenNpz, Pieces, map_npz, write_npz
+from genie_datasets.base.mapped_npz import BrokenNpz, ChunkedArray, map_npz, write_npz
 from genie_datasets.sources.opening import open_source
 from genie_datasets.sources.rlds import episode_index, index_workers
 from genie_datasets.sources.rlds.episode_index import EpisodeIndex
-from genie_datasets.sources.rlds.index_shard import Wanted
+from genie_datasets.sources.rlds.index_shard import IndexSpec
 from genie_datasets.sources.rlds.tfrecord import frame_record
 
 FIELDS = [name for name in EpisodeIndex.__dataclass_fields__ if name != "path"]
@@ -41,10 +41,10 @@ def test_several_processes_find_what_one_finds(rlds_dir, monkeypatch):
         np.testing.assert_array_equal(getattr(one.index, name), getattr(many.index, name))
     np.testing.assert_array_equal(one.frames(2), many.frames(2))
     kept = [path.suffix for path in (rlds_dir.parent / "other/index").iterdir()]
-    assert sorted(kept) == [".lock", ".lock", ".npz", ".npz"]  # a split each; no parts
+    assert sorted(kept) == [".lock", ".lock", ".npz", ".npz"]  # one per split, and no parts
 
 
-def test_the_index_is_a_map_of_its_file_also_in_loader_workers(rlds_folder):
+def test_the_index_is_a_memory_map_also_in_loader_workers(rlds_folder):
     rlds_folder.add("train", [rlds_folder.episode(600)])
     folder = rlds_folder.finish()
     open_source(folder)
@@ -69,32 +69,32 @@ def test_without_a_place_to_keep_it_the_index_is_in_memory(rlds_dir, parallel, m
     assert len(pickle.loads(pickle.dumps(split)).frames(1)) == 20
 
 
-def test_parts_of_a_build_that_was_cut_are_used(rlds_dir, parallel, monkeypatch):
-    walked = []
-    original = index_workers.Worker.walk
+def test_parts_of_an_interrupted_build_are_used(rlds_dir, parallel, monkeypatch):
+    indexed = []
+    original = index_workers.Worker.index
     first = shards_of(rlds_dir)[0].name
 
-    def cut(self, shard, path):
+    def interrupt(self, shard, path):
         if shard.name != first:
             raise KeyboardInterrupt
         original(self, shard, path)
 
     monkeypatch.setattr(index_workers, "num_cores", lambda: 1)  # in order
-    monkeypatch.setattr(index_workers.Worker, "walk", cut)
+    monkeypatch.setattr(index_workers.Worker, "index", interrupt)
     with pytest.raises(KeyboardInterrupt):
         open_source(rlds_dir, include="*-train*")
     (parts,) = (cache_dir() / "index").glob("*.parts")
     assert [part.name for part in parts.iterdir()] == ["00000.npz"]
     monkeypatch.setattr(
-        index_workers.Worker, "walk", lambda self, *job: walked.append(job[0].name) or original(self, *job)
+        index_workers.Worker, "index", lambda self, *job: indexed.append(job[0].name) or original(self, *job)
     )
     split = open_source(rlds_dir, include="*-train*").split("train")
-    assert walked == [shards_of(rlds_dir)[1].name]
+    assert indexed == [shards_of(rlds_dir)[1].name]
     assert split.num_frames.tolist() == [5, 20, 6, 18]
     assert not parts.exists()
 
 
-def test_a_killed_build_goes_on_and_leaves_no_process(rlds_folder):
+def test_a_killed_build_resumes_and_leaves_no_process(rlds_folder):
     rlds_folder.add("train", *[[rlds_folder.episode(4, n)] for n in range(40)])
     folder = rlds_folder.finish()
     code = f"""
@@ -104,13 +104,13 @@ from genie_datasets.sources.rlds import index_workers
 from genie_datasets.sources import opening as sources
 index_workers.PARALLEL_FROM = 0
 index_workers.num_cores = lambda: 2
-original = index_workers.Worker.walk
-walked = []
+original = index_workers.Worker.index
+indexed = []
 def slow(self, *job):
-    walked.append(job)
-    time.sleep(.1 if len(walked) < 10 else 600)  # 18 of 40 at most, however late the kill
+    indexed.append(job)
+    time.sleep(0.1 if len(indexed) < 10 else 600)  # 18 of 40 at most, however late the kill
     original(self, *job)
-index_workers.Worker.walk = slow
+index_workers.Worker.index = slow
 sources.open_source({str(folder)!r})
 """
     process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
@@ -137,7 +137,7 @@ def running(pid: str) -> bool:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_damage_is_named_and_what_was_read_is_kept(rlds_dir, monkeypatch, processes):
+def test_damage_is_named_and_good_shards_are_kept(rlds_dir, monkeypatch, processes):
     monkeypatch.setattr(index_workers, "PARALLEL_FROM", 0 if processes == 2 else 1 << 30)
     shard = shards_of(rlds_dir)[1]
     data = shard.read_bytes()
@@ -179,13 +179,13 @@ def test_skip_damaged_leaves_out_one_episode_and_says_so(rlds_dir, kit, kind, pr
     assert shards_of(rlds_dir)[0].name in split.damage[0]
     assert "byte" in split.damage[0]
     assert "skipped what is damaged" in capsys.readouterr().err
-    again = open_source(rlds_dir, skip_damaged=True).split("train")  # from the index that was kept
+    again = open_source(rlds_dir, skip_damaged=True).split("train")  # from the index in the cache
     assert list(again.damage) == list(split.damage)
     assert "skipped what is damaged" in capsys.readouterr().err
     assert all(len(split.frames(e)) == n for e, n in enumerate(split.num_frames))
 
 
-def test_skip_damaged_keeps_what_lies_before_a_cut(rlds_dir):
+def test_skip_damaged_keeps_the_episodes_before_a_cut(rlds_dir):
     shard = shards_of(rlds_dir)[1]
     shard.write_bytes(shard.read_bytes()[:-100])
     split = open_source(rlds_dir, skip_damaged=True).split("train")
@@ -218,8 +218,8 @@ def test_an_npz_is_mapped_as_numpy_reads_it(tmp_path, writer):
         np.savez(path, **ARRAYS)
     else:
         with path.open("wb") as stream:
-            pieces = {name: Pieces.whole(array) for name, array in ARRAYS.items()}
-            pieces["large"] = Pieces(np.dtype(np.int64), (5000,), iter(np.array_split(ARRAYS["large"], 7)))
+            pieces = {name: ChunkedArray.of(array) for name, array in ARRAYS.items()}
+            pieces["large"] = ChunkedArray(np.dtype(np.int64), (5000,), iter(np.array_split(ARRAYS["large"], 7)))
             write_npz(stream, pieces)
     mapped = map_npz(path)
     with np.load(path) as loaded:
@@ -235,18 +235,21 @@ def test_an_npz_is_mapped_as_numpy_reads_it(tmp_path, writer):
         map_npz(path)
 
 
-def test_an_array_of_another_length_than_announced_is_refused(tmp_path):
-    with (tmp_path / "a.npz").open("wb") as stream, pytest.raises(ValueError, match="announced"):
-        write_npz(stream, {"a": Pieces(np.dtype(np.int64), (5,), [np.arange(4)])})
+def test_an_array_of_another_length_is_refused(tmp_path):
+    with (
+        (tmp_path / "a.npz").open("wb") as stream,
+        pytest.raises(ValueError, match="the chunks hold 4 values, expected"),
+    ):
+        write_npz(stream, {"a": ChunkedArray(np.dtype(np.int64), (5,), [np.arange(4)])})
 
 
-def test_a_job_of_an_index_is_a_line_of_json(rlds_dir, tmp_path):
-    """What a worker answers, in this process."""
-    wanted = Wanted("steps/observation/image")
+def test_the_results_of_jobs(rlds_dir, tmp_path):
+    """The results of jobs, computed in this process."""
+    spec = IndexSpec("steps/observation/image")
     out = tmp_path / "part.npz"
-    assert index_workers.answer(shards_of(rlds_dir)[0], out, wanted) == {}
+    assert index_workers.run_job(shards_of(rlds_dir)[0], out, spec) == {}
     assert map_npz(out)["num_frames"].tolist() == [5, 20]
-    assert "damaged" in index_workers.answer(shards_of(rlds_dir)[0], out, Wanted("steps/other"))
-    assert "unreadable" in index_workers.answer(rlds_dir / "none", out, wanted)
+    assert "damaged" in index_workers.run_job(shards_of(rlds_dir)[0], out, IndexSpec("steps/other"))
+    assert "unreadable" in index_workers.run_job(rlds_dir / "none", out, spec)
     (tmp_path / "file").touch()
-    assert index_workers.answer(shards_of(rlds_dir)[0], tmp_path / "file" / "part.npz", wanted)["errno"]
+    assert index_workers.run_job(shards_of(rlds_dir)[0], tmp_path / "file" / "part.npz", spec)["errno"]

@@ -1,4 +1,4 @@
-"""The one policy that fits images, and decoding at a fraction of the size."""
+"""Fitting of images, and decoding at a fraction of the size."""
 
 import numpy as np
 import pytest
@@ -12,20 +12,20 @@ from genie_datasets.sources.decode import DamagedImage, decode_image, image_size
 SIDE = st.integers(1, 90)
 
 
-def test_the_right_size_is_left_alone():
+def test_images_of_the_right_size_are_unchanged():
     frames = np.random.default_rng(0).integers(0, 255, (2, 3, 8, 10, 3), dtype=np.uint8)
     assert fit_frames(frames, (8, 10)) is frames
 
 
-def test_shrinking_averages_areas_of_the_centre():
+def test_shrinking_averages_areas_of_the_center():
     frame = np.zeros((4, 8, 3), np.uint8)
     frame[:, 2:6] = np.arange(4)[:, None, None] * 40 + np.arange(4)[None, :, None] * 10
-    frame[:, :2] = frame[:, 6:] = 255  # cut away
+    frame[:, :2] = frame[:, 6:] = 255  # cropped
     expected = frame[:, 2:6].reshape(2, 2, 2, 2, 3).mean((1, 3))
     np.testing.assert_allclose(fit_frames(frame, (2, 2)), expected, atol=0.51)
 
 
-def test_letterbox_keeps_all_and_pads_with_black():
+def test_letterbox_keeps_everything_and_pads_with_black():
     frame = np.full((10, 20, 3), 200, np.uint8)
     out = fit_frames(frame, (10, 10), "letterbox")
     assert (out[3:7] == 200).all()
@@ -33,7 +33,7 @@ def test_letterbox_keeps_all_and_pads_with_black():
     assert (out[8:] == 0).all()
 
 
-def test_enlarging_is_bilinear_and_stays_between_its_neighbours():
+def test_enlarging_is_bilinear_and_stays_between_its_neighbors():
     frame = np.zeros((2, 2, 3), np.uint8)
     frame[:, 1] = 200
     row = fit_frames(frame, (8, 8))[4, :, 0].astype(int)
@@ -79,7 +79,7 @@ def test_decoding_small_is_close_to_decoding_whole(kit):
 
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a......", b"\xff\xd8\xff\xe0 no jpeg", b"\x89PNG\r\n\x1a\n no png"])
-def test_bytes_that_are_no_image(data):
+def test_bytes_that_are_not_an_image(data):
     with pytest.raises(DamagedImage):
         decode_image(data)
 

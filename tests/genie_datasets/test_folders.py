@@ -1,4 +1,4 @@
-"""Links are followed and each folder is read once; what is left out of a folder is said."""
+"""Links are followed, each folder is read once, and everything that is left out is noted."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ def array(path: Path, first: int = 0) -> None:
 
 
 def firsts(place, **more) -> list[int]:
-    """First frame of every episode, sorted: which episodes are read."""
+    """The first frame of every episode that is read, sorted."""
     return sorted(
         numbers(split.frames(e, np.array([0])))[0]
         for split in open_source(place, **more).splits.values()
@@ -64,8 +64,8 @@ def test_any_tree_of_links_reads_every_reachable_episode_once(tmp_path_factory, 
     shutil.rmtree(base)
 
 
-def test_the_issue_s_links(tmp_path, capsys):
-    """Two episodes in the folder, three behind a link, and a link that leads round."""
+def test_episodes_behind_a_link_and_a_link_in_a_circle(tmp_path, capsys):
+    """Two episodes in the folder, three behind a link, and a link to a parent folder."""
     root, away = tmp_path / "data", tmp_path / "disk2/more"
     for n in range(2):
         write(root / f"a{n}.mp4", 4, first=10 * n)
@@ -98,7 +98,7 @@ def test_every_kind_of_source_is_found_behind_a_link(tmp_path, depth):
 
 
 def test_folders_of_a_set_may_be_links(tmp_path):
-    """As a hub's cache lays them: every file a link, and whole folders moved to another disk."""
+    """The cache of a hub: every file is a link, and whole folders are on another disk."""
     make(tmp_path / "set", [5, 6], version="v3.0")
     for name in ("meta/episodes", "data", "videos"):
         (tmp_path / "away").mkdir(exist_ok=True)
@@ -126,7 +126,7 @@ def test_what_is_left_out_is_said(tmp_path, capsys):
     assert "the 1 numpy files are left out" in said
     assert "c.wmv is left out" in said
     assert "d.mp4 in " in said
-    assert "leads nowhere" in said
+    assert "the link is broken" in said
     assert "a.mp4 and " in said
     assert "seem to be the same file" in said
 
@@ -139,7 +139,7 @@ def test_what_lies_beside_a_set_is_said(tmp_path, capsys):
     array(tmp_path / "data/other/a.npy")
     open_source(tmp_path / "data")
     said = capsys.readouterr().err
-    assert "holds several versions: reading 1.0.0; give the folder of another (0.9.0)" in said
+    assert "holds several versions: reading 1.0.0; pass the folder of another (0.9.0)" in said
     assert "other/a.npy is left out" in said
     open_source(folder)
     assert capsys.readouterr().err == ""
@@ -166,7 +166,7 @@ def test_files_beside_split_folders_are_said(tmp_path, capsys):
     for name in ("train/a.npy", "test/b.npy", "extra/c.npy"):
         array(tmp_path / name)
     assert list(open_source(tmp_path, hz=3).splits) == ["train"]
-    assert "lies in a folder of a split and" in capsys.readouterr().err
+    assert "is in the folder of a split," in capsys.readouterr().err
     shutil.rmtree(tmp_path / "extra")
     assert list(open_source(tmp_path, hz=3).splits) == ["train", "test"]
 
@@ -190,7 +190,7 @@ def test_globs_without_a_match_are_said(tmp_path, capsys):
 @pytest.mark.parametrize("text", ["", " ", "DIR:0.5,", ",DIR"])
 def test_a_source_without_a_name(tmp_path, text):
     array(tmp_path / "a.npy")
-    with pytest.raises(UserError, match="empty text|without a name"):
+    with pytest.raises(UserError, match="empty text|has an empty entry"):
         open_source(text.replace("DIR", str(tmp_path)), hz=3)
 
 
@@ -203,4 +203,4 @@ def test_arrays_of_other_names_and_members_that_are_none(tmp_path, capsys):
     with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
         archive.writestr("README.txt", "notes")
     assert open_source(tmp_path, hz=3).split("train").num_episodes == 2
-    assert "arrays of several names are read: 'frames' of " in capsys.readouterr().err
+    assert "reading arrays of several names: 'frames' of " in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The frame cache: the same frames, whole or not at all, used again only for the same thing."""
+"""The frame cache holds the frames of its source, is complete or absent, and is reused only for the same source."""
 
 import errno
 import json
@@ -32,7 +32,7 @@ def build(split, out, size=SIZE, mode="crop"):
 
 @pytest.mark.parametrize("source", ["rlds_dir", "video_dir"])
 @pytest.mark.parametrize("mode", ["crop", "letterbox"])
-def test_it_holds_the_frames_of_the_split(request, source, mode, tmp_path):
+def test_a_cache_holds_the_frames_of_the_split(request, source, mode, tmp_path):
     split = open_source(request.getfixturevalue(source), hz=4).split("train")
     built = build(split, tmp_path / "deep" / "cache", mode=mode)
     cache = FrameCache.open(tmp_path / "deep" / "cache")
@@ -49,14 +49,14 @@ def test_it_holds_the_frames_of_the_split(request, source, mode, tmp_path):
         assert cache.episode_name(episode) == split.episode_name(episode)
         assert cache.truth(episode) is None
     assert cache.frames(0, size=(8, 12)).shape[1:3] == (8, 12)
-    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["cache"]  # nothing left lying about
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["cache"]  # no temporary files
 
 
-def test_a_cache_that_fits_is_used_again_and_another_is_replaced(rlds_dir, tmp_path, monkeypatch):
+def test_a_cache_of_the_same_source_is_reused_and_another_is_replaced(rlds_dir, tmp_path, monkeypatch):
     split = open_source(rlds_dir).split("train")
     writes = []
-    original = frame_cache_writer.write
-    monkeypatch.setattr(frame_cache_writer, "write", lambda *args: writes.append(1) or original(*args))
+    original = frame_cache_writer._write
+    monkeypatch.setattr(frame_cache_writer, "_write", lambda *args: writes.append(1) or original(*args))
     out = tmp_path / "cache"
     build(split, out)
     build(open_source(rlds_dir).split("train"), out)
@@ -71,15 +71,15 @@ def test_a_cache_that_fits_is_used_again_and_another_is_replaced(rlds_dir, tmp_p
 def test_two_builds_at_once_take_turns_and_end_with_one_cache(rlds_dir, tmp_path, monkeypatch):
     split = open_source(rlds_dir).split("train")
     writes = []
-    original = frame_cache_writer.write
+    original = frame_cache_writer._write
 
     def slow(*args):
         writes.append(1)
         time.sleep(0.2)
         original(*args)
 
-    monkeypatch.setattr(frame_cache_writer, "write", slow)
-    for round_ in (1, 2):  # where nothing was there, and where both replace another
+    monkeypatch.setattr(frame_cache_writer, "_write", slow)
+    for round_ in (1, 2):  # without a cache, and where both replace one
         with ThreadPoolExecutor(3) as pool:
             caches = [job.result() for job in [pool.submit(build, split, tmp_path / "cache") for _ in range(3)]]
         assert len(writes) == 2 * round_ - 1
@@ -89,11 +89,11 @@ def test_two_builds_at_once_take_turns_and_end_with_one_cache(rlds_dir, tmp_path
         build(split, tmp_path / "cache", size=(8, 8))
 
 
-def test_a_build_begins_again_where_another_has_just_finished(rlds_dir, tmp_path, monkeypatch):
-    """Each step of taking the lock, and the look before it, can fall into the moment that another call ends in."""
+def test_a_build_starts_again_when_another_has_just_finished(rlds_dir, tmp_path, monkeypatch):
+    """Another call may finish before any step of taking the lock, and before the check without the lock."""
     split = open_source(rlds_dir).split("train")
     build(split, tmp_path / "cache", size=(8, 8))
-    (tmp_path / "cache" / "cache.json").rename(tmp_path / "held back")  # the first look: half exchanged
+    (tmp_path / "cache" / "cache.json").rename(tmp_path / "held back")  # as if another call were replacing it
     mkdir, opened = Path.mkdir, Path.open
     lost = []
 
@@ -119,14 +119,14 @@ def test_a_build_begins_again_where_another_has_just_finished(rlds_dir, tmp_path
     assert others(tmp_path) == ["cache"]
 
 
-def test_a_file_where_the_cache_would_be_begun_is_one_line(rlds_dir, tmp_path):
+def test_a_file_in_the_place_of_the_partial_folder_is_one_line(rlds_dir, tmp_path):
     (tmp_path / ".cache.partial").write_text("mine")
     with pytest.raises(UserError, match="cannot write .*cache \\(File exists\\)"):
         build(open_source(rlds_dir).split("train"), tmp_path / "cache")
     assert (tmp_path / ".cache.partial").read_text() == "mine"
 
 
-def test_a_folder_that_leads_nowhere_is_one_line(rlds_dir, tmp_path):
+def test_a_broken_link_in_the_place_of_the_folder_is_one_line(rlds_dir, tmp_path):
     (tmp_path / "scratch").symlink_to(tmp_path / "not mounted")
     with pytest.raises(UserError, match="cannot write .*cache \\(File exists\\)"):
         build(open_source(rlds_dir).split("train"), tmp_path / "scratch" / "cache")
@@ -144,13 +144,13 @@ def damage_an_image(shard):
 
 
 def restore(shard, whole):
-    """As it was, by its time too."""
+    """Restores the content and the modification time."""
     data, state = whole
     shard.write_bytes(data)
     os.utime(shard, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
-def test_a_build_that_fails_leaves_the_old_cache_and_goes_on(rlds_dir, tmp_path, monkeypatch):
+def test_a_build_that_fails_keeps_the_old_cache_and_resumes(rlds_dir, tmp_path, monkeypatch):
     split = open_source(rlds_dir).split("train")
     old = build(split, tmp_path / "cache", size=(8, 8)).frames(0)
     shard = sorted(rlds_dir.glob("*-train.*"))[1]
@@ -164,14 +164,14 @@ def test_a_build_that_fails_leaves_the_old_cache_and_goes_on(rlds_dir, tmp_path,
     original = type(split).frames
     monkeypatch.setattr(type(split), "frames", lambda self, e, *a: decoded.append(e) or original(self, e, *a))
     cache = build(split, tmp_path / "cache")
-    assert sorted(decoded) == [2, 3]  # the first shard's were there
+    assert sorted(decoded) == [2, 3]  # those of the first shard were finished
     assert others(tmp_path) == ["cache"]
     assert sorted(p.name for p in cache.folder.iterdir()) == ["cache.json", "frames.u8", "index.npz", "source.json"]
     for episode in range(4):
         np.testing.assert_array_equal(cache.frames(episode), original(split, episode, None, SIZE))
 
 
-def test_what_was_begun_of_other_files_is_not_used(rlds_dir, tmp_path):
+def test_an_unfinished_cache_of_other_files_is_not_used(rlds_dir, tmp_path):
     split = open_source(rlds_dir).split("train")
     shard = sorted(rlds_dir.glob("*-train.*"))[1]
     whole = damage_an_image(shard)
@@ -191,7 +191,7 @@ def test_nothing_is_left_where_nothing_was_decoded(rlds_dir, tmp_path):
     assert others(tmp_path) == []
 
 
-def test_a_killed_build_goes_on_from_what_is_safe(rlds_dir, tmp_path, monkeypatch):
+def test_a_killed_build_resumes_from_the_synced_episodes(rlds_dir, tmp_path, monkeypatch):
     code = f"""
 import os, signal
 from genie_datasets import open_source
@@ -218,7 +218,7 @@ frame_cache_writer.build_frame_cache(split, {str(tmp_path / "cache")!r}, (16, 16
         np.testing.assert_array_equal(cache.frames(episode), original(split, episode, None, SIZE))
 
 
-def test_a_disk_that_becomes_full_is_said_and_loses_nothing(rlds_dir, tmp_path, monkeypatch):
+def test_a_full_disk_is_one_line_and_loses_nothing(rlds_dir, tmp_path, monkeypatch):
     split = open_source(rlds_dir).split("train")
     original = frame_cache_writer.write_at
 
@@ -235,7 +235,7 @@ def test_a_disk_that_becomes_full_is_said_and_loses_nothing(rlds_dir, tmp_path, 
     np.testing.assert_array_equal(build(split, tmp_path / "cache").frames(3), split.frames(3, None, SIZE))
 
 
-def test_the_disk_is_looked_at_first(rlds_dir, tmp_path, monkeypatch):
+def test_the_disk_space_is_checked_first(rlds_dir, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1, 1, 100))
     split = open_source(rlds_dir).split("train")
@@ -252,7 +252,7 @@ def test_a_folder_with_something_else_is_not_touched(rlds_dir, tmp_path):
     assert (tmp_path / "photos" / "cat.txt").read_text() == "purr"
 
 
-def test_opening_what_is_no_cache(rlds_dir, tmp_path):
+def test_opening_a_folder_that_is_not_a_cache(rlds_dir, tmp_path):
     with pytest.raises(UserError, match="is not a frame cache"):
         FrameCache.open(tmp_path / "nowhere")
     cache = build(open_source(rlds_dir).split("train"), tmp_path / "cache")
@@ -278,8 +278,8 @@ def test_a_cache_is_a_source(rlds_dir, tmp_path):
     assert meta["fingerprint"] in source.fingerprint
 
 
-def test_a_cache_that_is_used_again_has_the_rate_that_is_asked_for_now(video_dir, tmp_path):
-    """The pixels do not depend on --hz; how far apart the frames of a clip with a gap are does."""
+def test_a_reused_cache_has_the_rate_of_the_new_call(video_dir, tmp_path):
+    """The pixels do not depend on --hz, but the distance of the frames of a clip with a gap does."""
     fingerprints = set()
     for hz, step in ((3, 1), (6, 2)):
         cache = build(open_source(video_dir, hz=hz).split("train"), tmp_path / "cache")

@@ -1,4 +1,4 @@
-"""Readers against mutated files: see `fuzzing`. The whole ten thousand cases are slow; a tenth of them is not."""
+"""Readers of mutated files; see `fuzzing`. All 10,000 cases are slow, a tenth of them is not."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""`genie-robotics labels`: true actions of a few transitions, drawn over all episodes."""
+"""`genie-robotics labels` draws true actions of a few transitions over all episodes."""
 
 import numpy as np
 import pytest
@@ -84,11 +84,11 @@ def test_labels_belong_to_the_files_that_they_were_drawn_from(folder, tmp_path):
         (["--share", "0"], "--share must be above 0 and at most 1"),
         (["--share", "5"], "--share must be above 0 and at most 1"),
         (["--share", "nan"], "--share must be above 0 and at most 1"),
-        (["--share", ".1", "--count", "3"], "say the same"),
+        (["--share", "0.1", "--count", "3"], "--share cannot be combined with --count"),
         (["--count", "0"], "--count must be at least 1"),
         (["--seed", "-1"], "--seed must be at least 0"),
         (["--split", "val"], "has no split 'val'"),
-        (["--out", "labels.csv"], "a labels file is called FILE.npz"),
+        (["--out", "labels.csv"], "--out must be the name of an .npz file, got labels.csv"),
     ],
 )
 def test_mistakes_are_one_line(folder, tmp_path, monkeypatch, more, message):

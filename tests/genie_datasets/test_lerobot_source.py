@@ -1,4 +1,4 @@
-"""LeRobotDataset folders, v2.1 and v3.0, with video files and with images in the table: written here by hand."""
+"""LeRobotDataset folders, v2.1 and v3.0, with video files and with images in the table, written by hand."""
 
 import json
 import pickle
@@ -100,7 +100,7 @@ def test_episodes_splits_and_frames(version, request, kit):
 
 
 def test_an_episode_inside_a_file_begins_at_its_own_first_frame(v3, kit):
-    """Where two episodes meet, a frame too early or late is of the other's background."""
+    """Two successive episodes have different backgrounds, which a frame too early or too late would show."""
     train = open_source(v3).split("train")
     for shown, true in ((train.frames(0)[-1], truth(0, kit)[-1]), (train.frames(1)[0], truth(1, kit)[0])):
         assert np.abs(shown.astype(int) - true).mean() < 4
@@ -127,7 +127,8 @@ def test_images_in_the_table(tmp_path, kit):
     np.testing.assert_array_equal(split.frames(2, np.array([5, 1])), truth(2, kit)[[5, 1]])
     write_table(root / "data/chunk-000/episode_000001.parquet", rows[:3])
     with pytest.raises(
-        UserError, match=r"episode_000001.parquet, episode 1 cannot be read \(0 rows where .* says 20 frames\)"
+        UserError,
+        match=r"episode_000001.parquet, episode 1 cannot be read \(0 rows, expected the 20 frames of the metadata\)",
     ):
         open_source(root).split("train").frames(1)
     (root / "data/chunk-000/episode_000000.parquet").write_bytes(b"PAR1 but no more")
@@ -135,14 +136,16 @@ def test_images_in_the_table(tmp_path, kit):
         open_source(root).split("train").frames(0)
 
 
-def test_part_of_the_files_will_do(v2, capsys):
+def test_part_of_the_files_is_enough(v2, capsys):
     (v2 / f"videos/chunk-000/{CAMERA}/episode_000000.mp4").unlink()
     source = open_source(v2)
     assert source.split("train").num_frames.tolist() == [20]
     assert "1 of 3 episodes have no file" in capsys.readouterr().err
     for file in v2.glob("videos/**/*.mp4"):
         file.unlink()
-    with pytest.raises(UserError, match=r"metadata of 3 episodes and not one file, such as videos/.*: download it"):
+    with pytest.raises(
+        UserError, match=r"metadata of 3 episodes but none of their files: download some, such as videos/"
+    ):
         open_source(v2)
 
 
@@ -160,17 +163,19 @@ def test_the_camera(v2, kit):
     assert ranked == [CAMERA, "observation.images.wrist"]
     write_info(v2, "v2.1", features=features)
     assert CAMERA in open_source(v2).split("train").episode_name(0)
-    with pytest.raises(UserError, match=r"no camera 'front': its cameras are observation.images.wrist, .*top$"):
+    with pytest.raises(
+        UserError, match=r"no camera 'front': pass one of its cameras, observation.images.wrist, .*top$"
+    ):
         open_source(v2, image_key="front")
-    with pytest.raises(UserError, match="not one file, such as .*wrist"):
+    with pytest.raises(UserError, match="none of their files: download some, such as .*wrist"):
         open_source(v2, image_key="wrist")
-    # of cameras that would do, one of which there are files
+    # a camera of which there are files is preferred
     features = {CAMERA.replace("top", "image"): wrist, **info["features"]}
     write_info(v2, "v2.1", features=features)
     assert CAMERA in open_source(v2).split("train").episode_name(0)
 
 
-def test_what_does_not_fit_together_is_said_in_a_line(v2, v3):
+def test_inconsistent_data_sets_are_one_line(v2, v3):
     def refuses(root, message):
         with pytest.raises(UserError, match=message) as caught:
             open_source(root)
@@ -179,7 +184,7 @@ def test_what_does_not_fit_together_is_said_in_a_line(v2, v3):
     episodes = v2 / "meta/episodes.jsonl"
     text = episodes.read_text()
     episodes.write_text(text.replace('"length": 20', '"length": 30'))
-    refuses(v2, "episode_000001.mp4 has 20 frames where episode 1 has 30")
+    refuses(v2, "episode_000001.mp4 has 20 frames, expected the 30 of episode 1")
     episodes.write_text(text + "{")
     refuses(v2, "episodes.jsonl, line 4 is not an episode")
     episodes.unlink()
@@ -187,23 +192,23 @@ def test_what_does_not_fit_together_is_said_in_a_line(v2, v3):
     for wrong, message in (
         ({"codebase_version": "v1.6"}, "unknown LeRobot layout 'v1.6'"),
         ({"codebase_version": None}, "unknown LeRobot layout 'None'"),
-        ({"fps": 0}, "do not fit together"),
+        ({"fps": 0}, "are not consistent"),
         ({"features": {}}, "lists no camera"),
-        ({"features": [1]}, "do not fit together"),
+        ({"features": [1]}, "are not consistent"),
         ({"video_path": "/etc/{video_key}"}, "leads out of the data set"),
         ({"video_path": "{video_key}/../../x"}, "leads out of the data set"),
-        ({"video_path": "{nonsense}"}, "do not fit together"),
+        ({"video_path": "{nonsense}"}, "are not consistent"),
     ):
         write_info(v3, "v3.0")
         write_info(v3, **{"version": "v3.0", **wrong})
         refuses(v3, message)
     write_info(v3, "v3.0")
     write_table(v3 / "meta/episodes/chunk-000/file-000.parquet", [{"episode_index": 0, "length": 3}])
-    refuses(v3, "do not fit together")
+    refuses(v3, "are not consistent")
     (v3 / "meta/episodes/chunk-000/file-000.parquet").write_bytes(b"PAR1")
-    refuses(v3, "is no table of episodes")
+    refuses(v3, "is not a table of episodes")
     (v3 / "meta/info.json").write_text("[]")
-    refuses(v3, "holds no object")
+    refuses(v3, "is not a JSON object")
     (v3 / "meta/info.json").write_text("{")
     refuses(v3, "is not JSON")
 
@@ -230,7 +235,7 @@ def test_a_path_template_is_filled_and_nothing_else():
         ({"observation.state": {"shape": [6]}}, None, None),
     ],
 )
-def test_where_the_end_effector_is_told(features, key, columns):
+def test_features_that_hold_the_end_effector(features, key, columns):
     found = TruthColumns.find(features)
     assert (found and (found.key, found.columns)) == (key and (key, columns))
 
@@ -252,15 +257,15 @@ def test_true_motion_is_read_from_the_table(tmp_path, kit):
     parquet.write_table(parquet.read_table(table).slice(0, 7), table)
     with pytest.raises(
         UserError,
-        match=r"episode_000001.parquet: true motion .* of episode 1 .*7 rows where the metadata says 20 frames",
+        match=r"episode_000001.parquet: the true motion .* of episode 1 .*7 rows, expected the 20 frames",
     ):
         split.truth(1)
     table.unlink()
-    with pytest.raises(UserError, match=r"episode_000001.parquet: true motion .*download it again"):
+    with pytest.raises(UserError, match=r"episode_000001.parquet: the true motion .*download it again"):
         split.truth(1)
 
 
-def test_a_real_set_tells_a_path_in_metres(realdata):
+def test_the_path_in_a_real_set_is_in_meters(realdata):
     split = open_source(realdata / "internvla_lerobot").split("train")
     path = split.truth(0).position
     assert path.shape == (split.num_frames[0], 3)

@@ -1,4 +1,4 @@
-"""What is written as a LeRobotDataset is read back, by our reader and by Hugging Face's `datasets`."""
+"""A written LeRobotDataset is read back by our reader and by Hugging Face's `datasets`."""
 
 import json
 
@@ -32,7 +32,7 @@ def written(request, tmp_path, kit):
     return root
 
 
-def test_our_reader_gets_back_frames_words_splits(written, kit):
+def test_our_reader_gets_back_frames_instructions_and_splits(written, kit):
     source = open_source(written)
     assert source.kind == "lerobot"
     assert {name: split.num_frames.tolist() for name, split in source.splits.items()} == {"train": [7, 4], "test": [9]}
@@ -44,7 +44,7 @@ def test_our_reader_gets_back_frames_words_splits(written, kit):
             assert split.hz[local] == 3
 
 
-def test_the_tables_hold_the_fields_and_the_layout_s_own_columns(written):
+def test_the_tables_hold_the_fields_and_the_reserved_columns(written):
     tables = [parquet.read_table(path).to_pydict() for path in sorted(written.glob("data/**/*.parquet"))]
     start = 0
     for i, (table, length) in enumerate(zip(tables, LENGTHS, strict=True)):
@@ -81,7 +81,7 @@ def test_hugging_face_s_datasets_reads_the_tables(written):
     np.testing.assert_allclose(table[8]["action"], fields(4, 1)["action"][1], rtol=1e-6)
 
 
-def test_a_task_is_found_by_its_words_in_pandas(tmp_path, kit):
+def test_a_task_is_found_by_its_text_in_pandas(tmp_path, kit):
     pandas = pytest.importorskip("pandas")
     with LeRobotWriter(tmp_path / "set", hz=3) as writer:
         for task in ("wave", "pick the can"):
@@ -90,19 +90,19 @@ def test_a_task_is_found_by_its_words_in_pandas(tmp_path, kit):
     assert tasks.loc["pick the can"].task_index == 1
 
 
-def test_a_cut_leaves_no_data_set(tmp_path, kit):
+def test_an_interrupted_writer_leaves_no_data_set(tmp_path, kit):
     writer = LeRobotWriter(tmp_path / "cut", hz=3)
     writer.add(kit.moving_square(5, 32, 48))
     writer.__exit__(RuntimeError, RuntimeError(), None)
     assert not (tmp_path / "cut/meta/info.json").exists()
     assert open_source(tmp_path / "cut", hz=3).kind == "video", "what is whole in it is a folder of videos"
-    with pytest.raises(UserError, match="is not empty: give a new folder"):
+    with pytest.raises(UserError, match="is not empty: choose a new folder"):
         LeRobotWriter(tmp_path / "cut", hz=3)
 
 
-def test_what_cannot_be_written(tmp_path, kit):
+def test_impossible_episodes_are_refused(tmp_path, kit):
     frames = kit.moving_square(5, 32, 48)
-    with pytest.raises(UserError, match="no layout that is written here"):
+    with pytest.raises(UserError, match="unknown LeRobot version 'v1.0'"):
         LeRobotWriter(tmp_path / "a", hz=3, version="v1.0")
     with pytest.raises(UserError, match="no episode was added"):
         LeRobotWriter(tmp_path / "b", hz=3).finish()
@@ -110,9 +110,9 @@ def test_what_cannot_be_written(tmp_path, kit):
     for wrong, message in (
         ((frames[:0], "", {}), "L above 0"),
         ((frames.astype(float), "", {}), "uint8"),
-        ((frames[:, :31], "", {}), "even sizes"),
+        ((frames[:, :31], "", {}), "even height and width"),
         ((frames, "", {"action": np.zeros(4)}), "one row per frame, 5"),
-        ((frames, "", {"index": np.zeros(5)}), "the layout's own"),
+        ((frames, "", {"index": np.zeros(5)}), "is reserved"),
     ):
         with pytest.raises(UserError, match=message):
             writer.add(*wrong)
@@ -120,5 +120,5 @@ def test_what_cannot_be_written(tmp_path, kit):
     with pytest.raises(UserError, match="other fields or another size"):
         writer.add(frames, "", {})
     writer.add(frames, "", {"action": np.ones(5)}, split="test")
-    with pytest.raises(UserError, match="split 'train' was left for another"):
+    with pytest.raises(UserError, match="split 'train' was followed by another"):
         writer.add(frames, "", {"action": np.ones(5)})

@@ -1,4 +1,4 @@
-"""The loading benchmark runs every reader over the same real files. Speeds are for `make bench`, not for tests."""
+"""The loading benchmark runs every reader over the same real files. `make bench` measures the speeds."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Memory does not grow with the data set: anonymous resident memory, summed over loader workers."""
+"""The anonymous memory of all loader workers does not grow with the data set."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ FEW, MANY, SHARDS, LENGTH = 200, 20_000, 20, 16
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory, kit) -> dict[int, Path]:
-    """Data sets of a few and of many episodes, all alike: only their number can make a difference."""
+    """Data sets of few and of many equal episodes."""
     found = {}
     images = [kit.png(np.full((8, 8, 3), 10 * t, np.uint8)) for t in range(LENGTH)]
     record = frame_record(kit.encode_example({kit.IMAGE: images, kit.INSTRUCTION: [b"move"] * LENGTH}))
@@ -37,7 +37,7 @@ def measured(path: Path, clips: int) -> list[float]:
 
 
 @pytest.mark.parametrize("reader", ["index", "cache"])
-def test_memory_is_that_of_a_hundredth_of_the_episodes(folders, tmp_path, reader):
+def test_memory_is_the_same_for_a_hundred_times_the_episodes(folders, tmp_path, reader):
     used = {}
     for number, folder in folders.items():
         path = folder
@@ -45,7 +45,7 @@ def test_memory_is_that_of_a_hundredth_of_the_episodes(folders, tmp_path, reader
             path = tmp_path / str(number)
             build_frame_cache(open_source(folder).split("train"), path, (8, 8), progress=False)
         else:
-            assert open_source(folder).split("train").num_episodes == number  # leaves the index behind
+            assert open_source(folder).split("train").num_episodes == number  # builds the index
         used[number] = measured(path, 2000)[-1]
     assert used[MANY] < 1.1 * used[FEW], used
 
@@ -94,6 +94,6 @@ def test_reading_an_episode_takes_its_output_and_a_constant(episodes, tmp_path, 
         peak, size = map(float, done.stdout.split())
         rest.append(peak - size)
         print(kind, way, length, f"peak +{peak:.0f} MB, output {size:.0f} MB")
-    # The encoded images of an episode are held by TFDS, which writes it as one record: some 20 KB each.
+    # TFDS holds the encoded images of an episode, about 20 KB each, because it writes them as one record.
     allowed = 25 + (0.1 * (EPISODES[1] - EPISODES[0]) if way == "label-rlds" else 0)
     assert rest[1] - rest[0] < allowed, rest

@@ -1,4 +1,4 @@
-"""Several sources as one, with weights."""
+"""Mixtures of several sources with weights."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from genie_datasets.sources.opening import open_source
 from genie_datasets.writers.frame_cache import build_frame_cache
 
 
-def test_the_spelling():
+def test_parsing():
     assert parse_mixture("some/folder") == []
     assert parse_mixture("A:0.7, B:0.3") == [("A", 0.7), ("B", 0.3)]
     assert parse_mixture("A,B:2") == [("A", 1.0), ("B", 2.0)]
@@ -22,7 +22,7 @@ def test_the_spelling():
         parse_mixture("A:0.7.1,B")
 
 
-def test_it_holds_the_episodes_of_all_and_each_keeps_its_rate(rlds_dir, video_dir):
+def test_a_mixture_holds_all_episodes_with_their_rates(rlds_dir, video_dir):
     source = open_source(f"{rlds_dir}:0.75,{video_dir}:0.25", hz=None)
     assert (source.kind, list(source.splits)) == ("mixture", ["train", "test"])
     mixed, rlds, video = (s.split("train") for s in (source, open_source(rlds_dir), open_source(video_dir)))

@@ -1,4 +1,4 @@
-"""What moves, where the scene is cut, and which clips are dropped for it: on video where the truth is planted."""
+"""Static transitions, cuts, and the clips dropped for them, on video with known motion."""
 
 import pickle
 
@@ -18,7 +18,7 @@ SIZE = (64, 64)
 
 
 class Planted(Split):
-    """Episodes given as frames."""
+    """A split of episodes given as frames."""
 
     name, fingerprint = "planted", "planted"
 
@@ -38,7 +38,7 @@ class Planted(Split):
 
 
 def episode(moves: str, seed: int = 0, background: int = 60) -> np.ndarray:
-    """One frame more than `moves` has letters: m moves the square, s stands still, c cuts to another scene."""
+    """Frames before and after each letter of `moves`: m moves the square, s is static, c cuts to another scene."""
     rng = np.random.default_rng(seed)
     scene = rng.integers(0, background, (8, 8, 3)).repeat(8, 0).repeat(8, 1)
     at, frames = 4, []
@@ -48,7 +48,7 @@ def episode(moves: str, seed: int = 0, background: int = 60) -> np.ndarray:
         at += 3 * (move == "m")
         frame = scene.astype(np.float64)
         frame[20:30, at % 50 : at % 50 + 10] = 240
-        noise = rng.normal(0, 1.5, frame.shape)  # of a sensor: no motion
+        noise = rng.normal(0, 1.5, frame.shape)  # noise of a sensor, which is not motion
         frames.append(np.clip(frame + noise, 0, 255).astype(np.uint8))
     return np.stack(frames)
 
@@ -59,7 +59,7 @@ def test_motion_and_cuts_are_found_where_they_are():
     assert found.static.tolist() == [m == "s" for m in moves]
     assert found.cut.tolist() == [m == "c" for m in moves]
     assert motion(episode(moves)[:1]).static.shape == (0,)
-    long = motion(np.concatenate([episode("m" * 700), episode("m" * 700, 1)]))  # in several pieces
+    long = motion(np.concatenate([episode("m" * 700), episode("m" * 700, 1)]))  # in several chunks
     assert np.flatnonzero(long.cut).tolist() == [700] or not long.cut.any()
     assert len(long.static) == 1401
 
@@ -73,7 +73,7 @@ def test_a_camera_that_always_moves_has_no_cuts():
     assert not found.static.any()
 
 
-def test_over_two_frames_slow_motion_is_seen():
+def test_slow_motion_is_visible_over_two_frames():
     slow = episode("msmsmsms")
     assert motion(slow, 1).static.sum() == 4
     assert motion(slow, 2).static.sum() == 0
@@ -83,7 +83,7 @@ EPISODES = [episode("mmmmmmmm"), episode("ssssssss", 1), episode("mmmmcmmm", 2),
 
 
 @pytest.mark.parametrize("reader", ["split", "cache"])
-def test_clips_are_dropped_for_what_is_in_them(reader, tmp_path):
+def test_static_clips_and_cuts_are_dropped(reader, tmp_path):
     split = Planted(EPISODES)
     frames = build_frame_cache(split, tmp_path / "cache", SIZE, progress=False) if reader == "cache" else split
 
@@ -116,7 +116,7 @@ def test_a_gap_counts_the_clips_own_transitions():
         ClipDataset(Planted([episode("msmsmsms")]), 4, drop=ClipFilter(static=0.3))
 
 
-def test_what_cannot_be_dropped():
+def test_impossible_filters():
     with pytest.raises(UserError, match="every clip of split 'planted' is dropped"):
         ClipDataset(Planted([EPISODES[1]]), 4, drop=ClipFilter(static=1.0))
     for share in (0.0, 1.5, float("nan")):
@@ -130,7 +130,7 @@ def test_the_pace_of_a_source_and_the_gap_it_suggests():
     assert found.static_clips == pytest.approx(11 / 24)
     assert found.cut_clips == pytest.approx(3 / 24)
     assert found.gaps[0] == pytest.approx(1 / 3)
-    # a pixel a frame: what a block shows needs several frames, so the gap that is suggested is longer
+    # At a pixel per frame, a block changes visibly only over several frames, so the suggested gap is longer.
     slow = np.stack([episode("", 5)[0]] * 41)
     for t in range(41):
         slow[t, 20:30] = 40

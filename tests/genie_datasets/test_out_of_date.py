@@ -1,4 +1,4 @@
-"""Change any one file of a source, of any kind: nothing that was made of it is used again unsaid."""
+"""After a change of any file of any kind of source, nothing that was made from it is reused silently."""
 
 import os
 import shutil
@@ -80,7 +80,7 @@ def open_train(kind: str, place: Path | str):
 
 
 def touch_inside(path: Path) -> None:
-    """Changes a byte in the middle, where no sample is taken, and keeps the size."""
+    """Changes a byte in the middle, which is not sampled, and keeps the size."""
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
@@ -89,9 +89,8 @@ def touch_inside(path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_change_of_any_file_changes_the_key_of_all_that_is_kept(tmp_path, kind):
-    """Frame caches, token caches and motion tables are kept under `fingerprint` and `stamp`; that they are, other tests
-    here show."""
+def test_a_change_of_any_file_changes_the_key(tmp_path, kind):
+    """`fingerprint` and `stamp` are the key of frame caches, token caches and motion tables."""
     if kind == "images in a table":
         pytest.importorskip("pyarrow")
     place = make_source(kind, tmp_path / "source")
@@ -119,8 +118,8 @@ def test_a_change_of_any_file_changes_the_key_of_all_that_is_kept(tmp_path, kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_copies_and_moves_keep_what_was_made(tmp_path, kind):
-    """Labels and reports name fingerprints: they hold wherever the same contents lie."""
+def test_copies_and_moves_keep_the_keys(tmp_path, kind):
+    """The fingerprint in labels and reports is the same for a copy."""
     if kind == "mixture":
         return
     place = make_source(kind, tmp_path / "source")
@@ -153,12 +152,12 @@ def test_a_frame_cache_is_made_again_and_says_so(tmp_path, capsys, kind):
     os.utime(path)
     second, said = made()
     assert second != first
-    assert f"{out} is made again: its source, or the way to read it, has changed" in said
+    assert f"{out} is made again: its source, or how it is read, has changed" in said
     assert made()[0] == second
 
 
-def test_the_issue_s_corrected_table(tmp_path, capsys):
-    """`data cache`, the publisher corrects where episodes begin and what they were told, `data cache` again."""
+def test_a_corrected_table_gives_new_frames_and_instructions(tmp_path, capsys):
+    """`data cache` before and after the publisher corrects starts and instructions of episodes."""
     root, out = tmp_path / "set", tmp_path / "out"
     make(root, [20, 20], version="v3.0", gap=20)
     assert main(["cache", str(root), str(out), "--size", "64x80"]) == 0
@@ -187,7 +186,7 @@ def test_a_frame_cache_whose_source_changed_says_so_when_it_is_opened(tmp_path, 
 
 
 def test_an_index_is_not_used_for_a_shard_that_changed_inside(tmp_path):
-    """Two images of the same length change places: name, size and both ends of the shard stay."""
+    """The name, the size and both ends of the shard stay the same."""
     rlds = RldsFolder(tmp_path)
     episodes = [rlds.episode(60, n) for n in range(3)]
     (shard,) = rlds.add("train", episodes)
@@ -220,7 +219,7 @@ def test_motion_flags_of_a_cache_that_was_made_again(tmp_path):
         assert len(clips) == 1 + kept
 
 
-def test_a_cache_of_an_earlier_version_is_not_opened_and_is_replaced(tmp_path, capsys):
+def test_a_cache_of_an_earlier_version_is_replaced(tmp_path, capsys):
     import json
 
     split = open_train("video", make_source("video", tmp_path / "source"))
@@ -278,7 +277,7 @@ def test_a_broken_cache_is_made_again_by_the_command_that_its_error_names(tmp_pa
     assert open_source(out).split("train").num_episodes == 2
 
 
-def test_videos_beside_a_cache_are_said(tmp_path, capsys):
+def test_videos_next_to_a_cache_are_noted(tmp_path, capsys):
     place = make_source("video", tmp_path / "source")
     for path in files_of(place):
         path.rename(place / path.name)

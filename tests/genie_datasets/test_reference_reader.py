@@ -1,4 +1,4 @@
-"""The index path gives the frames that TFDS and rlds.transformations give, bit for bit."""
+"""The index gives bit for bit the frames of TFDS and rlds.transformations."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def test_batches_of_rlds_transformations_are_our_clips(both_bridge):
 
 
 def test_a_resized_frame_is_the_antialiased_one(realdata):
-    """Mean within .5 of 255 of TensorFlow's area average of the fully decoded image, on an RT-1 episode."""
+    """Mean within 0.5 of 255 of TensorFlow's area average of the fully decoded image, on an RT-1 episode."""
     import tensorflow as tf
 
     episode = np.load(realdata / "ivideogpt/inference/samples/fractal_sample.npz")["image"]
@@ -73,7 +73,7 @@ def test_a_resized_frame_is_the_antialiased_one(realdata):
         assert np.abs(decode_image(data, (64, 64)) - reference).mean() < 0.5
 
 
-def test_truth_of_the_real_shards_is_a_path_in_metres(both_bridge):
+def test_truth_of_the_real_shards_is_a_path_in_meters(both_bridge):
     truth = both_bridge[0].split("train").truth(3)
     assert truth.position.shape == (10, 3)
     assert 0.1 < np.linalg.norm(truth.position, axis=1).mean() < 0.6  # a WidowX reaches 0.55 m
@@ -94,7 +94,7 @@ def test_truth_of_the_tabletop_is_complete(tabletop_rlds):
 
 
 def test_the_reference_reader_names_what_it_cannot_open(tmp_path, rlds_dir):
-    with pytest.raises(UserError, match="leave out --include"):
+    with pytest.raises(UserError, match="--include cannot be used here: --reader rlds reads whole splits"):
         open_source(rlds_dir, reader="rlds", include="*")
     (rlds_dir / "dataset_info.json").unlink()
     with pytest.raises(UserError, match="TFDS cannot open"):

@@ -1,4 +1,4 @@
-"""The catalogue: what is known of a data set by its name, and what follows from it when one is opened."""
+"""The catalog finds a data set by its name, and its entries decide how the data set is read."""
 
 from pathlib import Path
 
@@ -9,13 +9,15 @@ from genie_datasets import open_source
 from genie_datasets.base.errors import UserError
 from genie_datasets.clips.labels import draw_labels
 from genie_datasets.sources.opening import find_path, seconds_of_video
-from genie_datasets.sources.registry import CATALOGUE, MIXES, catalogue, known
+from genie_datasets.sources.registry import CATALOG, MIXES, catalog_table, known
 
 README = Path(__file__).parents[2] / "datasets" / "README.md"
 
 
 def test_the_page_shows_the_table():
-    assert catalogue() in README.read_text(), "run `python -m genie_datasets.sources.registry` and paste what it prints"
+    assert catalog_table() in README.read_text(), (
+        "run `python -m genie_datasets.sources.registry` and paste what it prints"
+    )
 
 
 @pytest.mark.parametrize(
@@ -32,7 +34,7 @@ def test_the_longest_name_counts(name, row):
 
 
 def test_mixtures_are_of_known_data_sets():
-    names = {row.name for row in CATALOGUE}
+    names = {row.name for row in CATALOG}
     assert all(member in names for members in MIXES.values() for member in members)
 
 
@@ -58,14 +60,14 @@ def test_only_successful_episodes_of_kuka_are_read(kuka, capsys):
     assert whole.num_frames.tolist() == [5, 6, 7]
     assert whole.fingerprint != train.fingerprint
     np.testing.assert_array_equal(train.frames(1), whole.frames(2))
-    again = open_source(kuka).split("train")  # from the index that was kept
+    again = open_source(kuka).split("train")  # from the index in the cache
     assert again.num_frames.tolist() == [5, 7]
     assert again.num_filtered == 1
     main(["inspect", str(kuka)])
     assert "1 episodes left out (--unfiltered)" in capsys.readouterr().out
 
 
-def test_the_reference_reader_filters_alike(kuka):
+def test_the_reference_reader_filters_equally(kuka):
     pytest.importorskip("tensorflow")
     train, reference = open_source(kuka).split("train"), open_source(kuka, reader="rlds").split("train")
     assert reference.num_frames.tolist() == train.num_frames.tolist()
@@ -73,7 +75,7 @@ def test_the_reference_reader_filters_alike(kuka):
     np.testing.assert_array_equal(reference.frames(1), train.frames(1))
 
 
-def test_a_data_set_with_nothing_left_says_why(tmp_path, kit):
+def test_a_data_set_without_kept_episodes_is_one_line(tmp_path, kit):
     folder = kit.RldsFolder(tmp_path, "kuka")
     folder.leaves["success"] = kit.leaf("tensor", (), "bool")
     folder.add("train", [{**folder.episode(5, 0), "success": np.array([False])}])
@@ -94,7 +96,7 @@ def test_the_paper_s_mixture_weighs_sources_by_seconds_of_video(tmp_path, kit, m
     assert set(source.split("train").hz) == {3, 10}
 
 
-def test_a_name_that_is_not_here_means_its_bucket(tmp_path, monkeypatch, capsys):
+def test_the_name_of_a_data_set_that_is_not_here_means_its_bucket(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     assert (
         find_path("fractal")

@@ -1,4 +1,4 @@
-"""Every remedy that an error of the readers names is carried out here: it works."""
+"""Every remedy named in an error of the readers works."""
 
 import gzip
 import re
@@ -23,7 +23,7 @@ NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"
 
 
 def excluded(message: str) -> dict[str, str]:
-    """The option --exclude of a message, as a shell reads it."""
+    """The value of --exclude in a message, as a shell reads it."""
     words = shlex.split(message[message.index("--exclude") :].split(" (--skip-damaged")[0])
     return {"exclude": words[1]}
 
@@ -40,10 +40,10 @@ def test_the_option_excludes_these_files_and_no_other(tmp_path_factory, names, n
     files = [root / name for name in names]
     wanted = set(names[: min(number, 8)])
     left = [name for name in names if name not in wanted]
-    # What no terminal prints is given as "any one character": it may take a neighbor that differs in nothing else.
+    # Characters that no terminal prints become `?`, which may match another name that differs in nothing else.
     hidden = re.compile(r"[^\S ]|[\x00-\x1f\x7f]")
-    unsure = {len(name) for name in wanted if hidden.search(name)}
-    left = [name for name in left if len(name) not in unsure]
+    ambiguous = {len(name) for name in wanted if hidden.search(name)}
+    left = [name for name in left if len(name) not in ambiguous]
     if not left:
         with pytest.raises(UserError, match="leaves none"):
             keep_files([root / name for name in wanted], root, None, words[1])
@@ -82,7 +82,7 @@ def damage_gzip(folder):
 def test_a_compressed_shard_is_decompressed_as_the_error_says(tmp_path):
     folder = rlds(tmp_path / "with space").finish()
     damage_gzip(folder)
-    for _ in range(2):  # a shard at a time
+    for _ in range(2):  # one shard at a time
         with pytest.raises(UserError, match="is compressed with gzip") as caught:
             open_source(folder)
         assert "download" not in str(caught.value)
@@ -121,7 +121,7 @@ def test_a_bad_shard_is_left_out(tmp_path, fault):
         assert read(skip_damaged=True) == [5]
 
 
-def test_an_image_key_that_is_asked_for_can_be_given(tmp_path):
+def test_a_camera_is_chosen_with_image_key(tmp_path):
     made = RldsFolder(tmp_path)
     del made.leaves[IMAGE]
     keys = [f"steps/observation/cam_{n}" for n in range(2)]
@@ -160,7 +160,7 @@ def test_a_bad_array_is_left_out(tmp_path):
     assert open_source(tmp_path, hz=3, **excluded(str(caught.value))).split("train").num_episodes == 1
 
 
-def test_a_folder_among_several_can_be_given(tmp_path):
+def test_one_of_several_data_sets_is_opened(tmp_path):
     for name in ("one", "two"):
         made = RldsFolder(tmp_path, name)
         made.add("train", [made.episode(5)])
@@ -171,7 +171,7 @@ def test_a_folder_among_several_can_be_given(tmp_path):
         assert open_source(tmp_path / name, hz=3).split("train").num_episodes == 1
 
 
-def test_a_video_without_a_clock_can_be_declared_or_left_out(tmp_path, monkeypatch):
+def test_a_video_without_time_stamps_is_read_with_hz_or_left_out(tmp_path, monkeypatch):
     from genie_datasets.sources.video import file as video_file
 
     write(tmp_path / "a.mp4", 12)
@@ -185,3 +185,28 @@ def test_a_video_without_a_clock_can_be_declared_or_left_out(tmp_path, monkeypat
         open_source(tmp_path, resample=3)
     monkeypatch.undo()
     assert open_source(tmp_path, resample=3, **excluded(str(caught.value))).split("train").num_episodes == 1
+
+
+def test_the_example_of_a_glob_matches(tmp_path):
+    folder = rlds(tmp_path).finish()
+    with pytest.raises(UserError, match="leaves none of the 2 files .* choose others, for files such as") as caught:
+        open_source(folder, include="*.mp4")
+    example = re.search(r"such as '(.*)'", str(caught.value))[1]
+    assert open_source(folder, include=example).split("train").num_episodes == 1
+
+
+def test_labels_of_another_split_are_drawn_again(tmp_path):
+    from genie_datasets.clips.labels import Labels, check_places
+    from genie_datasets.label_command import main
+
+    made = RldsFolder(tmp_path)
+    made.leaves["steps/action"] = leaf("tensor", (1,))
+    for split in ("train", "test"):
+        made.add(split, [{**made.episode(5), "steps/action": np.arange(1.0, 6.0)}])
+    folder, out = made.finish(), tmp_path / "labels.npz"
+    test = open_source(folder).split("test")
+    main([str(folder), "--out", str(out)])
+    with pytest.raises(UserError, match="labels split 'train', not 'test': draw labels with --split test"):
+        check_places(Labels.load(out), test, "labels.npz")
+    main([str(folder), "--out", str(out), "--split", "test"])
+    check_places(Labels.load(out), test, "labels.npz")

@@ -1,4 +1,4 @@
-"""What an RLDS folder says of its images may be false; frames are right, or one line says what is wrong."""
+"""Frames of RLDS folders are right, or end in one line, even if the folder describes its images wrongly."""
 
 import json
 import struct
@@ -40,7 +40,7 @@ def rgba(image):
 
 
 def palette(image):
-    """A PNG whose pixels are numbers of colors."""
+    """A PNG with a palette."""
     colors, at = np.unique(image.reshape(-1, 3), axis=0, return_inverse=True)
     rows = at.reshape(image.shape[:2]).astype(np.uint8)
 
@@ -82,7 +82,7 @@ def steps(length: int, first: int, encode, key: str = IMAGE, **more) -> dict:
     st.sampled_from([0, -1, 1]),
 )
 def test_frames_or_a_line(tmp_path_factory, lengths, encoding, shards, dtype, channels, beside_depth, extra):
-    """extra: so many images more than steps in the last episode."""
+    """extra: number of images without a step in the last episode."""
     root = tmp_path_factory.mktemp("rlds")
     shards = min(shards, len(lengths))
     first, episodes = 0, []
@@ -115,15 +115,15 @@ def test_frames_or_a_line(tmp_path_factory, lengths, encoding, shards, dtype, ch
         np.testing.assert_array_equal(np.concatenate(list(split.frame_blocks(episode))), split.frames(episode))
 
 
-def test_gray_is_shown_gray(tmp_path):
+def test_gray_images_give_gray_frames(tmp_path):
     folder = folder_of(tmp_path, [steps(3, 5, gray)], {IMAGE: leaf("image", (HEIGHT, WIDTH, 1), "uint8")}).finish()
     frames = open_source(folder, hz=3).split("train").frames(0)
     np.testing.assert_array_equal(frames[0], np.repeat(frame(5)[..., :1], 3, -1))
 
 
-def test_sixteen_bits_are_no_color_whatever_the_folder_says(tmp_path):
+def test_images_of_16_bits_are_never_read_as_color(tmp_path):
     folder = folder_of(tmp_path, [steps(3, 5, deep)], {}).finish()
-    with pytest.raises(UserError, match="step 0: a PNG of 16 bits per channel, such as depth"):
+    with pytest.raises(UserError, match="step 0: a PNG with 16 bits per channel, expected 8"):
         open_source(folder, hz=3).split("train").frames(0)
 
 
@@ -144,7 +144,7 @@ def test_color_and_depth_open_without_a_question(tmp_path, capsys, names):
         open_source(folder, hz=3, image_key=names[1])
 
 
-def test_another_camera_is_said(tmp_path, capsys):
+def test_another_camera_is_noted(tmp_path, capsys):
     wrist = KEY.format("wrist_image")
     episode = steps(4, 0, png) | {wrist: [png(frame(0))] * 4}
     folder = folder_of(tmp_path, [episode], {wrist: leaf("image", (HEIGHT, WIDTH, 3), "uint8")}).finish()
@@ -152,7 +152,7 @@ def test_another_camera_is_said(tmp_path, capsys):
     assert f"reading '{IMAGE}'; --image-key chooses another camera ({wrist})" in capsys.readouterr().err
 
 
-def test_several_images_per_step_are_no_frames(tmp_path):
+def test_several_images_per_step_are_refused(tmp_path):
     rlds = folder_of(tmp_path, [steps(8, 0, png)], {})
     folder = rlds.finish()
     tree = json.loads((folder / "features.json").read_text())
@@ -174,7 +174,7 @@ def test_sizes_that_change_within_an_episode(tmp_path, capsys):
     ).finish()
     for reader in ("index", "rlds"):
         split = open_source(folder, hz=3, reader=reader).split("train")
-        with pytest.raises(UserError, match="frame 1 has 72x80 pixels, others 64x80: read it with a size"):
+        with pytest.raises(UserError, match="frame 1 has 72x80 pixels, others 64x80; expected one size"):
             split.frames(0)
         capsys.readouterr()
         for _ in range(2):
@@ -182,7 +182,7 @@ def test_sizes_that_change_within_an_episode(tmp_path, capsys):
         assert capsys.readouterr().err.count("each frame is fitted to 64x80") == 1
 
 
-def test_an_inspector_that_meets_several_sizes_says_them(tmp_path, capsys):
+def test_inspect_prints_several_sizes(tmp_path, capsys):
     from genie_datasets.commands import main
 
     episodes = [{IMAGE: [png(frame(n, HEIGHT + 8 * e)) for n in range(6)]} for e in range(2)]
@@ -191,8 +191,8 @@ def test_an_inspector_that_meets_several_sizes_says_them(tmp_path, capsys):
     assert "of 64x80, 72x80 at 3 Hz" in capsys.readouterr().out
 
 
-def test_a_bit_that_flips_is_noticed_where_a_whole_episode_is_read(tmp_path):
-    """JPEG decodes on, to other pixels: 200 flips in image data, none of which may give other frames unsaid."""
+def test_a_flipped_bit_is_an_error_when_the_whole_episode_is_read(tmp_path):
+    """JPEG decodes to other pixels after a flip: none of 200 flips in images may give other frames without an error."""
     folder = folder_of(tmp_path, [steps(6, 0, jpeg), steps(5, 50, jpeg)], {}).finish()
     (shard,) = folder.glob("*.tfrecord-*")
     whole = shard.read_bytes()
@@ -226,7 +226,7 @@ def test_a_cache_of_a_damaged_shard_is_not_made(tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-def test_shards_of_two_writings_are_not_mixed(tmp_path):
+def test_shards_of_two_data_sets_are_not_mixed(tmp_path):
     rlds = folder_of(tmp_path, [steps(3, 0, png), steps(3, 10, png)], {}, shards=2)
     folder = rlds.finish()
     (folder / "mine-train.tfrecord-00000-of-00001").write_bytes(
@@ -251,21 +251,21 @@ def test_shards_come_in_the_order_of_their_numbers(tmp_path):
     assert [numbers(split.frames(e))[0] for e in range(3)] == [0, 10, 20]
 
 
-def test_is_first_in_the_middle_is_said(tmp_path, capsys):
+def test_is_first_in_the_middle_is_noted(tmp_path, capsys):
     episodes = [steps(4, 0, png, **{"steps/is_first": np.array([1, 0, flag, 0])}) for flag in (0, 1)]
     folder = folder_of(tmp_path, episodes, {"steps/is_first": leaf("tensor", (), "bool")}).finish()
-    for _ in range(2):  # the second time from the index kept
+    for _ in range(2):  # the second time from the index in the cache
         open_source(folder, hz=3)
         assert "1 episodes have is_first set at a later step" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("stated", [True, float("inf"), "3", -1, 0])
-def test_a_rate_that_is_none_is_said(tmp_path, capsys, stated):
+def test_an_impossible_rate_is_noted(tmp_path, capsys, stated):
     folder = folder_of(tmp_path, [steps(4, 0, png)], {}).finish()
     (folder / "metadata.json").write_text(json.dumps({"hz": stated}))
     assert open_source(folder).split("train").hz.tolist() == [3]
     said = capsys.readouterr().err
-    assert "which is no number of frames per second: ignored" in said
+    assert "which is not positive frames per second: ignored" in said
     assert "pass --hz" in said
 
 
@@ -277,7 +277,7 @@ def test_an_instruction_of_codes_is_one_row(tmp_path):
         assert open_source(folder, hz=3, reader=reader).split("train").instruction(0) == "push it"
 
 
-def test_words_that_change_and_episodes_without_frames_are_said(tmp_path, capsys):
+def test_changing_instructions_and_episodes_without_frames_are_noted(tmp_path, capsys):
     told = [[b"a"] * 4, [b"a", b"a", b"bb", b"a"], [b"same"] * 4]
     episodes = [steps(4, 10 * n, png) | {INSTRUCTION: words} for n, words in enumerate(told)]
     episodes.append({IMAGE: [], INSTRUCTION: []})
@@ -285,16 +285,16 @@ def test_words_that_change_and_episodes_without_frames_are_said(tmp_path, capsys
     assert open_source(folder, hz=3).split("train").num_episodes == 3
     said = capsys.readouterr().err
     assert "1 episodes change their instruction: the first is read" in said
-    assert "1 episodes have no frame: left out" in said
+    assert "1 episodes have no frames: left out" in said
 
 
-def test_numbers_in_the_place_of_words_are_none(tmp_path):
+def test_numbers_are_not_an_instruction(tmp_path):
     episode = steps(4, 0, png) | {INSTRUCTION: np.zeros(4 * 8, np.float32)}
     folder = folder_of(tmp_path, [episode], {INSTRUCTION: leaf("tensor", (8,), "float32")}).finish()
     assert open_source(folder, hz=3).split("train").instruction(0) == ""
 
 
-def test_metadata_that_cannot_be_read_is_said_and_a_mark_is_skipped(tmp_path, capsys):
+def test_damaged_metadata_is_noted_and_a_byte_order_mark_is_skipped(tmp_path, capsys):
     folder = folder_of(tmp_path, [steps(4, 0, png)], {}, name="bridge_dataset").finish()
     (folder / "metadata.json").write_text("\ufeff" + json.dumps({"hz": 10}))
     assert open_source(folder).split("train").hz.tolist() == [10]
@@ -304,7 +304,7 @@ def test_metadata_that_cannot_be_read_is_said_and_a_mark_is_skipped(tmp_path, ca
     assert "metadata.json cannot be read" in capsys.readouterr().err
 
 
-def test_episodes_that_the_catalogue_leaves_out_are_said(tmp_path, capsys):
+def test_episodes_that_the_catalog_leaves_out_are_noted(tmp_path, capsys):
     episodes = [steps(4, 10 * n, png, success=np.array([n])) for n in range(2)]
     folder = folder_of(tmp_path, episodes, {"success": leaf("tensor", (), "bool")}, name="kuka").finish()
     assert open_source(folder).split("train").num_episodes == 1
@@ -315,7 +315,7 @@ def test_episodes_that_the_catalogue_leaves_out_are_said(tmp_path, capsys):
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_a_turn_in_exif_is_ignored_as_tensorflow_ignores_it(tmp_path, kind):
-    """Data sets are written from arrays: an entry that a camera left does not turn them."""
+    """Data sets are written from arrays, so an EXIF entry of a camera does not turn them."""
     image_module = pytest.importorskip("PIL.Image")
     import io
 
@@ -332,7 +332,7 @@ def test_a_turn_in_exif_is_ignored_as_tensorflow_ignores_it(tmp_path, kind):
     assert split.image_size == (HEIGHT, WIDTH)
 
 
-def test_a_shard_that_is_a_copy_is_said(tmp_path, capsys):
+def test_a_shard_that_is_a_copy_is_noted(tmp_path, capsys):
     folder = folder_of(tmp_path, [steps(4, 0, png)] * 2, {}, shards=2).finish()
     assert open_source(folder, hz=3).split("train").num_episodes == 2
     assert "seem to be the same file" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""RLDS folders through the index: the frames, the episodes, the truth, and what is remembered between runs."""
+"""RLDS folders through the index: frames, episodes, truth, and the cached index."""
 
 import json
 import pickle
@@ -20,7 +20,7 @@ def test_the_view_of_a_data_set(rlds_dir, kit):
     assert (source.name, source.kind, list(source.splits)) == ("fractal_test", "rlds", ["train", "test"])
     train = source.split("train")
     assert train.num_frames.tolist() == [5, 20, 6, 18]
-    assert train.hz.tolist() == [3.0] * 4  # known of names that begin with fractal
+    assert train.hz.tolist() == [3.0] * 4  # the rate of names that begin with fractal
     assert train.image_size == (32, 40)
     assert train.instruction(2) == "move 2"
     assert train.episode_name(3) == "fractal_test-train.tfrecord-00001-of-00002#1"
@@ -59,7 +59,7 @@ def test_the_index_is_kept_and_follows_the_content(rlds_dir, monkeypatch):
     original = episode_index.build
     monkeypatch.setattr(episode_index, "build", lambda *args: built.append(1) or original(*args))
     first = open_source(rlds_dir)
-    assert len(built) == 2  # one a split
+    assert len(built) == 2  # one per split
     again = open_source(rlds_dir)
     assert len(built) == 2
     assert again.fingerprint == first.fingerprint
@@ -180,7 +180,7 @@ def test_truth_of_bridge_and_of_data_that_only_has_a_state(tmp_path, rlds_folder
     motion = truths["bridge_dataset"].motion(np.arange(2))
     np.testing.assert_allclose(motion["base"], [[0.1, 0, -0.2]], atol=1e-6)
     np.testing.assert_allclose(motion["rotation"], [[0, 0, 0.5]], atol=1e-6)
-    np.testing.assert_allclose(motion["gripper"], [[1.0]])  # Bridge stores how far it is open
+    np.testing.assert_allclose(motion["gripper"], [[1.0]])  # Bridge stores the opening
 
 
 def test_the_instruction_of_language_table_is_a_row_of_codes(rlds_folder, kit):

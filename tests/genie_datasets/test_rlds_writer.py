@@ -1,4 +1,4 @@
-"""What is written as RLDS is read back by TFDS, by `rlds` and by our reader."""
+"""Written RLDS is read back by TFDS, by `rlds` and by our reader."""
 
 import numpy as np
 import pytest
@@ -27,9 +27,9 @@ def written(request, tmp_path, kit, monkeypatch):
     monkeypatch.setattr(rlds_writer, "SHARD_BYTES", 1)
     with RldsWriter(tmp_path / "out", "my_robot", hz=4, image_format=request.param, citation="me") as writer:
         for i, length in enumerate(LENGTHS):
-            about = {"success": i == 1, "operator": f"nobody {i}", "seed": i}
+            metadata = {"success": i == 1, "operator": f"nobody {i}", "seed": i}
             split = "train" if i < 2 else "test"
-            writer.add(kit.moving_square(length, seed=i), f"task {i}", fields(length, i), split, about)
+            writer.add(kit.moving_square(length, seed=i), f"task {i}", fields(length, i), split, metadata)
         assert not writer.folder.exists()
     assert [path.name for path in (tmp_path / "out/my_robot").iterdir()] == ["1.0.0"]
     return writer.folder
@@ -45,10 +45,10 @@ def test_tfds_reads_every_field_back(written, kit):
     assert builder.info.citation == "me"
     episodes = [*builder.as_dataset("train", shuffle_files=False), *builder.as_dataset("test")]
     for i, episode in enumerate(episodes):
-        about = episode["episode_metadata"]
-        assert bool(about["success"]) == (i == 1)
-        assert about["operator"].numpy().decode() == f"nobody {i}"
-        assert int(about["seed"]) == i
+        metadata = episode["episode_metadata"]
+        assert bool(metadata["success"]) == (i == 1)
+        assert metadata["operator"].numpy().decode() == f"nobody {i}"
+        assert int(metadata["seed"]) == i
         steps = list(episode["steps"].as_numpy_iterator())
         expected = fields(LENGTHS[i], i)
         for name in ("action", "latent_action", "phase"):
@@ -89,7 +89,7 @@ def test_the_same_episodes_give_the_same_bytes(tmp_path, kit):
     assert shards[0] == shards[1]
 
 
-def test_a_cut_leaves_nothing(tmp_path, kit):
+def test_an_interrupted_writer_leaves_nothing(tmp_path, kit):
     writer = RldsWriter(tmp_path, "cut", hz=3)
     writer.add(kit.moving_square(5))
     writer.__exit__(RuntimeError, RuntimeError(), None)
@@ -103,9 +103,12 @@ def test_a_cut_leaves_nothing(tmp_path, kit):
     assert open_source(tmp_path / "cut").split("train").num_frames.tolist() == [6]
 
 
-def test_what_cannot_be_written(tmp_path, kit):
+def test_impossible_episodes_are_refused(tmp_path, kit):
     frames = kit.moving_square(5)
-    for name, more, message in (("My Robot", {}, "no name of"), ("robot", {"image_format": "gif"}, "jpeg or png")):
+    for name, more, message in (
+        ("My Robot", {}, "is not a TFDS name"),
+        ("robot", {"image_format": "gif"}, "expected jpeg or png"),
+    ):
         with pytest.raises(UserError, match=message):
             RldsWriter(tmp_path, name, hz=3, **more)
     with pytest.raises(UserError, match="no episode was added"):
@@ -115,9 +118,9 @@ def test_what_cannot_be_written(tmp_path, kit):
         ((frames[:0],), "L above 0"),
         ((frames.astype(float),), "uint8"),
         ((frames, "", {"action": np.zeros(4)}), "one row per frame, 5"),
-        ((frames, "", {"is_first": np.zeros(5)}), "RLDS's own"),
+        ((frames, "", {"is_first": np.zeros(5)}), "cannot be a field"),
         ((frames, "", {"a/": np.zeros(5)}), "cannot be a field"),
-        ((frames, "", {}, "a-b"), "no name of a split"),
+        ((frames, "", {}, "a-b"), "split 'a-b' is not a name"),
         ((frames, "", {}, "train", {"x": np.zeros(3)}), "one number or text"),
     ):
         with pytest.raises(UserError, match=message):
@@ -127,11 +130,11 @@ def test_what_cannot_be_written(tmp_path, kit):
         with pytest.raises(UserError, match="other fields or another size"):
             writer.add(*arguments)
     writer.finish()
-    with pytest.raises(UserError, match="exists: give another folder"):
+    with pytest.raises(UserError, match="exists: choose another folder"):
         RldsWriter(tmp_path, "robot", hz=3)
 
 
-def test_a_writer_that_was_cut_is_named(tmp_path, kit):
+def test_an_unfinished_data_set_is_named(tmp_path, kit):
     writer = RldsWriter(tmp_path / "out", "my_robot", hz=4)
     writer.add(kit.moving_square(5, seed=0), "task", fields(5, 0))  # and the process is killed
     with pytest.raises(

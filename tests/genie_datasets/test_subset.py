@@ -1,4 +1,4 @@
-"""Held-out episodes: every episode is in exactly one of train and test, with its own frames and truth."""
+"""Held-out episodes: every episode is in either train or test, with its own frames and truth."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from genie_datasets import open_source
 from genie_datasets.sources.subset import hold_out
 
 
-def test_episodes_are_parted_and_keep_what_is_theirs(tabletop_rlds):
+def test_each_episode_is_in_one_split_with_its_frames_and_truth(tabletop_rlds):
     from genie_datasets.sources.split import Source
 
     whole = open_source(str(tabletop_rlds))
@@ -25,7 +25,7 @@ def test_episodes_are_parted_and_keep_what_is_theirs(tabletop_rlds):
         assert test.num_frames[episode] == split.num_frames[2 * episode + 1]
 
 
-def test_a_source_that_has_splits_or_one_episode_stays_as_it_is(tabletop_rlds):
+def test_a_source_with_splits_or_one_episode_is_unchanged(tabletop_rlds):
     from genie_datasets.sources.split import Source
     from genie_datasets.sources.subset import Subset
 

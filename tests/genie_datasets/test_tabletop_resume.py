@@ -1,4 +1,4 @@
-"""Making a data set is cut in every way: no finished episode is lost, and the same command ends with the same bytes."""
+"""Interrupted runs of `data tabletop`: they lose no finished episode, and a rerun gives the same bytes."""
 
 import hashlib
 import json
@@ -16,25 +16,25 @@ from genie_datasets.tabletop import generate as generate_module
 from genie_datasets.tabletop import pool, shards
 from genie_datasets.tabletop.generate import generate
 from genie_datasets.tabletop.pool import _Worker
-from genie_datasets.tabletop.unfinished import Unfinished, count_finished
-from genie_datasets.tabletop.writer import RLDSWriter
+from genie_datasets.tabletop.unfinished import UnfinishedDataset, count_finished
+from genie_datasets.tabletop.writer import TabletopWriter
 
 ARGUMENTS = {"episodes": 10, "seed": 0, "size": (16, 16), "splits": {"train": 0.7, "test": 0.3}, "progress": False}
 HANGS_AT = 4  # in the second shard of `train`
-CUT = f"""
+HANGING = f"""
 import time
 from genie_datasets.tabletop import shards
 from genie_datasets.tabletop.generate import generate
-from genie_datasets.tabletop.unfinished import Unfinished
+from genie_datasets.tabletop.unfinished import UnfinishedDataset
 
-settle = Unfinished.settle
+add_to_shard = UnfinishedDataset.add_to_shard
 
-def stuck(self, index):
+def hang(self, index):
     if index == {HANGS_AT}:
         time.sleep(600)
-    settle(self, index)
+    add_to_shard(self, index)
 
-Unfinished.settle = stuck
+UnfinishedDataset.add_to_shard = hang
 shards.EPISODES_PER_SHARD = 3
 generate(OUT, workers=2, **{ARGUMENTS!r})
 """
@@ -50,19 +50,19 @@ def small_and_without_opengl():
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> dict[str, str]:
-    """The digests of a data set that was made in one go."""
+    """The digests of a data set that was made without interruption."""
     return digests(generate(tmp_path_factory.mktemp("whole"), **ARGUMENTS, workers=1))
 
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory) -> Path:
-    """What kill -9 of the parent leaves: four episodes in shards, and others that came out before their turn."""
+    """The folder after kill -9 of the parent: four episodes in shards, and others that wait for their turn."""
     out = tmp_path_factory.mktemp("killed") / "out"
-    process = subprocess.Popen([sys.executable, "-c", CUT.replace("OUT", repr(str(out)), 1)])
+    process = subprocess.Popen([sys.executable, "-c", HANGING.replace("OUT", repr(str(out)), 1)])
     try:
         wait_until(lambda: count_finished(out) >= HANGS_AT + 3 or process.poll() is not None)
         assert process.poll() is None
-        with pytest.raises(UserError, match=f"another process is writing to {out}"):
+        with pytest.raises(UserError, match=f"another process is already writing to {out}"):
             generate(out, **ARGUMENTS)
     finally:
         process.kill()
@@ -72,7 +72,7 @@ def killed(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def out(killed, tmp_path) -> Path:
-    """A copy of it."""
+    """A copy of the folder of `killed`."""
     return shutil.copytree(killed, tmp_path / "out")
 
 
@@ -93,20 +93,20 @@ def partial(out: Path) -> Path:
 
 @pytest.fixture
 def made(monkeypatch) -> list[str]:
-    """The names of the files of the episodes that are made from now on."""
+    """The names of the files that are written from now on."""
     names = []
-    write = RLDSWriter.write
+    write = TabletopWriter.write
 
-    def noted(self, path, episode):
+    def record(self, path, episode):
         names.append(path.name)
         write(self, path, episode)
 
-    monkeypatch.setattr(RLDSWriter, "write", noted)
+    monkeypatch.setattr(TabletopWriter, "write", record)
     return names
 
 
 def finish(out: Path, whole: dict[str, str], workers: int = 1) -> None:
-    """Runs the same command again; the folder must then hold what one uninterrupted run writes, and nothing else."""
+    """Rerun the command; the folder must then hold the same as after an uninterrupted run, and nothing else."""
     folder = generate(out, **ARGUMENTS, workers=workers)
     assert folder == out / "tabletop" / "1.0.0"
     assert digests(folder) == whole
@@ -120,14 +120,14 @@ def test_kill_of_the_parent_loses_nothing(out, whole, made):
     assert len(made) == 10 - kept
 
 
-def test_torn_and_damaged_episodes_are_made_again(out, whole, made):
+def test_incomplete_and_damaged_episodes_are_made_again(out, whole, made):
     kept = count_finished(out)
     shard = partial(out) / "1.0.0" / "tabletop-train.tfrecord-00001-of-00003"
-    # the kill may have met an episode on its way to its file
+    # an episode may have been half written when the process was killed
     waiting = sorted(path for path in (partial(out) / "finished").iterdir() if path.suffix != ".tmp")
     assert len(waiting) >= 3
     assert waiting[0].name == f"episode.tfrecord-{HANGS_AT:08d}"
-    with shard.open("ab") as file:  # the next episode, cut in the middle of its way to the shard
+    with shard.open("ab") as file:  # the next episode, half written
         file.write(waiting[0].read_bytes()[:1000])
     waiting[1].write_bytes(waiting[1].read_bytes()[:-1])
     damaged = bytearray(waiting[2].read_bytes())
@@ -138,7 +138,7 @@ def test_torn_and_damaged_episodes_are_made_again(out, whole, made):
     assert len(made) == 10 - kept + 2
 
 
-def test_damage_inside_a_shard_cuts_it_there(out, whole, made):
+def test_a_shard_is_cut_at_its_first_damaged_record(out, whole, made):
     shard = partial(out) / "1.0.0" / "tabletop-train.tfrecord-00000-of-00003"
     damaged = bytearray(shard.read_bytes())
     damaged[len(damaged) // 2] ^= 1  # in the second of three
@@ -148,7 +148,7 @@ def test_damage_inside_a_shard_cuts_it_there(out, whole, made):
     assert sorted(int(name[-8:]) for name in made) == [1, 2, 3, *missing]
 
 
-def test_an_episode_in_its_shard_and_still_waiting_counts_once(out, whole):
+def test_an_episode_in_its_shard_and_in_its_own_file_counts_once(out, whole):
     first = partial(out) / "finished" / f"episode.tfrecord-{HANGS_AT:08d}"
     with (partial(out) / "1.0.0" / "tabletop-train.tfrecord-00001-of-00003").open("ab") as file:
         file.write(first.read_bytes())
@@ -158,34 +158,34 @@ def test_an_episode_in_its_shard_and_still_waiting_counts_once(out, whole):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"episodes": 11}, r"--episodes 10 \(here 11\); run that command again"),
+        ({"episodes": 11}, r"--episodes 10 \(here 11\); rerun that command"),
         ({"seed": 2, "size": (16, 32)}, r"--seed 0 \(here 2\), --size 16x16 \(here 16x32\)"),
         ({"splits": {"train": 0.8, "test": 0.2}}, r"train=0.7,test=0.3 \(here train=0.8,test=0.2\)"),
         ({"family": "rt1"}, r"--family easy \(here rt1\)"),
     ],
 )
-def test_other_arguments_do_not_go_on(out, change, says):
+def test_other_arguments_do_not_continue(out, change, says):
     before = {path: path.stat().st_size for path in out.rglob("*")}
-    with pytest.raises(UserError, match=f"{out} holds an unfinished data set .* of other arguments: .*{says}"):
+    with pytest.raises(UserError, match=f"{out} holds an unfinished data set .* with other arguments: .*{says}"):
         generate(out, **(ARGUMENTS | change))
     assert before == {path: path.stat().st_size for path in out.rglob("*")}
 
 
-def test_another_renderer_does_not_go_on(out, monkeypatch):
+def test_another_renderer_does_not_continue(out, monkeypatch):
     monkeypatch.setattr(generate_module, "find_backend", lambda: "egl")
     with pytest.raises(UserError, match=r"renderer raycast \(here gl-egl\)"):
         generate(out, **ARGUMENTS)
 
 
-def test_without_a_finished_episode_other_arguments_begin(out, whole):
+def test_without_a_finished_episode_other_arguments_start(out, whole):
     for path in partial(out).rglob("*.tfrecord-*"):
-        path.write_bytes(b"torn")
+        path.write_bytes(b"half")
     plan = partial(out) / "plan.json"
     plan.write_text(json.dumps(json.loads(plan.read_text()) | {"arguments": {}}))
     finish(out, whole)
 
 
-def test_foreign_files_stay(out, whole):
+def test_other_files_stay(out, whole):
     (out / "log.txt").write_text("mine")
     (partial(out) / "mine.txt").write_text("mine")
     assert digests(generate(out, **ARGUMENTS, workers=1)) == whole
@@ -193,36 +193,36 @@ def test_foreign_files_stay(out, whole):
     assert [path.name for path in partial(out).iterdir()] == ["mine.txt"]
 
 
-def test_an_unreadable_plan_is_not_touched(out):
+def test_a_folder_with_an_unreadable_plan_is_not_changed(out):
     plan = partial(out) / "plan.json"
-    for spoil in (lambda: plan.write_text("{"), plan.unlink):
-        spoil()
+    for damage in (lambda: plan.write_text("{"), plan.unlink):
+        damage()
         kept = count_finished(out)
-        with pytest.raises(UserError, match=f"plan.json is missing or cannot be read: remove {partial(out)}"):
+        with pytest.raises(UserError, match=f"plan.json is missing or unreadable; remove {partial(out)}"):
             generate(out, **ARGUMENTS)
         assert count_finished(out) == kept
 
 
-def test_cut_between_the_last_two_steps(tmp_path, out, whole, monkeypatch):
+def test_interruption_between_the_last_two_steps(out, whole, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(Unfinished, "_remove", lambda self: None)
+        patch.setattr(UnfinishedDataset, "_remove_folders", lambda self: None)
         generate(out, **ARGUMENTS, workers=2)
     assert partial(out).exists()
-    with pytest.raises(UserError, match="holds a data set that is finished"):
+    with pytest.raises(UserError, match="already holds a finished data set"):
         generate(out, **(ARGUMENTS | {"seed": 1}))
     finish(out, whole)
-    with pytest.raises(UserError, match="holds a data set that is finished"):
+    with pytest.raises(UserError, match="already holds a finished data set"):
         generate(out, **ARGUMENTS)
 
 
-def test_an_episode_that_kills_its_workers_spares_the_others(tmp_path, whole, monkeypatch):
+def test_an_episode_that_kills_its_workers_loses_no_others(tmp_path, whole, monkeypatch):
     ask = _Worker._ask
     later = partial(tmp_path) / "finished" / "episode.tfrecord-00000006"
 
     def deadly(self, job):
         if job.index == 2:
             wait_until(later.exists)
-            self._process.kill()
+            self.process.kill()
         return ask(self, job)
 
     with monkeypatch.context() as patch:
@@ -231,25 +231,25 @@ def test_an_episode_that_kills_its_workers_spares_the_others(tmp_path, whole, mo
             generate(tmp_path, **ARGUMENTS, workers=2)
     message = str(caught.value)
     kept = count_finished(tmp_path)
-    assert kept >= 6  # 0 and 1 in their shard, 3 to 6 waiting
+    assert kept >= 6  # 0 and 1 in their shard, 3 to 6 in their own files
     assert message.startswith("simulation workers ended 3 times (exit status -9) in episode 2 (scene 2, seed 2)")
-    assert f"; {kept} of 10 episodes are kept in {tmp_path}: run the same command again, with fewer" in message
+    assert f"; {kept} of 10 episodes are kept in {tmp_path}: rerun the command, with fewer" in message
     assert "\n" not in message
     finish(tmp_path, whole)
 
 
-@pytest.mark.parametrize("full", ["a waiting episode", "a shard"])
+@pytest.mark.parametrize("full", ["an episode", "a shard"])
 def test_a_full_disk_keeps_what_is_finished(tmp_path, whole, monkeypatch, full):
     blocked = []
 
     def block(path: Path) -> None:
-        path.symlink_to("/dev/full")  # a file there, every write to which fails as on a full disk
+        path.symlink_to("/dev/full")  # every write fails as on a full disk
         blocked.append(path)
 
-    write, append = RLDSWriter.write, shards.Shards.append
+    write, append = TabletopWriter.write, shards.Shards.append
 
     def full_write(self, path, episode):
-        if full == "a waiting episode" and path.name.endswith("5"):
+        if full == "an episode" and path.name.endswith("5"):
             block(path.with_name(f"{path.name}.tmp"))
         write(self, path, episode)
 
@@ -259,7 +259,7 @@ def test_a_full_disk_keeps_what_is_finished(tmp_path, whole, monkeypatch, full):
         append(self, record)
 
     with monkeypatch.context() as patch:
-        patch.setattr(RLDSWriter, "write", full_write)
+        patch.setattr(TabletopWriter, "write", full_write)
         patch.setattr(shards.Shards, "append", full_append)
         with pytest.raises(UserError) as caught:
             generate(tmp_path, **ARGUMENTS, workers=1)
@@ -271,44 +271,42 @@ def test_a_full_disk_keeps_what_is_finished(tmp_path, whole, monkeypatch, full):
     message = str(caught.value)
     assert message.startswith(f"cannot write to {tmp_path}: ")
     assert "No space left on device" in message
-    assert message.endswith(
-        f"free some space and run the same command again: {kept} of 10 episodes are kept in {tmp_path}"
-    )
+    assert message.endswith(f"free some space and rerun the command: {kept} of 10 episodes are kept in {tmp_path}")
     finish(tmp_path, whole)
 
 
-def test_the_disk_needs_no_room_for_what_is_there(out, whole, monkeypatch):
+def test_disk_space_is_checked_for_missing_episodes_only(out, whole, monkeypatch):
     each = 40 * (16 * 16 + 3000)
     missing = 10 - count_finished(out)
     usage = shutil.disk_usage(out)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=each * missing - 1))
-    with pytest.raises(UserError, match=f"GB free, and {missing} episodes of 16x16 may need"):
+    with pytest.raises(UserError, match=f"not enough disk space in {out}: {missing} episodes of 16x16 need"):
         generate(out, **ARGUMENTS)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=each * missing))
     finish(out, whole)
 
 
-def test_ctrl_c_keeps_what_is_finished_and_ends_the_workers(tmp_path, whole, monkeypatch):
+def test_ctrl_c_keeps_finished_episodes_and_ends_the_workers(tmp_path, whole, monkeypatch):
     workers = []
-    start, settle = _Worker._start, Unfinished.settle
+    start, add_to_shard = _Worker._start, UnfinishedDataset.add_to_shard
 
-    def noted(self):
+    def record(self):
         workers.append(start(self))
         return workers[-1]
 
     def interrupted(self, index):
         if index == 3:
             raise KeyboardInterrupt
-        settle(self, index)
+        add_to_shard(self, index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pool, "GRACE", 60.0)
-        patch.setattr(_Worker, "_start", noted)
-        patch.setattr(Unfinished, "settle", interrupted)
+        patch.setattr(pool, "GRACE_PERIOD", 60.0)
+        patch.setattr(_Worker, "_start", record)
+        patch.setattr(UnfinishedDataset, "add_to_shard", interrupted)
         with pytest.raises(KeyboardInterrupt):
             generate(tmp_path, **ARGUMENTS, workers=2)
     assert len(workers) == 2
-    assert [worker.poll() for worker in workers] == [0, 0]  # each ended by itself, after its episode
+    assert [worker.poll() for worker in workers] == [0, 0]  # each ended normally after its episode
     assert count_finished(tmp_path) >= 4
     finish(tmp_path, whole)
 
@@ -317,13 +315,13 @@ def test_nothing_finished_leaves_nothing(tmp_path, monkeypatch):
     def interrupted(self, path, episode):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(RLDSWriter, "write", interrupted)
+    monkeypatch.setattr(TabletopWriter, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         generate(tmp_path, **ARGUMENTS, workers=1)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_that_died_in_its_first_moment_is_no_obstacle(tmp_path, whole):
+def test_a_run_continues_after_one_that_ended_at_its_very_start(tmp_path, whole):
     (tmp_path / "a" / "tabletop").mkdir(parents=True)
     finish(tmp_path / "a", whole)
     partial(tmp_path / "b").mkdir(parents=True)
@@ -331,10 +329,10 @@ def test_a_run_that_died_in_its_first_moment_is_no_obstacle(tmp_path, whole):
     finish(tmp_path / "b", whole)
 
 
-def test_an_unfinished_set_is_said_to_be_one(out):
-    with pytest.raises(UserError, match=r"1\.0\.0\.incomplete is not finished: rerun the `data tabletop` command"):
+def test_an_unfinished_data_set_is_not_opened(out):
+    with pytest.raises(UserError, match=r"1\.0\.0\.incomplete.*data tabletop"):
         open_source(out)
 
 
-def test_a_file_that_another_process_renames_meanwhile_has_no_records(tmp_path):
+def test_a_missing_file_has_no_records(tmp_path):
     assert shards.count_records(tmp_path / "episode.tfrecord-00000006.tmp") == 0

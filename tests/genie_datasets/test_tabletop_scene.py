@@ -1,4 +1,4 @@
-"""The scene: camera, kinematics, ray caster; nothing here needs OpenGL."""
+"""The scene: camera, kinematics and ray caster, without OpenGL."""
 
 from dataclasses import replace
 
@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from genie_datasets.tabletop.camera import CameraConfig
-from genie_datasets.tabletop.control import Controller, matrix_rotvec, rotvec_matrix
-from genie_datasets.tabletop.factors import FAMILIES, sample_scene
+from genie_datasets.tabletop.control import Controller, matrix_to_rotvec, rotvec_to_matrix
+from genie_datasets.tabletop.factors import FAMILY_FACTORS, sample_scene
 from genie_datasets.tabletop.mjcf import CAMERA, scene_xml
-from genie_datasets.tabletop.raycast import RayPainter
+from genie_datasets.tabletop.raycast import RayCaster
 from genie_datasets.tabletop.scene import SceneConfig
 from genie_datasets.tabletop.simulator import Simulator
 from genie_datasets.tabletop.textures import PATTERNS, surface
@@ -28,14 +28,14 @@ def arm(scene):
 
 @pytest.fixture(scope="module")
 def empty_scene():
-    """A scene without objects, on a blue-grey table that no part of the arm resembles."""
+    """A scene without objects, with a blue-gray table that has no color of the arm."""
     scene = sample_scene("easy", 3)
-    table = replace(scene.furniture, table_colour=(0.60, 0.68, 0.78), table_pattern="plain")
+    table = replace(scene.furniture, table_color=(0.60, 0.68, 0.78), table_pattern="plain")
     return replace(scene, objects=(), furniture=table)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_scenes_repeat_and_differ(family):
+@pytest.mark.parametrize("family", FAMILY_FACTORS)
+def test_scenes_are_reproducible_and_differ(family):
     assert sample_scene(family, 7) == sample_scene(family, 7)
     assert len({sample_scene(family, seed) for seed in range(12)}) == 12
     assert all(3 <= len(sample_scene(family, seed).objects) <= 5 for seed in range(12))
@@ -47,15 +47,15 @@ def test_easy_keeps_camera_and_light():
     assert len({s.camera for s in (sample_scene("rt1", seed) for seed in range(8))}) == 8
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_scene_survives_json(family):
+@pytest.mark.parametrize("family", FAMILY_FACTORS)
+def test_scenes_are_restored_from_json(family):
     for seed in range(8):
         scene = sample_scene(family, seed)
         assert SceneConfig.from_json(scene.to_json()) == scene
 
 
-def test_small_pictures_are_zoomed(empty_scene):
-    """In RT-1's wide view a step of the gripper would be a pixel at 64x64."""
+def test_small_images_are_zoomed(empty_scene):
+    """Without zoom, one step of the gripper in RT-1's wide view would be a pixel at 64x64."""
     camera = sample_scene("rt1", 1).camera
     small, large = camera.for_size((64, 64)), camera.for_size((256, 320))
     assert large.fovy == camera.fovy
@@ -67,14 +67,14 @@ def test_small_pictures_are_zoomed(empty_scene):
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_surface_has_its_colour(pattern):
+def test_textures_have_their_color(pattern):
     image = surface(pattern, (0.6, 0.5, 0.4), 0.05, seed=1)
     assert image.shape == (128, 128, 3)
     np.testing.assert_allclose(image.mean((0, 1)) / 255, (0.6, 0.5, 0.4), atol=0.03)
 
 
 def test_projection_agrees_with_mujoco(empty_scene):
-    """A point on MuJoCo's own ray through the middle of pixel (row, column) projects to that pixel."""
+    """A point on MuJoCo's ray through the center of pixel (row, column) projects to that pixel."""
     camera = replace(CameraConfig(), yaw=7.0, roll=4.0, pitch=38.0)
     model, data, _ = arm(replace(empty_scene, camera=camera))
     height, width = 48, 64
@@ -88,48 +88,48 @@ def test_projection_agrees_with_mujoco(empty_scene):
         np.testing.assert_allclose(camera.project(point, width / height), expected, atol=1e-4)
 
 
-def test_rotations_go_there_and_back():
+def test_rotation_conversions_are_inverse():
     for rotvec in ([0.3, -0.2, 0.9], [0, 0, 0], [2.0, 1.0, -1.5]):
-        np.testing.assert_allclose(matrix_rotvec(rotvec_matrix(np.array(rotvec, float))), rotvec, atol=1e-9)
+        np.testing.assert_allclose(matrix_to_rotvec(rotvec_to_matrix(np.array(rotvec, float))), rotvec, atol=1e-9)
 
 
 @pytest.mark.parametrize("axis", range(3))
 @pytest.mark.parametrize("sign", [1, -1])
 def test_actions_move_the_tool(empty_scene, axis, sign):
-    """A command of 4 cm is carried out to 4 mm in its own step, and the tool does not turn."""
+    """A translation of 4 cm is executed within 4 mm in one step, and the tool does not turn."""
     *_, control = arm(empty_scene)
-    before, turned = control.tool()
+    before, turned = control.tool_pose()
     action = np.zeros(7)
     action[axis] = 0.04 * sign
     control.step(action)
-    after, rotation = control.tool()
+    after, rotation = control.tool_pose()
     np.testing.assert_allclose(after - before, action[:3], atol=0.004)
-    assert np.linalg.norm(matrix_rotvec(rotation @ turned.T)) < 0.03
+    assert np.linalg.norm(matrix_to_rotvec(rotation @ turned.T)) < 0.03
 
 
 def test_gripper_and_turn(empty_scene):
     *_, control = arm(empty_scene)
-    assert control.gripper() < 0.05
+    assert control.gripper_closure() < 0.05
     control.step(np.array([0, 0, 0, 0, 0, 0, 1.0]))
-    assert control.gripper() > 0.9
+    assert control.gripper_closure() > 0.9
     control.step(np.zeros(7))
-    assert control.gripper() > 0.9
-    _, before = control.tool()
+    assert control.gripper_closure() > 0.9
+    _, before = control.tool_pose()
     control.step(np.array([0, 0, 0, 0, 0, 0.25, -1.0]))
-    _, after = control.tool()
-    np.testing.assert_allclose(matrix_rotvec(after @ before.T), [0, 0, 0.25], atol=0.03)
-    assert control.gripper() < 0.1
+    _, after = control.tool_pose()
+    np.testing.assert_allclose(matrix_to_rotvec(after @ before.T), [0, 0, 0.25], atol=0.03)
+    assert control.gripper_closure() < 0.1
 
 
-def test_tool_stays_in_its_box(empty_scene):
+def test_tool_stays_in_its_limits(empty_scene):
     *_, control = arm(empty_scene)
     for _ in range(8):
         control.step(np.array([0.05, 0.05, 0.05, 0, 0, 0, 0]))
-    np.testing.assert_allclose(control.tool()[0], control.limits.high, atol=0.006)
+    np.testing.assert_allclose(control.tool_pose()[0], control.limits.high, atol=0.006)
 
 
 def fingers(image: np.ndarray) -> np.ndarray:
-    """Centre of the yellow finger tips, in fractions of width and height."""
+    """Center of the yellow fingertips, in fractions of width and height."""
     red, green, blue = (image[..., i].astype(int) for i in range(3))
     rows, columns = np.nonzero((red > 1.5 * blue) & (green > 1.1 * blue) & (red > 60))
     assert len(rows) > 10
@@ -137,32 +137,32 @@ def fingers(image: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("move", [(0.05, 0, 0), (0, 0.05, 0), (0, 0, 0.05)])
-def test_truth_moves_with_the_pixels(empty_scene, move):
-    """The finger tips' place in the picture, and how they move, is what the projected truth says."""
+def test_truth_agrees_with_the_pixels(empty_scene, move):
+    """The fingertips in the image are at the projected true position and move with it."""
     model, data, control = arm(empty_scene)
-    painter = RayPainter(model, (96, 96))
-    seen, told = [], []
+    renderer = RayCaster(model, (96, 96))
+    seen, projected = [], []
     for _ in range(3):
-        seen.append(fingers(painter(data)))
-        told.append(empty_scene.camera.project(control.tool()[0], 1.0))
+        seen.append(fingers(renderer(data)))
+        projected.append(empty_scene.camera.project(control.tool_pose()[0], 1.0))
         control.step(np.array([*move, 0, 0, 0, 0]))
-    np.testing.assert_allclose(seen, told, atol=0.05)
-    moved, expected = seen[2] - seen[0], told[2] - told[0]
+    np.testing.assert_allclose(seen, projected, atol=0.05)
+    moved, expected = seen[2] - seen[0], projected[2] - projected[0]
     assert np.linalg.norm(expected) > 0.08
     np.testing.assert_allclose(moved, expected, atol=0.35 * np.linalg.norm(expected))
 
 
-def test_many_rays_hit_what_single_rays_hit():
-    """mj_multiRay has overlooked large geoms below the eye; the picture relies on it."""
+def test_multi_ray_hits_agree_with_single_rays():
+    """mj_multiRay can miss large geoms below the eye."""
     scene = sample_scene("rt1", 2)
     sim = Simulator(scene, size=None)
     sim.place_objects(np.random.default_rng(0))
     model, data = sim.model, sim.data
     mujoco.mj_forward(model, data)
-    painter = RayPainter(model, (32, 32))
-    painter(data)
-    rays = painter._local @ data.cam_xmat[0].reshape(3, 3).T
+    renderer = RayCaster(model, (32, 32))
+    renderer(data)
+    rays = renderer._local @ data.cam_xmat[0].reshape(3, 3).T
     found = np.zeros(1, np.int32)
     for i in range(0, len(rays), 17):
         distance = mujoco.mj_ray(model, data, data.cam_xpos[0], rays[i], None, 1, -1, found)
-        assert (found[0], distance) == (painter._geom[i], pytest.approx(painter._distance[i], abs=1e-6))
+        assert (found[0], distance) == (renderer._geom[i], pytest.approx(renderer._distance[i], abs=1e-6))

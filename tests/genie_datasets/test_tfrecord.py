@@ -1,4 +1,4 @@
-"""TFRecord framing and the walk over tf.train.Example, against bytes written by hand."""
+"""TFRecord framing and the parser of tf.train.Example, on bytes written by hand."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ RECORDS = st.lists(st.binary(max_size=300), max_size=5)
 
 
 def test_crc32c_has_the_value_of_the_standard():
-    crc = 0xE3069283  # of "123456789", RFC 3720's polynomial
+    crc = 0xE3069283  # of "123456789", with the polynomial of RFC 3720
     assert masked_crc32c(b"123456789") == (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
@@ -36,7 +36,7 @@ def test_a_cut_shard_is_an_error_unless_it_is_cut_between_records(records, data)
 
 
 @given(st.binary(min_size=1, max_size=50), st.integers(0, 12 * 8 - 1))
-def test_any_flipped_bit_of_the_header_is_noticed(record, bit):
+def test_any_flipped_bit_of_the_header_is_an_error(record, bit):
     shard = bytearray(frame_record(record))
     shard[bit // 8] ^= 1 << bit % 8
     with pytest.raises(DamagedRecord):
@@ -65,6 +65,6 @@ def test_floats_of_old_writers_that_are_not_packed(kit):
     np.testing.assert_array_equal(floats(record, feature_spans(record, 0, len(record))["x"]), [1.5, -2.0])
 
 
-def test_bytes_that_are_no_example_are_named_with_their_place():
+def test_bytes_that_are_not_an_example_are_named_with_their_place():
     with pytest.raises(DamagedRecord, match=r"no tf.train.Example at byte 0"):
         feature_spans(b"not a protocol buffer", 0, 21)

@@ -1,4 +1,4 @@
-"""Frames of a video come in the order, at the times and as upright as a player shows them, whatever the container."""
+"""Frames of a video have the order, times and orientation in which a player shows them, in every container."""
 
 import shutil
 from fractions import Fraction
@@ -73,7 +73,7 @@ def test_every_container_gives_its_frames_in_order(tmp_path_factory, case, lengt
     st.sampled_from([1, 2, 3, 5, 7.5, 10, 30]),
     st.integers(0, 500),
 )
-def test_uneven_time_stamps_are_said_and_resampled_by_the_clock(tmp_path_factory, capsys, gaps, hz, offset):
+def test_uneven_time_stamps_are_noted_and_resampled_by_the_clock(tmp_path_factory, capsys, gaps, hz, offset):
     """gaps: hundredths of a second from each frame to the next; offset: time stamp of the first."""
     folder = tmp_path_factory.mktemp("uneven")
     pts = [offset, *(offset + np.cumsum(gaps)).tolist()]
@@ -85,7 +85,7 @@ def test_uneven_time_stamps_are_said_and_resampled_by_the_clock(tmp_path_factory
     uneven = np.mean([abs(gap - median) > 0.25 * median + 0.001 for gap in gaps])
     assert ("uneven time stamps" in said) == (uneven > 0)
     if uneven:
-        assert f"{uneven:.1%} of its transitions" in said
+        assert f"{uneven:.1%} of its intervals" in said
     assert numbers(declared.frames(0)) == list(range(len(pts)))
     resampled = read(folder, resample=hz)
     assert "uneven" not in capsys.readouterr().err
@@ -99,7 +99,7 @@ def test_uneven_time_stamps_are_said_and_resampled_by_the_clock(tmp_path_factory
     shutil.rmtree(folder)
 
 
-def test_the_issue_s_pause_of_five_seconds(tmp_path, capsys):
+def test_a_pause_of_five_seconds(tmp_path, capsys):
     gaps = [1] * 30 + [3] * 10 + [150] + [3] * 10
     write(tmp_path / "a.mp4", len(gaps) + 1, 30, pts=[0, *np.cumsum(gaps).tolist()], unit=Fraction(1, 30))
     read(tmp_path, hz=10)
@@ -128,8 +128,8 @@ def test_the_inspector_prints_the_size_shown(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("degrees", [10, 45, 200])
-def test_any_other_angle_turns_about_the_middle(tmp_path, degrees):
-    """As FFmpeg's rotate filter does it: the size stays, what comes from outside is black."""
+def test_any_other_angle_turns_about_the_center(tmp_path, degrees):
+    """FFmpeg's rotate filter also keeps the size and fills with black."""
     from scipy import ndimage
 
     write(tmp_path / "a.mp4", 3)
@@ -150,7 +150,7 @@ def test_a_matrix_that_squeezes_to_nothing_is_ignored(tmp_path):
 
 
 def test_stored_pixels_are_the_inverse_of_what_is_shown():
-    """The generator of these tests against numpy's own turns."""
+    """Compares the generator of these tests with numpy."""
     image = frame(5)
     np.testing.assert_array_equal(stored(image, "right"), np.rot90(image, 1))  # a player turns it back, clockwise
     np.testing.assert_array_equal(stored(image, "left"), np.rot90(image, -1))
@@ -163,7 +163,7 @@ def add_video_stream(container, length, first, size=(HEIGHT, WIDTH)):
     return stream, [frame(first + n, *size) for n in range(length)]
 
 
-def test_a_second_stream_is_said_and_cover_art_is_no_video(tmp_path, capsys):
+def test_a_second_stream_is_noted_and_cover_art_is_skipped(tmp_path, capsys):
     with av.open(str(tmp_path / "two.mkv"), "w") as container:
         streams = [add_video_stream(container, 8, first) for first in (0, 500)]
         for n in range(8):
@@ -172,7 +172,7 @@ def test_a_second_stream_is_said_and_cover_art_is_no_video(tmp_path, capsys):
         for stream, _ in streams:
             container.mux(stream.encode())
     assert numbers(read(tmp_path, hz=3).frames(0)) == list(range(8))
-    assert "two.mkv has 2 video streams, of which the first is read" in capsys.readouterr().err
+    assert "two.mkv has 2 video streams: the first is read" in capsys.readouterr().err
     (tmp_path / "two.mkv").unlink()
     with av.open(str(tmp_path / "cover.mp4"), "w") as container:
         cover = container.add_stream("mjpeg", rate=1)
@@ -229,10 +229,10 @@ def write_two_sizes(path: Path) -> None:
                 container.mux(packet)
 
 
-def test_sizes_that_change_are_fitted_and_said_once_or_refused(tmp_path, capsys):
+def test_several_sizes_are_fitted_and_noted_once_or_refused(tmp_path, capsys):
     write_two_sizes(tmp_path / "a.avi")
     split = read(tmp_path, hz=3)
-    with pytest.raises(UserError, match=r"a\.avi: frame 12 has 128x160 pixels, others 64x80: read it with a size"):
+    with pytest.raises(UserError, match=r"a\.avi: frame 12 has 128x160 pixels, others 64x80; expected one size"):
         split.frames(0)
     capsys.readouterr()
     assert numbers(split.frames(0, None, (HEIGHT, WIDTH))) == list(range(20))
@@ -243,22 +243,22 @@ def test_sizes_that_change_are_fitted_and_said_once_or_refused(tmp_path, capsys)
 
 
 @pytest.mark.parametrize("asked", [{"hz": 3, "resample": 3}, {"resample": 0}, {"resample": float("nan")}])
-def test_rates_that_cannot_be(tmp_path, asked):
+def test_impossible_rates(tmp_path, asked):
     write(tmp_path / "a.mp4", 5)
     with pytest.raises(UserError, match="--resample"):
         read(tmp_path, **asked)
 
 
-def test_what_cannot_be_resampled_says_so(rlds_dir, tmp_path):
+def test_sources_that_cannot_be_resampled(rlds_dir, tmp_path):
     for name in ("clip.npy", "other.npy"):
         np.save(tmp_path / name, np.zeros((5, 8, 8, 3), np.uint8))
     for place in (rlds_dir, tmp_path):
-        with pytest.raises(UserError, match="--resample cannot be used here: it samples video files by their clock"):
+        with pytest.raises(UserError, match="--resample cannot be used here: it is .* only video files are resampled"):
             open_source(place, resample=3)
 
 
 def turn_back(path: Path) -> None:
-    """Takes the turn out of an mp4's header, so that only the stream tells it."""
+    """Removes the rotation from the header of an mp4, so that only the stream states it."""
     upright = b"".join(int(x * 0x10000).to_bytes(4, "big", signed=True) for x in (1, 0))
     data = path.read_bytes()
     at = data.index(b"tkhd") + 4 + 40
@@ -266,8 +266,8 @@ def turn_back(path: Path) -> None:
     path.write_bytes(data[:at] + one + zero * 3 + one + data[at + 20 :])
 
 
-def test_a_turn_told_in_the_stream_holds_for_all_frames(tmp_path):
-    """H.264's own message is not repeated with every frame, nor in the second episode of a LeRobot file."""
+def test_a_rotation_in_the_stream_holds_for_all_frames(tmp_path):
+    """The rotation in an H.264 stream is not repeated with every frame, nor in the second episode of a LeRobot file."""
     pytest.importorskip("pyarrow")
     from tests.genie_datasets.test_lerobot_frames import KEY, make
 
@@ -289,8 +289,8 @@ def test_a_turn_told_in_the_stream_holds_for_all_frames(tmp_path):
         assert numbers(np.concatenate(list(split.frame_blocks(episode)))) == expected[episode]
 
 
-def test_a_picture_that_builds_up_is_decoded_from_the_beginning(tmp_path):
-    """Periodic intra refresh: a key frame by its flag, from which pixels come right one column after the other."""
+def test_intra_refresh_is_decoded_from_the_beginning(tmp_path):
+    """Periodic intra refresh: after a frame flagged as key frame, pixels become right one column after another."""
     write(tmp_path / "a.mp4", 60, options={"x264-params": "intra-refresh=1:keyint=8:bframes=0"})
     split = read(tmp_path, hz=3)
     whole = split.frames(0)
@@ -301,25 +301,25 @@ def test_a_picture_that_builds_up_is_decoded_from_the_beginning(tmp_path):
         np.testing.assert_array_equal(split.frames(0, ids, (HEIGHT, WIDTH)), whole[ids])
 
 
-def test_a_video_that_is_cut_off_is_said(tmp_path, capsys):
+def test_a_video_that_is_cut_off_is_noted(tmp_path, capsys):
     whole = write(tmp_path / "whole.mp4", 60, options={"g": "5"}, container_options={"movflags": "faststart"})
     data, folder = whole.read_bytes(), tmp_path / "cut"
     folder.mkdir()
     with av.open(str(whole)) as container:
         ends = [packet.pos + packet.size for packet in container.demux(video=0) if packet.size]
     (folder / "a.mp4").write_bytes(data[: sorted(ends)[24]])
-    with pytest.raises(UserError, match=r"a\.mp4 cannot be read .*cut off: 25 of the 60 frames that it states"):
+    with pytest.raises(UserError, match=r"a\.mp4 cannot be read .*cut off: 25 frames of the 60 that it states"):
         read(folder, hz=3)
     (folder / "a.mp4").unlink()
     webm = write(tmp_path / "whole.webm", 60, codec="libvpx", options={"g": "5"}).read_bytes()
     (folder / "a.webm").write_bytes(webm[: len(webm) // 2])
     assert read(folder, hz=3).num_frames[0] < 60
-    assert "where it states 6.0 s: it may be cut off" in capsys.readouterr().err
+    assert "but states 6.0 s: it may be cut off" in capsys.readouterr().err
 
 
-def test_most_damage_of_a_video_is_told(tmp_path):
-    """Three flipped bits of H.264: the decoder marks what it paints over. A flip that decodes to something valid cannot
-    be told, for containers keep no checksums."""
+def test_most_damage_of_a_video_is_an_error(tmp_path):
+    """Three flipped bits of H.264: the decoder marks concealed damage. A flip that decodes to valid data is not
+    noticed, because containers have no checksums."""
     whole = write(tmp_path / "a.mp4", 60, options={"g": "10"}).read_bytes()
     right = read(tmp_path, hz=3).frames(0)
     rng, told, silent = np.random.default_rng(0), 0, 0
@@ -348,7 +348,7 @@ def test_names_that_look_like_addresses(tmp_path, monkeypatch):
     assert [numbers(split.frames(e))[0] for e in range(3)] == [100, 500, 0]
 
 
-def test_a_list_of_other_files_is_no_video(tmp_path):
+def test_a_list_of_other_files_is_refused(tmp_path):
     write(tmp_path / "away.mkv", 5)
     (tmp_path / "data").mkdir()
     (tmp_path / "data/a.mp4").write_text(f"ffconcat version 1.0\nfile '{tmp_path}/away.mkv'\n")
@@ -356,7 +356,7 @@ def test_a_list_of_other_files_is_no_video(tmp_path):
         read(tmp_path / "data", hz=3)
 
 
-def test_what_passes_is_not_remembered_of_a_file(tmp_path, monkeypatch):
+def test_temporary_errors_are_not_cached(tmp_path, monkeypatch):
     write(tmp_path / "a.mp4", 5)
     original = av.open
 
@@ -378,16 +378,16 @@ def test_a_video_that_changed_while_it_is_open(tmp_path):
         split.frames(0)
 
 
-def test_a_rate_known_by_name_is_said_where_the_file_states_another(tmp_path, capsys):
+def test_a_rate_known_by_name_is_noted_if_the_file_states_another(tmp_path, capsys):
     write(tmp_path / "kuka_pick.mp4", 5, 30)
     write(tmp_path / "kukaracha.mp4", 5, 30)
     assert read(tmp_path).hz.tolist() == [10, 30]
     said = capsys.readouterr().err
-    assert "taking 10 Hz for " in said
-    assert "kuka_pick.mp4, named like a known data set; it states 30 frames/s: pass --hz" in said
+    assert "assuming 10 Hz for " in said
+    assert "kuka_pick.mp4, which is named like a known data set but states 30 frames/s: pass --hz" in said
 
 
-def test_resampling_faster_than_the_video_is_said(tmp_path, capsys):
+def test_resampling_faster_than_the_video_is_noted(tmp_path, capsys):
     write(tmp_path / "a.mp4", 5)
     assert numbers(read(tmp_path, resample=20).frames(0)) == [0, 0, 1, 1, 2, 2, 3, 3, 4]
     assert "--resample 20 is faster than " in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Folders of videos: one file an episode."""
+"""Folders of videos, with one file per episode."""
 
 import pickle
 
@@ -25,7 +25,7 @@ def test_the_view_of_a_folder(video_dir, kit):
     assert split.truth(0) is None
     frames = split.frames(0)
     original = kit.moving_square(20, 32, 48, seed=1)
-    assert np.abs(frames.astype(int) - original).mean() < 4  # the codec loses some
+    assert np.abs(frames.astype(int) - original).mean() < 4  # the codec is lossy
     np.testing.assert_array_equal(split.frames(0, np.array([19, 0, 7])), frames[[19, 0, 7]])
     assert split.frames(0, np.array([1]), (16, 16)).shape == (1, 16, 16, 3)
     assert split.frames(0, np.array([], int), (16, 16)).shape == (0, 16, 16, 3)
@@ -72,11 +72,11 @@ def test_files_can_be_chosen(video_dir, globs, left):
 
 def test_without_hz_the_containers_rate_comes_with_a_warning(video_dir, kit, capsys):
     assert open_source(video_dir).split("train").hz.tolist() == [12.0] * 3
-    assert "taking the 12 frames/s" in capsys.readouterr().err
+    assert "assuming the 12 frames/s" in capsys.readouterr().err
     kit.write_video(video_dir / "fractal20220817_eps_00001.mp4", kit.moving_square(4))
     chosen = open_source(video_dir, include="fractal*").split("train")
     assert chosen.hz.tolist() == [3.0]
-    assert "taking 3 Hz for " in capsys.readouterr().err
+    assert "assuming 3 Hz for " in capsys.readouterr().err
 
 
 def test_folders_named_like_splits_are_splits(tmp_path, kit):

@@ -8,38 +8,27 @@ import pytest
 from genie_datasets.base.errors import UserError
 from genie_datasets.sources.subset import some_episodes
 from genie_eval.ablation import commands
-from genie_eval.ablation import trial as cells
-from genie_eval.ablation.commands import AblateOptions, ablate, main, numbers, whole
+from genie_eval.ablation import trial as trials
+from genie_eval.ablation.commands import AblateOptions, ablate, main, parse_seeds, without_selection
 from genie_eval.ablation.plan import resolve, shared_plan
 from genie_eval.ablation.studies import LATENT_ACTION, PIXELS_OR_TOKENS, STUDIES, find_study
 from genie_eval.ablation.study import Study, Variant, read_study
 from genie_robotics.models.presets import preset
 from genie_robotics.pretrained import locate
 from genie_robotics.training.trainer import Trainer
+from tests.genie_robotics.conftest import tiny_sizes
 
-TINY = {
+TINY = tiny_sizes() | {
     "image_size": [32, 32],
     "clip_length": 8,
-    "latent_action.width": 16,
-    "latent_action.heads": 2,
-    "latent_action.encoder_blocks": 1,
-    "latent_action.decoder_blocks": 1,
-    "latent_action.codebook.num_codes": 5,
-    "latent_action.codebook.latent_dim": 8,
-    "tokenizer.encoder_width": 16,
-    "tokenizer.encoder_heads": 2,
-    "tokenizer.decoder_width": 16,
-    "tokenizer.decoder_heads": 2,
-    "tokenizer.codebook.num_codes": 32,
-    "tokenizer.codebook.start_after": 2,
-    "dynamics.width": 16,
-    "dynamics.num_blocks": 1,
-    "dynamics.heads": 2,
+    "tokenizer.patch_size": 8,
+    "tokenizer.quantizer.num_codes": 32,
+    "latent_action.quantizer.num_codes": 5,
     "dynamics.maskgit_steps": 2,
 }
 VARIANTS = (
     Variant("ours", "as it is"),
-    Variant("pool-mean", "patches are averaged", {"latent_action.pool": "mean"}),
+    Variant("action-add", "the action is added", {"latent_action.action_input": "add"}),
 )
 STUDY = Study("tiny", VARIANTS, "Does it run?", set=TINY, steps=8)
 
@@ -92,25 +81,27 @@ def test_a_study_that_is_cut_and_run_again_gives_the_same_table(run, monkeypatch
 def test_what_is_done_is_not_done_again(run, monkeypatch):
     folder = run(only="ours")
     assert results(folder)["variants"][1]["seeds"] == []
-    monkeypatch.setattr(cells, "measure", lambda *_: pytest.fail("a measured cell was measured again"))
-    monkeypatch.setattr(Trainer, "train_step", lambda *_: pytest.fail("a trained cell was trained again"))
+    monkeypatch.setattr(trials, "measure", lambda *_: pytest.fail("a measured trial was measured again"))
+    monkeypatch.setattr(Trainer, "train_step", lambda *_: pytest.fail("a trained trial was trained again"))
     before = results(folder)
     assert results(run(only="ours")) == before
     assert results(run(only_table=True)) == before
 
 
-def test_a_cell_that_another_process_makes_is_left_to_it(run, capsys):
-    from genie_robotics.training.lock import locked
+def test_a_trial_that_another_process_runs_is_skipped(run, capsys):
+    from genie_robotics.run_folder import locked
 
-    with locked(run(only="ours") / "cells/pool-mean/seed0"):
+    with locked(run(only="ours") / "cells/action-add/seed0"):
         folder = run()
-    assert "pool-mean, seed 0: another process is at it" in capsys.readouterr().out
+    assert "action-add, seed 0: another process is running this trial" in capsys.readouterr().out
     assert results(folder)["variants"][1]["seeds"] == []
 
 
 def test_other_options_in_the_same_folder_are_refused(run):
     run(only="ours")
-    with pytest.raises(UserError, match=r"training.latent_action.steps: 8 / 9\): give those, or another --out"):
+    with pytest.raises(
+        UserError, match=r"training.latent_action.steps: 8 / 9\); rerun with those, or pass another --out"
+    ):
         run(only="ours", steps=9)
 
 
@@ -142,17 +133,17 @@ def test_a_variant_begins_with_another_run_of_its_seed(run, tmp_path, monkeypatc
     study = Study("first", (Variant("ours"),), set=TINY, steps=4)
     for seed in (0, 1):
         (tmp_path / f"sim{seed}").symlink_to(run(study, out="first", seeds=(seed,)) / f"cells/ours/seed{seed}/run")
-    begun = []
-    whole = cells.train_run
-    monkeypatch.setattr(cells, "train_run", lambda *a: begun.append(a[-1].init) or whole(*a))
+    inits = []
+    whole = trials.train_run
+    monkeypatch.setattr(trials, "train_run", lambda *a: inits.append(a[-1].init) or whole(*a))
     after = Variant("after", init=str(tmp_path / "sim{seed}"))
     folder = run(Study("then", (Variant("alone"), after), set=TINY, steps=4), out="then", seeds=(0, 1))
-    assert begun == [None, tmp_path / "sim0", None, tmp_path / "sim1"]
+    assert inits == [None, tmp_path / "sim0", None, tmp_path / "sim1"]
     stored = json.loads((folder / "cells/after/seed1/run/config.json").read_text())
     assert stored["data"]["init"]["latent_action"]["from"] == str(tmp_path / "sim1")
 
 
-def test_without_true_motion_optical_flow_is_asked_and_that_is_said(make_video, tmp_path):
+def test_without_true_motion_codes_are_measured_against_optical_flow(make_video, tmp_path):
     unknown = make_video(episodes=11, length=16, known=False)
     asked = AblateOptions(study="tiny", out=tmp_path / "out", trajectories=11, clips=4)
     found = ablate(STUDY, make_video(episodes=12, length=16), unknown, asked, [0], "genie-robotics ablate tiny")
@@ -161,11 +152,15 @@ def test_without_true_motion_optical_flow_is_asked_and_that_is_said(make_video, 
     metrics = found["variants"][0]["metrics"]
     assert metrics["grounding_skill"]["mean"] is not None
     assert "linear_r2" not in metrics or metrics["linear_r2"]["mean"] is None
-    assert "judged on OPTICAL FLOW, a hint" in (tmp_path / "out" / "table.md").read_text()
+    assert "measured against OPTICAL FLOW, which is only a proxy" in (tmp_path / "out" / "table.md").read_text()
 
 
 # codes must be given out before the dynamics learn from them
-EARLY = {**TINY, "latent_action.codebook.start_after": 2, "latent_action.codebook.hold": False}
+EARLY = {
+    **TINY,
+    "latent_action.quantizer.vq.quantize_after_steps": 2,
+    "latent_action.quantizer.vq.freeze_after_init": False,
+}
 
 
 @pytest.mark.slow
@@ -188,19 +183,21 @@ def test_every_mode_has_its_stages_and_budget(run):
 
 def test_a_world_that_comes_with_the_package_stands_for_what_has_its_configuration():
     world, model = locate("nano-tabletop"), preset("nano")
-    assert cells.fits(world, "tokenizer", model)
-    assert cells.fits(world, "latent_action", model), "only its encoder is there, which is all that reading needs"
+    assert trials.has_component(world, "tokenizer", model)
+    assert trials.has_component(world, "latent_action", model), (
+        "only its encoder is there, which is all that reading needs"
+    )
     model.latent_action.width = 64
-    assert not cells.fits(world, "latent_action", model)
+    assert not trials.has_component(world, "latent_action", model)
 
 
 def test_latent_actions_of_tokens_use_the_shared_tokenizer(run):
-    tokens = Variant("tokens", set={"latent_action.input": "tokens"})
+    tokens = Variant("tokens", set={"latent_action.frame_space": "tokens"})
     folder = run(Study("inputs", (tokens,), set=EARLY, steps=4))
-    cell = folder / "cells/tokens/seed0/run"
+    run_folder = folder / "cells/tokens/seed0/run"
     (shared,) = (folder / "shared").iterdir()
     weights = "tokenizer/model.safetensors"
-    assert (cell / weights).read_bytes() == (shared / "run" / weights).read_bytes()
+    assert (run_folder / weights).read_bytes() == (shared / "run" / weights).read_bytes()
     assert results(folder)["variants"][0]["metrics"]["linear_r2"]["mean"] is not None
 
 
@@ -208,16 +205,16 @@ def test_labels_are_drawn_for_every_seed(make_video, tmp_path, monkeypatch):
     from genie_datasets.clips import labels as drawing
 
     source = make_video(episodes=4, length=9)
-    bench = cells.Bench(STUDY, tmp_path, source, "train", 4)
+    bench = trials.StudyRun(STUDY, tmp_path, source, "train", 4)
     corners = next(iter(source.splits.values())).corners
     monkeypatch.setattr(drawing, "read_actions", lambda split, e: np.diff(corners[e], axis=0, append=0.0))
     some = Variant("some", labels=0.25)
-    paths = [cells.labels_file(bench, source, some, seed) for seed in (0, 1)]
+    paths = [trials.labels_file(bench, source, some, seed) for seed in (0, 1)]
     drawn = [drawing.Labels.load(path) for path in paths]
     assert [len(d) for d in drawn] == [8, 8]  # a quarter of 4 x 8 transitions
     assert drawn[0].digest != drawn[1].digest
-    assert cells.labels_file(bench, source, some, 0) == paths[0]
-    few = cells.labels_file(bench, some_episodes(source, "train", 2, 0), Variant("few", labels=0.25, episodes=2), 0)
+    assert trials.labels_file(bench, source, some, 0) == paths[0]
+    few = trials.labels_file(bench, some_episodes(source, "train", 2, 0), Variant("few", labels=0.25, episodes=2), 0)
     assert few != paths[0]
     assert len(drawing.Labels.load(few)) == 4
 
@@ -236,11 +233,15 @@ def test_the_studies_of_the_package_can_be_built(name):
 
 def test_paper_and_ours_differ_as_they_say():
     paper = resolve(LATENT_ACTION, LATENT_ACTION.variant("paper"), 100).model.latent_action
-    assert (paper.patch, paper.see_change, paper.predict_change) == (16, False, False)
+    assert (paper.patch_size, paper.input_diff, paper.predict_diff) == (16, False, False)
     assert (paper.encoder_history, paper.decoder_history, paper.action_input) == (True, True, "add")
-    assert (paper.codebook.start_after, paper.codebook.hold, paper.codebook.whiten) == (0, False, 0)
+    assert (
+        paper.quantizer.vq.quantize_after_steps,
+        paper.quantizer.vq.freeze_after_init,
+        paper.quantizer.vq.whiten,
+    ) == (0, False, 0)
     ours = resolve(LATENT_ACTION, LATENT_ACTION.variant("ours"), 100).model.latent_action
-    assert ours.codebook.hold
+    assert ours.quantizer.vq.freeze_after_init
 
 
 def test_tokens_need_a_tokenizer_that_all_share():
@@ -258,12 +259,12 @@ def test_tokens_need_a_tokenizer_that_all_share():
     [
         ({"latent_action.colour": 1}, "latent_action.colour: there is no such field"),
         ({"latent_action": {}}, "latent_action: there is no such field"),
-        ({"latent_action.pool": 3}, "latent_action.pool cannot be 3: it is 'attention' now"),
-        ({"latent_action.pool": "max"}, "pool must be attention or mean"),
-        ({"latent_action.see_change": 1}, "latent_action.see_change cannot be 1"),
-        ({"training.latent_action.batch_size": 0}, "batch_size must be at least 1"),
+        ({"latent_action.action_input": 3}, "action_input cannot be 3; expected a value of the same type as 'adaln'"),
+        ({"latent_action.action_input": "max"}, "action_input must be one of add, prepend, adaln, got 'max'"),
+        ({"latent_action.input_diff": 1}, "latent_action.input_diff cannot be 1"),
+        ({"training.latent_action.batch_size": 0}, "batch-size must be at least 1"),
         ({"training.colour.steps": 1}, "training.colour.steps: there is no such field"),
-        ({"latent_action.patch": 7}, "not a multiple of the latent action model's patch size 7"),
+        ({"latent_action.patch_size": 7}, "must be a multiple of --latent-action.patch-size 7"),
     ],
 )
 def test_a_field_that_cannot_be_is_one_line(change, expected):
@@ -274,24 +275,24 @@ def test_a_field_that_cannot_be_is_one_line(change, expected):
 
 def test_dreams_without_a_dynamics_are_refused():
     study = Study("odd", VARIANTS, stages=("latent_action",), measure=("dreams",))
-    with pytest.raises(UserError, match="its stages must hold dynamics or joint"):
+    with pytest.raises(UserError, match="add dynamics or joint to its stages"):
         resolve(study, VARIANTS[0], 4)
 
 
 def test_a_study_of_ones_own_in_json_and_toml(tmp_path):
     content = {
         "steps": 7,
-        "variants": [{"name": "a"}, {"name": "b", "set": {"latent_action.patch": 16}, "labels": 0.5}],
+        "variants": [{"name": "a"}, {"name": "b", "set": {"latent_action.patch_size": 16}, "labels": 0.5}],
     }
     (tmp_path / "mine.json").write_text(json.dumps(content))
     (tmp_path / "mine.toml").write_text(
         'steps = 7\n[[variants]]\nname = "a"\n[[variants]]\nname = "b"\nlabels = 0.5\n'
-        'set = { "latent_action.patch" = 16 }\n'
+        'set = { "latent_action.patch_size" = 16 }\n'
     )
     of_json, of_toml = (find_study(str(tmp_path / f"mine.{kind}")) for kind in ("json", "toml"))
     assert of_json == of_toml
     assert (of_json.name, of_json.reference, of_json.stages) == ("mine", "a", ("latent_action",))
-    assert resolve(of_json, of_json.variants[1], 7).model.latent_action.patch == 16
+    assert resolve(of_json, of_json.variants[1], 7).model.latent_action.patch_size == 16
 
 
 @pytest.mark.parametrize(
@@ -305,10 +306,10 @@ def test_a_study_of_ones_own_in_json_and_toml(tmp_path):
         ('{"variants": [{"what": "a"}]}', "a variant has no name"),
         ('{"variants": [{"name": "a"}, {"name": "a"}]}', "two variants are called 'a'"),
         ('{"variants": [{"name": "../a"}]}', "cannot be a folder's name"),
-        ('{"variants": [{"name": "a"}], "reference": "b"}', "its reference 'b' is none of its variants"),
-        ('{"variants": [{"name": "a"}], "measure": ["beauty"]}', "no group of metrics 'beauty'"),
-        ('{"variants": [{"name": "a"}], "steps": "many"}', "steps cannot be 'many'"),
-        ('{"variants": [{"name": "a", "labels": 5}]}', "labels is a share"),
+        ('{"variants": [{"name": "a"}], "reference": "b"}', "unknown reference 'b'; its variants are: a"),
+        ('{"variants": [{"name": "a"}], "measure": ["beauty"]}', "unknown group of metrics 'beauty'"),
+        ('{"variants": [{"name": "a"}], "steps": "many"}', "steps must be of type int, got 'many'"),
+        ('{"variants": [{"name": "a", "labels": 5}]}', "labels must be a fraction from 0 to 1"),
     ],
 )
 def test_a_file_that_is_no_study_is_one_line(text, expected, tmp_path):
@@ -323,15 +324,15 @@ def test_a_file_that_is_no_study_is_one_line(text, expected, tmp_path):
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
-        (["colours"], "no study 'colours'; there are: latent-action, codes"),
+        (["colours"], "unknown study 'colours'; expected one of: latent-action, codes"),
         (["codes", "--data", "x"], "needs --out DIR"),
-        (["codes", "--data", "x", "--out", "o", "--seeds", "0,a"], "--seeds 0,a"),
-        (["codes", "--data", "x", "--out", "o", "--seeds", "1,1"], "each once"),
+        (["codes", "--data", "x", "--out", "o", "--seeds", "0,a"], "--seeds must be whole numbers separated by commas"),
+        (["codes", "--data", "x", "--out", "o", "--seeds", "1,1"], "--seeds must be different numbers"),
         (["codes", "--data", "x", "--out", "o", "--steps", "0"], "--steps must be at least 1"),
         (["codes", "--data", "nowhere", "--out", "o"], "nowhere"),
         (["codes", "--data", "nowhere", "--out", "o", "--shared", "absent"], "is no run folder"),
         (["none.json", "--data", "x", "--out", "o"], "none.json cannot be read"),
-        (["codes", "--data", "x", "--out", "o", "--held-out-include", "*a*"], "give that too"),
+        (["codes", "--data", "x", "--out", "o", "--held-out-include", "*a*"], "--held-out-include needs --held-out"),
     ],
 )
 def test_wrong_options_are_one_line(argv, expected, tmp_path, monkeypatch):
@@ -353,7 +354,7 @@ def test_what_is_held_out_is_chosen_by_its_own_glob(tmp_path, monkeypatch):
 
 
 def test_a_variant_that_is_not_there(run):
-    with pytest.raises(UserError, match="no variant 'theirs': ours, pool-mean"):
+    with pytest.raises(UserError, match="no variant 'theirs'; its variants are: ours, action-add"):
         run(only="ours,theirs")
 
 
@@ -363,7 +364,7 @@ def test_studies_are_listed(capsys):
     assert all(name in said for name in STUDIES)
 
 
-def test_the_command_in_the_table_is_for_all_cells():
+def test_the_command_in_the_table_is_for_all_trials():
     argv = ["codes", "--only", "K8", "--data", "d", "--seeds=0", "--out", "o", "--only-table", "--steps", "5"]
-    assert whole(argv) == ["codes", "--data", "d", "--out", "o", "--steps", "5"]
-    assert numbers("2,0") == [2, 0]
+    assert without_selection(argv) == ["codes", "--data", "d", "--out", "o", "--steps", "5"]
+    assert parse_seeds("2,0") == [2, 0]

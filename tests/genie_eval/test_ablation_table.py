@@ -1,4 +1,4 @@
-"""Planted cells: what the table says of differences that are known."""
+"""The tables of trials with known differences."""
 
 import json
 import re
@@ -7,8 +7,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from genie_datasets.base.cache_dir import AtomicFile
 from genie_datasets.base.errors import UserError
+from genie_datasets.base.files import atomic_file
 from genie_eval.ablation.compare import Difference, difference, verdict
 from genie_eval.ablation.held_out import Sampling
 from genie_eval.ablation.reading import Reading
@@ -23,7 +23,7 @@ ABOUT = {"command": "ablate planted", "data": "d [train]", "held_out": "d [test]
 
 
 def reading(rng, value, scene, spread=0.1):
-    """A metric that is a mean over trajectories: `scene` is what all models find hard about each of them."""
+    """A metric that is a mean over trajectories; scene: the difficulty of each trajectory, equal for all models."""
     each = value + scene + spread * rng.normal(size=UNITS)
     draws = WEIGHTS @ each / UNITS
     return Reading(float(each.mean()), np.quantile(draws, [0.025, 0.975]), draws, UNITS)
@@ -35,7 +35,7 @@ def seeds_of(rng, value, scene, number, between=0.02):
 
 def plant(out, variant, seed, readings, ms=100.0, version=1):
     folder = out / "cells" / variant / f"seed{seed}"
-    with AtomicFile(folder / "draws.npz") as stream:
+    with atomic_file(folder / "draws.npz") as stream:
         np.savez(stream, **{name: r.draws for name, r in readings.items() if r.draws is not None})
     content = {
         "variant": variant, "seed": seed, "git": {"commit": "0123456789abcdef", "changed": False},
@@ -68,7 +68,7 @@ def test_intervals_cover_a_planted_difference_at_their_level():
 
 
 def test_seeds_count_as_chance_and_not_only_trajectories():
-    """Differences that only a lucky seed made: a bootstrap of trajectories alone would be sure in most of them."""
+    """Without a true difference, a bootstrap over trajectories alone claims one in most comparisons of three seeds."""
     rng = np.random.default_rng(1)
     wrong_alone = wrong = 0
     for _ in range(200):
@@ -82,7 +82,7 @@ def test_seeds_count_as_chance_and_not_only_trajectories():
     assert wrong / 200 < 0.09
 
 
-def test_pairing_takes_out_what_is_hard_for_all():
+def test_pairing_removes_the_difficulty_that_all_models_share():
     rng = np.random.default_rng(2)
     scene = 0.5 * rng.normal(size=UNITS)
     ours, theirs = seeds_of(rng, 0.75, scene, 3, 0.001), seeds_of(rng, 0.7, scene, 3, 0.001)
@@ -103,14 +103,14 @@ def test_one_seed_has_an_interval_and_no_claim():
 
 
 @pytest.mark.parametrize(
-    ("value", "p", "less", "expected"),
+    ("value", "p", "lower", "expected"),
     [
         (0.1, 0.01, False, "better"), (-0.1, 0.01, False, "worse"), (-0.1, 0.01, True, "better"),
         (0.1, 0.01, True, "worse"), (0.1, 0.06, False, "no difference shown"),
     ],
 )  # fmt: skip
-def test_verdicts(value, p, less, expected):
-    assert verdict(Difference(value, None, p, 3, True), p, less) == expected
+def test_verdicts(value, p, lower, expected):
+    assert verdict(Difference(value, None, p, 3, True), p, lower) == expected
 
 
 def test_values_without_intervals_are_compared_over_seeds_alone():
@@ -181,8 +181,8 @@ def test_with_one_seed_the_table_claims_nothing(planted):
     assert found["variants"][1]["metrics"]["grounding_skill"]["ci95"] is not None
 
 
-def test_cells_that_were_measured_in_another_way_stay_out(planted):
-    """Half of a table under new rules and half under old ones would compare what cannot be compared."""
+def test_trials_measured_in_another_way_are_left_out(planted):
+    """Values measured in different ways cannot be compared."""
     import os
 
     rng = np.random.default_rng(5)
@@ -193,13 +193,13 @@ def test_cells_that_were_measured_in_another_way_stay_out(planted):
     assert found["variants"][1]["seeds"] == [1, 2]
 
 
-def test_a_cell_whose_draws_are_gone_is_no_cell(planted):
+def test_a_trial_without_draws_is_left_out(planted):
     (planted / "cells/theirs/seed0/draws.npz").unlink()
     assert write_table(STUDY, planted, ABOUT)["variants"][1]["seeds"] == [1, 2]
 
 
-def test_no_cell_no_table(tmp_path):
-    with pytest.raises(UserError, match="holds no measured cell of study planted"):
+def test_without_trials_there_is_no_table(tmp_path):
+    with pytest.raises(UserError, match="holds no measured trial of study planted"):
         write_table(STUDY, tmp_path, ABOUT)
 
 

@@ -1,4 +1,4 @@
-"""The script that calibrates the statistics works, and its committed result is what the specification asks."""
+"""tools/calibration.py works in small, and its committed result meets the requirements."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tools import calibration
-from tools.calibration import COVERAGE, MOST_FALSE, calibrate, table_of
+from tools.calibration import COVERAGE, MAX_FALSE, calibrate, table_of
 
 RESULT = Path(__file__).parents[2] / "eval" / "reference" / "calibration.json"
 
@@ -30,7 +30,7 @@ def committed():
     return json.loads(RESULT.read_text())
 
 
-def test_committed_intervals_cover_as_asked(committed):
+def test_committed_intervals_have_the_required_coverage(committed):
     rows = [row for row in committed["coverage"] if row["trajectories"] == 200]
     assert len(rows) == 2
     for row in rows:
@@ -45,6 +45,6 @@ def test_committed_false_positives_are_few(committed):
     for row in rows:
         assert row["draws"] >= 200
         for name in ("grounding_r2", "ctc"):
-            assert row[name] <= MOST_FALSE
+            assert row[name] <= MAX_FALSE
             assert row["uniform_p"][name] > 0.001
         assert row["ctc_undefined"] >= 0.9

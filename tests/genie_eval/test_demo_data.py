@@ -3,7 +3,7 @@
 import pytest
 
 from genie_datasets.tabletop import generate
-from genie_datasets.tabletop.unfinished import Unfinished, count_finished
+from genie_datasets.tabletop.unfinished import UnfinishedDataset, count_finished
 from genie_eval import demo
 
 
@@ -15,7 +15,7 @@ def test_the_demo_goes_on_where_its_data_was_cut(tmp_path, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Unfinished, "finish", cut)  # when all is written but the folder has no name yet
+        patch.setattr(UnfinishedDataset, "finish", cut)  # when all is written but the folder has no name yet
         with pytest.raises(KeyboardInterrupt):
             demo.tabletop(folder, seed=0, episodes=episodes)
     assert count_finished(folder) == 4

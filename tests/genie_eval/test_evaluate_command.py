@@ -1,5 +1,6 @@
 """`genie-robotics evaluate` on a real (untrained) model and a real RLDS data set; and what it says to wrong input."""
 
+import dataclasses
 import json
 
 import pytest
@@ -22,25 +23,11 @@ def untrained(folder, seed):
     import torch
 
     from genie_robotics import Genie
-    from genie_robotics.models.config import GenieConfig
-    from genie_robotics.models.dynamics import DynamicsConfig
-    from genie_robotics.models.latent_action import LatentActionConfig
-    from genie_robotics.models.quantizers.config import CodebookConfig
-    from genie_robotics.models.video_tokenizer import TokenizerConfig
+    from tests.genie_robotics.conftest import tiny_config
 
     torch.manual_seed(seed)
-    config = GenieConfig(
-        image_size=(32, 32),
-        clip_length=8,
-        tokenizer=TokenizerConfig(
-            patch=8, encoder_width=16, encoder_blocks=1, encoder_heads=2, decoder_width=16, decoder_blocks=1,
-            decoder_heads=2, codebook=CodebookConfig(num_codes=32),
-        ),
-        latent_action=LatentActionConfig(
-            patch=8, width=16, encoder_blocks=1, decoder_blocks=1, heads=2, codebook=CodebookConfig(num_codes=8)
-        ),
-        dynamics=DynamicsConfig(width=16, num_blocks=1, heads=2, maskgit_steps=2),
-    )  # fmt: skip
+    config = dataclasses.replace(tiny_config("add"), image_size=(32, 32), clip_length=8)
+    config.latent_action.quantizer.num_codes = 8
     Genie(config).save_pretrained(folder)
     return folder
 
@@ -70,7 +57,7 @@ def test_an_untrained_model_gets_a_whole_and_honest_report(run, tabletop_rlds, t
         ({"--clips": "0"}, "--clips"),
         ({"--out": "a_file"}, "a_file"),
         ({"--out": "/proc/none/report"}, "another folder with --out"),
-        ({"--seed": "-1"}, "got -1"),
+        ({"--seed": "-1"}, "--seed must be an integer from 0"),
         ({"--judge": "itself"}, "agrees with itself"),
         ({"--judge": "nowhere"}, "nowhere"),
         ({"--seeds": "itself"}, "the run itself"),

@@ -134,10 +134,10 @@ def recorded():
 
 
 def rendered_sample(recorded, make_genie, monkeypatch, of_step):
-    import genie_datasets.tabletop as tabletop
+    from genie_datasets.tabletop import recorded as module
 
     split, recordings = recorded
-    monkeypatch.setattr(tabletop, "read_recording", lambda split, episode: recordings[episode], raising=False)
+    monkeypatch.setattr(module, "read_recording", lambda split, episode: recordings[episode])
     genie = scripted(make_genie, of_step)
     trajectories = [SimpleNamespace(episode=e, ids=np.arange(4)) for e in range(3)]
     table = Transitions(np.repeat(np.arange(3), 3), np.tile(np.arange(3), 3))

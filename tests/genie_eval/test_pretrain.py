@@ -40,7 +40,7 @@ def folders(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def asked(monkeypatch) -> list:
-    """Which judges the suite is asked with; nothing is measured."""
+    """The judges that the evaluation is called with; nothing is measured."""
     judges: list = []
     answer = json.loads(REFERENCE.read_text())
     monkeypatch.setattr(evaluation, "evaluate", lambda *_, judge=None, **__: judges.append(judge) or answer)
@@ -91,7 +91,7 @@ def test_recipes_test_on_scenes_of_their_own_and_train_every_stage(plan):
 
 
 def test_an_unknown_world_lists_the_known_ones(tmp_path):
-    with pytest.raises(UserError, match="no recipe for a world 'small-kitchen'; there are: nano-tabletop"):
+    with pytest.raises(UserError, match="unknown world 'small-kitchen'; expected one of: nano-tabletop"):
         making.main(["small-kitchen", "--out", str(tmp_path)])
     with pytest.raises(UserError, match="--minutes must be above 0"):
         making.main([NAME, "--out", str(tmp_path), "--minutes", "0"])
@@ -110,9 +110,7 @@ def test_training_follows_the_recipe_and_minutes_are_shared_with_the_judge(monke
     assert (world.stage, world.loop.seed, world.minutes) == ("all", plan.seed, None)
     assert (judge.stage, judge.loop.seed, judge.minutes) == ("latent_action", plan.judge_seed, None)
     assert judge.training.latent_action.steps == plan.judge_steps
-    expected = preset(plan.preset)
-    expected.dynamics.past = "whole"
-    assert world.model == judge.model == expected
+    assert world.model == judge.model == preset(plan.preset)
     assert timed_world.minutes + timed_judge.minutes == pytest.approx(100)
     shares = training_preset(plan.preset)
     own = shares.latent_action.share / sum(shares.stage(s).share for s in stages_of(shares.mode))
@@ -123,9 +121,9 @@ def test_training_follows_the_recipe_and_minutes_are_shared_with_the_judge(monke
 def test_data_of_another_recipe_are_refused(monkeypatch, tmp_path, tabletop_rlds):
     plan = recipe(NAME)
     shutil.copytree(tabletop_rlds.parents[1], tmp_path / "data")
-    with pytest.raises(UserError, match=r"holds \{.*\} episodes, and the recipe asks for .*another --out"):
-        making.made(plan.data, tmp_path / "data")
-    source = making.made(replace(plan.data, episodes={"train": 4, "test": 4}), tmp_path / "data")
+    with pytest.raises(UserError, match=r"holds \{.*\} episodes, expected .*another --out"):
+        making.tabletop_source(plan.data, tmp_path / "data")
+    source = making.tabletop_source(replace(plan.data, episodes={"train": 4, "test": 4}), tmp_path / "data")
     assert source.split("test").num_episodes == 4
 
 

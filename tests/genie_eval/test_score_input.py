@@ -202,7 +202,7 @@ def test_wrong_options_are_one_line_and_status_2(columns, tmp_path, capsys):
     taken.write_text("")
     for argv, expected in (
         (["--out", str(taken)], "is a file"),
-        (["--out", str(taken / "below")], "cannot write to"),
+        (["--out", str(taken / "below")], "cannot be made or written"),
         (["--out", str(tmp_path / "o"), "--num-codes", "3"], "--num-codes 3"),
         (["--out", str(tmp_path / "o"), "--num-codes", "0"], "at least 1"),
         (["--out", str(tmp_path / "o"), "--trajectories", "0"], "at least 1"),

@@ -1,4 +1,4 @@
-"""Lines against size, data and batch, on planted values whose law is known."""
+"""Trends against size, data and batch, on planted values with a known law."""
 
 import json
 
@@ -19,7 +19,7 @@ WEIGHTS = bootstrap_weights(UNITS, 400, 0)
 
 
 def planted(rng, law, between=0.02, hard=0.5, seeds=3):
-    """readings[variant][seed]: `law` of the size, what all variants find hard alike, and what a seed changes."""
+    """readings[variant][seed]: `law` of the size, plus a difficulty that all variants share, plus noise per seed."""
     scene = hard * rng.normal(size=UNITS)
     return [[reading(rng, law(x) + between * rng.normal(), scene, 0.05) for _ in range(seeds)] for x in SIZES]
 
@@ -28,7 +28,7 @@ def test_a_planted_slope_is_found_and_shared_difficulty_does_not_widen_it():
     found = trend(SIZES, planted(np.random.default_rng(0), lambda x: 0.3 * np.log10(x)))
     low, high = found.slope.ci95
     assert low < 0.3 < high
-    assert high - low < 0.25  # what is hard for all, ±.5 a trajectory, cancels
+    assert high - low < 0.25  # the shared difficulty, ±0.5 per trajectory, cancels
     assert found.line(np.array([1e5]))[0] == pytest.approx(1.5, abs=0.2)
     assert (found.slope.seeds, found.slope.paired) == (3, True)
 
@@ -58,7 +58,7 @@ def test_a_power_law_is_a_line_of_logarithms():
     exact = trend(SIZES, [[Reading(30 * x**-0.25)] for x in SIZES], power=True)
     assert exact.slope.value == pytest.approx(-0.25)
     assert exact.line(np.array([1e5]))[0] == pytest.approx(30 * 1e5**-0.25)
-    off = trend(SIZES, rows, power=True)  # above a floor of 1 it is none, and that is seen
+    off = trend(SIZES, rows, power=True)  # with a floor of 1 it is not a power law, and the bend shows it
     assert off.bend.ci95[1] < 0
 
 
@@ -72,22 +72,22 @@ def test_what_has_no_line_gives_none():
 
 @pytest.mark.parametrize("sizes", [(10, 40, 160, 1000), (1, 2, 4, 8), (66e3, 25e4, 1e6, 4e6)])
 def test_what_never_changes_has_no_trend(sizes):
-    """A tokenizer that all variants share: rounding must not become a claim."""
+    """For a tokenizer that all variants share, rounding errors must not become a claim."""
     shared = [reading(np.random.default_rng(seed), 28.1, 0.0) for seed in range(3)]
     found = trend(sizes, [shared] * 4)
     assert (found.slope.value, found.slope.p, found.bend.value, found.bend.p) == (0, 1, 0, 1)
 
 
-def test_a_still_clip_weighs_nothing_in_the_error_share():
+def test_a_clip_without_motion_has_no_weight_in_the_error_share():
     from types import SimpleNamespace
 
     from genie_eval.ablation.held_out import Sampling
-    from genie_eval.ablation.held_out_loss import ratio
+    from genie_eval.ablation.measure import ratio_reading
 
     sample = SimpleNamespace(sampling=Sampling(draws=200))
     owner = np.array([0, 0, 1, 2, 3])
     errors, moved = np.array([0.2, 0.3, 0.1, 0.4, 0.001]), np.array([1.0, 1.0, 0.5, 1.5, 1e-6])
-    found = ratio(errors, moved, owner, sample)
+    found = ratio_reading(errors, moved, owner, sample)
     assert found.value == pytest.approx(1.001 / 4.000001)
     assert found.ci95[0] < found.value < found.ci95[1]
     assert found.units == 4
@@ -139,7 +139,7 @@ def test_the_table_tells_the_trends(tmp_path):
 
 
 def test_less_data_is_trained_on_and_losses_are_measured(make_video, tmp_path):
-    """End to end: the cells of fewer episodes trained on a split of their own, and their losses differ."""
+    """End to end: variants with fewer episodes train on their own split, and their losses differ."""
     source = make_video(episodes=12, length=16)
     members = ("few", "more", "all")
     study = Study(
@@ -175,18 +175,18 @@ def test_fewer_episodes_of_one_seed_are_among_more(make_video):
     assert set(few.chosen) < set(more.chosen)
     assert set(few.chosen) != set(other.chosen)
     assert few.fingerprint != other.fingerprint
-    with pytest.raises(UserError, match="has 12 episodes, not 13"):
+    with pytest.raises(UserError, match="has 12 episodes; expected at least 13"):
         some_episodes(source, name, 13, 0)
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('"axes": {"speed": ["a", "b", "c"]}', "no axis 'speed'; there are: parameters, episodes, batch"),
-        ('"axes": {"batch": ["a", "b", "d"]}', "axis batch: 'd' is none of its variants"),
-        ('"axes": {"batch": ["a", "b"]}', "axis batch: a line needs three variants"),
+        ('"axes": {"speed": ["a", "b", "c"]}', "unknown axis 'speed'; expected one of: parameters, episodes, batch"),
+        ('"axes": {"batch": ["a", "b", "d"]}', "axis batch: unknown variant 'd'; its variants are: a, b, c"),
+        ('"axes": {"batch": ["a", "b"]}', "axis batch has 2 variants; a line needs at least three"),
         ('"axes": {"batch": "a"}', "axes must give a list of variants each"),
-        ('"axes": ["a"]', "axes cannot be"),
+        ('"axes": ["a"]', "axes must be of type dict"),
     ],
 )
 def test_an_axis_that_cannot_be_is_one_line(text, expected, tmp_path):
@@ -200,7 +200,7 @@ def test_an_axis_that_cannot_be_is_one_line(text, expected, tmp_path):
 def test_more_episodes_than_there_are_is_said_before_anything_is_trained(make_video, tmp_path):
     source = make_video(episodes=12, length=16)
     study = Study("data", (Variant("all"), Variant("more", episodes=13)), set=TINY, steps=4)
-    with pytest.raises(UserError, match="has 12 episodes, not 13"):
+    with pytest.raises(UserError, match="has 12 episodes; expected at least 13"):
         ablate(study, source, source, AblateOptions(study="data", out=tmp_path / "out"), [0], "genie-robotics ablate")
     assert not (tmp_path / "out/cells").exists()
 
@@ -209,13 +209,13 @@ def test_end_to_end_latent_actions_have_no_loss_of_their_own():
     from genie_eval.ablation.plan import resolve
     from genie_eval.ablation.studies import MODES
 
-    taught = {v.name: resolve(MODES, v, 10).taught for v in MODES.variants}
-    assert "latent_action" in taught["cotrain"]
-    assert taught["end_to_end"] == ("dynamics",)
+    with_own_loss = {v.name: resolve(MODES, v, 10).with_own_loss for v in MODES.variants}
+    assert "latent_action" in with_own_loss["cotrain"]
+    assert with_own_loss["end_to_end"] == ("dynamics",)
 
 
 def test_no_episodes_are_refused(tmp_path):
     path = tmp_path / "mine.json"
     path.write_text('{"variants": [{"name": "a", "episodes": 0}]}')
-    with pytest.raises(UserError, match="a: episodes must be at least 1, not 0"):
+    with pytest.raises(UserError, match="a: episodes must be at least 1, got 0"):
         read_study(path)

@@ -1,4 +1,4 @@
-"""Benchmarks: their FLOP count is checked against torch's own counter; no timing is asserted."""
+"""Benchmarks: the counted operations agree with torch's counter; no times are asserted."""
 
 import pytest
 import torch
@@ -11,32 +11,22 @@ from genie_robotics.models.dynamics import DynamicsBatch
 from genie_robotics.models.presets import preset
 
 
-@pytest.mark.parametrize(
-    ("stage", "changed"),
-    [
-        *((stage, {}) for stage in COMPONENTS),
-        ("tokenizer", {"attention": "spatial"}),
-        ("tokenizer", {"attention": "full"}),
-        ("dynamics", {"past": "whole"}),
-    ],
-)
-def test_counted_flops_agree_with_torch(stage, changed):
+@pytest.mark.parametrize("stage", COMPONENTS)
+def test_counted_flops_agree_with_torch(stage):
     config = preset("nano")
-    for name, value in changed.items():
-        setattr(getattr(config, stage), name, value)
     config.clip_length = 8
     genie = Genie(config)
     component = getattr(genie, stage).eval()
     frames = torch.randint(0, 256, (1, 8, 64, 64, 3), dtype=torch.uint8)
     batch = DynamicsBatch(torch.zeros(1, 8, 64, dtype=torch.long), torch.zeros(1, 7, 32))
     for part in (genie.tokenizer, genie.latent_action):
-        part.codebook.vq._codebook.initted.fill_(True)
+        part.quantizer.has_started.fill_(True)
     with FlopCounterMode(display=False) as counter, torch.enable_grad():
         component(batch if stage == "dynamics" else frames)
     assert forward_flops(genie, stage) == pytest.approx(counter.get_total_flops(), rel=0.1)
 
 
-def test_labelling_is_measured_beside_one_call_a_transition(tabletop_rlds):
+def test_labeling_is_compared_with_one_call_per_transition(tabletop_rlds):
     from genie_robotics.benchmarks.labeling import bench_label
 
     result = bench_label("nano-tabletop", str(tabletop_rlds))

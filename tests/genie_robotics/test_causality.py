@@ -1,20 +1,23 @@
-"""No output may move with input from its future: measured by gradients, for every module."""
+"""No output depends on input from its future: measured by gradients, for every module."""
+
+import dataclasses
 
 import pytest
 import torch
 from torch import nn
 
-from genie_robotics.models.dynamics import Dynamics, DynamicsConfig
+from genie_robotics.models.dynamics import Dynamics
 from genie_robotics.models.latent_action import LatentActionConfig, LatentActionModel, shift_to_next_frame
-from genie_robotics.models.layers.st_transformer import ACTION_INPUTS, STTransformer
-from genie_robotics.models.quantizers.config import CodebookConfig
-from genie_robotics.models.video_tokenizer import TokenizerConfig, VideoTokenizer
+from genie_robotics.models.layers.conditioning import CONDITIONINGS
+from genie_robotics.models.layers.st_transformer import STTransformer
+from genie_robotics.models.video_tokenizer import VideoTokenizer
+from tests.genie_robotics.conftest import tiny_config
 
 FRAMES = 5
 
 
 def dependence(function, x: torch.Tensor, num_out: int) -> torch.Tensor:
-    """(num_out, T) booleans: does output entry i (axis 1) have a gradient to input frame j (axis 1)?"""
+    """(num_out, T) booleans: output entry i (axis 1) has a gradient to input frame j (axis 1)."""
     rows = []
     for i in range(num_out):
         leaf = x.clone().requires_grad_(True)
@@ -28,7 +31,7 @@ def dependence(function, x: torch.Tensor, num_out: int) -> torch.Tensor:
 
 
 def stir(module: nn.Module) -> nn.Module:
-    """Random weights everywhere: zero-initialised layers would hide a leak."""
+    """Random weights everywhere: zero-initialized layers would hide a leak."""
     generator = torch.Generator().manual_seed(0)
     for parameter in module.parameters():
         parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
@@ -38,7 +41,7 @@ def stir(module: nn.Module) -> nn.Module:
 LOWER = torch.ones(FRAMES, FRAMES).tril().bool()
 
 
-@pytest.mark.parametrize("action_input", [None, *ACTION_INPUTS])
+@pytest.mark.parametrize("action_input", [None, *CONDITIONINGS])
 def test_st_transformer_sees_all_of_the_past_and_none_of_the_future(action_input):
     model = stir(STTransformer(16, 2, 2, num_patches=4, max_frames=FRAMES, action_input=action_input))
     x = torch.randn(2, FRAMES, 4, 16, dtype=torch.double)
@@ -62,19 +65,8 @@ def test_spatial_attention_reaches_every_patch_of_the_frame():
 
 
 def tokenizer() -> VideoTokenizer:
-    config = TokenizerConfig(
-        image_size=(16, 16),
-        clip_length=FRAMES,
-        patch=8,
-        encoder_width=16,
-        encoder_blocks=2,
-        encoder_heads=2,
-        decoder_width=16,
-        decoder_blocks=2,
-        decoder_heads=2,
-        codebook=CodebookConfig(num_codes=16, latent_dim=8),
-    )
-    return stir(VideoTokenizer(config))
+    config = tiny_config().tokenizer
+    return stir(VideoTokenizer(dataclasses.replace(config, clip_length=FRAMES, patch_size=8, encoder_num_blocks=2)))
 
 
 def test_tokenizer_encoder_and_decoder_are_causal():
@@ -85,37 +77,32 @@ def test_tokenizer_encoder_and_decoder_are_causal():
     assert torch.equal(dependence(model.pixels, latents, FRAMES), LOWER)
 
 
+def lam_config(**changes) -> LatentActionConfig:
+    """Two blocks, so that what one frame reads from another could pass on to a third."""
+    blocks = {"encoder_num_blocks": 2, "decoder_num_blocks": 2}
+    return dataclasses.replace(tiny_config("add").latent_action, clip_length=FRAMES, **blocks, **changes)
+
+
 def lam(**changes) -> LatentActionModel:
-    config = LatentActionConfig(
-        image_size=(16, 16),
-        clip_length=FRAMES,
-        patch=8,
-        width=16,
-        encoder_blocks=2,
-        decoder_blocks=2,
-        heads=2,
-        codebook=CodebookConfig(num_codes=4, latent_dim=8),
-        **changes,
-    )
-    return stir(LatentActionModel(config))
+    return stir(LatentActionModel(lam_config(**changes)))
 
 
-@pytest.mark.parametrize("see_change", [False, True])
-def test_latent_action_t_is_read_from_frames_up_to_t_plus_1(see_change):
+@pytest.mark.parametrize("input_diff", [False, True])
+def test_latent_action_t_is_read_from_frames_up_to_t_plus_1(input_diff):
     frames = torch.rand(1, FRAMES, 16, 16, 3, dtype=torch.double)
     expected = torch.ones(FRAMES - 1, FRAMES).tril(1).bool()
-    assert torch.equal(dependence(lam(see_change=see_change).latents, frames, FRAMES - 1), expected)
+    assert torch.equal(dependence(lam(input_diff=input_diff).latents, frames, FRAMES - 1), expected)
 
 
-@pytest.mark.parametrize("see_change", [False, True])
-def test_without_encoder_history_latent_action_t_is_read_from_its_two_frames_only(see_change):
+@pytest.mark.parametrize("input_diff", [False, True])
+def test_without_encoder_history_latent_action_t_is_read_from_its_two_frames_only(input_diff):
     frames = torch.rand(1, FRAMES, 16, 16, 3, dtype=torch.double)
     expected = torch.ones(FRAMES - 1, FRAMES).tril(1).triu(0).bool()
-    model = lam(see_change=see_change, encoder_history=False)
+    model = lam(input_diff=input_diff, encoder_history=False)
     assert torch.equal(dependence(model.latents, frames, FRAMES - 1), expected)
 
 
-@pytest.mark.parametrize("action_input", ACTION_INPUTS)
+@pytest.mark.parametrize("action_input", CONDITIONINGS)
 @pytest.mark.parametrize("history", [False, True])
 def test_prediction_of_frame_t_plus_1_uses_the_past_and_a_t(action_input, history):
     model = lam(action_input=action_input, decoder_history=history)
@@ -126,14 +113,11 @@ def test_prediction_of_frame_t_plus_1_uses_the_past_and_a_t(action_input, histor
     assert torch.equal(dependence(lambda a: model.predict(frames, a), actions, FRAMES), seen)
 
 
-@pytest.mark.parametrize("action_input", ACTION_INPUTS)
+@pytest.mark.parametrize("action_input", CONDITIONINGS)
 def test_dynamics_of_frame_t_plus_1_uses_tokens_up_to_t_plus_1_and_actions_up_to_t(action_input):
-    config = DynamicsConfig(
-        num_patches=4, num_tokens=8, action_dim=8, clip_length=FRAMES, width=16, num_blocks=2, heads=2
-    )
-    config.action_input = action_input
+    config = dataclasses.replace(tiny_config(action_input).dynamics, num_patches=4, clip_length=FRAMES)
     model = stir(Dynamics(config))
-    tokens = torch.randint(0, 8, (1, FRAMES, 4))
+    tokens = torch.randint(0, 16, (1, FRAMES, 4))
     actions = torch.randn(1, FRAMES - 1, 8, dtype=torch.double)
     found = dependence(lambda a: model.logits(tokens, shift_to_next_frame(a)), actions, FRAMES)
     assert torch.equal(found, torch.ones(FRAMES, FRAMES - 1).tril(-1).bool())
@@ -141,6 +125,6 @@ def test_dynamics_of_frame_t_plus_1_uses_tokens_up_to_t_plus_1_and_actions_up_to
     logits = model.logits(tokens, shift_to_next_frame(actions))
     for t in range(FRAMES):
         changed = tokens.clone()
-        changed[:, t] = (changed[:, t] + 1) % 8
+        changed[:, t] = (changed[:, t] + 1) % 16
         moved = (model.logits(changed, shift_to_next_frame(actions)) - logits).abs().amax(dim=(0, 2, 3)) > 0
         assert torch.equal(moved, torch.arange(FRAMES) >= t)

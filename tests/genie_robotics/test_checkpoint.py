@@ -1,4 +1,4 @@
-"""Checkpoints: a kill at any line of a save, damage, a full disk, what is kept; and the metrics after a kill."""
+"""Checkpoints: a kill at any line of a save, damage, a full disk, retention; and metrics.jsonl after a kill."""
 
 import json
 import os
@@ -19,7 +19,8 @@ from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
 from genie_robotics.training import checkpoint
 from genie_robotics.training.checkpoint import Checkpoints, load_module_state, module_state
-from genie_robotics.training.metrics_file import truncate_metrics
+from genie_robotics.training.config import LoopConfig, check_loop
+from genie_robotics.training.loggers.json_lines import truncate_metrics
 from genie_robotics.training.optimizer import Optimizers
 
 
@@ -50,10 +51,10 @@ def box(tmp_path) -> Checkpoints:
     return Checkpoints(tmp_path / "state" / "tokenizer", keep=2)
 
 
-# What is written
+# Content and retention
 
 
-def test_what_is_saved_is_read_and_sha256sum_agrees(box):
+def test_a_saved_checkpoint_is_read_back_and_sha256sum_agrees(box):
     assert box.newest() is None
     path = box.save(500, content(500))
     assert path == box.folder / "step_00000500"
@@ -63,7 +64,7 @@ def test_what_is_saved_is_read_and_sha256sum_agrees(box):
     assert torch.load(path / "state.pt", weights_only=True)["step"] == 500
 
 
-def test_the_newest_are_kept_and_every_so_many(tmp_path):
+def test_the_newest_and_every_nth_are_kept(tmp_path):
     box = Checkpoints(tmp_path / "s", keep=2, keep_every=30)
     for step in range(10, 101, 10):
         box.save(step, content(step))
@@ -72,9 +73,9 @@ def test_the_newest_are_kept_and_every_so_many(tmp_path):
     for step in (5, 10, 15):
         few.save(step, content(step))
     assert names(few.folder) == ["step_00000015"]
-    for wrong in ({"keep": 0}, {"keep_every": -1}):
-        with pytest.raises(UserError, match="--keep must be at least 1"):
-            Checkpoints(tmp_path, **wrong)
+    for name, least in (("keep", 1), ("keep_every", 0)):
+        with pytest.raises(UserError, match=f"--{name.replace('_', '-')} must be at least {least}, got {least - 1}"):
+            check_loop(LoopConfig(**{name: least - 1}))
 
 
 def test_a_step_of_more_digits_is_newer(box):
@@ -85,7 +86,7 @@ def test_a_step_of_more_digits_is_newer(box):
     assert found[0] == 100_000_000
 
 
-def test_a_step_that_is_there_is_replaced(box):
+def test_an_existing_step_is_replaced(box):
     box.save(3, content(3))
     box.save(3, content(3) | {"on": False})
     assert names(box.folder) == ["step_00000003"]
@@ -102,7 +103,7 @@ def test_a_step_that_is_there_is_replaced(box):
         (defaultdict(int), r"content\['more'\] is a defaultdict"),
     ],
 )
-def test_what_could_not_be_read_back_is_not_saved(box, value, where):
+def test_content_that_could_not_be_read_back_is_not_saved(box, value, where):
     with pytest.raises(TypeError, match=where):
         box.save(1, {"more": value})
     assert box.newest() is None
@@ -111,7 +112,7 @@ def test_what_could_not_be_read_back_is_not_saved(box, value, where):
 # Kills
 
 
-IDLE = {"check_plain", "found", "sums"}  # functions that touch nothing on the disk
+IDLE = {"check_plain", "paths", "format_sums"}  # functions that change nothing on the disk
 
 
 def killer(line: int):
@@ -131,16 +132,16 @@ def killer(line: int):
 
 
 def at_lines(job, before, check, stride: int) -> int:
-    """Kills forked processes, with SIGKILL, at every `stride`-th line of `job` that may touch the disk.
+    """Kills forked processes, with SIGKILL, at every `stride`-th line of `job` that may change the disk.
 
-    `before()` prepares the folder, `check()` looks at what each kill left. Returns the number of kills.
+    `before()` prepares the folder, `check()` examines it after each kill. Returns the number of kills.
     """
     kills = 0
     while True:
         before()
         pid = os.fork()
         if pid == 0:
-            signal.alarm(300)  # a lock that a thread of the parent held is held for ever here
+            signal.alarm(300)  # a lock that a thread of the parent held is never released here
             try:
                 sys.settrace(killer(1 + kills * stride))
                 job()
@@ -156,7 +157,7 @@ def at_lines(job, before, check, stride: int) -> int:
         kills += 1
 
 
-# Forking pytest takes long: each line in the slow suite, every 9th in the fast one.
+# Forking pytest is slow: every line in the slow suite, every 9th in the fast one.
 STRIDES = [9, pytest.param(1, marks=pytest.mark.slow)]
 
 
@@ -180,7 +181,7 @@ def test_a_kill_at_any_line_of_a_save_leaves_the_old_or_the_new(tmp_path, saved,
         assert step in (there[-1], saved)
         assert torch.equal(values["weights"], torch.full((200,), float(step)))
         seen.add((step, values["on"]))
-        # The same command again: it saves, and nothing is left over.
+        # Rerun: it saves, and no temporary folder remains.
         Checkpoints(folder, keep=keep).save(saved, content(saved) | {"on": False})
         kept = sorted({*there, saved})[-keep:]
         assert names(folder) == [f"step_{step:08d}" for step in kept]
@@ -213,7 +214,7 @@ def test_the_first_save_killed_at_any_line_leaves_nothing_or_all(tmp_path, strid
 # Damage
 
 
-def test_any_flipped_byte_is_seen_and_the_one_before_is_used(box, capsys):
+def test_any_changed_byte_is_noticed_and_the_checkpoint_before_is_used(box, capsys):
     for step in (1, 2):
         box.save(step, content(step))
     newest = box.folder / "step_00000002"
@@ -229,7 +230,7 @@ def test_any_flipped_byte_is_seen_and_the_one_before_is_used(box, capsys):
             assert torch.equal(found[1]["weights"], torch.ones(200))
             told = capsys.readouterr().out
             assert told.count("\n") == 1
-            assert f"{newest} is damaged (the SHA-256 of state.pt is not the one in SHA256SUMS)" in told
+            assert f"{newest} is damaged (the SHA-256 of state.pt differs from SHA256SUMS)" in told
             assert "from step 1" in told
             flip(newest / name, place, by)
     assert_holds(box, 2)
@@ -240,7 +241,7 @@ def cut(path: Path) -> None:
 
 
 def pickle_of_a_function(path: Path) -> None:
-    """Whole by its digest, yet nothing that weights_only=True reads."""
+    """Has the right digest, but weights_only=True does not read it."""
     import hashlib
 
     torch.save({"run": os.system}, path / "state.pt")
@@ -251,16 +252,16 @@ def pickle_of_a_function(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
-        (cut, "the SHA-256 of state.pt is not"),
+        (cut, "the SHA-256 of state.pt differs"),
         (lambda path: (path / "state.pt").unlink(), "state.pt is missing"),
         (lambda path: (path / "SHA256SUMS").unlink(), "SHA256SUMS is missing"),
-        (lambda path: (path / "state.pt").write_bytes(b""), "the SHA-256 of state.pt is not"),
+        (lambda path: (path / "state.pt").write_bytes(b""), "the SHA-256 of state.pt differs"),
         (lambda path: [(path / "state.pt").unlink(), (path / "state.pt").mkdir()], "state.pt cannot be read: Is a dir"),
         (pickle_of_a_function, "state.pt cannot be read: Weights only load failed"),
         (lambda path: shutil.rmtree(path) or path.mkdir(), "state.pt is missing"),
     ],
 )
-def test_a_damaged_checkpoint_is_named_passed_over_and_not_counted(box, capsys, damage, why):
+def test_a_damaged_checkpoint_is_named_skipped_and_not_counted(box, capsys, damage, why):
     for step in (1, 2):
         box.save(step, content(step))
     damage(box.folder / "step_00000002")
@@ -272,26 +273,21 @@ def test_a_damaged_checkpoint_is_named_passed_over_and_not_counted(box, capsys, 
     assert out.count("\n") == 1
     assert why in out
     again.save(3, content(3))
-    assert names(box.folder) == ["step_00000001", "step_00000003"], "the damaged one is none of the two that are kept"
+    assert names(box.folder) == ["step_00000001", "step_00000003"], (
+        "the damaged one is not one of the two that are kept"
+    )
     assert_holds(Checkpoints(box.folder), 3)
 
 
-def test_where_none_is_whole_the_newest_and_the_remedy_are_named(box):
+def test_if_all_are_damaged_the_newest_and_the_remedy_are_named(box):
     for step in (1, 2):
         box.save(step, content(step))
         cut(box.folder / f"step_{step:08d}")
-    for _ in range(2):  # the second time too: it must not start anew by itself
-        with pytest.raises(UserError, match=r"2/state.pt is damaged .* the 1 before it; delete .*anew") as caught:
+    for _ in range(2):  # the second time too: training must not start again by itself
+        with pytest.raises(UserError, match=r"2 is damaged .* no other .* usable; delete .*retrain") as caught:
             Checkpoints(box.folder).newest()
         assert "\n" not in str(caught.value)
         assert str(box.folder) in str(caught.value)
-
-
-def test_a_checkpoint_of_an_earlier_version_is_named(box):
-    box.folder.parent.mkdir()
-    (box.folder.parent / "tokenizer.pt").write_bytes(b"old")
-    with pytest.raises(UserError, match=r"tokenizer.pt is of an earlier version, .*delete it"):
-        box.newest()
 
 
 def test_other_files_in_the_folder_are_left_alone(box):
@@ -303,11 +299,11 @@ def test_other_files_in_the_folder_are_left_alone(box):
     assert {"notes.txt", "step_by_step"} <= set(names(box.folder))
 
 
-# A disk that is full
+# A full disk
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
-def test_a_write_that_fails_is_one_line_and_leaves_the_last_one(box, share):
+def test_a_failed_write_is_one_line_and_keeps_the_last_checkpoint(box, share):
     """A real failing write: the kernel refuses bytes past RLIMIT_FSIZE, as a full disk would."""
     path = box.save(1, content(1))
     limit = int(share * (path / "state.pt").stat().st_size)
@@ -330,7 +326,7 @@ def test_a_write_that_fails_is_one_line_and_leaves_the_last_one(box, share):
     assert os.waitpid(pid, 0)[1] == 0, "torch ends the process when a write fails inside it"
     with os.fdopen(reading) as pipe:
         told = pipe.read()
-    assert told.startswith(f"cannot write checkpoint {box.folder / 'step_00000002'}: File too large; the earlier ones")
+    assert told.startswith(f"cannot write checkpoint {box.folder / 'step_00000002'}: File too large; earlier")
     assert names(box.folder) == ["step_00000001"]
     assert_holds(box, 1)
 
@@ -344,14 +340,14 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
 # Modules
 
 
-def test_a_trained_module_comes_back_with_all_its_counters(box, config, clips):
-    """Also while the codebook remembers latents for its start, whose number differs from a new module's."""
+def test_a_trained_module_is_restored_with_all_its_counters(box, config, clips):
+    """Also while the quantizer collects latents for its start, whose number differs from a new module's."""
     from genie_robotics.training.config import StageConfig
 
     def trained(num_steps):
         torch.manual_seed(0)
         module = Genie(config).latent_action.train()
-        optimizers = Optimizers(module, StageConfig(learning_rate=1e-3, matrix_rate=0.01))
+        optimizers = Optimizers(module, StageConfig(learning_rate=1e-3, muon_learning_rate=0.01))
         for step in range(num_steps):
             torch.manual_seed(step)
             module(clips.batch([step, step + 1]))[0].backward()
@@ -372,7 +368,7 @@ def test_a_trained_module_comes_back_with_all_its_counters(box, config, clips):
         for name, value in [*module.state_dict().items(), *mine.items()]:
             assert torch.equal(value, {**other.state_dict(), **theirs}[name]), name
         for a, b in zip(optimizers.parameters, others.parameters, strict=True):
-            for x, y in zip(optimizers.parts, others.parts, strict=True):
+            for x, y in zip(optimizers.optimizers, others.optimizers, strict=True):
                 for key, value in x.state.get(a, {}).items():
                     assert torch.equal(value, y.state[b][key]), key
 
@@ -396,13 +392,13 @@ class Parts(nn.Module):
         (Parts().double(), "float64, in the model"),
     ],
 )
-def test_a_state_of_another_module_is_named(tmp_path, other, message):
+def test_the_state_of_another_module_is_refused(tmp_path, other, message):
     module = Parts()
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    with pytest.raises(UserError, match=f"state/x does not fit the model .*{message}.*delete it to train") as caught:
+    with pytest.raises(UserError, match=f"state/x does not fit the model .*{message}.*delete it to retrain") as caught:
         load_module_state(module, module_state(other), tmp_path / "state" / "x")
     assert "\n" not in str(caught.value)
-    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items()), "half loaded"
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items()), "partly loaded"
 
 
 def test_counters_must_fit_and_tables_may_grow():
@@ -418,7 +414,7 @@ def test_counters_must_fit_and_tables_may_grow():
         load_module_state(module, module_state(grown))
 
 
-def test_what_is_loaded_shares_nothing_and_slack_is_not_saved():
+def test_loaded_tensors_share_no_memory_and_a_view_is_saved_without_its_storage():
     module = Parts()
     module.table = torch.arange(3000.0).reshape(1000, 3)[-2:]
     state = module_state(module)
@@ -448,7 +444,7 @@ def test_metrics_go_back_to_the_checkpoint(tmp_path):
         assert names(tmp_path) == ["metrics.jsonl"]
 
 
-def test_metrics_that_need_no_change_are_not_written(tmp_path):
+def test_metrics_without_a_change_are_not_written(tmp_path):
     path = tmp_path / "metrics.jsonl"
     assert truncate_metrics(path, "dynamics", 3) == 0
     assert not path.exists()
@@ -459,7 +455,7 @@ def test_metrics_that_need_no_change_are_not_written(tmp_path):
     assert path.stat().st_mtime_ns == before.st_mtime_ns
 
 
-def test_a_line_whole_but_for_its_end_is_ended(tmp_path):
+def test_a_complete_line_without_its_line_end_gets_one(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(line("dynamics", 2) + line("dynamics", 3)[:-1])
     assert truncate_metrics(path, "dynamics", 3) == 0

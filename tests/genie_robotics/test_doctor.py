@@ -1,4 +1,4 @@
-"""Each failure, planted, is found by the sentinel while training and by `doctor` afterwards; neither cries wolf."""
+"""Each planted failure is found by the health checks in training and by `doctor`; a healthy run has no finding."""
 
 import copy
 import json
@@ -15,7 +15,7 @@ from genie_robotics.health.history import history_figures, read_metrics
 from genie_robotics.health.table import table
 from genie_robotics.run_folder import save_component, save_config
 from genie_robotics.training.checkpoint import Checkpoints, module_state
-from tests.genie_robotics.health_world import Watched, trained_genie, world_clips, world_config
+from tests.genie_robotics.health_world import CheckedTraining, trained_genie, world_clips, world_config
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,9 @@ def names(findings, severity="fault") -> set[tuple[str, str]]:
 # ---- healthy
 
 
-def test_nobody_complains_about_a_healthy_run(healthy, tmp_path):
-    genie, said, lines = healthy
-    assert said == {"tokenizer": [], "latent_action": [], "dynamics": []}
+def test_a_healthy_run_has_no_findings(healthy, tmp_path):
+    genie, reported, lines = healthy
+    assert reported == {"tokenizer": [], "latent_action": [], "dynamics": []}
     found = examined(genie, tmp_path, lines)
     assert found.findings == []
     assert found.num_checks >= 18
@@ -68,16 +68,16 @@ def all_latents_equal(genie, name):
 
 
 def all_vectors_equal(genie, name):
-    book = getattr(genie, name).codebook.vq._codebook
-    book.embed.copy_(book.embed[:, :1].expand_as(book.embed))
-    book.embed_avg.copy_(book.embed * book.cluster_size.unsqueeze(-1))
+    quantizer = getattr(genie, name).quantizer
+    quantizer.codebook.copy_(quantizer.codebook[:1].expand_as(quantizer.codebook))
+    quantizer.ema_sum.copy_(quantizer.codebook * quantizer.ema_count.unsqueeze(-1))
 
 
 def one_code_wins(genie, name):
-    book = getattr(genie, name).codebook.vq._codebook
-    book.embed[:, 1:] += 1000.0
-    book.embed_avg.copy_(book.embed * book.cluster_size.unsqueeze(-1))
-    getattr(genie, name).codebook.vq.config.revive_below = 0.0
+    quantizer = getattr(genie, name).quantizer
+    quantizer.codebook[1:] += 1000.0
+    quantizer.ema_sum.copy_(quantizer.codebook * quantizer.ema_count.unsqueeze(-1))
+    quantizer.config.vq.dead_code_threshold = 0.0
 
 
 @pytest.mark.parametrize("stage", ["tokenizer", "latent_action"])
@@ -86,22 +86,22 @@ def test_a_collapsed_codebook_is_found(genie, stage, plant, tmp_path):
     plant(genie, stage)
     found = examined(genie, tmp_path)
     assert ("collapsed_codebook", stage) in names(found.findings)
-    assert found.findings[0].remedy.startswith("--")
+    assert "--" in found.findings[0].remedy
     if plant is all_vectors_equal:
-        return  # training parts them again: one batch later it is no failure any more
-    watched = Watched(genie, stage, world_clips())
-    said = watched.train(160, learn=False)
-    assert ("collapsed_codebook", stage) in names(said)
+        return  # training separates them again within one batch
+    training = CheckedTraining(genie, stage, world_clips())
+    reported = training.train(160, learn=False)
+    assert ("collapsed_codebook", stage) in names(reported)
 
 
-def test_codes_that_are_used_alike_and_mean_the_same_are_found(genie, tmp_path):
-    """Perplexity alone sees nothing: the latents differ by noise, and so do the codes."""
+def test_codes_that_are_used_equally_and_have_equal_vectors_are_found(genie, tmp_path):
+    """The perplexity is high: latents and codes differ by noise."""
     model = genie.latent_action
     model.to_latent.weight.data *= 1e-4
     clips = world_clips()
     with torch.no_grad():
         latents = torch.cat([model.embed(clips.batch(range(i, i + 32))) for i in range(0, 128, 32)]).flatten(0, 1)
-    model.codebook.vq.start(latents, 240)
+    model.quantizer.start(latents, 240)
     found = examined(genie, tmp_path)
     assert found.figures["latent_action"]["code_bits"] > 0.5
     assert ("collapsed_codebook", "latent_action") in names(found.findings)
@@ -111,7 +111,7 @@ def test_codes_that_are_used_alike_and_mean_the_same_are_found(genie, tmp_path):
 
 
 def deaf(genie) -> Genie:
-    """With a new dynamics that what is commanded cannot reach."""
+    """The world with an untrained dynamics that its actions cannot reach."""
     torch.manual_seed(0)
     genie.dynamics = Genie(genie.config).dynamics
     genie.dynamics.action_in.weight.data.zero_()
@@ -120,40 +120,40 @@ def deaf(genie) -> Genie:
 
 
 def test_a_dynamics_that_ignores_its_actions_is_found(genie, tmp_path):
-    watched = Watched(deaf(genie), "dynamics", world_clips())
-    said = watched.train(60)
-    assert ("ignored_action", "dynamics") in names(said)
-    remedy = next(f.remedy for f in said if f.name == "ignored_action")
+    training = CheckedTraining(deaf(genie), "dynamics", world_clips())
+    reported = training.train(60)
+    assert ("ignored_action", "dynamics") in names(reported)
+    remedy = next(f.remedy for f in reported if f.name == "ignored_action")
     assert "--dynamics.action-input prepend or add" in remedy
-    found = examined(genie, tmp_path, watched.lines)
+    found = examined(genie, tmp_path, training.lines)
     assert ("ignored_action", "dynamics") in names(found.findings)
     assert found.figures["dynamics"]["action_gap"] == 0
 
 
-def test_it_is_not_accused_before_it_had_time_to_learn(genie):
-    watched = Watched(deaf(genie), "dynamics", world_clips())
-    watched.train(5, look_every=1000, learn=False)
-    frames = watched.frames()
-    assert not watched.sentinel.look(5, frames, progress=0.2)[1]
-    assert ("ignored_action", "dynamics") in names(watched.sentinel.look(6, frames, progress=0.6)[1])
+def test_ignored_actions_are_not_judged_early_in_a_stage(genie):
+    training = CheckedTraining(deaf(genie), "dynamics", world_clips())
+    training.train(5, check_every=1000, learn=False)
+    frames = training.frames()
+    assert not training.health.check(5, frames, progress=0.2)[1]
+    assert ("ignored_action", "dynamics") in names(training.health.check(6, frames, progress=0.6)[1])
 
 
-def test_latent_actions_that_their_own_decoder_ignores_are_found(genie, tmp_path):
+def test_latent_actions_that_their_decoder_ignores_are_found(genie, tmp_path):
     genie.latent_action.from_latent.weight.data.zero_()
     found = examined(genie, tmp_path)
     assert ("ignored_action", "latent_action") in names(found.findings)
-    watched = Watched(genie, "latent_action", world_clips())
-    assert ("ignored_action", "latent_action") in names(watched.train(60, learn=False))
+    training = CheckedTraining(genie, "latent_action", world_clips())
+    assert ("ignored_action", "latent_action") in names(training.train(60, learn=False))
 
 
-def test_a_decoder_that_is_left_out_of_the_training_is_not_judged(genie, tmp_path):
+def test_a_decoder_that_is_not_trained_is_not_judged(genie, tmp_path):
     genie.latent_action.from_latent.weight.data.zero_()
     found = examined(genie, tmp_path, mode="end_to_end")
     assert not faults(found.findings)
-    watched = Watched(genie, "joint", world_clips(), mode="end_to_end")
-    assert not faults(watched.train(40, learn=False))
-    assert "action_gap" in watched.figures
-    assert "action_gain" not in watched.figures
+    training = CheckedTraining(genie, "joint", world_clips(), mode="end_to_end")
+    assert not faults(training.train(40, learn=False))
+    assert "action_gap" in training.figures
+    assert "action_gain" not in training.figures
 
 
 def test_latent_actions_that_explain_nothing_are_found(genie, tmp_path):
@@ -161,8 +161,8 @@ def test_latent_actions_that_explain_nothing_are_found(genie, tmp_path):
     genie.latent_action.patch_out.bias.data.zero_()
     found = examined(genie, tmp_path)
     assert ("no_motion_explained", "latent_action") in names(found.findings)
-    watched = Watched(genie, "latent_action", world_clips())
-    assert ("no_motion_explained", "latent_action") in names(watched.train(60, learn=False))
+    training = CheckedTraining(genie, "latent_action", world_clips())
+    assert ("no_motion_explained", "latent_action") in names(training.train(60, learn=False))
 
 
 # ---- tokenizer
@@ -173,19 +173,19 @@ def test_a_tokenizer_that_cannot_show_motion_is_found(genie, tmp_path):
     genie.tokenizer.patch_out.bias.data.fill_(-0.5)  # black
     found = examined(genie, tmp_path)
     assert ("tokenizer_floor", "tokenizer") in names(found.findings)
-    watched = Watched(genie, "tokenizer", world_clips())
-    assert ("tokenizer_floor", "tokenizer") in names(watched.train(40, learn=False))
+    training = CheckedTraining(genie, "tokenizer", world_clips())
+    assert ("tokenizer_floor", "tokenizer") in names(training.train(40, learn=False))
 
 
 # ---- data
 
 
 @pytest.mark.parametrize("stage", ["tokenizer", "latent_action", "dynamics"])
-def test_all_static_data_is_found_through_noise(genie, stage, tmp_path):
-    watched = Watched(genie, stage, world_clips(static=True))
-    said = watched.train(40, learn=False)
-    assert ("static_data", "data") in names(said)
-    assert "--gap" in next(f for f in said if f.name == "static_data").remedy
+def test_static_data_with_noise_is_found(genie, stage, tmp_path):
+    training = CheckedTraining(genie, stage, world_clips(static=True))
+    reported = training.train(40, learn=False)
+    assert ("static_data", "data") in names(reported)
+    assert "--gap" in next(f for f in reported if f.name == "static_data").remedy
     found = examined(genie, tmp_path, clips=world_clips(static=True).batch(range(16)))
     assert ("static_data", "data") in names(found.findings)
     assert found.findings[0].stage == "data", "the cause comes first"
@@ -195,55 +195,55 @@ def test_all_static_data_is_found_through_noise(genie, stage, tmp_path):
 
 
 def test_an_exploding_loss_is_found(healthy, genie, tmp_path):
-    watched = Watched(genie, "dynamics", world_clips())
-    watched.config.warmup = 1
-    calm = watched.train(40)
-    watched.optimizers.peaks[0] = 3.0  # a huge learning rate
-    said = watched.train(60)
+    training = CheckedTraining(genie, "dynamics", world_clips())
+    training.config.warmup_steps = 1
+    calm = training.train(40)
+    training.optimizers.peaks[0] = 3.0  # a far too high learning rate
+    reported = training.train(60)
     assert calm == []
-    assert names(said) == {("exploding_loss", "dynamics")}, "and not what follows from it"
-    assert "--training.dynamics.learning-rate" in next(f for f in said if f.name == "exploding_loss").remedy
-    found = examined(genie, tmp_path, watched.lines)
+    assert names(reported) == {("exploding_loss", "dynamics")}, "and nothing that follows from it"
+    assert "--training.dynamics.learning-rate" in next(f for f in reported if f.name == "exploding_loss").remedy
+    found = examined(genie, tmp_path, training.lines)
     assert ("exploding_loss", "dynamics") in names(found.findings)
 
 
-def test_a_loss_that_explodes_from_the_first_step_on_is_found(tmp_path):
+def test_a_loss_that_explodes_from_the_first_step_is_found(tmp_path):
     torch.manual_seed(0)
-    watched = Watched(Genie(world_config()), "tokenizer", world_clips(), rate=30.0)
-    watched.config.warmup = 1
-    assert ("exploding_loss", "tokenizer") in names(watched.train(40))
-    found = examined(watched.genie, tmp_path, watched.lines)
+    training = CheckedTraining(Genie(world_config()), "tokenizer", world_clips(), rate=30.0)
+    training.config.warmup_steps = 1
+    assert ("exploding_loss", "tokenizer") in names(training.train(40))
+    found = examined(training.genie, tmp_path, training.lines)
     assert ("exploding_loss", "tokenizer") in names(found.findings)
 
 
 def test_a_gradient_that_explodes_is_found():
     torch.manual_seed(0)
-    watched = Watched(Genie(world_config()), "dynamics", world_clips())
+    training = CheckedTraining(Genie(world_config()), "dynamics", world_clips())
     for step in range(1, 101):
         norm = torch.tensor(1.0 if step <= 80 else 40.0)
-        watched.sentinel.observe(step, {"loss": torch.tensor(1.0), "grad_norm": norm})
+        training.health.observe(step, {"loss": torch.tensor(1.0), "grad_norm": norm})
         if step % 20 == 0:
-            found = watched.sentinel.look(step, watched.frames(), progress=0.1)[1]
+            found = training.health.check(step, training.frames(), progress=0.1)[1]
             assert names(found, "warning") == ({("exploding_gradient", "dynamics")} if step == 100 else set())
 
 
 def test_a_loss_that_never_moves_is_found(genie, tmp_path):
     torch.manual_seed(0)
     genie.dynamics = Genie(genie.config).dynamics
-    watched = Watched(genie, "dynamics", world_clips())
-    assert ("not_learning", "dynamics") in names(watched.train(40, learn=False))
-    found = examined(genie, tmp_path, watched.lines)
+    training = CheckedTraining(genie, "dynamics", world_clips())
+    assert ("not_learning", "dynamics") in names(training.train(40, learn=False))
+    found = examined(genie, tmp_path, training.lines)
     assert ("not_learning", "dynamics") in names(found.findings)
 
 
 @pytest.mark.parametrize("stage", ["tokenizer", "latent_action", "dynamics"])
 def test_weights_that_are_not_finite_are_found(genie, stage, tmp_path):
-    watched = Watched(genie, stage, world_clips())
-    watched.train(20, look_every=1000, learn=False)
+    training = CheckedTraining(genie, stage, world_clips())
+    training.train(20, check_every=1000, learn=False)
     part = getattr(genie, stage)
     next(p for p in part.parameters() if p.ndim == 2).data[0, 0] = float("nan")
-    said = watched.sentinel.look(20, watched.frames())[1]
-    assert names(said) == {("not_finite", stage)}
+    reported = training.health.check(20, training.frames())[1]
+    assert names(reported) == {("not_finite", stage)}
     found = examined(genie, tmp_path)
     assert names(found.findings) == {("not_finite", stage)}
 
@@ -253,10 +253,10 @@ def test_a_gradient_that_was_not_finite_is_found_in_the_metrics(genie, tmp_path)
     assert names(examined(genie, tmp_path, lines).findings) == {("not_finite", "dynamics")}
 
 
-# ---- what a run folder may lack
+# ---- incomplete run folders
 
 
-def test_a_torn_line_a_repeated_step_and_other_lines_do_not_disturb_the_reading(tmp_path):
+def test_metrics_with_a_cut_off_line_a_repeated_step_and_other_lines_are_read(tmp_path):
     good = [{"stage": "dynamics", "step": s, "loss": 2.0 + s, "grad_norm": 1.0} for s in (1, 2, 3)]
     again = {"stage": "dynamics", "step": 3, "loss": 0.5, "text": "words", "flag": True}
     lines = [json.dumps(line) for line in [*good, again, ["no", "object"], {"no": "stage"}]]
@@ -267,8 +267,8 @@ def test_a_torn_line_a_repeated_step_and_other_lines_do_not_disturb_the_reading(
     assert read_metrics(tmp_path / "nowhere") == {}
 
 
-def test_the_loss_starts_anew_with_quantisation():
-    """Latent actions lose a third of what they explained when they become codes: no explosion."""
+def test_the_loss_starts_again_with_quantization():
+    """The error of latent actions rises when they become codes, which is not an exploding loss."""
     lines = [{"step": s, "error_share": 0.2} for s in range(20)]
     lines += [{"step": 20 + s, "error_share": 0.6, "perplexity": 7.0} for s in range(20)]
     assert history_figures(lines, "latent_action", world_config())["loss_rise"] == 1
@@ -277,16 +277,16 @@ def test_the_loss_starts_anew_with_quantisation():
     assert history_figures(lines, "latent_action", world_config())["loss_rise"] == pytest.approx(3)
 
 
-def test_a_run_without_its_last_stages_is_judged_by_the_first(genie, tmp_path):
+def test_a_run_without_its_last_stages_is_judged_by_its_first(genie, tmp_path):
     found = examined(genie, tmp_path, [], components=("tokenizer",))
-    assert found.state == {"tokenizer": "trained", "latent_action": "not begun", "dynamics": "not begun"}
+    assert found.state == {"tokenizer": "trained", "latent_action": "not started", "dynamics": "not started"}
     missing = {("missing_stage", "latent_action"), ("missing_stage", "dynamics")}
     assert names(found.findings, "warning") == missing
     assert not faults(found.findings)
     assert "floor" in found.figures["tokenizer"]
 
 
-def test_a_stage_in_training_is_judged_from_its_checkpoint_and_not_by_what_it_has_not_learnt_yet(genie, tmp_path):
+def test_a_stage_in_training_is_judged_from_its_checkpoint_by_rules_that_need_no_training(genie, tmp_path):
     healthy = genie.latent_action
     torch.manual_seed(1)
     genie.latent_action = Genie(genie.config).latent_action
@@ -298,8 +298,8 @@ def test_a_stage_in_training_is_judged_from_its_checkpoint_and_not_by_what_it_ha
     assert found.state["latent_action"] == "at step 40"
     assert ("unfinished_stage", "latent_action") in names(found.findings, "warning")
     assert not faults(found.findings)
-    assert any("not given out yet" in note for note in found.notes)
-    all_latents_equal(genie, "tokenizer")  # any component: the checkpoint's weights are the ones that are measured
+    assert any("quantization has not started" in note for note in found.notes)
+    all_latents_equal(genie, "tokenizer")  # the weights of the checkpoint are measured, not these
     genie.latent_action = healthy
     all_latents_equal(genie, "latent_action")
     content = {"components": {"latent_action": module_state(genie.latent_action)}}
@@ -317,11 +317,11 @@ def test_damaged_weights_are_a_finding(genie, tmp_path):
     assert "damaged_weights" in table(found)
 
 
-def test_without_clips_the_last_figures_of_the_sentinel_count(genie, tmp_path):
+def test_without_clips_the_latest_figures_of_training_count(genie, tmp_path):
     lines = [{"stage": "dynamics", "step": 100, "loss": 0.4, "action_gap": 0.001, "static_share": 1.0}]
     run = saved(genie, tmp_path, lines)
     assert names(diagnose(run, None).findings) == {("ignored_action", "dynamics"), ("static_data", "data")}
-    assert not faults(diagnose(run, world_clips().batch(range(32))).findings), "what is measured now goes before"
+    assert not faults(diagnose(run, world_clips().batch(range(32))).findings), "measured figures replace logged ones"
 
 
 # ---- the command
@@ -329,11 +329,11 @@ def test_without_clips_the_last_figures_of_the_sentinel_count(genie, tmp_path):
 
 @pytest.fixture
 def video(tmp_path):
-    """The world as a folder that can be opened: a frame cache."""
+    """The world as a frame cache, which can be opened."""
     from genie_datasets import build_frame_cache
-    from tests.genie_robotics.health_world import Colours
+    from tests.genie_robotics.health_world import Colors
 
-    split = Colours()
+    split = Colors()
     build_frame_cache(split, tmp_path / "video", (8, 8), "crop")
     return tmp_path / "video"
 
@@ -350,23 +350,23 @@ def test_the_command_prints_an_answer_a_table_and_a_remedy_and_exits_0_or_1(geni
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("1 fault: ignored_action (dynamics)")
     row = next(i for i, line in enumerate(lines) if line.endswith("fault ignored_action"))
-    assert "remedy: --dynamics.action-input" in lines[row + 2]
+    assert "remedy: use --dynamics.action-input" in lines[row + 2]
 
 
 def test_json_is_one_object(genie, tmp_path, video, capsys):
     genie.dynamics.action_in.weight.data.zero_()
     run = saved(genie, tmp_path / "run")
     assert doctor([str(run), "--data", str(video), "--clips", "16", "--json"]) == 1
-    said = json.loads(capsys.readouterr().out)
-    assert said["healthy"] is False
-    assert [f["name"] for f in said["findings"]] == ["ignored_action"]
-    assert said["figures"]["data"]["static_share"] == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["healthy"] is False
+    assert [f["name"] for f in printed["findings"]] == ["ignored_action"]
+    assert printed["figures"]["data"]["static_share"] == 0
 
 
-def test_data_that_is_not_there_any_more_is_said_and_the_rest_judged(genie, tmp_path, capsys):
+def test_missing_data_is_noted_and_the_rest_judged(genie, tmp_path, capsys):
     run = saved(genie, tmp_path / "run", source="/nowhere/to/be/found", split="train")
     assert doctor([str(run)]) == 0
-    assert "no clips looked at" in capsys.readouterr().out
+    assert "not measured on clips" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("case", ["no folder", "no run", "no data", "no clips"])

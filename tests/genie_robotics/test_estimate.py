@@ -1,6 +1,9 @@
-"""`estimate`: counts that the paper prints, memory as torch's allocator has it, operations as torch counts them."""
+"""`estimate`: numbers of parameters as the paper prints them, memory as torch allocates it, operations as torch counts
+them."""
 
+import importlib.util
 import json
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,36 +15,41 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from genie_robotics.benchmarks.training import StepBench
 from genie_robotics.cli import main
+from genie_robotics.estimate.commands import num_parameters
+from genie_robotics.estimate.flops import frame_flops, step_flops
 from genie_robotics.estimate.memory import pass_bytes, step_memory
-from genie_robotics.estimate.parameters import PRINTED, count, page
-from genie_robotics.estimate.work import frame_flops, step_flops
 from genie_robotics.genie import Genie
 from genie_robotics.models.config import COMPONENTS
 from genie_robotics.models.dynamics import DynamicsBatch
 from genie_robotics.models.presets import preset
 from genie_robotics.training.config import LoopConfig, StageConfig, training_preset
 from genie_robotics.training.distributed import set_up
-from genie_robotics.training.stages import build_stage
+from genie_robotics.training.stages import STAGES
 from genie_robotics.training.trainer import prepare
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+SPEC = importlib.util.spec_from_file_location(
+    "parameters_page", Path(__file__).resolve().parents[2] / "tools/parameters_page.py"
+)
+parameters_page = importlib.util.module_from_spec(SPEC)
+sys.modules["parameters_page"] = parameters_page  # for its dataclasses
+SPEC.loader.exec_module(parameters_page)
 
 
-@pytest.mark.parametrize("printed", PRINTED, ids=lambda entry: f"{entry.preset}-{entry.part}")
+@pytest.mark.parametrize("printed", parameters_page.PRINTED, ids=lambda entry: f"{entry.preset}-{entry.component}")
 def test_presets_have_as_many_parameters_as_the_paper_prints(printed):
-    ours = count(preset(printed.preset))[printed.part]
+    ours = num_parameters(preset(printed.preset))[printed.component] / 1e6
     if printed.by_leading_digit:
         assert f"{ours:.0e}"[0] == f"{printed.millions:.0e}"[0]
     else:
         assert ours == pytest.approx(printed.millions, rel=0.1)
 
 
-def test_the_page_of_parameters_is_what_is_counted():
-    assert (DOCS / "parameters.md").read_text() == page(), "python -m genie_robotics.estimate.parameters"
+def test_the_page_of_parameters_is_up_to_date():
+    assert parameters_page.PAGE_FILE.read_text() == parameters_page.page(), "run tools/parameters_page.py"
 
 
 def allocated(module: torch.nn.Module, batch: torch.Tensor | DynamicsBatch, path: Path) -> int:
-    """The most that torch's allocator holds at once in one forward and backward pass."""
+    """Peak bytes of torch's allocator in one forward and backward pass."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         with torch.autocast("cpu", torch.bfloat16):
             loss, _ = module(batch)
@@ -63,7 +71,7 @@ def test_memory_of_a_pass_is_what_the_allocator_holds(part, checkpoint, tmp_path
     bench.step()
     found = []
     for clips in (2, 6):
-        bench.batch = bench.random(clips)
+        bench.batch = bench.random_batch(clips)
         found.append(allocated(bench.component, bench.batch, tmp_path / f"{clips}.json"))
     few, many = (
         pass_bytes(config, part, clips, mode="frozen", on_gpu=False, checkpoint=checkpoint) for clips in (2, 6)
@@ -73,20 +81,18 @@ def test_memory_of_a_pass_is_what_the_allocator_holds(part, checkpoint, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("stage", "mode", "past", "checkpoint"),
-    [("joint", "cotrain", "masked", False), ("joint", "cotrain", "masked", True),
-     ("joint", "end_to_end", "masked", False), ("joint", "end_to_end", "masked", True),
-     ("joint", "warmup", "masked", False), ("joint", "warmup", "masked", True), ("dynamics", "frozen", "whole", False)],
+    ("stage", "mode", "checkpoint"),
+    [*(("joint", mode, checkpoint) for mode in ("cotrain", "end_to_end", "warmup") for checkpoint in (False, True)),
+     ("dynamics", "frozen", False)],
 )  # fmt: skip
-def test_memory_of_a_stage_is_what_the_allocator_holds(stage, mode, past, checkpoint, tmp_path):
-    """With the frozen models that it reads, and its codebooks."""
+def test_memory_of_a_stage_is_what_the_allocator_holds(stage, mode, checkpoint, tmp_path):
+    """Including the frozen models that it reads, and its quantizers."""
     config = preset("nano", mode)
-    config.dynamics.past = past
     torch.manual_seed(0)
     genie = Genie(config)
     for part in (genie.tokenizer, genie.latent_action):
-        part.codebook.vq._codebook.initted.fill_(True)
-    module = prepare(build_stage(genie, stage, mode), LoopConfig(checkpoint_activations=checkpoint))
+        part.quantizer.has_started.fill_(True)
+    module = prepare(STAGES[stage](genie, mode), LoopConfig(checkpoint_activations=checkpoint))
     frames = torch.randint(0, 256, (6, 16, 64, 64, 3), dtype=torch.uint8)
     allocated(module, frames[:1], tmp_path / "plans.json")
     found = allocated(module, frames, tmp_path / "6.json")
@@ -98,21 +104,23 @@ def test_memory_of_the_model_is_that_of_its_tensors():
     torch.manual_seed(0)
     bench = StepBench(config, "dynamics", 1, LoopConfig(), set_up(precision="float32"))
     bench.step()
-    state = [v for part in bench.optimizers.parts for values in part.state.values() for v in values.values()]
+    state = [v for part in bench.optimizers.optimizers for values in part.state.values() for v in values.values()]
     moments = sum(v.nbytes for v in state if v.ndim)
     memory = partial(step_memory, config, "dynamics", training, mode="frozen")
-    one, two, cut = memory(), memory(processes=2), memory(processes=2, cut=True)
+    one, two, sharded = memory(), memory(processes=2), memory(processes=2, sharded=True)
     assert one.moments == two.moments == moments
     assert one.weights == two.weights == two.gradients == sum(p.nbytes for p in bench.component.parameters())
-    assert 0 <= one.gradients < 0.2 * one.weights, "most come when the activations that they are made of have gone"
+    assert 0 <= one.gradients < 0.2 * one.weights, "most are made after their activations are freed"
     parts = {
-        n: step_memory(config, "dynamics", replace(training, accumulate=2), mode="frozen", processes=n) for n in (1, 2)
+        n: step_memory(config, "dynamics", replace(training, micro_batches=2), mode="frozen", processes=n)
+        for n in (1, 2)
     }
-    assert parts[1].gradients == one.weights, "those of the first part live beside the second's activations"
-    assert parts[2].gradients == 2 * one.weights, "and DDP's buckets beside them"
-    assert (cut.weights, cut.gradients, cut.moments) == (one.weights / 2, two.gradients / 2, one.moments / 2)
-    assert cut.per_clip == pytest.approx(one.per_clip, rel=0.01)
-    assert 0 < cut.fixed < one.weights
+    assert parts[1].gradients == one.weights, "accumulated ones live during the second micro-batch"
+    assert parts[2].gradients == 2 * one.weights, "accumulated ones and DDP's buckets"
+    halves = (one.weights / 2, two.gradients / 2, one.moments / 2)
+    assert (sharded.weights, sharded.gradients, sharded.moments) == halves
+    assert sharded.per_clip == pytest.approx(one.per_clip, rel=0.01)
+    assert 0 < sharded.fixed < one.weights
     averaged = step_memory(config, "dynamics", StageConfig(ema=0.999), mode="frozen")
     assert averaged.moments == 3 * one.weights  # AdamW's two and the average
 
@@ -121,22 +129,22 @@ def test_memory_of_the_model_is_that_of_its_tensors():
 def test_operations_of_a_step_are_those_that_torch_counts(stage):
     config = preset("nano")
     genie = Genie(config)
-    module = build_stage(genie, stage, "frozen")
-    if stage != "latent_action":  # whose encoder learns until its codes are given out, and no longer
+    module = STAGES[stage](genie, "frozen")
+    if stage != "latent_action":  # its encoder learns only before quantization starts
         for part in (genie.tokenizer, genie.latent_action):
-            part.codebook.vq._codebook.initted.fill_(True)
+            part.quantizer.has_started.fill_(True)
     frames = torch.randint(0, 256, (2, 16, 64, 64, 3), dtype=torch.uint8)
     with FlopCounterMode(display=False) as counter:
         module(frames)[0].backward()
     assert step_flops(config, stage, 2) == pytest.approx(counter.get_total_flops(), rel=0.1)
 
 
-def test_operations_of_a_dreamt_frame_are_those_that_torch_counts():
+def test_operations_of_a_dreamed_frame_are_those_that_torch_counts():
     config = preset("nano")
     torch.manual_seed(0)
     genie = Genie(config).eval()
     for part in (genie.tokenizer, genie.latent_action):
-        part.codebook.vq._codebook.initted.fill_(True)
+        part.quantizer.has_started.fill_(True)
     world = genie.start(torch.zeros(64, 64, 3, dtype=torch.uint8))
     for _ in range(14):  # so that the window is full
         world.step(0)
@@ -159,13 +167,12 @@ def test_the_command_prints_a_table_or_one_object(capsys):
 
 @pytest.mark.parametrize(
     ("argv", "words"),
-    [("--training.dynamics.accumulate 0", "accumulate must be at least 1"),
-     ("--latent-action.input tokens", "--latent-action.input pixels"),
-     ("--gpus 3", "batch size 4 does not divide by 3 processes"),
-     ("--gpus 2 --sharding full", "--sharding full goes with AdamW alone"),
+    [("--training.dynamics.micro-batches 0", "--training.dynamics.micro-batches must be at least 1, got 0"),
+     ("--latent-action.frame-space tokens", "--latent-action.frame-space pixels"),
+     ("--gpus 3", "batch-size 4 must be a multiple of 3 processes"),
+     ("--gpus 2 --sharding full", "--sharding full cannot be combined with Muon"),
      ("--preset coinrun --sharding full", "start them with torchrun"),
-     ("--dynamics.past whole --checkpoint-activations", "cannot be trained with --checkpoint-activations"),
-     ("--mode end_to_end --latent-action.codebook.hold", "held codes let none through")],
+     ("--mode end_to_end --latent-action.quantizer.vq.freeze-after-init", "frozen codes pass no gradient")],
 )  # fmt: skip
 def test_what_cannot_be_trained_is_not_estimated(argv, words, capsys):
     assert main(["estimate", *argv.split()]) == 2
@@ -178,22 +185,18 @@ def estimated(capsys, *argv: str) -> dict:
 
 
 def test_estimates_follow_what_is_trained(capsys):
-    """A batch in parts needs less memory and no less work; without the frames' decoder there is less of both; a second
-    pass, for whole pasts, takes more."""
-    whole, parts = (estimated(capsys, "--training.dynamics.accumulate", n)["dynamics"] for n in ("1", "4"))
+    """Micro-batches need less memory for the same operations; without the frames' decoder both are less."""
+    whole, parts = (estimated(capsys, "--training.dynamics.micro-batches", n)["dynamics"] for n in ("1", "4"))
     assert (whole["memory"]["clips"], parts["memory"]["clips"]) == (4, 1)
     assert parts["memory"]["total"] < 0.5 * whole["memory"]["total"]
     assert parts["flops_per_step"] == whole["flops_per_step"]
     both, alone = (estimated(capsys, "--mode", mode)["joint"] for mode in ("cotrain", "end_to_end"))
     assert alone["memory"]["per_clip"] < 0.9 * both["memory"]["per_clip"]
     assert alone["flops_per_step"] < 0.9 * both["flops_per_step"]
-    seen = estimated(capsys, "--dynamics.past", "whole")["dynamics"]
-    assert seen["memory"]["per_clip"] > 1.5 * whole["memory"]["per_clip"]
-    assert seen["flops_per_step"] > 1.5 * whole["flops_per_step"]
 
 
-def test_a_model_too_large_for_the_gpu_is_said_to_be(capsys):
+def test_a_model_too_large_for_the_gpu_does_not_fit(capsys):
     assert main(["estimate", "--preset", "robotics_1b", "--gpus", "8", "--gpu", "rtx4090"]) == 0
-    assert "does not fit: rtx4090 has 24 GB. Less is needed with more --gpus" in capsys.readouterr().out
+    assert "does not fit: rtx4090 has 24 GB. Use more --gpus" in capsys.readouterr().out
     assert main(["estimate"]) == 0
     assert "does not fit" not in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What a GPU chooses, fused attention and compiled blocks, chosen here on the CPU: the same losses and gradients."""
+"""Fused attention and compiled blocks, as chosen on a GPU, give the same losses and gradients on the CPU."""
 
 import pytest
 import torch
@@ -67,11 +67,11 @@ def test_the_bench_takes_the_choice(monkeypatch, capsys):
     from genie_robotics.benchmarks.commands import bench
 
     seen = []
-    monkeypatch.setattr(training, "bench_train", lambda *args: seen.append(attention._asked) or {"matmul_share": 0.5})
+    monkeypatch.setattr(training, "bench_train", lambda *args: seen.append(attention._forced) or {"matmul_share": 0.5})
     for kind in ("fused", "plain", "auto"):
         assert bench(["train", "--attention", kind, "--json"]) == 0
     assert seen == ["fused", "plain", None]
-    assert attention._asked is None
+    assert attention._forced is None
 
 
 @pytest.fixture
@@ -104,8 +104,8 @@ def test_each_process_takes_the_gpu_of_its_number(asked, local, gpus, chosen, se
 
 @pytest.mark.parametrize(
     ("asked", "local", "processes", "words"),
-    [("cuda", 2, 1, "torch sees 2 GPU.s. here; start as many processes"), ("cuda:5", 0, 1, "torch sees 2 GPU.s. here"),
-     ("cuda:0", 1, 2, "would put all processes on one GPU: --device cuda")],
+    [("cuda", 2, 1, "torch sees 2 GPU.s. on this machine; start at most"), ("cuda:5", 0, 1, "torch sees 2 GPU.s. on"),
+     ("cuda:0", 1, 2, "would put all processes on one GPU; pass --device cuda")],
 )  # fmt: skip
 def test_a_gpu_that_is_not_there_or_shared_is_one_line(asked, local, processes, words, see_gpus, monkeypatch):
     see_gpus(2, local)

@@ -1,4 +1,4 @@
-"""Measurements of health: planted answers, and nothing is touched by measuring."""
+"""Measurements of health: planted answers, and measuring has no side effects."""
 
 import math
 import re
@@ -10,10 +10,12 @@ import torch.nn.functional as F
 
 from genie_robotics.health import measures
 from genie_robotics.health.measures import (
+    action_gap,
     action_use,
-    action_use_gap,
     bits_share,
+    by_chunk,
     code_spread,
+    evaluating,
     motion_explained,
     num_dead,
     num_not_finite,
@@ -21,12 +23,12 @@ from genie_robotics.health.measures import (
     static_share,
     tokenizer_floor,
 )
-from genie_robotics.health.rules import RULES, gap_share, judge
+from genie_robotics.health.rules import RULES, judge
 from genie_robotics.models.config import GenieConfig
 from tests.genie_robotics.conftest import Squares, random_genie, tiny_config
 
 
-def test_perplexity_is_the_number_of_codes_used_alike_and_dead_codes_are_those_never_used():
+def test_perplexity_is_the_number_of_codes_used_equally_and_dead_codes_are_never_used():
     assert perplexity(torch.tensor([5, 5, 5, 5])) == pytest.approx(4)
     assert perplexity(torch.tensor([0, 9, 0, 0])) == pytest.approx(1)
     assert perplexity(torch.tensor([0.5, 0.25, 0.25])) == pytest.approx(2**1.5)
@@ -36,7 +38,7 @@ def test_perplexity_is_the_number_of_codes_used_alike_and_dead_codes_are_those_n
     assert bits_share(torch.ones(1024)) == pytest.approx(1)
 
 
-def test_codes_on_one_spot_have_no_spread_however_evenly_they_are_used():
+def test_codes_with_equal_vectors_have_no_spread_however_evenly_they_are_used():
     even = torch.ones(4)
     spot = torch.tensor([[1.0, 2.0, 3.0]]).repeat(4, 1)
     assert code_spread(spot, even) == pytest.approx(0, abs=1e-12)
@@ -83,7 +85,7 @@ def test_the_floor_is_0_for_a_perfect_tokenizer_and_1_for_one_that_shows_the_las
     assert values["late"]["copy_psnr"] == pytest.approx(10 * math.log10(255**2 / (170**2 * 24 / 256)))
 
 
-def test_the_floor_is_unknown_where_nothing_moves():
+def test_the_floor_is_nan_if_nothing_moves():
     clips = torch.full((2, 6, 16, 16, 3), 90, dtype=torch.uint8)
     figures, _ = tokenizer_floor(random_genie(tiny_config()), clips)
     assert math.isnan(figures["floor"])
@@ -91,7 +93,7 @@ def test_the_floor_is_unknown_where_nothing_moves():
 
 
 class Obedient(torch.nn.Module):
-    """A dynamics that is sure of the token named by the action: token = code. Zeros, no action: all alike."""
+    """A dynamics that predicts token = code with confidence `sure`; equal logits for zeros, the null action."""
 
     def __init__(self, vectors, sure):
         super().__init__()
@@ -100,7 +102,7 @@ class Obedient(torch.nn.Module):
     def draw_mask(self, tokens):
         return (torch.rand(tokens.shape) < 0.7).index_fill(1, torch.tensor(0), False)
 
-    def filled(self, tokens, mask, actions):
+    def hidden_where_masked(self, tokens, mask, actions):
         logits = self.sure * F.one_hot(torch.cdist(actions, self.vectors[None]).argmin(-1), 4).float()
         known = actions.abs().sum(-1, keepdim=True) > 0
         return (logits * known).unsqueeze(2).expand(*tokens.shape, 4)
@@ -108,7 +110,7 @@ class Obedient(torch.nn.Module):
 
 def obedient_world(sure):
     genie = random_genie(tiny_config())
-    genie.dynamics = Obedient(genie.latent_action.codebook.vectors, sure)
+    genie.dynamics = Obedient(genie.latent_action.quantizer.vectors, sure)
     generator = torch.Generator().manual_seed(0)
     codes = torch.randint(0, 4, (64, 5), generator=generator)
     tokens = torch.zeros(64, 6, 16, dtype=torch.long)
@@ -122,37 +124,37 @@ def test_the_gap_of_a_world_that_its_actions_determine_has_the_value_worked_out_
     right = math.log(1 + 3 * math.exp(-8.0))
     assert use["true"] == pytest.approx(right, abs=1e-5)
     assert use["null"] == pytest.approx(math.log(4), abs=1e-5)
-    # three of four dealt codes are wrong, and cost 8 nats more
+    # three of four shuffled codes are wrong, and cost 8 nats more
     assert use["shuffled"] == pytest.approx(right + 8 * 3 / 4, abs=0.5)
     assert use["num_codes"] == 4
-    assert gap_share(use) > 1
+    assert action_gap(use) > 1
 
 
 def test_a_dynamics_that_ignores_its_actions_has_no_gap():
     genie, tokens, codes = obedient_world(sure=0.0)
     use = action_use(genie, tokens, codes, seed=0)
     assert use["true"] == use["shuffled"] == use["null"] == pytest.approx(math.log(4))
-    assert gap_share(use) == 0
+    assert action_gap(use) == 0
 
 
-def test_only_tokens_that_change_are_asked():
+def test_only_tokens_that_change_are_counted():
     genie, tokens, codes = obedient_world(sure=8.0)
-    tokens[:, :, 8:] = 3  # half of the picture stands still, whatever the action
+    tokens[:, :, 8:] = 3  # half of the frame stands still with every action
     use = action_use(genie, tokens, codes, seed=0)
     assert use["true"] == pytest.approx(math.log(1 + 3 * math.exp(-8.0)), abs=1e-5)
-    assert use["all"] > 2  # there the obedient dynamics is wrong
+    assert use["all"] > 2  # on still tokens the obedient dynamics is wrong
     tokens[:] = 3
-    assert math.isnan(gap_share(action_use(genie, tokens, codes, seed=0)))
+    assert math.isnan(action_gap(action_use(genie, tokens, codes, seed=0)))
 
 
-def test_one_single_code_cannot_be_judged_by_shuffling():
+def test_the_gap_is_nan_with_a_single_code():
     genie, tokens, codes = obedient_world(sure=8.0)
     use = action_use(genie, tokens, torch.zeros_like(codes), seed=0)
     assert use["num_codes"] == 1
-    assert math.isnan(gap_share(use))
+    assert math.isnan(action_gap(use))
 
 
-def test_motion_explained_is_the_error_share_and_the_same_with_codes_that_the_decoder_does_not_read():
+def test_motion_explained_is_the_error_share_and_does_not_depend_on_codes_that_the_decoder_ignores():
     genie = random_genie(tiny_config())
     clips = torch.from_numpy(Squares(12, 6).video)
     figures, codes = motion_explained(genie, clips, seed=0)
@@ -173,8 +175,14 @@ def test_weights_that_are_not_finite_are_counted():
     assert num_not_finite(genie.dynamics) == 4
 
 
-def test_measuring_moves_nothing_and_the_seed_decides(frames, monkeypatch):
-    monkeypatch.setattr(measures, "CHUNK", 2)  # 3 clips: chunks of unlike size
+def measured_use(genie, frames, seed):
+    with evaluating(genie):
+        tokens, codes = by_chunk(genie.tokenizer.encode, frames), by_chunk(genie.latent_action.encode, frames)
+    return action_use(genie, tokens, codes, seed)
+
+
+def test_measuring_has_no_side_effects_and_depends_on_the_seed_only(frames, monkeypatch):
+    monkeypatch.setattr(measures, "CHUNK", 2)  # 3 clips: chunks of different sizes
     genie = random_genie(tiny_config())
     frames = frames[:, :6]
     genie.train()
@@ -184,17 +192,17 @@ def test_measuring_moves_nothing_and_the_seed_decides(frames, monkeypatch):
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    first = [action_use_gap(genie, frames, 5), motion_explained(genie, frames, 5)[0], tokenizer_floor(genie, frames)[0]]
-    assert torch.equal(torch.rand(1), expected), "the caller's random numbers"
-    again = [action_use_gap(genie, frames, 5), motion_explained(genie, frames, 5)[0], tokenizer_floor(genie, frames)[0]]
+    first = [measured_use(genie, frames, 5), motion_explained(genie, frames, 5)[0], tokenizer_floor(genie, frames)[0]]
+    assert torch.equal(torch.rand(1), expected), "the caller's random state"
+    again = [measured_use(genie, frames, 5), motion_explained(genie, frames, 5)[0], tokenizer_floor(genie, frames)[0]]
     assert first == again
-    assert action_use_gap(genie, frames, 6) != first[0]
+    assert measured_use(genie, frames, 6) != first[0]
     assert [part.training for part in genie.modules()] == modes
     for name, value in [*genie.named_parameters(), *genie.named_buffers()]:
         assert torch.equal(value, before[name]), name
 
 
-def test_the_table_of_rules_can_be_read_by_program_and_by_people():
+def test_every_rule_makes_one_finding_at_its_limit():
     config = tiny_config()
     for rule in RULES:
         assert rule.reason
@@ -204,19 +212,19 @@ def test_the_table_of_rules_can_be_read_by_program_and_by_people():
         assert (finding.name, finding.severity) == (rule.name, "fault" if rule.fault is not None else "warning")
         assert "{" not in finding.message + finding.remedy
         assert not judge({rule.figure: float("nan")}, "joint", config)
-        if rule.learnt:
-            early = judge({rule.figure: worst}, "joint", config, learnt=False)
+        if rule.needs_training:
+            early = judge({rule.figure: worst}, "joint", config, trained=False)
             assert finding not in early
 
 
-def test_every_remedy_names_options_that_there_are(capsys):
+def test_every_remedy_names_options_that_exist(capsys):
     from genie_robotics.training.commands import train
 
     with pytest.raises(SystemExit):
         train(["--help"])
     option = r"--[a-z][a-z-]*(?:\.[a-z][a-z-]*)*"
     known = {*re.findall(option, capsys.readouterr().out)}
-    assert "--latent-action.codebook.kind" in known
+    assert "--latent-action.quantizer.kind" in known
     for rule in RULES:
         for stage in ("tokenizer", "latent_action", "dynamics", "joint"):
             figures = {rule.figure: rule.warning if rule.fault is None else rule.fault}

@@ -1,7 +1,7 @@
-"""kill -9 of the real command, wherever it comes: the same command again ends with the same bytes.
+"""kill -9 of the real command at any moment: after a rerun the result has the same bytes.
 
 Starting Python and torch takes seconds, so a driver (this file, run as a program) imports everything once and forks a
-process for every run of the command; one test starts it cold.
+process for every run of the command; one test starts a new interpreter.
 """
 
 import importlib
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# Every stage, in every mode in which it is trained in another way. A new one is one line.
+# Every stage, in every mode that trains it differently. A new one is one line.
 CASES = [
     ("frozen", "tokenizer"),
     ("frozen", "latent_action"),
@@ -29,21 +29,9 @@ CASES = [
     ("warmup", "joint"),
 ]
 FULL_DISKS = [("frozen", "tokenizer"), ("warmup", "joint")]
-STEPS = 12  # quantisation starts at the 4th; the last third of the rate is its decay
-OPTIONS = [
-    "--preset=nano", f"--steps={STEPS}", "--save-every=1", "--log-every=1", "--device=cpu", "--precision=float32",
-    "--image-size=16x16", "--clip-length=6", "--tokenizer.patch=4", "--tokenizer.encoder-width=16",
-    "--tokenizer.encoder-blocks=1", "--tokenizer.encoder-heads=2", "--tokenizer.decoder-width=16",
-    "--tokenizer.decoder-blocks=1", "--tokenizer.decoder-heads=2", "--tokenizer.codebook.num-codes=16",
-    "--tokenizer.codebook.latent-dim=8", "--tokenizer.codebook.start-after=3", "--latent-action.patch=8",
-    "--latent-action.width=16", "--latent-action.encoder-blocks=1", "--latent-action.decoder-blocks=1",
-    "--latent-action.heads=2", "--latent-action.codebook.num-codes=4", "--latent-action.codebook.start-after=3",
-    "--dynamics.width=16", "--dynamics.num-blocks=1", "--dynamics.heads=2", "--watch-every=4",
-    "--training.tokenizer.ema=.8", "--training.latent-action.ema=.8", "--training.dynamics.ema=.8",
-    "--training.joint.ema=.8",
-]  # fmt: skip
-TIMING = {"frames_per_s"}  # entries of metrics.jsonl that no two runs share
-WARM = (  # what the command imports, so that a forked process need not
+STEPS = 12  # quantization starts at the 4th; the rate decays in the last third
+TIMING = {"frames_per_s"}  # entries of metrics.jsonl that differ between runs
+WARM = (  # imports of the command, made once before forking
     "sklearn.cluster",
     "tqdm",
     "genie_datasets.sources.mixture",
@@ -54,8 +42,14 @@ WARM = (  # what the command imports, so that a forked process need not
 PLACES = ("before the first save", "between saves", "in a save", "after the last save")
 
 
-def command(run: Path, data: Path, mode: str, stage: str) -> list[str]:
-    return ["train", str(run), "--data", str(data), "--mode", mode, "--stage", stage, *OPTIONS]
+def command(run: Path, data: Path, mode: str, stage: str, sizes: list[str]) -> list[str]:
+    """The words of the command; sizes: options that make preset nano tiny."""
+    return [
+        "train", str(run), "--data", str(data), "--mode", mode, "--stage", stage, "--preset=nano", *sizes,
+        f"--steps={STEPS}", "--save-every=1", "--log-every=1", "--health-every=4", "--device=cpu",
+        "--precision=float32", "--training.tokenizer.ema=0.8", "--training.latent-action.ema=0.8",
+        "--training.dynamics.ema=0.8", "--training.joint.ema=0.8",
+    ]  # fmt: skip
 
 
 # The driver
@@ -64,14 +58,14 @@ def command(run: Path, data: Path, mode: str, stage: str) -> list[str]:
 class Driver:
     """Runs the command in forked processes, below `root`; `data` is a frame cache."""
 
-    def __init__(self, root: Path, data: Path, seed: int):
+    def __init__(self, root: Path, data: Path, seed: int, sizes: list[str]):
         for name in WARM:
             importlib.import_module(name)
-        self.root, self.data = root, data
+        self.root, self.data, self.sizes = root, data, sizes
         self.rng = np.random.default_rng(seed)
 
     def start(self, run: Path, mode: str, stage: str) -> int:
-        """The process that runs the command; what it prints goes to RUN.log."""
+        """Starts a process that runs the command and prints to RUN.log; returns its id."""
         pid = os.fork()
         if pid:
             return pid
@@ -81,7 +75,7 @@ class Driver:
             os.dup2(log, 2)
             from genie_robotics.cli import main
 
-            status = main(command(run, self.data, mode, stage))
+            status = main(command(run, self.data, mode, stage, self.sizes))
         except BaseException:
             import traceback
 
@@ -95,9 +89,9 @@ class Driver:
         """Runs the command to its end; returns the seconds it took."""
         began = time.monotonic()
         status = os.waitstatus_to_exitcode(os.waitpid(self.start(run, mode, stage), 0)[1])
-        told = run.with_suffix(".log").read_text()
+        output = run.with_suffix(".log").read_text()
         if status != expected:
-            raise SystemExit(f"{mode} {stage}: exit status {status}\n{told}")
+            raise SystemExit(f"{mode} {stage}: exit status {status}\n{output}")
         return time.monotonic() - began
 
     def copy(self, source: Path, name: str) -> Path:
@@ -107,7 +101,7 @@ class Driver:
         return target
 
     def case(self, mode: str, stage: str, kills: int) -> dict:
-        """An uninterrupted run, and as many cut ones as take `kills` kills. Returns folders and where kills landed."""
+        """Makes an uninterrupted run, and runs with `kills` kills in all. Returns folders and places of the kills."""
         from genie_robotics.training.stages import MODES
 
         name = f"{mode}-{stage}"
@@ -117,7 +111,7 @@ class Driver:
             self.complete(base, mode, before)
         whole = self.copy(base, f"{name}-whole")
         seconds = self.complete(whole, mode, stage)
-        starting = min(seconds, self.complete(whole, mode, stage))  # the second time it finds that all is done
+        starting = min(seconds, self.complete(whole, mode, stage))  # the second time the stage is already trained
         places: Counter[str] = Counter()
         cut: list[Path] = []
         while places.total() < kills:
@@ -128,13 +122,13 @@ class Driver:
         return {"whole": str(whole), "cut": [*map(str, cut)], "places": dict(places)}
 
     def run_with_kills(self, run, mode, stage, starting, seconds, kills, places) -> None:
-        """Starts the command again and again, killed each time after a random while, until it has run to its end."""
+        """Starts the command again and again and kills it after a random time, until it completes."""
         state = run / "state" / stage
         reach = starting + 0.35 * (seconds - starting)  # the latest kill; most runs take several
         for _ in range(50):
             before = checkpoints(state)
             pid = self.start(run, mode, stage)
-            if places.total() < kills:  # else it runs to its end
+            if places.total() < kills:  # otherwise it completes
                 time.sleep(self.rng.uniform(0.6 * starting, reach))
                 if places.total() % 3 == 2:  # one of three is aimed at a save
                     until = time.monotonic() + 0.5
@@ -144,21 +138,21 @@ class Driver:
                 os.kill(pid, signal.SIGKILL)
             status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             if status == 0:
-                reach *= 0.8  # of the next: this machine is faster than thought
+                reach *= 0.8  # for the next run: this machine is faster than assumed
                 return
             if status != -signal.SIGKILL:
                 raise SystemExit(f"{run}: exit status {status}\n{run.with_suffix('.log').read_text()}")
             places[place(state)] += 1
             if checkpoints(state) == before:
                 reach *= 1.1  # the machine is busy
-        raise SystemExit(f"{run} does not come to an end")
+        raise SystemExit(f"{run} does not complete")
 
     def fill_disk(self, run, mode, stage) -> None:
-        """From some moment on the kernel refuses to write more than 20 kB to a file; later there is room again."""
+        """The kernel refuses to write more than 20 kB to a file from the first checkpoint on; then it is rerun."""
         pid = self.start(run, mode, stage)
         while not checkpoints(run / "state" / stage):
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                break  # it has ended: what the tests look at tells why
+                break  # it has ended: the files that the tests read tell why
             time.sleep(0.001)
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (20_000, 20_000))
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -176,7 +170,7 @@ def listing(run: Path) -> list[str]:
 
 
 def place(state: Path) -> str:
-    """Where a kill landed, by what it left."""
+    """The moment of a kill, from the files that it left."""
     if list(state.glob("*.tmp")) or list(state.glob("*.replaced")):
         return "in a save"
     saved = checkpoints(state)
@@ -191,10 +185,17 @@ def place(state: Path) -> str:
 def run_driver(root: Path, kills: int, seed: int, cases: list) -> dict:
     """{"mode-stage": what Driver.case returns}"""
     from genie_datasets import build_frame_cache
-    from tests.genie_robotics.conftest import Squares
+    from tests.genie_robotics.conftest import Squares, tiny_options
 
     build_frame_cache(Squares(), root / "data", (16, 16), progress=False)
-    job = {"root": str(root), "data": str(root / "data"), "kills": kills, "seed": seed, "cases": cases}
+    job = {
+        "root": str(root),
+        "data": str(root / "data"),
+        "kills": kills,
+        "seed": seed,
+        "cases": cases,
+        "sizes": tiny_options(),
+    }
     done = subprocess.run(
         [sys.executable, __file__, json.dumps(job)], env=environment(root), capture_output=True, text=True, timeout=1500
     )
@@ -236,7 +237,7 @@ def assert_same_values(a, b, where: str) -> None:
 
 
 def assert_same_run(whole: Path, cut: Path, stage: str) -> None:
-    """Weights byte for byte, metrics line by line, the last checkpoint value by value, and nothing left over."""
+    """Weights byte for byte, metrics line by line, the last checkpoint value by value, and no temporary files."""
     from genie_robotics.training.checkpoint import Checkpoints
 
     weights = sorted(path.relative_to(whole) for path in whole.glob("*/model.safetensors"))
@@ -259,7 +260,7 @@ def killed_once(tmp_path_factory) -> dict:
 
 
 @pytest.mark.parametrize(("mode", "stage"), CASES)
-def test_a_killed_command_ends_as_if_it_had_not_been(killed_once, mode, stage):
+def test_a_killed_command_ends_as_an_uninterrupted_one(killed_once, mode, stage):
     found = killed_once[f"{mode}-{stage}"]
     assert sum(found["places"].values()) == 1
     for run in found["cut"]:
@@ -267,7 +268,7 @@ def test_a_killed_command_ends_as_if_it_had_not_been(killed_once, mode, stage):
 
 
 @pytest.mark.parametrize(("mode", "stage"), FULL_DISKS)
-def test_a_disk_that_fills_up_is_one_line_and_the_same_command_goes_on(killed_once, mode, stage):
+def test_a_full_disk_is_one_line_and_a_rerun_continues(killed_once, mode, stage):
     whole = Path(killed_once[f"{mode}-{stage}"]["whole"])
     run = whole.with_name(f"{mode}-{stage}-full")
     left = json.loads((run / "full.json").read_text())
@@ -287,24 +288,26 @@ def test_every_stage_is_killed():
 
 
 def test_a_kill_while_the_first_file_is_written(tmp_path):
-    from genie_robotics.training.run import start_or_resume
+    from genie_robotics.training.run import check_run_folder
     from tests.genie_robotics.conftest import tiny_config
 
     (tmp_path / "config.json.tmp").write_text("{")
-    start_or_resume(tmp_path, tiny_config())
+    check_run_folder(tmp_path, tiny_config())
 
 
 def test_a_kill_of_the_cold_command(killed_once, tmp_path):
-    """As a user starts it: python -m genie_robotics train ... The result is that of the forked ones."""
+    """Starts `python -m genie_robotics train ...` like a user; the result is that of the forked runs."""
+    from tests.genie_robotics.conftest import tiny_options
+
     whole = Path(killed_once["frozen-tokenizer"]["whole"])
     root, run = whole.parent, tmp_path / "cold"
-    argv = [sys.executable, "-m", "genie_robotics", *command(run, root / "data", "frozen", "tokenizer")]
+    argv = [sys.executable, "-m", "genie_robotics", *command(run, root / "data", "frozen", "tokenizer", tiny_options())]
     first = subprocess.Popen(argv, env=environment(root), stdout=subprocess.DEVNULL)
     state = run / "state" / "tokenizer"
     while first.poll() is None and len(checkpoints(state)) < 2:
         time.sleep(0.005)
     first.kill()
-    assert first.wait() == -signal.SIGKILL, "it was done before it was killed"
+    assert first.wait() == -signal.SIGKILL, "it completed before it was killed"
     assert not (run / "tokenizer").exists()
     subprocess.run(argv, env=environment(root), check=True, stdout=subprocess.DEVNULL, timeout=300)
     assert_same_run(whole, run, "tokenizer")
@@ -324,6 +327,6 @@ def test_twenty_kills_of_every_stage(tmp_path, case):
 
 if __name__ == "__main__":
     job = json.loads(sys.argv[1])
-    driver = Driver(Path(job["root"]), Path(job["data"]), job["seed"])
+    driver = Driver(Path(job["root"]), Path(job["data"]), job["seed"], job["sizes"])
     found = {f"{mode}-{stage}": driver.case(mode, stage, job["kills"]) for mode, stage in job["cases"]}
     (driver.root / "found.json").write_text(json.dumps(found))

@@ -77,13 +77,13 @@ def test_with_a_gap_every_transition_of_its_length_has_a_code():
 
 
 def test_confidence_is_the_margin_between_the_nearest_two_codes():
-    book = random_genie(tiny_config()).latent_action.codebook
+    book = random_genie(tiny_config()).latent_action.quantizer
     vectors = book.vectors
     latents = torch.randn(50, 8)
-    seen = book.normalise(latents)
+    seen = book.normalize(latents)
     distances = torch.cdist(seen, vectors).sort(-1).values
     assert torch.allclose(book.margin(latents), 1 - distances[:, 0] / distances[:, 1], atol=1e-5)
-    assert random_genie(tiny_config(kind="fsq")).latent_action.codebook.margin(latents).isnan().all()
+    assert random_genie(tiny_config(kind="fsq")).latent_action.quantizer.margin(latents).isnan().all()
 
 
 def test_invalid_options_and_folders_are_refused(tmp_path, tabletop_rlds):

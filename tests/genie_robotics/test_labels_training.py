@@ -1,5 +1,6 @@
-"""Few labels in training: they reach the codes, in time; without them nothing changes; a cut run loses nothing."""
+"""Few labels in training: they reach the codes at the right time, without them nothing changes, and runs resume."""
 
+import dataclasses
 import itertools
 import json
 import types
@@ -11,20 +12,18 @@ from safetensors.torch import load_file
 
 from genie_datasets import ClipDataset, build_frame_cache
 from genie_datasets.base.errors import UserError
-from genie_datasets.clips.labeled_windows import LabelledWindows
+from genie_datasets.clips.labeled_windows import LabeledWindows
 from genie_datasets.clips.labels import Labels, check_places
 from genie_datasets.sources.split import Split, frame_ids
 from genie_robotics.cli import main
 from genie_robotics.genie import Genie
-from genie_robotics.models.config import GenieConfig
-from genie_robotics.models.latent_action import LatentActionConfig
-from genie_robotics.models.quantizers.config import CodebookConfig
+from genie_robotics.models.quantizers import QuantizerConfig, VQConfig
 from genie_robotics.training.config import LabelConfig, LoopConfig, StageConfig
 from genie_robotics.training.distributed import set_up
-from genie_robotics.training.labels import ActionHead, LabelTeacher
-from genie_robotics.training.run import start_or_resume
+from genie_robotics.training.labels import ActionHead, LabelSupervision
+from genie_robotics.training.run import check_run_folder
 from genie_robotics.training.trainer import Trainer
-from tests.genie_robotics.conftest import Squares, random_genie, tiny_config
+from tests.genie_robotics.conftest import Squares, random_genie, tiny_config, tiny_options
 
 SIZE, LENGTH, BRIGHT, FAINT = 16, 9, 180, 60
 
@@ -57,15 +56,15 @@ class TwoSquares(Split):
         return f"episode {episode}"
 
     def labels(self, count: int, late: int = 0, seed: int = 0) -> Labels:
-        """`count` transitions; `late`: each with the jump of so many steps later, as a careless reader would give."""
+        """`count` transitions; `late`: each has the jump of that many steps later, as a careless reader would give."""
         rng = np.random.default_rng(seed)
         chosen = rng.choice(self.num_episodes * (LENGTH - 1 - late), count, replace=False)
         episode, step = np.divmod(chosen, LENGTH - 1 - late)
         return Labels("train", episode, step, self.jumps[episode, step + late])
 
 
-def told(codes: torch.Tensor, jumps: np.ndarray) -> float:
-    """Share of the jumps, left or right, that are the more frequent one of their code: .5 knows nothing."""
+def agreement(codes: torch.Tensor, jumps: np.ndarray) -> float:
+    """Fraction of the jumps, left or right, that are the more frequent one of their code: 0.5 knows nothing."""
     table = np.zeros((int(codes.max()) + 1, 2))
     np.add.at(table, (codes.flatten().numpy(), (jumps.flatten() > 0).astype(int)), 1)
     return table.max(1).sum() / table.sum()
@@ -74,27 +73,23 @@ def told(codes: torch.Tensor, jumps: np.ndarray) -> float:
 # Labels reach the codes
 
 MOVERS = TwoSquares(300)
-LEARNER = GenieConfig(
-    image_size=(SIZE, SIZE),
+VQ = VQConfig(quantize_after_steps=200, quantize_after_fraction=0.6)
+LEARNER = dataclasses.replace(
+    tiny_config(),
     clip_length=5,
-    tokenizer=tiny_config().tokenizer,
-    dynamics=tiny_config().dynamics,
-    latent_action=LatentActionConfig(
-        patch=4,
+    latent_action=dataclasses.replace(
+        tiny_config().latent_action,
+        patch_size=4,
         width=32,
-        encoder_blocks=1,
-        decoder_blocks=1,
-        heads=2,
         encoder_history=False,
         decoder_history=False,
-        action_input="modulate",
-        codebook=CodebookConfig(num_codes=4, latent_dim=8, start_after=200, start_share=0.6),
+        quantizer=QuantizerConfig(num_codes=4, latent_dim=8, vq=VQ),
     ),
 ).resolved()
 
 
 def learn(run, labels: Labels | None, steps: int = 350) -> tuple[float, float, float]:
-    """(told of the bright square's jumps, of the faint one's, last label_error) on episodes that training never saw."""
+    """(agreement with the bright square's jumps, with the faint one's, last label_error) on unseen episodes."""
     torch.manual_seed(0)
     genie = Genie(LEARNER)
     clips = ClipDataset(MOVERS, LEARNER.clip_length)
@@ -102,37 +97,37 @@ def learn(run, labels: Labels | None, steps: int = 350) -> tuple[float, float, f
         steps=steps,
         batch_size=10,
         learning_rate=3e-3,
-        matrix_rate=0.02,
+        muon_learning_rate=0.02,
         beta2=0.95,
-        warmup=10,
+        warmup_steps=10,
         schedule="wsd",
         decay=0.4,
     )
-    loop = LoopConfig(save_every=10_000, watch_every=0, quiet=True)
-    teacher = None
+    loop = LoopConfig(save_every=10_000, health_every=0, quiet=True)
+    supervision = None
     if labels is not None:
-        windows = LabelledWindows(clips, labels, 0, history=False)
-        teacher = LabelTeacher(windows, labels.digest, LabelConfig(), genie.latent_action)
-    job = Trainer(genie, "latent_action", clips, stage, run, set_up("cpu", "float32"), loop, labels=teacher)
+        windows = LabeledWindows(clips, labels, 0, history=False)
+        supervision = LabelSupervision(windows, labels.digest, LabelConfig(), genie.latent_action)
+    job = Trainer(genie, "latent_action", clips, stage, run, set_up("cpu", "float32"), loop, labels=supervision)
     job.train()
     unseen = TwoSquares(60, seed=1)
     with torch.no_grad():
         codes = genie.latent_action.encode(torch.from_numpy(unseen.video[:, : LEARNER.clip_length]))
     jumps = unseen.jumps[:, : LEARNER.clip_length - 1]
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
-    return told(codes, jumps[..., 0]), told(codes, jumps[..., 1]), last.get("label_error", np.nan)
+    return agreement(codes, jumps[..., 0]), agreement(codes, jumps[..., 1]), last.get("label_error", np.nan)
 
 
 def test_few_labels_give_codes_to_a_motion_that_pixels_hardly_show(tmp_path):
     bright, faint, _ = learn(tmp_path / "none", None)
-    assert faint < 0.65, "pixels alone must not show it, or this test shows nothing"
+    assert faint < 0.65, "pixels alone must not show it, otherwise this test shows nothing"
     bright, faint, error = learn(tmp_path / "few", MOVERS.labels(120))  # 5 % of the transitions
     assert bright > 0.9
     assert faint > 0.9
     assert error < 0.2
 
 
-def test_labels_of_the_step_after_teach_nothing(tmp_path):
+def test_labels_of_the_next_step_teach_nothing(tmp_path):
     _, faint, error = learn(tmp_path, MOVERS.labels(120, late=1), steps=200)
     assert faint < 0.65
     assert error > 0.5
@@ -145,7 +140,7 @@ def test_labels_of_the_step_after_teach_nothing(tmp_path):
 def test_a_window_holds_both_frames_of_its_transition_and_its_action(history):
     clips = ClipDataset(MOVERS, clip_length=5)
     labels = MOVERS.labels(40)
-    windows = LabelledWindows(clips, labels, 0, history=history)
+    windows = LabeledWindows(clips, labels, 0, history=history)
     where = {
         (MOVERS.video[e, t].tobytes(), MOVERS.video[e, t + 1].tobytes()): MOVERS.jumps[e, t]
         for e, t in zip(labels.episode, labels.step, strict=True)
@@ -159,19 +154,19 @@ def test_a_window_holds_both_frames_of_its_transition_and_its_action(history):
             np.testing.assert_array_equal(where[pair], jump)
             seen.add(pair)
             positions.add(at)
-    assert len(seen) == len(where), "40 draws of 40 labels are each of them once"
+    assert len(seen) == len(where), "40 draws of 40 labels give each label once"
     assert positions == (set(range(4)) if history else {0})
 
 
 def test_the_head_reads_the_step_from_its_frame_to_the_next_and_nothing_later():
     genie = random_genie(tiny_config())  # its encoder sees all frames before
-    windows = LabelledWindows(ClipDataset(MOVERS, clip_length=5), MOVERS.labels(40), 0, history=True)
-    teacher = LabelTeacher(windows, "", LabelConfig(), genie.latent_action)
-    module = teacher.beside(genie.latent_action)
+    windows = LabeledWindows(ClipDataset(MOVERS, clip_length=5), MOVERS.labels(40), 0, history=True)
+    supervision = LabelSupervision(windows, "", LabelConfig(), genie.latent_action)
+    module = supervision.wrap(genie.latent_action)
     batch = windows.batch(0, 8)
 
     def error(changed: int) -> torch.Tensor:
-        """With the frame so many after the transition's first one painted over, in windows that have it."""
+        """The error if the frame `changed` steps after the transition's first one is inverted."""
         frames = batch.frames.clone()
         for window, at in zip(frames, batch.position.tolist(), strict=True):
             if 0 <= at + changed < 5:
@@ -185,10 +180,10 @@ def test_the_head_reads_the_step_from_its_frame_to_the_next_and_nothing_later():
         assert error(changed) == plain
 
 
-def test_actions_are_weighed_by_their_own_spread_and_constant_numbers_left_out():
+def test_actions_are_scaled_by_their_spread_and_constant_numbers_are_left_out():
     actions = torch.tensor([[0.01, 5.0, -100.0], [0.03, 5.0, 300.0]])
     head = ActionHead(4, actions)
-    assert head(torch.zeros(2, 4), actions).item() == pytest.approx(1.0), "nothing but the mean of the labels"
+    assert head(torch.zeros(2, 4), actions).item() == pytest.approx(1.0), "the mean of the labels only"
     head(torch.randn(2, 4), actions).backward()
     grad = head.directions.grad
     assert grad is not None
@@ -198,13 +193,13 @@ def test_actions_are_weighed_by_their_own_spread_and_constant_numbers_left_out()
     assert ActionHead(4, torch.ones(3, 2))(torch.randn(3, 4), torch.ones(3, 2)).item() == 0
 
 
-def test_an_action_is_read_without_error_from_latents_of_which_it_is_the_larger_part_and_not_from_a_whisper():
+def test_an_action_is_read_from_latents_only_if_it_is_a_large_part_of_their_variance():
     torch.manual_seed(0)
     actions = torch.randn(2000, 2)
     rest = torch.randn(2000, 6)
 
     def best(part: float) -> float:
-        """Error of the best head on latents of 8 numbers, the actions being so large a part of their variance."""
+        """Error of the best head on latents of 8 numbers; the actions are the fraction `part` of their variance."""
         latents = torch.cat([(4 * part) ** 0.5 * actions, (8 / 6 * (1 - part)) ** 0.5 * rest], 1)
         head = ActionHead(8, actions)
         optimizer = torch.optim.Adam(head.parameters(), lr=0.05)
@@ -215,7 +210,7 @@ def test_an_action_is_read_without_error_from_latents_of_which_it_is_the_larger_
         return head(latents, actions).item()
 
     assert best(0.7) < 0.02
-    assert best(0.05) > 0.4, "a free linear layer reads it there as well"
+    assert best(0.05) > 0.4, "a free linear layer would read it here too"
 
 
 # The order of the labels
@@ -225,8 +220,8 @@ def test_each_process_gets_its_share_of_every_epoch_and_steps_need_no_state():
     labels = MOVERS.labels(48)
     labels = Labels("train", labels.episode, labels.step, np.arange(48.0)[:, None])
 
-    def windows(seed: int = 3) -> LabelledWindows:
-        return LabelledWindows(ClipDataset(MOVERS, clip_length=5), labels, seed, history=True)
+    def windows(seed: int = 3) -> LabeledWindows:
+        return LabeledWindows(ClipDataset(MOVERS, clip_length=5), labels, seed, history=True)
 
     parts = [windows().batch(step, 4, rank, 2) for step in range(12) for rank in (0, 1)]
     numbers = [int(number) for part in parts for number in part.action]
@@ -242,7 +237,7 @@ def test_rows_in_another_order_are_the_same_labels():
     assert turned.digest == labels.digest
     assert MOVERS.labels(30, late=1).digest != labels.digest
     clips = ClipDataset(MOVERS, clip_length=5)
-    a, b = (LabelledWindows(clips, rows, 0, history=True).batch(2, 8) for rows in (labels, turned))
+    a, b = (LabeledWindows(clips, rows, 0, history=True).batch(2, 8) for rows in (labels, turned))
     assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
@@ -250,7 +245,7 @@ def test_rows_in_another_order_are_the_same_labels():
 
 
 def some(count: int = 20, shift: float = 0.0) -> Labels:
-    """Labels of the tiny Genie's squares; what they say does not matter here."""
+    """Random labels of the tiny Genie's squares."""
     rng = np.random.default_rng(1)
     episode, step = np.divmod(rng.choice(6 * 9, count, replace=False), 9)
     return Labels("train", episode, step, rng.normal(size=(count, 3)) + shift)
@@ -260,14 +255,23 @@ def trainer(run, config, clips, stage, labels=None, mode="cotrain", save_every=1
     torch.manual_seed(0)
     genie = Genie(config)
     stage_config = StageConfig(
-        steps=12, batch_size=2, learning_rate=1e-3, matrix_rate=0.01, warmup=2, schedule="wsd", decay=0.4, ema=0.9
+        steps=12,
+        batch_size=2,
+        learning_rate=1e-3,
+        muon_learning_rate=0.01,
+        warmup_steps=2,
+        schedule="wsd",
+        decay=0.4,
+        ema=0.9,
     )
     loop = LoopConfig(save_every=save_every, log_every=1, quiet=True)
-    teacher = None
+    supervision = None
     if labels is not None:
-        windows = LabelledWindows(clips, labels, 0, history=config.latent_action.encoder_history)
-        teacher = LabelTeacher(windows, labels.digest, LabelConfig(weight, batch_size=4), genie.latent_action)
-    return Trainer(genie, stage, clips, stage_config, run, set_up("cpu", "float32"), loop, mode=mode, labels=teacher)
+        windows = LabeledWindows(clips, labels, 0, history=config.latent_action.encoder_history)
+        supervision = LabelSupervision(windows, labels.digest, LabelConfig(weight, batch_size=4), genie.latent_action)
+    return Trainer(
+        genie, stage, clips, stage_config, run, set_up("cpu", "float32"), loop, mode=mode, labels=supervision
+    )
 
 
 class Killed(Exception):
@@ -302,10 +306,10 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "mode", "killed_at"),  # while latents are remembered for the codebook's start, and after it
+    ("stage", "mode", "killed_at"),  # before the codebook starts, and after
     [("latent_action", "frozen", 2), ("latent_action", "frozen", 7), ("joint", "cotrain", 2), ("joint", "warmup", 7)],
 )
-def test_a_run_with_labels_that_was_killed_ends_bit_for_bit_where_it_would_have(
+def test_a_killed_run_with_labels_resumes_to_the_same_weights_bit_for_bit(
     tmp_path, config, clips, stage, mode, killed_at
 ):
     whole = trainer(tmp_path / "whole", config, clips, stage, some(), mode)
@@ -313,7 +317,7 @@ def test_a_run_with_labels_that_was_killed_ends_bit_for_bit_where_it_would_have(
     kill_after(trainer(tmp_path / "cut", config, clips, stage, some(), mode, save_every=1), killed_at)
     cut = trainer(tmp_path / "cut", config, clips, stage, some(), mode)
     assert cut.train()
-    assert cut.began_at_step == killed_at
+    assert cut.first_step == killed_at
     assert_same(weights(tmp_path / "whole", whole), weights(tmp_path / "cut", cut))
     assert whole.labels is not None
     assert cut.labels is not None
@@ -324,7 +328,7 @@ def test_a_run_with_labels_that_was_killed_ends_bit_for_bit_where_it_would_have(
 
 @pytest.mark.parametrize(("stage", "mode"), [("latent_action", "frozen"), ("joint", "end_to_end")])
 def test_labels_of_weight_0_change_no_weight_and_others_do(tmp_path, config, clips, stage, mode):
-    """So clips, masks and revived codes are those of a run without labels, whose code path is the old one."""
+    """So clips, masks and replaced codes are those of a run without labels."""
     found = []
     for name, labels, weight in (("none", None, 1.0), ("zero", some(), 0.0), ("one", some(), 1.0)):
         job = trainer(tmp_path / name, config, clips, stage, labels, mode, weight=weight)
@@ -334,8 +338,8 @@ def test_labels_of_weight_0_change_no_weight_and_others_do(tmp_path, config, cli
     assert not torch.equal(found[0]["latent_action.pool.query"], found[2]["latent_action.pool.query"])
 
 
-def test_where_codes_are_held_labels_move_the_encoder_until_they_start(tmp_path, config, clips):
-    config.latent_action.codebook.hold = True
+def test_with_frozen_codes_labels_train_the_encoder_until_quantization_starts(tmp_path, config, clips):
+    config.latent_action.quantizer.vq.freeze_after_init = True
     job = trainer(tmp_path, config, clips, "latent_action", some())
     before = []
     whole = job.train_step
@@ -346,20 +350,19 @@ def test_where_codes_are_held_labels_move_the_encoder_until_they_start(tmp_path,
 
     job.train_step = step
     job.train()
-    book = job.genie.latent_action.codebook
-    assert book.started
+    assert job.genie.latent_action.quantizer.started
     moved = [not torch.equal(a, b) for a, b in itertools.pairwise(before)]
     assert moved[:3] == [True] * 3
     assert not any(moved[4:])
 
 
-def test_the_loss_that_is_logged_is_the_stages_own(tmp_path, config, clips):
+def test_the_logged_loss_is_that_of_the_stage(tmp_path, config, clips):
     for name, labels in (("none", None), ("some", some())):
         trainer(tmp_path / name, config, clips, "latent_action", labels).train()
     none, with_labels = (json.loads((tmp_path / run / "metrics.jsonl").open().readline()) for run in ("none", "some"))
     assert none["loss"] == with_labels["loss"]
     assert "label_error" not in none
-    assert 0.2 < with_labels["label_error"] < 3, "near 1 before anything is learnt"
+    assert 0.2 < with_labels["label_error"] < 3, "near 1 before anything is learned"
 
 
 def test_the_head_is_in_the_checkpoint_and_not_in_the_models_file(tmp_path, config, clips):
@@ -374,12 +377,12 @@ def test_the_head_is_in_the_checkpoint_and_not_in_the_models_file(tmp_path, conf
 @pytest.mark.parametrize(
     ("first", "then", "message"),
     [
-        (some(), some(shift=1.0), r"trained with labels [0-9a-f]{16}, not with labels [0-9a-f]{16}: give the same"),
-        (some(), None, r"trained with labels [0-9a-f]{16}, not without any: give the same --labels"),
-        (None, some(), r"trained with no labels, not with labels"),
+        (some(), some(shift=1.0), r"trained with labels [0-9a-f]{16}, this run has labels [0-9a-f]{16}; pass the same"),
+        (some(), None, r"trained with labels [0-9a-f]{16}, this run has none; pass the same --labels"),
+        (None, some(), r"trained with no labels, this run has labels"),
     ],
 )
-def test_a_stage_goes_on_with_its_own_labels_only(tmp_path, config, clips, first, then, message):
+def test_a_stage_resumes_only_with_its_own_labels(tmp_path, config, clips, first, then, message):
     kill_after(trainer(tmp_path, config, clips, "latent_action", first, save_every=1), 4)
     with pytest.raises(UserError, match=message):
         trainer(tmp_path, config, clips, "latent_action", then).train()
@@ -388,7 +391,7 @@ def test_a_stage_goes_on_with_its_own_labels_only(tmp_path, config, clips, first
 def test_a_run_keeps_its_labels(tmp_path, config):
     def begin(labels: str | None):
         data = {"split": "train", "fingerprint": "x"} | ({"labels": labels, "labels_file": "l.npz"} if labels else {})
-        start_or_resume(tmp_path, config, data=data)
+        check_run_folder(tmp_path, config, data=data)
 
     def store(**data):
         from genie_robotics.run_folder import save_config
@@ -399,12 +402,12 @@ def test_a_run_keeps_its_labels(tmp_path, config):
     begin("aa")
     for other in ("bb", None):
         with pytest.raises(
-            UserError, match=rf"\(labels: aa, of l.npz / {other or 'none'}\); use its options to resume"
+            UserError, match=rf"\(labels: aa, of l.npz / {other or 'none'}\); pass its options to resume"
         ):
             begin(other)
     store()
     begin(None)
-    begin("aa")  # only the tokenizer is there, which learns from no labels
+    begin("aa")  # only the tokenizer is trained, without labels
     (tmp_path / "state" / "latent_action").mkdir(parents=True)
     with pytest.raises(UserError, match=r"\(labels: none / aa\)"):
         begin("aa")
@@ -427,12 +430,12 @@ def wrong(episode=(0,), step=(0,), split="train", fingerprint=None) -> Labels:
         (wrong(fingerprint="two-squares-1"), "drawn from other video, or with another --include"),
     ],
 )
-def test_labels_of_something_else_are_refused(labels, message):
+def test_labels_of_other_video_are_refused(labels, message):
     with pytest.raises(UserError, match=message):
         check_places(labels, MOVERS, "l.npz")
 
 
-def test_right_labels_pass_also_from_a_cache_of_their_video(tmp_path):
+def test_right_labels_pass_also_with_a_cache_of_their_video(tmp_path):
     labels = MOVERS.labels(5)
     check_places(labels, MOVERS, "l.npz")
     labels = Labels("train", labels.episode, labels.step, labels.action, MOVERS.fingerprint)
@@ -442,30 +445,32 @@ def test_right_labels_pass_also_from_a_cache_of_their_video(tmp_path):
 
 def test_a_label_is_of_one_step():
     with pytest.raises(UserError, match="3 frames apart, but a label is of the step"):
-        LabelledWindows(ClipDataset(MOVERS, 3, gap=1.0), MOVERS.labels(5), 0, history=False)
+        LabeledWindows(ClipDataset(MOVERS, 3, gap=1.0), MOVERS.labels(5), 0, history=False)
     short = TwoSquares(2)
     short.num_frames = np.array([LENGTH, 4])
     clips = ClipDataset(short, 5)
     labels = Labels("train", np.array([0, 1]), np.array([3, 1]), np.zeros((2, 2)))
-    assert LabelledWindows(clips, labels, 0, history=True).num_left_out == 1
-    assert LabelledWindows(clips, labels, 0, history=False).num_left_out == 0
+    assert LabeledWindows(clips, labels, 0, history=True).num_left_out == 1
+    assert LabeledWindows(clips, labels, 0, history=False).num_left_out == 0
     with pytest.raises(UserError, match="all labels are of episodes shorter than a clip of 5 frames"):
-        LabelledWindows(clips, Labels("train", np.array([1]), np.array([1]), np.zeros((1, 2))), 0, history=True)
+        LabeledWindows(clips, Labels("train", np.array([1]), np.array([1]), np.zeros((1, 2))), 0, history=True)
 
 
 def test_the_command_line_with_labels(tmp_path, capsys):
-    """Train, train again, then without and with other labels; and files that are none."""
+    """Train, train again, then without and with other labels; and files that are no labels."""
     squares = Squares()
     build_frame_cache(squares, tmp_path / "data" / "train", (16, 16), progress=False)
     labels = tmp_path / "labels.npz"
     some().save(labels)
-    small = [
-        "--image-size=16x16", "--clip-length=6", "--tokenizer.patch=4", "--tokenizer.encoder-width=16",
-        "--tokenizer.decoder-width=16", "--tokenizer.codebook.num-codes=16", "--tokenizer.codebook.start-after=2",
-        "--latent-action.patch=8", "--latent-action.width=16", "--latent-action.codebook.start-after=2",
-        "--dynamics.width=16",
-    ]  # fmt: skip
-    command = ["train", str(tmp_path / "run"), "--data", str(tmp_path / "data"), "--steps=3", "--device=cpu", *small]
+    command = [
+        "train",
+        str(tmp_path / "run"),
+        "--data",
+        str(tmp_path / "data"),
+        "--steps=3",
+        "--device=cpu",
+        *tiny_options(),
+    ]
 
     def refused(*more: str) -> str:
         assert main([*command, *more]) == 2
@@ -473,7 +478,7 @@ def test_the_command_line_with_labels(tmp_path, capsys):
         assert len(lines) == 1
         return lines[0]
 
-    assert "nothing.npz is no labels file" in refused("--labels", str(tmp_path / "nothing.npz"))
+    assert "nothing.npz is not a labels file" in refused("--labels", str(tmp_path / "nothing.npz"))
     for name, bad in (("places", wrong(episode=[77])), ("other", wrong(fingerprint="other"))):
         bad.save(tmp_path / f"{name}.npz")
         assert f"{name}.npz" in refused("--labels", str(tmp_path / f"{name}.npz"))
@@ -492,7 +497,7 @@ def test_the_command_line_with_labels(tmp_path, capsys):
     assert main(given) == 0
     said = capsys.readouterr().out
     assert said.count("already trained") == 3
-    assert "note: not as this run was begun" not in said
+    assert "will not end as it would have" not in said
     assert "(labels: " in refused("--labels", str(labels), "--training.labels.columns", "0", "1")
     assert "(labels: " in refused()
     some(shift=1.0).save(tmp_path / "more.npz")

@@ -1,4 +1,4 @@
-"""What shape tests cannot show: a latent action model that learns the shifts of a moving square, and says them in time.
+"""A latent action model learns the shifts of a moving square and assigns each to the right step.
 
 A square jumps up, down, left or right by 4 pixels; 4 codes must come to mean these 4 shifts, wherever the square is,
 and the code at t must be the shift from t to t+1.
@@ -9,19 +9,19 @@ import pytest
 import torch
 
 from genie_robotics.models.latent_action import LatentActionConfig, LatentActionModel
-from genie_robotics.models.quantizers.config import CodebookConfig
+from genie_robotics.models.quantizers import QuantizerConfig, VQConfig
 from genie_robotics.training.config import StageConfig
 from genie_robotics.training.optimizer import Optimizers, rate_at
 
 SHIFTS = np.array([(0, 4), (0, -4), (4, 0), (-4, 0)])
 SIZE, SQUARE, LENGTH = 32, 12, 6
-LOW, HIGH = 10, 18  # of the square's corner before a jump
+LOW, HIGH = 10, 18  # range of the square's corner before a jump
 
 
 def movers(num: int, length: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Clips (num, length, SIZE, SIZE, 3) uint8 and the shift (num, length-1) from each frame to the next.
 
-    Longer walks are kept where training has been: of each axis, the jump that stays in [LOW, HIGH).
+    Longer walks stay where training has been: only jumps that keep the corner in [LOW, HIGH) are drawn.
     """
     rng = np.random.default_rng(seed)
     frames = np.empty((num, length, SIZE, SIZE, 3), np.uint8)
@@ -49,18 +49,20 @@ def trained() -> LatentActionModel:
         LatentActionConfig(
             image_size=(SIZE, SIZE),
             clip_length=LENGTH,
-            patch=16,
+            patch_size=16,
             width=48,
-            encoder_blocks=1,
-            decoder_blocks=1,
-            heads=2,
+            encoder_num_blocks=1,
+            decoder_num_blocks=1,
+            num_heads=2,
             encoder_history=False,
             decoder_history=False,
-            action_input="modulate",
-            codebook=CodebookConfig(num_codes=4, latent_dim=8, start_after=150),
+            action_input="adaln",
+            quantizer=QuantizerConfig(num_codes=4, latent_dim=8, vq=VQConfig(quantize_after_steps=150)),
         )
     )
-    schedule = StageConfig(steps=400, learning_rate=3e-3, matrix_rate=0.02, beta2=0.95, warmup=10, decay=0.4)
+    schedule = StageConfig(
+        steps=400, learning_rate=3e-3, muon_learning_rate=0.02, beta2=0.95, warmup_steps=10, decay=0.4
+    )
     optimizers = Optimizers(model, schedule)
     clips, _ = movers(512, 2, seed=1)
     for step in range(schedule.steps):
@@ -73,7 +75,7 @@ def trained() -> LatentActionModel:
 
 
 def agreement(codes: torch.Tensor, shifts: torch.Tensor) -> float:
-    """Share of transitions that the most frequent shift of each code explains."""
+    """Fraction of the transitions that are the most frequent shift of their code."""
     table = torch.zeros(4, 4)
     for code, shift in zip(codes.flatten(), shifts.flatten(), strict=True):
         table[code, shift] += 1
@@ -88,12 +90,12 @@ def test_every_shift_gets_its_own_code(trained):
     assert sorted(meaning.values()) == [0, 1, 2, 3], meaning
 
 
-def test_code_t_is_the_shift_from_t_to_t_plus_1_and_not_its_neighbours(trained):
+def test_code_t_is_the_shift_from_t_to_t_plus_1_and_not_its_neighbors(trained):
     clips, shifts = movers(64, LENGTH, seed=3)
     codes = trained.encode(clips)
     assert agreement(codes, shifts) > 0.95
-    assert agreement(codes[:, 1:], shifts[:, :-1]) < 0.75, "a code must not tell the shift before"
-    assert agreement(codes[:, :-1], shifts[:, 1:]) < 0.75, "a code must not tell the shift after"
+    assert agreement(codes[:, 1:], shifts[:, :-1]) < 0.75, "a code must not tell the previous shift"
+    assert agreement(codes[:, :-1], shifts[:, 1:]) < 0.75, "a code must not tell the next shift"
 
 
 def test_the_code_decides_what_is_predicted(trained):
@@ -104,7 +106,7 @@ def test_the_code_decides_what_is_predicted(trained):
     code_of = [int(codes[shifts == shift].mode().values) for shift in range(4)]
     start = frames[:, :1]
     for shift, code in enumerate(code_of):
-        action = trained.codebook.lookup(torch.full((len(clips), 1), code))
+        action = trained.quantizer.lookup(torch.full((len(clips), 1), code))
         with torch.no_grad():
             predicted = trained.predict(start, action)[:, 0]
         errors = [

@@ -1,4 +1,4 @@
-"""What training tells: the right numbers in the right place, one line for every trouble, and training goes on."""
+"""Loggers and console: the right numbers in the right place; a failure is one line, and training continues."""
 
 import importlib.machinery
 import importlib.util
@@ -53,12 +53,12 @@ def test_every_log_step_and_the_last_is_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_number_that_json_has_not_is_null(tmp_path, value):
+def test_a_number_that_json_cannot_express_is_null(tmp_path, value):
     tell(Monitor(tmp_path, "tokenizer", 1, quiet=True), 1, psnr=value)
     assert lines(tmp_path)[0]["psnr"] is None
 
 
-def test_values_become_numbers_only_where_they_are_shown_or_stored(tmp_path):
+def test_values_become_numbers_only_if_they_are_shown_or_logged(tmp_path):
     class Counted:
         asked = 0
 
@@ -72,7 +72,7 @@ def test_values_become_numbers_only_where_they_are_shown_or_stored(tmp_path):
     assert Counted.asked == 2
 
 
-def test_a_resumed_run_replaces_what_was_told_after_its_checkpoint(tmp_path):
+def test_a_resumed_run_replaces_the_lines_after_its_checkpoint(tmp_path):
     first = Monitor(tmp_path, "latent_action", 1, quiet=True)
     tell(first, 7)
     cut = Monitor(tmp_path, "tokenizer", 1, quiet=True)
@@ -93,7 +93,7 @@ def test_a_metrics_file_that_cannot_be_written_stops_training_with_one_line(tmp_
     tell(monitor, 1)
     (tmp_path / "metrics.jsonl").unlink()
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
-    with pytest.raises(UserError, match=r"cannot write .*metrics.jsonl: No space left on device; make room and run"):
+    with pytest.raises(UserError, match=r"cannot write .*metrics.jsonl: No space left on device; free disk space"):
         tell(monitor, 2)
 
 
@@ -126,11 +126,11 @@ def test_a_finding_is_a_line_of_its_own_on_a_terminal_even_after_a_status_line(t
 
 
 def screen(output: str) -> list[str]:
-    """What a terminal shows: a carriage return and ESC[K empty the line."""
+    """Lines that a terminal shows: a carriage return and ESC[K empty a line."""
     return [line.split("\r\x1b[K")[-1] for line in output.split("\n")]
 
 
-def test_a_finding_is_said_also_where_training_is_quiet(tmp_path, capsys):
+def test_a_finding_is_printed_even_if_training_is_quiet(tmp_path, capsys):
     monitor = Monitor(tmp_path, "joint", 10, quiet=True)
     tell(monitor, 2, findings=[COLLAPSE])
     assert capsys.readouterr().out == "warning: joint, step 2: 2 of 8 codes are used. Raise --revive-below.\n"
@@ -139,7 +139,7 @@ def test_a_finding_is_said_also_where_training_is_quiet(tmp_path, capsys):
 # The console
 
 
-def test_the_status_line_is_drawn_in_place_on_a_terminal_and_now_and_then_in_a_file(tmp_path, capsys, monkeypatch):
+def test_the_status_line_is_redrawn_on_a_terminal_and_printed_now_and_then_to_a_file(tmp_path, capsys, monkeypatch):
     monitor = Monitor(tmp_path, "tokenizer", 100)
     for step in range(1, 6):
         tell(monitor, step)
@@ -167,7 +167,7 @@ def test_a_closed_pipe_does_not_stop_training(tmp_path, monkeypatch):
     assert len(lines(tmp_path)) == 2
 
 
-def test_durations_are_written_as_people_say_them():
+def test_durations_are_written_in_hours_minutes_and_seconds():
     assert [duration(s) for s in (0, 59.6, 3599, 3600, 90000)] == ["0m00s", "1m00s", "59m59s", "1h00m", "25h00m"]
 
 
@@ -175,17 +175,19 @@ def test_durations_are_written_as_people_say_them():
 
 
 def test_an_unknown_logger_is_named_before_training_starts(tmp_path):
-    with pytest.raises(UserError, match="there is no mlflow; there are tensorboard and wandb"):
+    with pytest.raises(UserError, match="unknown logger 'mlflow'; expected tensorboard or wandb"):
         Monitor(tmp_path, "tokenizer", 1, ("mlflow",))
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb"])
-@pytest.mark.parametrize("found", [None, importlib.machinery.ModuleSpec("wandb", None)])  # nothing; a mere folder
+@pytest.mark.parametrize(
+    "found", [None, importlib.machinery.ModuleSpec("wandb", None)]
+)  # absent; a folder without code
 def test_an_extra_that_is_not_installed_is_named_with_its_remedy_before_training_starts(
     tmp_path, monkeypatch, name, found
 ):
     monkeypatch.setattr(package, "find_spec", lambda _: found)
-    with pytest.raises(UserError, match=rf"{name}: it is not installed; pip install 'genie-robotics\[{name}\]'$"):
+    with pytest.raises(UserError, match=rf"{name}: {name} is not installed; pip install 'genie-robotics\[{name}\]'$"):
         Monitor(tmp_path, "tokenizer", 1, (name,))
 
 
@@ -208,7 +210,7 @@ def with_extra(monkeypatch, make) -> None:
     monkeypatch.setattr(package, "find_spec", lambda name: importlib.machinery.ModuleSpec(name, None, origin="here"))
 
 
-def test_a_logger_that_fails_is_switched_off_with_one_line_and_training_goes_on(tmp_path, monkeypatch, capsys):
+def test_a_logger_that_fails_is_switched_off_with_one_line_and_training_continues(tmp_path, monkeypatch, capsys):
     broken = Broken(at=2)
     with_extra(monkeypatch, lambda *_: broken)
     monitor = Monitor(tmp_path, "tokenizer", 1, ("extra",), quiet=True)
@@ -217,7 +219,8 @@ def test_a_logger_that_fails_is_switched_off_with_one_line_and_training_goes_on(
     monitor.close()
     assert broken.told == [1]
     assert len(lines(tmp_path)) == 4
-    assert capsys.readouterr().out == "extra failed (the network is gone) and is switched off; metrics.jsonl goes on\n"
+    said = "extra failed (the network is gone) and is switched off; metrics.jsonl continues\n"
+    assert capsys.readouterr().out == said
 
 
 def test_a_logger_that_fails_at_the_end_is_one_line_too(tmp_path, monkeypatch, capsys):
@@ -233,7 +236,7 @@ def test_a_logger_that_cannot_be_opened_is_one_line(tmp_path, monkeypatch):
         raise RuntimeError("api_key not configured\nmore")
 
     with_extra(monkeypatch, refuse)
-    with pytest.raises(UserError, match=r"^extra cannot be opened \(api_key not configured\); mend that or leave out"):
+    with pytest.raises(UserError, match=r"^extra cannot be opened \(api_key not configured\); fix this, or leave"):
         tell(Monitor(tmp_path, "tokenizer", 1, ("extra",)), 1)
 
 
@@ -253,8 +256,8 @@ needs_tensorboard = pytest.mark.skipif(
 
 
 @needs_tensorboard
-def test_tensorboard_reads_back_what_was_told_and_a_resumed_run_goes_on(tmp_path):
-    for first, loss in ((1, 1.0), (5, 2.0)):  # the second time from step 5, after 8 had been told
+def test_tensorboard_reads_back_what_was_logged_and_a_resumed_run_continues(tmp_path):
+    for first, loss in ((1, 1.0), (5, 2.0)):  # the second time from step 5, after 8 were logged
         monitor = Monitor(tmp_path, "tokenizer", 1, ("tensorboard",), quiet=True)
         for step in range(first, first + 8):
             tell(monitor, step, loss=loss, findings=[COLLAPSE] if step == 6 else [])
@@ -292,7 +295,7 @@ def test_tensorboard_is_written_without_tensorflow(tmp_path):
 
 
 class FakeRun:
-    """The calls that were made of wandb 0.31's Run; `test_the_real_wandb_...` runs them for real where it can."""
+    """Records calls like those of wandb 0.31's Run; `test_the_real_wandb_...` makes them if wandb is installed."""
 
     def __init__(self, **kwargs):
         self.kwargs = kwargs
@@ -313,7 +316,7 @@ class FakeRun:
 
 @pytest.fixture
 def wandb(monkeypatch) -> list[FakeRun]:
-    """Stands in for the package; the runs that were opened."""
+    """The runs that were opened with a fake of the package."""
     runs: list[FakeRun] = []
     module = ModuleType("wandb")
     module.__spec__ = importlib.machinery.ModuleSpec("wandb", None, origin="fake")
@@ -354,7 +357,7 @@ real_wandb = pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reaso
 
 
 @real_wandb
-def test_the_real_wandb_takes_the_same_calls(tmp_path, monkeypatch):
+def test_the_real_wandb_accepts_the_same_calls(tmp_path, monkeypatch):
     import wandb
 
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -372,4 +375,4 @@ def test_the_real_wandb_takes_the_same_calls(tmp_path, monkeypatch):
     assert len(stored) == 2, "two processes, one run"
     assert all(b"tokenizer/loss" in path.read_bytes() for path in stored)
     assert b"2 of 8 codes are used" in stored[0].read_bytes()
-    assert len(lines(tmp_path)) == 7, "and nothing was switched off"
+    assert len(lines(tmp_path)) == 7, "no logger was switched off"

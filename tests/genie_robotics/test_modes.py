@@ -1,4 +1,4 @@
-"""The four training modes: who learns from whose loss, what a run folder holds, and what is refused."""
+"""The four training modes: which loss trains which component, what a run folder holds, and what is refused."""
 
 import dataclasses
 import shutil
@@ -11,19 +11,18 @@ from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
 from genie_robotics.models.config import COMPONENTS
 from genie_robotics.models.presets import preset
-from genie_robotics.run_folder import save_component
+from genie_robotics.run_folder import locked, save_component
 from genie_robotics.training.config import LoopConfig, StageConfig, TrainingConfig
-from genie_robotics.training.lock import locked
 from genie_robotics.training.run import RunPlan, check_plan, train_run
-from genie_robotics.training.stages import MODES, TRAINED, build_stage, needs, stages_of
+from genie_robotics.training.stages import MODES, STAGES, stages_of
 from tests.genie_robotics.conftest import Squares, random_genie, tiny_config
 
 
 def gradients(stage: str, mode: str, part: str, **changes) -> dict[str, torch.Tensor | None]:
-    """Of one component after one backward pass of a stage, on fixed weights, clips and masks."""
+    """Gradients of one component after one backward pass of a stage, on fixed weights, clips and masks."""
     genie = random_genie(tiny_config(**changes))
     frames = Squares(4, 6).video
-    module = build_stage(genie, stage, mode)
+    module = STAGES[stage](genie, mode)
     torch.manual_seed(0)
     loss, _ = module(torch.from_numpy(frames))
     loss.backward()
@@ -34,7 +33,7 @@ def norm(parts: dict[str, torch.Tensor | None], prefix: str) -> float:
     return sum(float(g.norm()) for name, g in parts.items() if name.startswith(prefix) and g is not None)
 
 
-def test_cotraining_gives_the_latent_actions_the_gradient_they_have_alone():
+def test_cotraining_gives_the_latent_actions_the_gradient_of_their_own_stage():
     alone = gradients("latent_action", "frozen", "latent_action")
     together = gradients("joint", "cotrain", "latent_action")
     assert norm(alone, "encoder") > 0
@@ -43,7 +42,7 @@ def test_cotraining_gives_the_latent_actions_the_gradient_they_have_alone():
     assert norm(gradients("joint", "cotrain", "dynamics"), "transformer") > 0
 
 
-def test_after_warm_up_both_losses_teach_the_latent_actions():
+def test_after_warmup_both_losses_train_the_latent_actions():
     alone = gradients("latent_action", "frozen", "latent_action")
     together = gradients("joint", "warmup", "latent_action")
     for name in alone:
@@ -53,27 +52,27 @@ def test_after_warm_up_both_losses_teach_the_latent_actions():
 
 @pytest.mark.parametrize("mode", ["cotrain", "warmup", "end_to_end"])
 @pytest.mark.parametrize("name", ["nano", "small"])
-def test_presets_that_hold_their_codes_let_gradients_through_where_a_mode_needs_them(name, mode):
-    assert preset(name).latent_action.codebook.hold
-    assert not preset(name, mode).latent_action.codebook.hold
+def test_presets_with_frozen_codes_pass_gradients_in_modes_that_need_them(name, mode):
+    assert preset(name).latent_action.quantizer.vq.freeze_after_init
+    assert not preset(name, mode).latent_action.quantizer.vq.freeze_after_init
     config = tiny_config()
-    config.latent_action.codebook.hold = True
-    if mode == "cotrain":  # the actions learn from their own loss until the codes are held
-        build_stage(random_genie(config), "joint", mode)
+    config.latent_action.quantizer.vq.freeze_after_init = True
+    if mode == "cotrain":  # the actions learn from their own loss until the codes are frozen
+        STAGES["joint"](random_genie(config), mode)
         return
-    words = f"--mode {mode} .* held codes let none through"
+    words = f"--mode {mode} .* frozen codes pass no gradient; pass --latent-action.quantizer.vq.no-freeze-after-init"
     with pytest.raises(UserError, match=words):
-        build_stage(random_genie(config), "joint", mode)
+        STAGES["joint"](random_genie(config), mode)
     plan = RunPlan(config, TrainingConfig(mode), LoopConfig())
-    with pytest.raises(UserError, match=words):  # before the stages before it are trained
+    with pytest.raises(UserError, match=words):  # before earlier stages are trained
         check_plan(plan, stages_of(mode))
 
 
-def test_end_to_end_only_the_dynamics_teaches_and_the_decoder_rests():
+def test_end_to_end_only_the_dynamics_trains_the_actions_and_the_decoder_is_unused():
     found = gradients("joint", "end_to_end", "latent_action")
     for name, gradient in found.items():
-        rests = name.startswith(("decoder", "from_latent", "patch_out"))
-        assert (gradient is None) == rests, name
+        unused = name.startswith(("decoder", "from_latent", "patch_out"))
+        assert (gradient is None) == unused, name
     assert norm(found, "encoder.blocks") > 0
     assert norm(found, "pool") > 0
 
@@ -87,7 +86,7 @@ def test_frozen_components_get_no_gradient(mode):
 
 def training(mode: str, **changes: dict) -> TrainingConfig:
     """`changes`: {stage: {field: value}}."""
-    stages = {name: StageConfig(steps=8, batch_size=2, learning_rate=1e-3, warmup=2) for name in TRAINED}
+    stages = {name: StageConfig(steps=8, batch_size=2, learning_rate=1e-3, warmup_steps=2) for name in STAGES}
     for name, values in changes.items():
         stages[name] = dataclasses.replace(stages[name], **values)
     return TrainingConfig(mode, **stages)
@@ -108,8 +107,8 @@ def cached_clips(monkeypatch, clips):
 
 
 def train(folder, config, mode, stage="all", **changes):
-    """`changes`: of a stage (a dict), of the loop, or of the plan."""
-    stages = {name: values for name, values in changes.items() if name in TRAINED}
+    """`changes`: fields of a stage (a dict), of the loop, or of the plan."""
+    stages = {name: values for name, values in changes.items() if name in STAGES}
     plan_fields = {name: changes[name] for name in ("minutes", "device", "precision") if name in changes}
     rest = {name: value for name, value in changes.items() if name not in {*stages, *plan_fields}}
     loop = LoopConfig(**{"save_every": 3, "log_every": 1, "quiet": True, **rest})
@@ -129,7 +128,7 @@ def test_every_mode_ends_in_a_run_that_plays(tmp_path, config, frames, cached_cl
     for name in COMPONENTS:
         before, after = (nn.utils.parameters_to_vector(getattr(g, name).parameters()) for g in (fresh, genie))
         assert not torch.equal(before, after), f"{name} was not trained"
-    train(tmp_path, config, mode)  # the same call once more changes nothing
+    train(tmp_path, config, mode)  # the same call again changes nothing
     again = Genie.from_pretrained(tmp_path)
     assert all(torch.equal(a, b) for a, b in zip(genie.parameters(), again.parameters(), strict=True))
 
@@ -140,32 +139,35 @@ def test_a_run_keeps_its_mode(tmp_path, config, cached_clips):
         train(tmp_path, config, "cotrain")
 
 
-def test_what_a_mode_has_and_needs():
+def test_stages_of_a_mode_and_what_they_need():
     assert stages_of("warmup") == ("tokenizer", "latent_action", "joint")
     assert stages_of("cotrain", "joint") == ("joint",)
-    assert needs("joint", "cotrain") == ("tokenizer",)
-    assert needs("joint", "warmup") == needs("dynamics", "frozen") == ("tokenizer", "latent_action")
+    config = tiny_config()
+    assert STAGES["joint"].needs(config, "cotrain") == ("tokenizer",)
+    assert STAGES["joint"].needs(config, "warmup") == ("tokenizer", "latent_action")
+    assert STAGES["joint"].reads(config, "warmup") == ("tokenizer",)
+    assert STAGES["dynamics"].needs(config, "frozen") == ("tokenizer", "latent_action")
     with pytest.raises(UserError, match="--mode must be one of frozen, cotrain"):
         stages_of("both")
-    with pytest.raises(UserError, match="--stage must be all, tokenizer, joint with --mode cotrain, not dynamics"):
+    with pytest.raises(UserError, match="--stage must be all, tokenizer, joint with --mode cotrain, got dynamics"):
         stages_of("cotrain", "dynamics")
 
 
 def test_a_stage_without_what_it_needs_says_so(tmp_path, config, cached_clips):
-    with pytest.raises(UserError, match="joint needs a trained tokenizer, and .* has none: train it"):
+    with pytest.raises(UserError, match="joint needs a trained tokenizer, and .* has none; train it"):
         train(tmp_path, config, "cotrain", "joint")
 
 
-def test_a_damaged_result_that_was_deleted_is_written_anew(tmp_path, config, cached_clips):
+def test_a_deleted_result_is_written_again(tmp_path, config, cached_clips):
     train(tmp_path, config, "warmup")
     path = tmp_path / "latent_action" / "model.safetensors"
     whole = path.read_bytes()
     path.unlink()
     train(tmp_path, config, "warmup")
-    assert path.read_bytes() == whole, "of the joint stage, though latent_action trained it first"
+    assert path.read_bytes() == whole, "written by the joint stage, although latent_action trained it first"
 
 
-def test_a_stage_that_was_trained_on_another_tokenizer_is_not_taken_as_done(tmp_path, config, cached_clips):
+def test_a_stage_trained_on_another_tokenizer_does_not_count_as_done(tmp_path, config, cached_clips):
     train(tmp_path, config, "frozen")
     before = (tmp_path / "dynamics" / "model.safetensors").read_bytes()
     with pytest.raises(UserError, match=r"state/dynamics was trained on another tokenizer .*delete that folder"):
@@ -176,7 +178,7 @@ def test_a_stage_that_was_trained_on_another_tokenizer_is_not_taken_as_done(tmp_
     assert (tmp_path / "dynamics" / "model.safetensors").read_bytes() != before
 
 
-def test_an_earlier_stage_does_not_write_over_what_a_later_one_made_of_its_component(tmp_path, config, cached_clips):
+def test_an_earlier_stage_does_not_overwrite_the_component_of_a_later_one(tmp_path, config, cached_clips):
     train(tmp_path, config, "warmup")
     path = tmp_path / "latent_action" / "model.safetensors"
     joint = path.read_bytes()
@@ -187,11 +189,11 @@ def test_an_earlier_stage_does_not_write_over_what_a_later_one_made_of_its_compo
     with pytest.raises(UserError):
         train(tmp_path, config, "warmup", latent_action={"steps": 10})
     assert path.read_bytes() == joint
-    train(tmp_path, config, "warmup", "joint")  # alone, from the run folder: it is done, and says so
+    train(tmp_path, config, "warmup", "joint")  # alone, from the run folder: it is already done
     assert path.read_bytes() == joint
 
 
-def test_a_damaged_result_is_mended_from_its_checkpoint(tmp_path, config, cached_clips):
+def test_a_damaged_result_is_restored_from_its_checkpoint(tmp_path, config, cached_clips):
     train(tmp_path, config, "frozen", "tokenizer")
     path = tmp_path / "tokenizer" / "model.safetensors"
     whole = path.read_bytes()
@@ -205,7 +207,7 @@ def test_a_damaged_result_is_mended_from_its_checkpoint(tmp_path, config, cached
 def test_a_refused_resume_changes_nothing(tmp_path, config, cached_clips):
     train(tmp_path, config, "frozen", "tokenizer")
     before = (tmp_path / "config.json").read_bytes()
-    with pytest.raises(UserError, match="use the same ema as before"):
+    with pytest.raises(UserError, match="trained with other options .*ema"):
         train(tmp_path, config, "frozen", "tokenizer", tokenizer={"ema": 0.9})
     with pytest.raises(UserError, match=r"another configuration \(seed: 0 / 7\)"):
         train(tmp_path, config, "frozen", "tokenizer", seed=7)
@@ -214,15 +216,15 @@ def test_a_refused_resume_changes_nothing(tmp_path, config, cached_clips):
     assert (tmp_path / "config.json").read_bytes() == before
 
 
-def test_options_that_changed_since_are_said(tmp_path, config, cached_clips, capsys):
+def test_changed_options_are_reported(tmp_path, config, cached_clips, capsys):
     train(tmp_path, config, "frozen", "tokenizer")
     train(tmp_path, config, "frozen", "tokenizer", quiet=False, tokenizer={"steps": 9})
-    assert "not as this run was begun" not in capsys.readouterr().out
+    assert "will not end as it would have" not in capsys.readouterr().out
     train(tmp_path, config, "frozen", "tokenizer", quiet=False, tokenizer={"steps": 10, "batch_size": 3})
-    assert "training.tokenizer.batch_size was 2, is 3 now" in capsys.readouterr().out
+    assert "training.tokenizer.batch_size was 2 and is now 3" in capsys.readouterr().out
 
 
-def test_weights_that_are_not_finite_are_not_built_upon(tmp_path, config, cached_clips):
+def test_weights_that_are_not_finite_are_refused(tmp_path, config, cached_clips):
     train(tmp_path, config, "frozen", "tokenizer")
     genie = Genie(config)
     genie.tokenizer.patch_in.weight.data[0, 0] = float("nan")
@@ -232,7 +234,7 @@ def test_weights_that_are_not_finite_are_not_built_upon(tmp_path, config, cached
         train(tmp_path, config, "frozen", "dynamics")
 
 
-def test_components_copied_from_another_run_are_built_upon(tmp_path, config, cached_clips):
+def test_components_copied_from_another_run_are_used(tmp_path, config, cached_clips):
     train(tmp_path / "one", config, "frozen", "tokenizer")
     shutil.copytree(tmp_path / "one" / "tokenizer", tmp_path / "two" / "tokenizer")
     train(tmp_path / "two", config, "cotrain", "joint")
@@ -241,8 +243,8 @@ def test_components_copied_from_another_run_are_built_upon(tmp_path, config, cac
     Genie.from_pretrained(tmp_path / "two")
 
 
-def test_two_processes_do_not_train_one_run(tmp_path, config, cached_clips):
-    with locked(tmp_path), pytest.raises(UserError, match="another process is training"):
+def test_two_processes_cannot_train_one_run(tmp_path, config, cached_clips):
+    with locked(tmp_path), pytest.raises(UserError, match="another process is already training .*; wait"):
         train(tmp_path, config, "frozen", "tokenizer")
 
 
@@ -251,7 +253,7 @@ def test_two_processes_do_not_train_one_run(tmp_path, config, cached_clips):
     [
         ({"tokenizer": {"learning_rate": -1.0}}, "--training.tokenizer.learning-rate must be above 0"),
         ({"dynamics": {"clip_gradient": 0.0}}, "--training.dynamics.clip-gradient must be above 0"),
-        ({"latent_action": {"beta1": 2.0}}, "latent_action: beta1 must be at least 0 and below 1"),
+        ({"latent_action": {"beta1": 2.0}}, "--training.latent-action.beta1 must be at least 0 and below 1"),
         ({"save_every": 0}, "--save-every must be at least 1"),
         ({"workers": -1}, "--workers must be at least 0"),
         ({"minutes": -1.0}, "--minutes must be above 0"),
@@ -260,13 +262,13 @@ def test_two_processes_do_not_train_one_run(tmp_path, config, cached_clips):
         ({"device": "nonsense"}, "--device must be auto, cpu or cuda"),
     ],
 )
-def test_options_that_cannot_be_are_refused_before_anything_is_made(tmp_path, config, cached_clips, changes, message):
+def test_impossible_options_are_refused_before_anything_is_written(tmp_path, config, cached_clips, changes, message):
     with pytest.raises(UserError, match=message):
         train(tmp_path / "run", config, "frozen", **changes)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_model_that_cannot_be_built_is_refused(tmp_path, config, cached_clips):
-    config.dynamics.heads = 3
-    with pytest.raises(UserError, match="such a model cannot be built: width 16 is not a multiple of num_heads 3"):
+    config.dynamics.num_heads = 3
+    with pytest.raises(UserError, match="this model cannot be built: .*16.*3"):
         train(tmp_path, config, "frozen")

@@ -195,7 +195,7 @@ def test_a_damaged_pil_image_is_one_line(tmp_path):
 
 
 def test_a_huge_picture_is_refused_before_it_is_decoded():
-    with pytest.raises(UserError, match="^it has 40x60 pixels; give a picture of at most 2,399"):
+    with pytest.raises(UserError, match="^it has 40x60 pixels; expected at most 2,399"):
         decode_picture(cv2.imencode(".png", QUADRANTS)[1].tobytes(), "it", 2399)
     assert decode_picture(cv2.imencode(".png", QUADRANTS)[1].tobytes(), "it", 2400).shape == (40, 60, 3)
 

@@ -1,6 +1,7 @@
-"""Run folders: what is written is what is read, and a run that does not fit is named in one line."""
+"""Run folders: written runs are read back, and a run that does not fit is refused in one line."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -10,8 +11,18 @@ from safetensors.torch import load_file, save_file
 
 from genie_datasets.base.errors import UserError
 from genie_robotics import Genie
+from genie_robotics.cli import main
 from genie_robotics.models.presets import PRESETS, preset
-from genie_robotics.run_folder import DIGEST, digest, load_component, read_tensors, save_component
+from genie_robotics.run_folder import (
+    DIGEST,
+    SCHEMA_VERSION,
+    digest,
+    load_component,
+    load_config,
+    read_tensors,
+    save_component,
+)
+from genie_robotics.training.run import check_run_folder
 from tests.genie_robotics.conftest import random_genie, tiny_config
 
 
@@ -29,7 +40,9 @@ def test_a_component_of_another_preset_is_named(tmp_path, genie):
     genie.save_pretrained(tmp_path)
     path = tmp_path / "dynamics" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "width": 64}))
-    with pytest.raises(UserError, match=r"dynamics: trained with width=64, but .*config.json says 16.*preset"):
+    with pytest.raises(
+        UserError, match=r"dynamics was trained with width=64, but .*config.json expects 16; copy a dynamics"
+    ):
         Genie.from_pretrained(tmp_path)
 
 
@@ -38,10 +51,14 @@ def test_a_component_of_another_preset_is_named(tmp_path, genie):
     [
         (lambda run: (run / "config.json").unlink(), "config.json is missing"),
         (lambda run: (run / "config.json").write_text("{"), "not readable JSON"),
-        (lambda run: (run / "config.json").write_text('{"model": {"depth": 3}}'), "unknown entry depth"),
+        (
+            lambda run: (run / "config.json").write_text('{"schema_version": 2, "model": {"depth": 3}}'),
+            "unknown entry",
+        ),
+        (lambda run: (run / "config.json").write_text('{"model": {}}'), "schema version 1, expected 2; retrain"),
         (
             lambda run: (run / "dynamics" / "model.safetensors").unlink(),
-            "model.safetensors is missing; run the same train command",
+            "model.safetensors is missing; rerun the train command",
         ),
         (lambda run: (run / "dynamics" / "model.safetensors").write_bytes(b"x" * 99), "damaged"),
     ],
@@ -54,9 +71,30 @@ def test_a_damaged_run_is_named_in_one_line(tmp_path, genie, damage, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("version", [None, 1, SCHEMA_VERSION + 1])
+def test_a_run_folder_of_another_schema_version_is_one_line(tmp_path, config, version, capsys):
+    """Also if its configuration has other fields."""
+    random_genie(config).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    stored = json.loads(path.read_text())
+    assert stored.pop("schema_version") == SCHEMA_VERSION
+    stored["model"]["field_of_that_version"] = 1
+    path.write_text(json.dumps(stored if version is None else {**stored, "schema_version": version}))
+    words = f"config.json has schema version {version or 1}, expected {SCHEMA_VERSION}; retrain the run"
+    for use in (Genie.from_pretrained, load_config, lambda run: check_run_folder(run, config)):
+        with pytest.raises(UserError, match=words) as caught:
+            use(tmp_path)
+        assert "\n" not in str(caught.value)
+    assert main(["doctor", str(tmp_path)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ")
+    assert words in error
+    assert "\n" not in error
+
+
 @pytest.mark.parametrize("seed", range(2))
-def test_any_changed_byte_of_the_weights_is_named(tmp_path, seed):
-    """200 places at random, half of them in the header, each changed to another byte at random."""
+def test_any_changed_byte_of_the_weights_is_noticed(tmp_path, seed):
+    """200 random places, half of them in the header, each changed to another random byte."""
     genie, other = (random_genie(tiny_config(), seed) for seed in (0, 1))
     save_component(genie.dynamics, tmp_path / "dynamics")
     path = tmp_path / "dynamics" / "model.safetensors"
@@ -72,23 +110,23 @@ def test_any_changed_byte_of_the_weights_is_named(tmp_path, seed):
             load_component(other.dynamics, tmp_path / "dynamics")
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
-    assert all(torch.equal(before[name], value) for name, value in other.state_dict().items()), "loaded in part"
+    assert all(torch.equal(before[name], value) for name, value in other.state_dict().items()), "partly loaded"
     path.write_bytes(whole)
     load_component(other.dynamics, tmp_path / "dynamics")
     assert torch.equal(other.dynamics.head.weight, genie.dynamics.head.weight)
 
 
 @pytest.mark.slow
-def test_every_other_byte_at_every_place_of_the_header_is_seen(tmp_path):
+def test_every_other_byte_at_every_place_of_the_header_is_noticed(tmp_path):
     path = tmp_path / "model.safetensors"
     tensors = {"a": torch.arange(3.0), "é": torch.zeros((), dtype=torch.bool), "n": torch.zeros(0, 2)}
     save_file(tensors, path, {DIGEST: digest(tensors)})
     whole = path.read_bytes()
     header = 8 + int.from_bytes(whole[:8], "little")
-    assert whole[header - 1 : header] == b" ", "the spaces after the header are among the places"
+    assert whole[header - 1 : header] == b" ", "the padding after the header is among the places"
     missed = []
     for place in range(header):
-        # All bytes where a JSON parser may be lenient, a few elsewhere.
+        # All bytes if a JSON parser may be lenient at this place, otherwise a few.
         lenient = place < 9 or whole[place : place + 1] in b'\t\n\r "\\{}[]:,-+.0123456789'
         for value in range(256) if lenient else (whole[place] ^ 1, whole[place] ^ 32, 0x22, 0x5C, 0xFF):
             if value == whole[place]:
@@ -96,13 +134,13 @@ def test_every_other_byte_at_every_place_of_the_header_is_seen(tmp_path):
             path.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
             try:
                 read_tensors(path)
-            except (UserError, SafetensorError, RuntimeError):  # what load_component names
+            except (UserError, SafetensorError, RuntimeError):  # load_component reports them
                 continue
             missed.append((place, whole[place], value))
     assert not missed
 
 
-def test_a_file_cut_anywhere_is_named(tmp_path):
+def test_a_truncated_file_is_refused(tmp_path):
     genie = random_genie(tiny_config())
     save_component(genie.dynamics, tmp_path / "dynamics")
     path = tmp_path / "dynamics" / "model.safetensors"
@@ -118,7 +156,7 @@ def test_a_file_cut_anywhere_is_named(tmp_path):
 
 @pytest.mark.parametrize("metadata", [None, {"format": "pt", "made_by": "someone"}])
 def test_weights_without_a_digest_load(tmp_path, metadata):
-    """Made by others, or before there were digests."""
+    """Files that were not written by this package."""
     genie, other = (random_genie(tiny_config(), seed) for seed in (0, 1))
     save_component(genie.tokenizer, tmp_path / "tokenizer")
     path = tmp_path / "tokenizer" / "model.safetensors"
@@ -127,7 +165,7 @@ def test_weights_without_a_digest_load(tmp_path, metadata):
     assert torch.equal(other.tokenizer.patch_in.weight, genie.tokenizer.patch_in.weight)
 
 
-def test_the_digest_sees_names_kinds_shapes_and_bytes_and_no_order():
+def test_the_digest_depends_on_names_dtypes_shapes_and_bytes_but_not_on_order():
     x = torch.arange(6.0)
     known = digest({"a": x, "b": x.bfloat16()})
     assert known == digest({"b": x.bfloat16(), "a": x})
@@ -157,15 +195,13 @@ def test_no_run_folder(tmp_path):
         Genie.from_pretrained(tmp_path / "nothing")
 
 
-def test_a_full_disk_keeps_the_last_good_file(tmp_path, genie, monkeypatch):
-    import genie_robotics.run_folder as run_folder
-
+def test_a_full_disk_keeps_the_old_files(tmp_path, genie, monkeypatch):
     genie.save_pretrained(tmp_path)
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run_folder.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match="cannot write .*No space left on device"):
         genie.save_pretrained(tmp_path)
     monkeypatch.undo()
@@ -192,13 +228,13 @@ def test_presets_resolve_and_unknown_ones_are_named():
     for name in PRESETS:
         config = preset(name)
         assert config.preset == name
-        assert config.dynamics.num_tokens == config.tokenizer.codebook.num_codes
-    with pytest.raises(UserError, match="no preset 'mini'; there are: nano"):
+        assert config.dynamics.num_tokens == config.tokenizer.quantizer.num_codes
+    with pytest.raises(UserError, match="unknown preset 'mini'; expected one of nano"):
         preset("mini")
 
 
 def test_image_size_must_divide_into_patches():
     config = preset("nano")
     config.image_size = (60, 64)
-    with pytest.raises(UserError, match="60x64 is not a multiple of the tokenizer's patch size 8"):
+    with pytest.raises(UserError, match="--image-size must be a multiple of --tokenizer.patch-size 8, got 60x64"):
         config.resolved()

@@ -1,4 +1,4 @@
-"""A world that comes with the package: small, offline, strict, and what was trained but for the rounding."""
+"""A world that comes with the package: small, offline, strict, and equal to the trained one except for rounding."""
 
 import json
 import shutil
@@ -11,12 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from genie_datasets.base.errors import UserError
-from genie_eval.pretrain.export import LARGEST, export_world, folder_bytes
-from genie_eval.pretrain.rounding import choose_format, measure_rounding, rounded
+from genie_eval.pretrain.export import LARGEST, export_world, folder_bytes, measure_rounding, rounded
 from genie_robotics import Genie
 from genie_robotics.cli import main
 from genie_robotics.models.latent_action import LatentActionModel
-from genie_robotics.models.left_out import LeftOut, drop_decoder, has_decoder
+from genie_robotics.models.missing import MissingModule
 from genie_robotics.models.presets import preset
 from genie_robotics.pretrained import WORLDS, judge_of, locate, world_folder
 from genie_robotics.run_folder import DIGEST, digest, load_component
@@ -47,7 +46,7 @@ def world(runs, tmp_path) -> Path:
 
 @pytest.fixture
 def shipped(world, tmp_path, monkeypatch) -> Path:
-    """The same as if it were installed, seen from an empty working directory without a network."""
+    """The world as if it were installed, used from an empty working directory without a network."""
     elsewhere = tmp_path / "site-packages" / "nano_tabletop"
     shutil.move(world, elsewhere)
     monkeypatch.setitem(WORLDS, NAME, elsewhere)
@@ -61,17 +60,17 @@ def shipped(world, tmp_path, monkeypatch) -> Path:
     return elsewhere
 
 
-def test_the_shipped_world_plays_by_its_name_as_the_trained_one_rounded(shipped, runs, clips):
+def test_the_shipped_world_plays_by_its_name_as_the_rounded_trained_one(shipped, runs, clips):
     trained, loaded = Genie.from_pretrained(runs / "run"), Genie.from_pretrained(NAME)
-    expected = rounded(trained, torch.float16)
+    expected = rounded(trained)
     codes = torch.tensor([[0, 1, 3]] * len(clips))
     assert all(p.dtype == torch.float32 for p in loaded.parameters())
     assert not loaded.training
     assert torch.equal(loaded.infer_actions(clips), expected.infer_actions(clips))
     assert torch.equal(loaded.tokenize(clips), expected.tokenize(clips))
     assert torch.equal(loaded.generate(clips[:, :1], codes, seed=3), expected.generate(clips[:, :1], codes, seed=3))
-    # ... and rounding to 11 bits moves next to nothing: random weights have many near-ties, trained ones fewer.
-    found = measure_rounding(trained, torch.float16, clips)
+    # Rounding to 11 bits changes almost nothing: random weights have many near-ties, trained ones fewer.
+    found = measure_rounding(trained, clips)
     assert found.codes <= 0.05
     assert found.tokens <= 0.05
     assert abs(found.psnr_lost) < 0.1
@@ -81,14 +80,14 @@ def test_the_shipped_world_plays_by_its_name_as_the_trained_one_rounded(shipped,
 def test_the_judge_is_the_other_runs_latent_action_model(shipped, runs, clips):
     judge, trained = Genie.from_pretrained(judge_of(NAME)), Genie.from_pretrained(runs / "judge")
     assert judge.components == ("latent_action",)
-    assert torch.equal(judge.infer_actions(clips), rounded(trained, torch.float16).infer_actions(clips))
+    assert torch.equal(judge.infer_actions(clips), rounded(trained).infer_actions(clips))
     assert not torch.equal(judge.infer_actions(clips), Genie.from_pretrained(NAME).infer_actions(clips))
     for use in (lambda: judge.start(clips[0, 0]), lambda: judge.tokenize(clips), lambda: judge.dynamics(None)):
-        with pytest.raises(UserError, match="cannot play"):
+        with pytest.raises(UserError, match="holds only a latent action model, .* cannot be played"):
             use()
 
 
-def test_what_was_loaded_can_be_saved_and_loaded(shipped, tmp_path, clips):
+def test_a_loaded_world_can_be_saved_and_loaded(shipped, tmp_path, clips):
     for place in (NAME, judge_of(NAME)):
         loaded = Genie.from_pretrained(place)
         loaded.save_pretrained(tmp_path / "again")
@@ -98,31 +97,31 @@ def test_what_was_loaded_can_be_saved_and_loaded(shipped, tmp_path, clips):
         shutil.rmtree(tmp_path / "again")
 
 
-def test_without_its_decoder_it_infers_and_says_that_it_cannot_predict(shipped, clips):
+def test_without_its_decoder_it_infers_actions_and_refuses_to_predict(shipped, clips):
     model = Genie.from_pretrained(NAME).latent_action
-    assert not has_decoder(model)
+    assert not model.has_decoder
     assert not [key for key in model.state_dict() if key.split(".")[0] in ("decoder", "from_latent", "patch_out")]
     frames = clips.float() / 255
-    with pytest.raises(UserError, match="has no decoder") as caught:
+    with pytest.raises(UserError, match="exported without its decoder") as caught:
         model.predict(frames[:, :-1], torch.zeros(*frames.shape[:1], 5, 8))
     assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="has no decoder"):
+    with pytest.raises(UserError, match="exported without its decoder"):
         model(clips)
 
 
-def test_dropping_takes_the_decoder_and_nothing_else():
+def test_dropping_removes_the_decoder_and_nothing_else():
     whole = LatentActionModel(tiny_config().latent_action)
     before = dict(whole.state_dict())
-    gone = {f"{name}." for name, child in whole.named_children() if any(child is p for p in whole.decoder_parts())}
-    assert gone >= {"from_latent.", "decoder.", "patch_out."}
-    drop_decoder(whole)
+    gone = {f"{name}." for name in whole.decoder_parts()}
+    assert gone == {"from_latent.", "decoder_in.", "decoder.", "patch_out."}
+    whole.drop_decoder()
     assert set(whole.state_dict()) == {key for key in before if not key.startswith(tuple(gone))}
-    assert all(isinstance(part, LeftOut) for part in whole.decoder_parts())
+    assert all(isinstance(part, MissingModule) for part in whole.decoder_parts().values())
 
 
 @pytest.mark.parametrize("component", ["tokenizer", "latent_action", "dynamics", "judge/latent_action"])
 @pytest.mark.parametrize("change", ["missing", "extra"])
-def test_a_tensor_too_few_or_too_many_is_an_error(world, component, change):
+def test_a_missing_or_additional_tensor_is_an_error(world, component, change):
     path = world / component / "model.safetensors"
     tensors = load_file(path)
     if change == "missing":
@@ -134,27 +133,24 @@ def test_a_tensor_too_few_or_too_many_is_an_error(world, component, change):
         Genie.from_pretrained(world / "judge" if component.startswith("judge") else world)
 
 
-def test_a_whole_file_is_no_encoder_and_an_encoder_no_whole_model(world, runs):
-    """`parts` is held to: strict both ways."""
+def test_has_decoder_must_agree_with_the_file(world, runs):
+    """Strict both ways."""
     shutil.copy(runs / "run" / "latent_action" / "model.safetensors", world / "latent_action" / "model.safetensors")
     with pytest.raises(UserError, match="Unexpected key|does not fit"):
         Genie.from_pretrained(world)
     config = world / "judge" / "latent_action" / "config.json"
     values = json.loads(config.read_text())
-    assert values.pop("parts") == "encoder"
+    assert values.pop("has_decoder") is False
     config.write_text(json.dumps(values))
     with pytest.raises(UserError, match="does not fit"):
-        Genie.from_pretrained(world / "judge")
-    config.write_text(json.dumps({**values, "parts": "half"}))
-    with pytest.raises(UserError, match="unknown parts 'half'"):
         Genie.from_pretrained(world / "judge")
 
 
 @pytest.mark.parametrize("length", [0, 7, 400, -1])
-def test_a_truncated_file_is_one_line_with_a_remedy_that_can_help(shipped, length, capsys, tmp_path):
+def test_a_truncated_file_is_one_line_with_a_remedy(shipped, length, capsys, tmp_path):
     path = shipped / "dynamics" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(UserError, match="damaged.*install genie-robotics again") as caught:
+    with pytest.raises(UserError, match="damaged.*reinstall genie-robotics") as caught:
         Genie.from_pretrained(NAME)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -165,16 +161,16 @@ def test_a_truncated_file_is_one_line_with_a_remedy_that_can_help(shipped, lengt
 
 def test_names(tmp_path, monkeypatch, runs):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="no world 'nano-tablecloth'.*there are: nano-tabletop"):
+    with pytest.raises(UserError, match="unknown world 'nano-tablecloth'; expected one of nano-tabletop"):
         world_folder("nano-tablecloth")
-    with pytest.raises(UserError, match="no run folder nano-tablecloth; .*comes with the package: nano-tabletop"):
+    with pytest.raises(UserError, match="no run folder nano-tablecloth; .*world of the package: nano-tabletop"):
         Genie.from_pretrained("nano-tablecloth")
     monkeypatch.setitem(WORLDS, NAME, tmp_path / "nothing")
-    with pytest.raises(UserError, match=r"lacks the weights of nano-tabletop; .*pretrain nano-tabletop --out DIR"):
+    with pytest.raises(UserError, match=r"lacks the files of nano-tabletop; .*pretrain nano-tabletop --out DIR"):
         Genie.from_pretrained(NAME)
 
 
-def test_a_run_folder_of_that_name_wins_and_another_folder_does_not(shipped, runs, clips):
+def test_a_run_folder_of_that_name_is_preferred_and_other_folders_are_not(shipped, runs, clips):
     other = Path(NAME)  # in the working directory
     other.mkdir()
     assert locate(NAME) == shipped
@@ -185,7 +181,7 @@ def test_a_run_folder_of_that_name_wins_and_another_folder_does_not(shipped, run
     assert judge_of(NAME) is None
 
 
-def test_the_same_runs_give_the_same_bytes_and_stored_weights_are_half_as_large(runs, tmp_path, clips):
+def test_equal_runs_give_equal_bytes_in_float16(runs, tmp_path, clips):
     for name in ("a", "b"):
         export_world(runs / "run", runs / "judge", tmp_path / name, clips)
     files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
@@ -193,32 +189,35 @@ def test_the_same_runs_give_the_same_bytes_and_stored_weights_are_half_as_large(
     kinds = {t.dtype for f in files if f.suffix == ".safetensors" for t in load_file(tmp_path / "a" / f).values()}
     assert kinds == {torch.float16, torch.bool}
     stored = json.loads((tmp_path / "a" / "config.json").read_text())
-    assert set(stored["exported"]["rounding"]) == {"float16", "bfloat16"}
+    assert stored["exported"]["weights"] == "float16"
+    assert set(stored["exported"]["rounding"]) == {"codes", "tokens", "psnr_lost"}
     assert str(runs) not in json.dumps(stored)  # no path of the machine that trained it
 
 
-def test_the_format_is_measured_and_what_leaves_its_range_is_not_lost(clips, tmp_path, runs):
+def test_values_out_of_the_range_of_float16_are_kept(tmp_path, runs):
     genie = Genie.from_pretrained(runs / "run")
-    name, measured = choose_format(genie, clips)
-    assert name == "float16"
-    assert measured["float16"]["tokens"] < measured["bfloat16"]["tokens"]
-    genie.latent_action.codebook.vq._codebook.cluster_size.fill_(1e6)  # infinite in float16
+    genie.latent_action.quantizer.ema_count.fill_(1e6)  # infinite in float16
     genie.save_pretrained(tmp_path / "run")
     export_world(tmp_path / "run", runs / "judge", tmp_path / "world")
     loaded = Genie.from_pretrained(tmp_path / "world")
-    assert loaded.latent_action.codebook.vq._codebook.cluster_size.max() == 1e6
-    # Planted: small numbers that a later layer makes large again, which only bfloat16 holds with all their digits.
-    model = Genie.from_pretrained(runs / "run").latent_action
+    assert loaded.latent_action.quantizer.ema_count.max() == 1e6
+
+
+def test_the_effect_of_rounding_is_measured(runs, clips):
+    """Planted: small weights that a later layer makes large again lose their digits in float16."""
+    genie = Genie.from_pretrained(runs / "run")
+    few = measure_rounding(genie, clips)
     with torch.no_grad():
-        for parameter, scale in ((model.pool.key_value, 1e-6), (model.pool.out, 1e5), (model.to_latent, 10)):
-            parameter.weight.mul_(scale)
-            parameter.bias.mul_(0)
-    genie.latent_action = model
-    small, of = choose_format(genie, clips)
-    assert small == "bfloat16", of
+        model = genie.latent_action
+        for layer, scale in ((model.pool.key_value, 3e-7), (model.pool.out, 1e5), (model.to_latent, 10)):
+            layer.weight.mul_(scale)
+            layer.bias.mul_(0)
+    many = measure_rounding(genie, clips)
+    assert many.codes > max(0.05, few.codes)
+    assert many.tokens == few.tokens
 
 
-def test_no_judge_that_agrees_with_itself_or_sees_other_frames(runs, tmp_path):
+def test_a_judge_must_be_another_model_of_the_same_frame_size(runs, tmp_path):
     with pytest.raises(UserError, match="agrees with itself"):
         export_world(runs / "run", runs / "run", tmp_path / "world")
     config = tiny_config()
@@ -229,7 +228,7 @@ def test_no_judge_that_agrees_with_itself_or_sees_other_frames(runs, tmp_path):
     assert not (tmp_path / "world").exists()
 
 
-def test_a_judge_needs_its_latent_action_model_alone(runs, tmp_path, clips):
+def test_a_judge_needs_only_its_latent_action_model(runs, tmp_path, clips):
     shutil.copytree(runs / "judge", tmp_path / "judge")
     for name in ("tokenizer", "dynamics"):
         shutil.rmtree(tmp_path / "judge" / name)
@@ -240,10 +239,10 @@ def test_a_judge_needs_its_latent_action_model_alone(runs, tmp_path, clips):
         export_world(runs / "run", tmp_path / "judge", tmp_path / "world")
 
 
-def test_other_components_know_no_parts(world):
+def test_only_a_latent_action_model_can_lack_its_decoder(world):
     path = world / "dynamics" / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "parts": "encoder"}))
-    with pytest.raises(UserError, match="unknown parts"):
+    path.write_text(json.dumps({**json.loads(path.read_text()), "has_decoder": False}))
+    with pytest.raises(UserError, match="unknown entry has_decoder"):
         load_component(Genie(tiny_config()).dynamics, world / "dynamics")
 
 
@@ -257,7 +256,7 @@ def test_nano_and_its_judge_fit_into_ten_megabytes(tmp_path):
     assert loaded.num_parameters()["latent_action"] < 800_000
 
 
-def test_doctor_says_in_one_line_that_there_is_no_training_to_examine(shipped, capsys, tmp_path):
+def test_doctor_reports_in_one_line_that_there_is_no_training_to_examine(shipped, capsys, tmp_path):
     assert main(["doctor", NAME]) == 0
     said = capsys.readouterr().out.strip()
     assert said.count("\n") == 0
@@ -267,13 +266,13 @@ def test_doctor_says_in_one_line_that_there_is_no_training_to_examine(shipped, c
 
 
 def test_playback_takes_the_name(shipped, capsys, tmp_path):
-    """It gets as far as the data, which is missing."""
+    """It fails only at the data, which is missing."""
     assert main(["playback", NAME, "--data", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 2
     assert "none" in capsys.readouterr().err
 
 
-def test_the_wheel_takes_every_file_of_a_world(world):
-    """By the patterns of pyproject.toml, on a stand-in."""
+def test_the_wheel_has_every_file_of_a_world(world):
+    """By the patterns of pyproject.toml, for a copy of the package's layout."""
     root = Path(__file__).resolve().parents[2]
     patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     package = world.parent / "package"

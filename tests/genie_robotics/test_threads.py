@@ -18,7 +18,7 @@ from tests.genie_robotics.conftest import Squares, random_genie, tiny_config
 
 @pytest.fixture
 def two_threads(monkeypatch):
-    """As in a process of a machine of two cores in which nobody chose."""
+    """A process on two cores in which the user chose no number of threads."""
     for name in threads.CHOSEN:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(threads, "default_threads", lambda: frozenset({2}))
@@ -54,7 +54,7 @@ def uses(genie):
         "generate": lambda: genie.generate(frames[:, :1], [[1], [2]]),
         "start": lambda: genie.start(frames[0]),
         "step": lambda: world.step(1),
-        "each": lambda: world.each([0, 1]),
+        "preview": lambda: world.preview([0, 1]),
     }
 
 
@@ -63,7 +63,7 @@ def test_every_use_of_a_small_model_computes_with_one_thread(two_threads, seen):
         seen.clear()
         use()
         assert set(seen) == {1}, name
-        assert torch.get_num_threads() == 2, f"after {name} it is as before"
+        assert torch.get_num_threads() == 2, f"after {name} the number is restored"
 
 
 def test_the_number_comes_back_after_an_error(two_threads):
@@ -93,7 +93,8 @@ def test_set_num_threads_is_the_users_choice(two_threads, seen):
 
 def test_a_large_model_keeps_all_threads(two_threads, monkeypatch, seen):
     genie = random_genie(tiny_config())
-    monkeypatch.setattr(threads, "SMALL", sum(genie.num_parameters().values()))
+    parameters = genie.num_parameters()
+    monkeypatch.setattr(threads, "SMALL", parameters["tokenizer"] + parameters["dynamics"])  # those of a World
     for use in uses(genie).values():
         use()
     assert set(seen) == {2}

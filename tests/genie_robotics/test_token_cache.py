@@ -1,4 +1,4 @@
-"""The token cache: the same training, without asking tokenizer and latent actions again."""
+"""The token cache: the same training, without computing tokens and latent actions again."""
 
 import shutil
 from collections import namedtuple
@@ -23,7 +23,7 @@ STEPS = 60
 def trainer(run, config, clips, cached: bool, seed=0) -> Trainer:
     torch.manual_seed(seed)
     genie = Genie(config)
-    for book in (genie.tokenizer.codebook, genie.latent_action.codebook):  # as trained ones are
+    for book in (genie.tokenizer.quantizer, genie.latent_action.quantizer):  # as trained ones are
         book.train()
         for _ in range(50):
             book(torch.randn(64, book.config.latent_dim) * 3)
@@ -35,7 +35,7 @@ def trainer(run, config, clips, cached: bool, seed=0) -> Trainer:
     return Trainer(genie, "dynamics", clips, stage, run, set_up("cpu", "float32"), loop)
 
 
-def test_it_trains_the_same_and_asks_once(tmp_path, config, clips):
+def test_training_is_the_same_and_codes_are_computed_once(tmp_path, config, clips):
     assert 2 * len(clips) < STEPS * 2, "more than two epochs"
     weights, asked = {}, {}
     for name, cached in (("plain", False), ("cached", True), ("again", True)):
@@ -51,11 +51,11 @@ def test_it_trains_the_same_and_asks_once(tmp_path, config, clips):
     assert asked == {"plain": STEPS, "cached": pytest.approx(first_epoch, abs=1), "again": 0}
 
 
-def test_in_parts_it_trains_the_same(tmp_path, config, clips):
+def test_training_in_micro_batches_is_the_same(tmp_path, config, clips):
     weights = []
     for cached in (False, True):
         job = trainer(tmp_path / str(cached), config, clips, cached)
-        job.config.accumulate = 2
+        job.config.micro_batches = 2
         job.train()
         weights.append(load_file(tmp_path / str(cached) / "dynamics/model.safetensors"))
     assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
@@ -69,8 +69,8 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, config, clips):
     assert all(torch.equal(value, cut[name]) for name, value in whole.items())
 
 
-def test_video_that_changed_has_a_cache_of_its_own(tmp_path, config, clips):
-    """The contents that a fingerprint samples may be the same: size and time of change of every file count too."""
+def test_changed_video_has_its_own_cache(tmp_path, config, clips):
+    """Size and time of change of every file count, because a fingerprint only samples the contents."""
     for number in range(2):
         trainer(tmp_path / str(number), config, clips, True).train()
     assert len(list((cache_dir() / "tokens").iterdir())) == 1
@@ -79,13 +79,13 @@ def test_video_that_changed_has_a_cache_of_its_own(tmp_path, config, clips):
     assert len(list((cache_dir() / "tokens").iterdir())) == 2
 
 
-def test_other_weights_have_a_cache_of_their_own(tmp_path, config, clips):
+def test_other_weights_have_their_own_cache(tmp_path, config, clips):
     for seed in (0, 1):
         trainer(tmp_path / str(seed), config, clips, True, seed).train()
     assert len(list((cache_dir() / "tokens").iterdir())) == 2
 
 
-def test_a_row_that_was_not_written_whole_is_none(monkeypatch):
+def test_incomplete_rows_are_not_returned(monkeypatch):
     cache = TokenCache("key", 5, 3, 4, 1024, 8)
     tokens, actions = torch.randint(0, 1024, (2, 3, 4)), torch.randint(0, 8, (2, 2))
     assert cache.get(np.array([1, 4])) is None
@@ -98,5 +98,5 @@ def test_a_row_that_was_not_written_whole_is_none(monkeypatch):
     again = TokenCache("key", 5, 3, 4, 1024, 8)
     assert torch.equal(again.get(np.array([4]))[0], tokens[:1])
     monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("usage", "total used free")(1, 1, 10))
-    with pytest.raises(UserError, match=r"--token-cache needs \d+ bytes.*has 10 free"):
+    with pytest.raises(UserError, match=r"not enough disk space: --token-cache needs \d+ bytes.*has 10 free"):
         TokenCache("other", 5000, 3, 4, 1024, 8)

@@ -5,7 +5,7 @@ import torch
 
 from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
-from genie_robotics.models.sampling import gumbel, num_masked
+from genie_robotics.models.sampling import Sampler, gumbel, num_masked
 from tests.genie_robotics.conftest import random_genie, tiny_config
 
 CODES = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 3], [3, 3, 3, 3, 3, 3, 3, 3, 3], [1, 2, 1, 2, 1, 2, 1, 2, 1]])
@@ -22,7 +22,7 @@ def test_cached_sampling_equals_recomputing_the_padded_window(genie, frames, num
     assert torch.equal(*dreams)
 
 
-def test_the_cache_is_exact_with_another_kind_of_codebook(frames):
+def test_the_cache_is_exact_with_another_quantizer(frames):
     genie = random_genie(tiny_config("prepend", kind="fsq")).double()
     dreams = [genie.generate(frames[:, :3], CODES, use_cache=use_cache) for use_cache in (True, False)]
     assert torch.equal(*dreams)
@@ -30,7 +30,7 @@ def test_the_cache_is_exact_with_another_kind_of_codebook(frames):
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_in_float32_cached_and_uncached_choose_the_same_tokens_but_for_ties(genie, frames, temperature):
-    """Both paths are asked at every MaskGIT step of dreams that slide; they may differ within 1e-4 of a tie only."""
+    """Both paths compute every MaskGIT step of dreams that slide; they may differ only within 1e-4 of a tie."""
     cached = genie.start(frames[:, :3], seed=4, temperature=temperature)
     full = genie.start(frames[:, :3], seed=4, temperature=temperature, use_cache=False)
     asked = []
@@ -59,54 +59,16 @@ def test_in_float32_cached_and_uncached_choose_the_same_tokens_but_for_ties(geni
 
 
 @pytest.mark.parametrize("action_input", ["add", "prepend"])
-def test_the_cache_is_exact_where_tokens_see_those_before(frames, action_input):
+def test_the_cache_is_exact_with_tokens_of_the_previous_frame(frames, action_input):
     config = tiny_config(action_input)
-    config.dynamics.see_before = True
+    config.dynamics.prev_frame_tokens = True
     genie = random_genie(config).double()
     dreams = [genie.generate(frames[:, :3], CODES, use_cache=use_cache) for use_cache in (True, False)]
     assert torch.equal(*dreams)
     plain = Genie(genie.config).double().eval()
     plain.load_state_dict(genie.state_dict())
-    plain.dynamics.before_in.weight.data.zero_()
-    assert not torch.equal(dreams[0], plain.generate(frames[:, :3], CODES)), "what stood before matters"
-
-
-def guidable():
-    config = tiny_config("modulate")
-    config.dynamics.action_dropout = 0.1
-    return random_genie(config).double()
-
-
-def test_guided_sampling_is_the_same_with_and_without_cache_and_1_is_none(frames):
-    genie = guidable()
-    guided = [
-        genie.generate(frames[:, :3], CODES, temperature=1.0, guidance=3.0, use_cache=use_cache)
-        for use_cache in (True, False)
-    ]
-    assert torch.equal(*guided)
-    plain = genie.generate(frames[:, :3], CODES, temperature=1.0)
-    assert torch.equal(plain, genie.generate(frames[:, :3], CODES, temperature=1.0, guidance=1.0))
-    assert not torch.equal(plain, guided[0])
-
-
-def test_guidance_moves_logits_along_what_the_action_changes(frames):
-    genie = guidable()
-    action = genie.latent_action.codebook.lookup(torch.tensor([2])).unsqueeze(1).double()
-    tokens = torch.full((1, genie.dynamics.config.num_patches), genie.dynamics.mask_token)
-    logits = {}
-    for guidance in (0.0, 1.0, 2.5):
-        world = genie.start(frames[:1, :2], guidance=guidance)
-        logits[guidance] = world.fork().frame_logits(world.state, action)(tokens)
-    untold = genie.start(frames[:1, :2])
-    without = untold.frame_logits(untold.state, torch.zeros_like(action))(tokens)
-    torch.testing.assert_close(logits[0.0], without)
-    torch.testing.assert_close(logits[2.5], without + 2.5 * (logits[1.0] - without))
-    assert (logits[2.5] - logits[1.0]).abs().max() > 1e-3
-
-
-def test_guidance_of_a_model_that_was_always_told_is_refused(genie, frames):
-    with pytest.raises(UserError, match=r"guidance 2 .* leave it at 1, or train with --dynamics.action-dropout"):
-        genie.start(frames[:1, :1], guidance=2.0)
+    plain.dynamics.prev_frame_in.weight.data.zero_()
+    assert not torch.equal(dreams[0], plain.generate(frames[:, :3], CODES)), "the previous tokens matter"
 
 
 def test_every_code_changes_the_dream(genie, frames):
@@ -114,7 +76,7 @@ def test_every_code_changes_the_dream(genie, frames):
     logits = []
     for code in range(4):
         world = genie.start(start[:1])
-        action = genie.latent_action.codebook.lookup(torch.tensor([code])).unsqueeze(1)
+        action = genie.latent_action.quantizer.lookup(torch.tensor([code])).unsqueeze(1)
         tokens = torch.full((1, genie.dynamics.config.num_patches), genie.dynamics.mask_token)
         logits.append(world.frame_logits(world.state, action)(tokens))
     for i in range(4):
@@ -159,7 +121,7 @@ def test_a_fork_shares_its_past_and_copies_nothing(genie, frames):
     world.step([0, 0, 0])
     fork.step([3, 3, 3])
     for cache in ("dynamics_cache", "decoder_cache"):
-        mine, other = getattr(world.state, cache).pieces, getattr(fork.state, cache).pieces
+        mine, other = getattr(world.state, cache).segments, getattr(fork.state, cache).segments
         assert all(a is b for a, b in zip(mine[:-1], other[:-1], strict=True))
         assert mine[-1] is not other[-1]
 
@@ -167,7 +129,7 @@ def test_a_fork_shares_its_past_and_copies_nothing(genie, frames):
 def test_actions_between_prompt_frames_are_inferred(genie, frames):
     world = genie.start(frames[:, :4])
     codes = genie.infer_actions(frames[:, :4])
-    expected = genie.latent_action.codebook.lookup(codes)
+    expected = genie.latent_action.quantizer.lookup(codes)
     torch.testing.assert_close(world.state.actions[:, 1:], expected)
     assert (world.state.actions[:, 0] == 0).all()
 
@@ -201,6 +163,26 @@ def test_the_cosine_schedule_fills_every_step_and_ends_empty(num_steps):
     left = [num_masked(i, num_steps, 64) for i in range(num_steps)]
     assert left[-1] == 0
     assert all(later < earlier for earlier, later in zip([64, *left], left, strict=False))
+
+
+def test_tokens_are_filled_in_the_order_of_the_sampler():
+    def from_the_left(log_prob, noise, temperature, progress):
+        return -torch.arange(log_prob.shape[1]).expand_as(log_prob).float()
+
+    shown = []
+    sampler = Sampler(4, 1.0, order=from_the_left)
+    sampler.sample(
+        lambda tokens: shown.append(tokens == 9) or torch.zeros(*tokens.shape, 9),
+        num_patches=8,
+        mask_token=9,
+        seed=0,
+        samples=[0, 1],
+        frame=0,
+        device=torch.device("cpu"),
+    )
+    counts = [8, *(num_masked(step, 4, 8) for step in range(3))]
+    for masked, count in zip(shown, counts, strict=True):
+        assert torch.equal(masked, (torch.arange(8) >= 8 - count).expand(2, 8))
 
 
 def test_noise_depends_on_seed_sample_frame_and_step():

@@ -1,1 +1,1 @@
-"""Errors, files, locks, caches and picture sizes: what every other part uses."""
+"""Errors, files, locks, caches, image sizes and command lines: the modules that every other package uses."""

@@ -1,54 +1,118 @@
-"""Turns an argument list into a dataclass, for every command."""
-
-from __future__ import annotations
+"""Parses the arguments of every command into a dataclass."""
 
 import contextlib
+import dataclasses
 import io
 import re
-from typing import TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
+from genie_datasets.base.command_help import METAVARS, as_typed, help_rows, help_text, without_none
 from genie_datasets.base.errors import UserError
 
 Config = TypeVar("Config")
 
 
-def parse(config: type[Config], argv: list[str], prog: str, default: Config | None = None) -> Config:
-    """Parses `argv` with tyro; a size (a pair of integers) is written HEIGHTxWIDTH.
+def parse(config: type[Config], argv: list[str], prog: str, default: Config | None = None, example: str = "") -> Config:
+    """Parses `argv` with tyro into the dataclass `config`. A size, a pair of integers, is written HEIGHTxWIDTH; where
+    a field has the type `X | None`, "none" gives None.
 
-    Raises UserError, one line, where tyro would print a box.
+    --help prints the docstring of `config`, the example (a command without `genie-robotics`), then the arguments with
+    the docstring below each field. Positional and required ones come first, and fields of `config` itself before those
+    that it inherits or nests. A dataclass with a class variable `GROUP: ClassVar[str]` lists its fields under that
+    heading. `command_help.Option` in a field's annotation sets its placeholder or its heading.
+
+    Raises:
+        UserError: an argument is missing, unknown or of another type; one line.
+        SystemExit: after the help.
     """
     import tyro
 
-    argv = ["None" if word == "none" else word for word in argv]  # "all of them"; tyro spells it as Python does
+    if "-h" in argv or "--help" in argv:
+        print(help_text(config, default, prog, example))
+        raise SystemExit(0)
     registry = tyro.constructors.ConstructorRegistry()
-
-    @registry.primitive_rule
-    def size(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
-        if info.type_origin is not tuple or get_args(info.type) != (int, int):
-            return None
-        from genie_datasets.base.fit import parse_size
-
-        return tyro.constructors.PrimitiveConstructorSpec(
-            nargs=1,
-            metavar="HxW",
-            instance_from_str=lambda words: parse_size(words[0]),
-            is_instance=lambda value: isinstance(value, tuple),
-            str_from_instance=lambda value: [f"{value[0]}x{value[1]}"],
-        )
-
+    for rule in (_size, _number, _optional):
+        registry.primitive_rule(rule)
+    options: dict[str, Any] = {} if default is None else {"default": default}
+    markers = (tyro.conf.PositionalMetavarFromFieldName,)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            if default is None:
-                return tyro.cli(config, args=argv, prog=prog, registry=registry)
-            return tyro.cli(config, args=argv, prog=prog, default=default, registry=registry)
-    except SystemExit as stop:
-        if not stop.code:  # --help
-            print(said.getvalue(), end="")
-            raise
-        words = re.sub(r"[─-╿]+|-{5,}", " ", said.getvalue())
-        words = (
-            re.sub(r"\s+", " ", words).strip().removeprefix("Parsing error").removeprefix("Required options").strip()
-        )
-        words = words.partition(" For full helptext")[0]
-        raise UserError(f"{words}; see {prog} --help") from None
+            return tyro.cli(config, args=argv, prog=prog, registry=registry, config=markers, **options)
+    except SystemExit:
+        required = [row.name for row in help_rows(config, default) if row.is_required]
+        raise UserError(f"{_mistake(said.getvalue(), required)}; see {prog} --help") from None
+
+
+def _mistake(said: str, required: list[str]) -> str:
+    """The mistake in the arguments, from the box that tyro prints."""
+    words = " ".join(re.sub(r"[─-╿]+|-{5,}", " ", said).partition("For full helptext")[0].split())
+    if "Missing from" in words:
+        return "missing " + " and ".join(name for name in required if re.search(rf"(?<!\S){name}(?!\S)", words))
+    if found := re.search(r"Unrecognized options: (.*?)(?: Perhaps you meant: (--\S+)| Arguments similar|$)", words):
+        return f"unknown argument {found[1].replace(', ', ' ')}" + (f": did you mean {found[2]}?" if found[2] else "")
+    if found := re.search(r"invalid choice (.*) for argument '(.*)'\. Expected one of \((.*?),?\)", words):
+        return f"{found[2]}: expected one of {found[3].replace(chr(39), '')}, got {found[1]}"
+    if found := re.search(r"Missing value for argument '(.*?)'", words):
+        return f"{found[1]}: expected a value"
+    found = re.search(r"Error parsing (.*?)(?: Argument helptext|$)", words)
+    return found[1] if found else words
+
+
+def _size(info: Any) -> Any:
+    """tyro's rule for (height, width)."""
+    import tyro
+
+    from genie_datasets.base.fit import parse_size
+
+    if info.type_origin is not tuple or get_args(info.type) != (int, int):
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="HxW",
+        instance_from_str=lambda words: parse_size(words[0]),
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [as_typed(value)],
+    )
+
+
+def _number(info: Any) -> Any:
+    """tyro's rule for int and float, with an error in plain words."""
+    import tyro
+
+    if info.type not in (int, float):
+        return None
+
+    def number(words: list[str]) -> float:
+        try:
+            return info.type(words[0])
+        except ValueError:
+            what = "a whole number" if info.type is int else "a number"
+            raise ValueError(f"expected {what}, got '{words[0]}'") from None
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=METAVARS[info.type],
+        instance_from_str=number,
+        is_instance=lambda value: isinstance(value, int | info.type) and not isinstance(value, bool),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def _optional(info: Any) -> Any:
+    """tyro's rule for `X | None`: that of X, and "none" for None."""
+    import tyro
+
+    inner = without_none(info.type)
+    if inner is info.type:
+        return None
+    registry, make = tyro.constructors.ConstructorRegistry, tyro.constructors.PrimitiveTypeInfo.make
+    spec = registry.get_primitive_spec(make(inner, info.markers))
+    if not isinstance(spec, tyro.constructors.PrimitiveConstructorSpec):
+        return None
+    return dataclasses.replace(
+        spec,
+        instance_from_str=lambda words: None if words in (["none"], ["None"]) else spec.instance_from_str(words),
+        is_instance=lambda value: value is None or spec.is_instance(value),
+        str_from_instance=lambda value: [] if value is None else spec.str_from_instance(value),
+    )

@@ -1,4 +1,4 @@
-"""How many cores there are for this process."""
+"""The number of CPU cores of this process."""
 
 import os
 

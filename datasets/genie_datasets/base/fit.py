@@ -1,42 +1,45 @@
-"""The one policy that fits any image to the model's size: cache, `infer_actions` and player all call `fit_frames`."""
+"""Fitting of images to the model's size, by one rule for frame caches, `infer_actions` and the player."""
 
 import cv2
 import numpy as np
 
 from genie_datasets.base.errors import UserError
 
-# One image is too small to share out: OpenCV's threads would only wait for a core, and loaders have their own.
+# One image is too small to split over threads: OpenCV's would only wait for a core, and loaders have their own.
 cv2.setNumThreads(1)
 
 Size = tuple[int, int]  # (height, width)
 MODES = ("crop", "letterbox")
-FIT_VERSION = 1  # part of a frame cache's fingerprint: raise it when the pixels this file makes change
+FIT_VERSION = 1  # part of a frame cache's fingerprint: raise it when this file gives other pixels
 
 
 def parse_size(text: str) -> Size:
     """'64x80' -> (64, 80), height first; raises UserError."""
     parts = text.lower().split("x")
     if len(parts) != 2 or not all(p.strip().isdigit() and int(p) > 0 for p in parts):
-        raise UserError(f"'{text}' is not a size: write HEIGHTxWIDTH, such as 64x64")
+        raise UserError(f"'{text}' is not a size; expected HEIGHTxWIDTH, such as 64x64")
     return int(parts[0]), int(parts[1])
 
 
 def check_mode(mode: str) -> None:
+    """Raises UserError for an unknown way to fit images."""
     if mode not in MODES:
-        raise UserError(f"'{mode}' is no way to fit an image: it is one of {', '.join(MODES)}")
+        raise UserError(f"unknown way to fit images '{mode}'; expected one of {', '.join(MODES)}")
 
 
 def fit_frames(frames: np.ndarray, size: Size, mode: str = "crop") -> np.ndarray:
-    """Fit images to `size` without changing their proportions.
+    """Fits images to `size` without changing their proportions.
 
-    frames: (..., H0, W0, 3) uint8; size: (H, W); returns (..., H, W, 3) uint8, the input itself if it has that size.
-    "crop" cuts the centre to the target's aspect and then resizes, "letterbox" resizes the whole image and pads with
-    black. Shrinking averages over areas (no aliasing), enlarging is bilinear.
+    frames: (..., H0, W0, 3) uint8; size: (H, W). Returns (..., H, W, 3) uint8, the input itself if it has that size.
+    mode: "crop" cuts the center to the aspect of `size` and resizes it; "letterbox" resizes the whole image and pads it
+        with black.
+
+    Shrinking averages over areas (no aliasing); enlarging is bilinear.
     """
     check_mode(mode)
     frames = np.asarray(frames)
     if frames.dtype != np.uint8 or frames.ndim < 3 or frames.shape[-1] != 3:
-        raise ValueError(f"frames must be (..., H, W, 3) uint8, not {frames.shape} {frames.dtype}")
+        raise ValueError(f"frames must be (..., H, W, 3) uint8, got {frames.shape} {frames.dtype}")
     if frames.shape[-3:-1] == tuple(size):
         return frames
     out = np.zeros((*frames.shape[:-3], *size, 3), np.uint8)
@@ -47,7 +50,7 @@ def fit_frames(frames: np.ndarray, size: Size, mode: str = "crop") -> np.ndarray
 
 
 def crop_box(height: int, width: int, size: Size) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of the largest centred box with the aspect of `size`."""
+    """(top, left, height, width) of the largest centered box with the aspect of `size`."""
     h = min(height, max(1, round(width * size[0] / size[1])))
     w = min(width, max(1, round(height * size[1] / size[0])))
     return (height - h) // 2, (width - w) // 2, h, w
@@ -67,8 +70,9 @@ def _letterbox(image: np.ndarray, out: np.ndarray) -> None:
 
 
 def resize(image: np.ndarray, size: Size) -> np.ndarray:
+    """An image (H, W, 3) resized to `size`: averaged over areas where it shrinks, else bilinear."""
     if image.shape[:2] == tuple(size):
         return image
     shrinks = image.shape[0] >= size[0] and image.shape[1] >= size[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(np.ascontiguousarray(image), (size[1], size[0]), interpolation=how)
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(np.ascontiguousarray(image), (size[1], size[0]), interpolation=method)

@@ -1,22 +1,22 @@
-"""Walk a folder as a user sees it: links to folders are followed, and each real folder is entered once."""
+"""Walks folders as a user sees them: links to folders are followed, and each real folder is entered once."""
 
 import os
 from collections import Counter, deque
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from genie_datasets.base.cache_dir import sample
+from genie_datasets.base.cache_dir import sample_digest
 from genie_datasets.base.errors import UserError
 from genie_datasets.base.notes import warn
 
 
 def walk(root: Path, repeated: list[Path] | None = None) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Yield (folder, names of its subfolders, names of its files) like `os.walk`, in order of names.
+    """Yields (folder, names of its subfolders, names of its files) like `os.walk`, in the order of names.
 
-    Real folders come first, then the links that lead to folders not entered yet, so a folder keeps its real path where
-    it has one below `root`. A link to a folder that was entered, or that holds `root`, is not followed; `repeated`
-    collects those. Hidden folders are left out. Remove names from the yielded list of subfolders to skip them. A link
-    that leads nowhere counts as a file. Raises UserError where a folder cannot be read.
+    Real folders come first, then the links to folders that were not entered yet: a folder that has a real path below
+    `root` keeps it. A link to a folder that was entered, or that holds `root`, is not followed but added to `repeated`.
+    Hidden folders are left out. Remove names from the yielded list of subfolders to skip them. A broken link counts as
+    a file. Raises UserError if a folder cannot be read.
     """
     seen = {_identity(folder) for folder in (root, *root.resolve().parents)}
     waiting, links = [root], deque[Path]()
@@ -32,7 +32,7 @@ def walk(root: Path, repeated: list[Path] | None = None) -> Iterator[tuple[Path,
             with os.scandir(folder) as entries:
                 found = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            raise UserError(f"cannot read the folder {folder} ({error.strerror}): make it readable") from None
+            raise _unreadable(folder, error) from None
         subfolders = {entry.name: entry for entry in found if entry.is_dir() and not entry.name.startswith(".")}
         names = list(subfolders)
         yield folder, names, [entry.name for entry in found if not entry.is_dir()]
@@ -43,10 +43,10 @@ def walk(root: Path, repeated: list[Path] | None = None) -> Iterator[tuple[Path,
                 waiting.append(folder / name)
 
 
-def find_files(root: Path, suffixes: Collection[str], say: bool = False) -> list[Path]:
-    """Every file below `root` with one of these suffixes (lower case), in order of its path; hidden files are left out.
+def find_files(root: Path, suffixes: Collection[str], notes: bool = False) -> list[Path]:
+    """Every file below `root` with one of these suffixes (lower case), in the order of paths, without hidden files.
 
-    say: with a note on links that are not followed and links that lead nowhere.
+    notes: print a note about links that are not followed, and about broken ones.
     """
     repeated: list[Path] = []
     found = sorted(
@@ -57,31 +57,28 @@ def find_files(root: Path, suffixes: Collection[str], say: bool = False) -> list
     )
     files = [path for path in found if path.is_file()]
     broken = [path for path in found if not path.exists()]
-    if repeated and files and say:
-        warn(f"{such(repeated)} in {root}: the folder it links to is read already, so it is read once")
-    if broken and say:
-        warn(f"{such(broken)} in {root}: the link leads nowhere, so it is left out")
+    if repeated and files and notes:
+        warn(f"{first_of(repeated)} in {root} is left out: it links to a folder that is read already")
+    if broken and notes:
+        warn(f"{first_of(broken)} in {root} is left out: the link is broken")
     return files
 
 
-def say_copies(files: list[Path]) -> None:
-    """A note where files have the same size and samples: copies, or links to one file."""
+def note_copies(files: list[Path]) -> None:
+    """Prints a note if files have the same size, beginning and end: they are copies, or links to one file."""
     alike: dict[tuple[int, bytes], list[Path]] = {}
     sizes = Counter(file.stat().st_size for file in files)
     for file in files:
         if sizes[file.stat().st_size] > 1 and file.stat().st_size:
-            alike.setdefault(sample(file), []).append(file)
+            alike.setdefault(sample_digest(file), []).append(file)
     copies = [some for some in alike.values() if len(some) > 1]
     if copies:
         more = f" (and {len(copies) - 1} more such groups)" if len(copies) > 1 else ""
-        warn(
-            f"{' and '.join(map(str, copies[0][:2]))} seem to be the same file{more}: each counts as episodes of "
-            "its own"
-        )
+        warn(f"{' and '.join(map(str, copies[0][:2]))} seem to be the same file{more}: the episodes of each are read")
 
 
-def such(paths: list[Path]) -> str:
-    """The first path, and how many there are more."""
+def first_of(paths: list[Path]) -> str:
+    """The first path, and the number of the others."""
     return f"{paths[0]}" + (f" (and {len(paths) - 1} more)" if len(paths) > 1 else "")
 
 
@@ -89,5 +86,9 @@ def _identity(folder: Path) -> tuple[int, int]:
     try:
         found = folder.stat()
     except OSError as error:
-        raise UserError(f"cannot read the folder {folder} ({error.strerror}): make it readable") from None
+        raise _unreadable(folder, error) from None
     return found.st_dev, found.st_ino
+
+
+def _unreadable(folder: Path, error: OSError) -> UserError:
+    return UserError(f"cannot read the folder {folder} ({error.strerror}): make it readable")

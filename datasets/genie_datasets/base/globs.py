@@ -1,4 +1,4 @@
-"""--include and --exclude: which files of a source count."""
+"""The options --include and --exclude, which choose files of a source."""
 
 import re
 from collections.abc import Sequence
@@ -9,21 +9,23 @@ from genie_datasets.base.errors import UserError
 from genie_datasets.base.notes import warn
 
 Globs = str | Sequence[str] | None
-MOST_NAMES = 8  # in an option that a message spells out
+MAX_NAMES = 8  # in an option that a message spells out
 
 
 def keep_files(files: list[Path], root: Path, include: Globs = None, exclude: Globs = None) -> list[Path]:
-    """The files whose path below `root`, or whose name, matches `include` (all without it) and not `exclude`.
+    """The files whose path below `root`, or whose name, matches `include` (default: all) and not `exclude`.
 
-    A text may hold several globs, separated by commas; a comma inside brackets belongs to its glob. Raises UserError
-    when there were files and none is left.
+    A string may hold several globs, separated by commas; a comma inside brackets belongs to its glob. Raises UserError
+    if there were files and none is left.
     """
     wanted, unwanted = _split(include), _split(exclude)
     kept = [f for f in files if (not wanted or _matches(f, root, wanted)) and not _matches(f, root, unwanted)]
     if files and not kept:
         asked = " ".join(f"--{k} '{v}'" for k, v in (("include", include), ("exclude", exclude)) if v)
         example = files[0].relative_to(root).as_posix()
-        raise UserError(f"{asked} leaves none of the {len(files)} files of {root}, such as '{example}': loosen it")
+        raise UserError(
+            f"{asked} leaves none of the {len(files)} files of {root}: choose others, for files such as '{example}'"
+        )
     for option, globs in (("include", wanted), ("exclude", unwanted)):
         for glob in globs:
             if files and not any(_matches(file, root, [glob]) for file in files):
@@ -32,23 +34,23 @@ def keep_files(files: list[Path], root: Path, include: Globs = None, exclude: Gl
 
 
 def exclude_option(names: Sequence[str]) -> str:
-    """--exclude for these very names (the first few), as it is typed into a shell."""
-    globs = ",".join(map(glob_of, names[:MOST_NAMES])).replace("'", "'\"'\"'")
+    """The option --exclude for exactly these names (the first 8), as it is typed into a shell."""
+    globs = ",".join(map(glob_of, names[:MAX_NAMES])).replace("'", "'\"'\"'")
     return f"--exclude '{globs}'"
 
 
 def name_below(root: Path, file: Path) -> str:
-    """`file.relative_to(root).as_posix()`, ten times as fast where it is written below it."""
+    """`file.relative_to(root).as_posix()`, ten times as fast if the path of `file` starts with that of `root`."""
     prefix, name = f"{root}/", str(file)
     return name[len(prefix) :] if name.startswith(prefix) else file.relative_to(root).as_posix()
 
 
 def glob_of(name: str) -> str:
-    """The glob that matches this name alone, whatever characters it holds."""
+    """The glob that matches only this name, whatever characters it holds."""
     escaped = re.sub(r"[\[*?,]", lambda match: f"[{match[0]}]", name)
-    escaped = re.sub(r"^-", "[-]", escaped)  # an option's value must not look like an option
-    escaped = re.sub(r"^ | $|(?<= ) ", "[ ]", escaped)  # messages, and the ends of globs, are stripped
-    return re.sub(r"[^\S ]|[\x00-\x1f\x7f\ud800-\udfff]", "?", escaped)  # what no terminal prints
+    escaped = re.sub(r"^-", "[-]", escaped)  # the value of an option must not look like an option
+    escaped = re.sub(r"^ | $|(?<= ) ", "[ ]", escaped)  # messages and globs are stripped
+    return re.sub(r"[^\S ]|[\x00-\x1f\x7f\ud800-\udfff]", "?", escaped)  # characters that no terminal prints
 
 
 def _split(globs: Globs) -> list[str]:

@@ -1,4 +1,4 @@
-"""npz files of any size in numpy's own format: written piece by piece, read as memory maps."""
+"""npz files of any size in numpy's own format: written in chunks, read as memory maps."""
 
 import math
 import struct
@@ -12,66 +12,67 @@ import numpy as np
 from numpy.lib import format as npy
 
 LOCAL_HEADER = 30  # bytes of a zip member's header before its name
-SMALL = 4096  # bytes under which an array is read: a map of its own would cost more
+SMALL = 4096  # bytes below which an array is read: a map of its own would cost more
 
 
 @dataclass(frozen=True)
-class Pieces:
-    """An array that need not be in memory as a whole: `pieces`, one after the other along the first axis."""
+class ChunkedArray:
+    """An array given as chunks along its first axis, of which one at a time need be in memory."""
 
     dtype: np.dtype
     shape: tuple[int, ...]
-    pieces: Iterable[np.ndarray]
+    chunks: Iterable[np.ndarray]
 
     @classmethod
-    def whole(cls, array: np.ndarray) -> "Pieces":
+    def of(cls, array: np.ndarray) -> "ChunkedArray":
+        """A whole array as one chunk."""
         return cls(array.dtype, array.shape, [array])
 
 
-def write_npz(stream: IO[bytes], arrays: dict[str, Pieces]) -> None:
-    """What `numpy.savez` writes, with one piece in memory at a time. Raises OSError."""
+def write_npz(stream: IO[bytes], arrays: dict[str, ChunkedArray]) -> None:
+    """Writes what `numpy.savez` would write, with one chunk in memory at a time. Raises OSError."""
     with zipfile.ZipFile(stream, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 header = {"descr": npy.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
                 npy.write_array_header_1_0(member, header)
                 num_written = 0
-                for piece in array.pieces:
-                    member.write(np.ascontiguousarray(piece, array.dtype).data.cast("B") if piece.size else b"")
-                    num_written += piece.size
+                for chunk in array.chunks:
+                    member.write(np.ascontiguousarray(chunk, array.dtype).data.cast("B") if chunk.size else b"")
+                    num_written += chunk.size
             if num_written != math.prod(array.shape):
-                raise ValueError(f"{name}: {num_written} values where {array.shape} was announced")
+                raise ValueError(f"{name}: the chunks hold {num_written} values, expected {array.shape}")
 
 
 class BrokenNpz(ValueError):
-    """The file is no npz that can be mapped; the message says why."""
+    """The file is not an npz that can be mapped; the message says why."""
 
 
 BROKEN = (OSError, BrokenNpz)
-"""What `map_npz` raises where a file is absent or not whole."""
+"""The exceptions of `map_npz` for a file that is absent or damaged."""
 
 
 def map_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz file (uncompressed, as `numpy.savez` and `write_npz` write it), read-only.
+    """The arrays of an uncompressed npz file, as `numpy.savez` and `write_npz` write it, as read-only memory maps.
 
-    They are read from the disk where they are touched, and the kernel may drop them again. Raises OSError, BrokenNpz.
+    Raises OSError, BrokenNpz.
     """
     with path.open("rb") as stream:
         try:
             with zipfile.ZipFile(stream) as archive:
                 return {
-                    member.filename.removesuffix(".npy"): map_member(path, stream, member)
+                    member.filename.removesuffix(".npy"): _map_member(path, stream, member)
                     for member in archive.infolist()
                 }
         except BrokenNpz:
             raise
-        except Exception as error:  # zipfile and numpy's header parser raise whatever foreign bytes lead to
-            raise BrokenNpz(f"{path.name} is no npz file: {str(error)[:120]}") from None
+        except Exception as error:  # zipfile and numpy raise exceptions of many types for arbitrary bytes
+            raise BrokenNpz(f"{path.name} is not an npz file: {str(error)[:120]}") from None
 
 
-def map_member(path: Path, stream: IO[bytes], member: zipfile.ZipInfo) -> np.ndarray:
+def _map_member(path: Path, stream: IO[bytes], member: zipfile.ZipInfo) -> np.ndarray:
     if member.compress_type != zipfile.ZIP_STORED:
-        raise BrokenNpz(f"{path.name} is compressed: it cannot be mapped")
+        raise BrokenNpz(f"{path.name} is compressed, so it cannot be mapped")
     stream.seek(member.header_offset)
     name_length, extra_length = struct.unpack("<HH", stream.read(LOCAL_HEADER)[26:])
     start = member.header_offset + LOCAL_HEADER + name_length + extra_length
@@ -79,7 +80,7 @@ def map_member(path: Path, stream: IO[bytes], member: zipfile.ZipInfo) -> np.nda
     read_header = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
     shape, fortran, dtype = read_header(stream)
     if fortran or dtype.hasobject or any(n < 0 for n in shape):
-        raise BrokenNpz(f"{path.name}: '{member.filename}' is no plain array")
+        raise BrokenNpz(f"{path.name}: '{member.filename}' is not a plain array")
     num_bytes = math.prod(shape) * dtype.itemsize
     if stream.tell() + num_bytes > start + member.file_size:
         raise BrokenNpz(f"{path.name}: '{member.filename}' is cut off")

@@ -1,18 +1,18 @@
-"""Notices on standard error."""
+"""Notes for the user on standard error, where they do not mix with what a command prints for machines."""
 
 import sys
 
 
 def warn(message: str) -> None:
-    """A notice on standard error, where it cannot mix with what a command prints for machines."""
+    """Prints one note."""
     print(f"note: {message}", file=sys.stderr)
 
 
-def warn_once(about: str, message: str) -> None:
-    """`warn`, once per process for each `about`: for what shows itself while frames are read."""
-    if about not in _said:
-        _said.add(about)
+def warn_once(key: str, message: str) -> None:
+    """Prints a note once per process and `key`, for findings that come up again with every frame."""
+    if key not in _printed:
+        _printed.add(key)
         warn(message)
 
 
-_said: set[str] = set()
+_printed: set[str] = set()

@@ -1,4 +1,4 @@
-"""Clips: windows of T frames of one episode, `gap` seconds apart. Pixels only: there is no way to actions from here."""
+"""Clips: windows of T frames of one episode, `gap` seconds apart. They hold pixels only, and no way to actions."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,16 +15,22 @@ from genie_datasets.sources.split import Size, Split
 
 
 def frame_step(gap: float | None, hz: float) -> int:
-    """How many frames lie from one frame of a clip to the next: `gap` seconds at `hz`, at least 1; 1 without gap."""
+    """Frames from one frame of a clip to the next: `gap` seconds at `hz`, at least 1; 1 without a gap."""
     return 1 if gap is None else max(1, round(gap * hz))
 
 
 class ClipDataset(Dataset):
-    """Every window of `clip_length` frames, at every start; item i is a uint8 tensor (T, H, W, 3).
+    """Every window of `clip_length` frames, from every start frame; item i is a uint8 tensor (T, H, W, 3).
 
-    frames: a FrameCache, or a Split with the `size` (H, W) to fit its images to. drop: leaves out clips without motion
-    or across a cut; of `num_windows` clips, `len` are left. Episodes shorter than a clip are skipped and counted in
-    `num_short`; UserError when none is left.
+    Args:
+        frames: a FrameCache, or a Split with the `size` (H, W) that its images are fitted to.
+        gap: seconds between the frames of a clip. Default: consecutive frames.
+        drop: leaves out clips without motion or across a cut. Of `num_windows` clips, `len(self)` stay.
+
+    Episodes shorter than a clip are skipped and counted in `num_short`.
+
+    Raises:
+        UserError: no clip is left.
     """
 
     def __init__(
@@ -38,16 +44,15 @@ class ClipDataset(Dataset):
         drop: ClipFilter = KEEP_ALL,
     ):
         if clip_length < 2:
-            raise UserError(f"--clip-length {clip_length}: a clip needs at least 2 frames")
+            raise UserError(f"--clip-length must be at least 2 frames, got {clip_length}")
         self._frames, self._size, self._mode = frames, size, mode
         self.clip_length = clip_length
-        self.steps = np.array([frame_step(gap, hz) for hz in frames.hz], np.int64)  # (E,) frames between frames
+        self.steps = np.array([frame_step(gap, hz) for hz in frames.hz], np.int64)  # (E,)
         self.num_frames = frames.num_frames  # (E,)
         starts = np.maximum(0, frames.num_frames - (clip_length - 1) * self.steps)
         self.num_windows = int(starts.sum())
-        steps = hashlib.sha256(self.steps.tobytes()).hexdigest()[
-            :8
-        ]  # with the same gap, another --hz makes other clips
+        # The same gap at another --hz gives other clips.
+        steps = hashlib.sha256(self.steps.tobytes()).hexdigest()[:8]
         self.fingerprint = f"{frames.fingerprint}/{clip_length}/{steps}/{size}-{mode}/{drop}"
         self.stamp = frames.stamp
         self._kept = None
@@ -55,7 +60,10 @@ class ClipDataset(Dataset):
             self._kept = KeptClips(frames, starts, clip_length, self.steps, drop)
             starts = self._kept.num_clips
             if not starts.sum():
-                raise UserError(f"every clip of split '{frames.name}' is dropped ({drop}): drop fewer")
+                raise UserError(
+                    f"every clip of split '{frames.name}' is dropped ({drop}): pass a larger --drop-static, or leave "
+                    "out --drop-static and --drop-cuts"
+                )
         self._first = np.concatenate([[0], np.cumsum(starts)])  # first clip of each episode
         self.num_short = int((frames.num_frames <= (clip_length - 1) * self.steps).sum())
         self.group_sizes = np.bincount(frames.group, starts, len(frames.group_weights)).astype(np.int64)
@@ -69,7 +77,7 @@ class ClipDataset(Dataset):
         return int(self._first[-1])
 
     def locate(self, clip: int) -> tuple[int, np.ndarray]:
-        """-> (episode, (T,) numbers of its frames)"""
+        """The episode of a clip, and the numbers (T,) of its frames in the episode."""
         if not -len(self) <= clip < len(self):
             raise IndexError(f"clip {clip} of {len(self)}")
         clip %= len(self)
@@ -89,7 +97,7 @@ class ClipDataset(Dataset):
         return self.windows(np.array([episode for episode, _ in places]), np.stack([ids for _, ids in places]))
 
     def windows(self, episodes: np.ndarray, ids: np.ndarray) -> torch.Tensor:
-        """Frames ids[b] (B, n) of episodes[b] (B,), fitted as those of clips are: uint8 (B, n, H, W, 3)."""
+        """Frames ids[b] (B, n) of episodes[b] (B,), fitted like those of clips: uint8 (B, n, H, W, 3)."""
         return torch.from_numpy(self._frames.gather(episodes, ids, self._size, self._mode))
 
     def _raise_too_short(self) -> None:
@@ -97,8 +105,8 @@ class ClipDataset(Dataset):
         longest = int(frames.num_frames.max(initial=0))
         if longest < 2:
             raise UserError(
-                f"no episode of split '{frames.name}' is long enough for a clip: the longest has {longest} frames, and "
-                "an action lies between two; give longer episodes"
+                f"no episode of split '{frames.name}' is long enough for a clip: the longest has {longest} frames; "
+                "expected at least 2; choose a source with longer episodes"
             )
         span = int(((frames.num_frames - 1) // self.steps + 1).max())
         what = (
@@ -107,9 +115,9 @@ class ClipDataset(Dataset):
         )
         if span < 2:
             raise UserError(f"{what}: pass --clip-length 2 and a --gap of at most {self._longest_gap():.4g} (s)")
-        raise UserError(f"{what}: ask for shorter clips with --clip-length {span}")
+        raise UserError(f"{what}: pass --clip-length {span}")
 
     def _longest_gap(self) -> float:
-        """Seconds, rounded down, at which some episode still has two frames."""
+        """The longest gap, in seconds and rounded down, at which some episode still has two frames."""
         longest = float(((self._frames.num_frames - 1) / self._frames.hz).max())
         return float(f"{longest:.3e}") if float(f"{longest:.3e}") <= longest else longest * 0.999

@@ -1,27 +1,27 @@
-"""Pseudo-random permutations that can be asked for any position: what a sampler needs to hold no list of its clips."""
+"""Pseudo-random permutations that are evaluated at any position, so that a sampler holds no list of its clips."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-LARGEST_TABLE = 1 << 18  # positions; a list of more would take megabytes that grow with the data set
+LARGEST_TABLE = 1 << 18  # positions up to which a permutation is a table in memory
 ROUNDS = 6
-MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))  # of splitmix64 (Steele et al. 2014)
+MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))  # constants of splitmix64 (Steele et al. 2014)
 
 Permutation = Callable[[np.ndarray], np.ndarray]
 
 
 def permutation(n: int, key: Sequence[int]) -> Permutation:
-    """A permutation of range(n): (m,) positions -> (m,) int64. The same key gives the same one."""
+    """A permutation of range(n), a function of `key`: (m,) positions -> (m,) int64."""
     if n <= LARGEST_TABLE:
         return np.random.default_rng(key).permutation(n).__getitem__
     return Feistel(n, key)
 
 
 class Feistel:
-    """A Feistel network over 2^b >= n numbers, walked until it falls below n again (Black & Rogaway 2002).
+    """A Feistel network over 2^b >= n numbers, repeated until the result is below n (Black & Rogaway 2002).
 
-    Memory does not depend on n; a position costs 1 to 4 passes of `ROUNDS` rounds.
+    Memory does not depend on n. A position costs 1 to 4 passes of `ROUNDS` rounds.
     """
 
     def __init__(self, n: int, key: Sequence[int]):
@@ -39,12 +39,12 @@ class Feistel:
     def _pass(self, x: np.ndarray) -> np.ndarray:
         left, right = x >> self.half, x & self.mask
         for key in self.keys:
-            left, right = right, left ^ (mixed(right ^ key) & self.mask)
+            left, right = right, left ^ (mix(right ^ key) & self.mask)
         return (left << self.half) | right
 
 
-def mixed(x: np.ndarray) -> np.ndarray:
-    """Every bit of the result depends on every bit of x: splitmix64's last step."""
+def mix(x: np.ndarray) -> np.ndarray:
+    """The last step of splitmix64: every bit of the result depends on every bit of x."""
     x = (x ^ (x >> np.uint64(30))) * MIX[0]
     x = (x ^ (x >> np.uint64(27))) * MIX[1]
     return x ^ (x >> np.uint64(31))

@@ -1,21 +1,21 @@
-"""The order of training clips: a stateless function of (seed, position), so that any run resumes from one integer."""
+"""The order of training clips: a stateless function of (seed, position), so a run resumes from one integer."""
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 
 import numpy as np
 
+from genie_datasets.base.recent import RecentItems
 from genie_datasets.clips.permutation import Permutation, permutation
 
 
 class EpochSampler:
-    """An endless stream of clip numbers, cut exactly between ranks.
+    """An endless stream of clip numbers, sharded exactly across ranks.
 
-    Epoch e is a fresh permutation of all clips. Position p of the stream belongs to rank p % world_size, so over an
-    epoch the ranks together see every clip once, and `batch(step, n)` needs to know nothing but `step`.
+    Each epoch is a new permutation of all clips. Position p of the stream belongs to rank p % world_size: over an epoch
+    the ranks together read every clip once, and `batch(step, n)` depends on nothing but `step`.
 
-    With several groups (`num_clips` a list, `weights` their shares) an epoch has as many positions as there are clips,
-    of which each group gets its share, to within one clip; each group goes through its own clips in permutations.
+    With several groups (`num_clips` is a list, `weights` are their shares) an epoch has as many positions as there are
+    clips. Each group gets its share of them, to within one clip, and reads its own clips in permutations.
     """
 
     def __init__(
@@ -28,32 +28,22 @@ class EpochSampler:
     ):
         sizes = np.atleast_1d(np.asarray(num_clips, np.int64))
         if not 0 <= rank < world_size:
-            raise ValueError(f"rank {rank} of {world_size}")
+            raise ValueError(f"rank must be from 0 to {world_size - 1}, got {rank}")
         if sizes.sum() == 0 or (weights is not None and len(weights) != len(sizes)):
             raise ValueError(f"cannot sample from groups of {sizes.tolist()} clips with weights {weights}")
         self.seed, self.rank, self.world_size = int(seed), rank, world_size
         self._sizes = sizes
         self._first = np.concatenate([[0], np.cumsum(sizes)])
         self.epoch_length = int(sizes.sum())
-        # Without weights the groups are one: each clip comes once an epoch.
+        # Without weights the groups are one, and each clip comes once per epoch.
         self._shares = None if weights is None or len(sizes) == 1 else _shares(sizes, weights, self.epoch_length)
-        self._start()
-
-    def _start(self) -> None:
-        # Of the epochs in use only; holds no state. An order is a function, not a list: see `permutation`.
-        self._permutation = lru_cache(maxsize=2 * (len(self._sizes) + 1))(self._make_permutation)
+        # The permutations of the epochs in use; an order is a function and not a list.
+        self._permutations: RecentItems[Permutation] = RecentItems(2 * (len(sizes) + 1))
 
     @classmethod
     def of(cls, clips, seed: int, rank: int = 0, world_size: int = 1) -> "EpochSampler":
-        """The sampler that gives every source of a ClipDataset its share."""
+        """The sampler of a ClipDataset, which gives each of its mixed sources its share."""
         return cls(clips.group_sizes, seed, rank, world_size, clips.group_weights)
-
-    def __getstate__(self) -> dict:
-        return {k: v for k, v in self.__dict__.items() if k != "_permutation"}
-
-    def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state)
-        self._start()
 
     def indices(self, epoch: int) -> np.ndarray:
         """The clips of this rank in one epoch, in order: (n,) int64."""
@@ -68,7 +58,7 @@ class EpochSampler:
         return np.concatenate([self._clips(int(e), offsets[epochs == e]) for e in np.unique(epochs)])
 
     def batches(self, batch_size: int, start_step: int = 0) -> Iterator[list[int]]:
-        """Every batch from a step on, without end: what torch calls a batch sampler."""
+        """Endless batches from `start_step` on, for torch's `batch_sampler`."""
         step = start_step
         while True:
             yield self.batch(step, batch_size).tolist()
@@ -79,7 +69,7 @@ class EpochSampler:
         places = self._permutation(self.epoch_length, epoch, 0)(offsets)
         if self._shares is None:
             return places
-        # The groups' shares lie one after the other; each goes on in its own stream of permutations.
+        # The positions of the groups lie one after the other; each group continues its own stream of permutations.
         first = np.concatenate([[0], np.cumsum(self._shares)])
         groups = np.searchsorted(first, places, side="right") - 1
         clips = np.empty(len(places), np.int64)
@@ -93,12 +83,12 @@ class EpochSampler:
                 clips[mine[now]] = self._first[group] + order(within[now])
         return clips
 
-    def _make_permutation(self, n: int, epoch: int, stream: int) -> Permutation:
-        return permutation(n, [self.seed, epoch, stream])
+    def _permutation(self, n: int, epoch: int, stream: int) -> Permutation:
+        return self._permutations.get((n, epoch, stream), lambda: permutation(n, [self.seed, epoch, stream]))
 
 
 def _shares(sizes: np.ndarray, weights: Sequence[float], total: int) -> list[int]:
-    """Positions of each group in an epoch: proportional to the weights, summing to `total`; none for empty groups."""
+    """Positions of each group in an epoch: proportional to the weights, `total` in all, none for empty groups."""
     ideal = np.where(sizes > 0, np.asarray(weights, np.float64), 0)
     ideal = ideal / ideal.sum() * total
     shares = np.floor(ideal).astype(int)

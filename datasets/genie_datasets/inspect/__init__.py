@@ -1,1 +1,1 @@
-"""Figures of `data inspect`: an overview of a source, and how fast things move in it."""
+"""The figures and pictures of `data inspect`."""

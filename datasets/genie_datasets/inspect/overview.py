@@ -1,4 +1,4 @@
-"""What `data inspect` shows of a source: figures per split and a contact sheet to look at."""
+"""An overview of a source: figures per split, and a contact sheet of its episodes."""
 
 from pathlib import Path
 
@@ -7,16 +7,16 @@ import numpy as np
 
 from genie_datasets.sources.split import Source, Split
 
-SAMPLE = 20  # episodes looked at where all would take too long
-TILE_HEIGHT = 96
+SAMPLE = 20  # episodes that are read where all would take too long
+TILE_HEIGHT = 96  # pixels
 COLUMNS = 8
-LABEL = 18
+LABEL_HEIGHT = 18
 
 
 def summary(source: Source) -> dict[str, dict]:
-    """{split: {"episodes", "frames", "hz", "height", "width"}}: what `data inspect --json` prints.
+    """{split: {"episodes", "frames", "hz", "height", "width"}}, which `data inspect --json` prints.
 
-    Sizes as a player shows the frames; of several (in a sample of the episodes), that of the first, and "other_sizes".
+    The size is that of the first frame as a player shows it; "other_sizes" are those of a sample of the episodes.
     """
     result = {}
     for name, split in source.splits.items():
@@ -33,13 +33,13 @@ def summary(source: Source) -> dict[str, dict]:
     return result
 
 
-def spaced(n: int, at_most: int) -> list[int]:
-    """At most that many of range(n), evenly spaced, first and last among them."""
-    return np.unique(np.linspace(0, n - 1, min(n, at_most)).round().astype(int)).tolist()
+def spaced(n: int, max_count: int) -> list[int]:
+    """At most `max_count` of range(n), evenly spaced, with the first and the last."""
+    return np.unique(np.linspace(0, n - 1, min(n, max_count)).round().astype(int)).tolist()
 
 
 def contact_sheet(split: Split, rows: int = 6, title: str = "") -> np.ndarray:
-    """A few episodes (rows) by frames in order (columns), labelled: (H, W, 3) uint8."""
+    """A picture (H, W, 3) uint8 with one row per episode, of frames in order, and labels above the rows."""
     native = split.image_size
     height, width = TILE_HEIGHT, max(32, min(200, round(TILE_HEIGHT * native[1] / native[0])))
     strips = [_label(title, COLUMNS * (width + 2))] if title else []
@@ -56,12 +56,12 @@ def contact_sheet(split: Split, rows: int = 6, title: str = "") -> np.ndarray:
 
 
 def write_contact_sheet(split: Split, path: Path, title: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes `contact_sheet` as PNG."""
     cv2.imwrite(str(path), cv2.cvtColor(contact_sheet(split, title=title), cv2.COLOR_RGB2BGR))
 
 
 def _label(text: str, width: int) -> np.ndarray:
-    strip = np.full((LABEL, width, 3), 255, np.uint8)
+    strip = np.full((LABEL_HEIGHT, width, 3), 255, np.uint8)
     ascii_text = text.encode("ascii", "replace").decode()
-    cv2.putText(strip, ascii_text, (3, LABEL - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+    cv2.putText(strip, ascii_text, (3, LABEL_HEIGHT - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
     return strip

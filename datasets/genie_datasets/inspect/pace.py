@@ -1,4 +1,4 @@
-"""How fast a source moves: what a filter would drop, and which gap between frames shows motion, for `inspect`."""
+"""The pace of a source: the clips that filters would drop, and the gap between frames at which motion shows."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,40 +7,40 @@ import numpy as np
 
 from genie_datasets.clips.dataset import frame_step
 from genie_datasets.clips.filters import ClipFilter
-from genie_datasets.clips.motion import LOOK_SIZE, motion
+from genie_datasets.clips.motion import MOTION_SIZE, motion
 from genie_datasets.inspect.overview import SAMPLE, spaced
 from genie_datasets.sources.split import Split
 
 LONGEST_GAP = 2.0  # seconds
-MOST_GAPS = 12
-ENOUGH = 0.9  # of the motion that the longest gap shows: beyond, frames move apart without saying more
+MAX_GAPS = 12
+ENOUGH = 0.9  # share of the visible motion at the longest gap that the suggested gap must show
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Of at most 20 episodes, evenly spaced, in clips of `clip_length` frames `gap` seconds apart."""
+    """The pace of at most 20 episodes, evenly spaced, in clips of `clip_length` frames `gap` seconds apart."""
 
     static_transitions: float
-    """Share of transitions in which nothing visible moves."""
+    """Share of transitions without visible motion."""
     static_clips: float
     """Share of clips that --drop-static 1 drops."""
     mostly_static_clips: float
-    """Share of clips that --drop-static .5 drops."""
+    """Share of clips that --drop-static 0.5 drops."""
     cut_clips: float
     """Share of clips that --drop-cuts drops."""
     gaps: tuple[float, ...]
-    """Seconds."""
+    """Gaps that were tried, seconds."""
     visible: tuple[float, ...]
-    """Share of the pairs of frames so far apart between which something visible moves."""
+    """Share of the pairs of frames at each gap with visible motion between them."""
 
     @property
     def suggested_gap(self) -> float:
-        """The shortest gap that shows nine tenths of the motion that the longest shows."""
+        """The shortest gap that shows 90 % of the motion that the longest gap shows."""
         enough = ENOUGH * self.visible[-1]
         return next(gap for gap, share in zip(self.gaps, self.visible, strict=True) if share >= enough - 1e-9)
 
     def figures(self) -> dict[str, float | list[float]]:
-        """As `inspect --json --motion` prints it."""
+        """The figures of `data inspect --json --motion`."""
         names = ("static_transitions", "static_clips", "mostly_static_clips", "cut_clips")
         return {name: getattr(self, name) for name in names} | {
             "suggested_gap": self.suggested_gap, "gaps": list(self.gaps), "visible": list(self.visible),
@@ -48,17 +48,17 @@ class Pace:
 
 
 def pace(split: Split, clip_length: int = 16, gap: float | None = None) -> Pace:
-    """Looks at the pixels of at most 20 episodes."""
+    """Measures the pace of a split from the pixels of at most 20 episodes."""
     chosen = spaced(split.num_episodes, SAMPLE)
     hz = float(np.median(split.hz[chosen]))
-    most = max(1, round(LONGEST_GAP * hz))
-    steps = sorted({max(1, round(s)) for s in np.geomspace(1, most, min(most, MOST_GAPS))})
+    longest = max(1, round(LONGEST_GAP * hz))
+    steps = sorted({max(1, round(s)) for s in np.geomspace(1, longest, min(longest, MAX_GAPS))})
     visible = {step: [0, 0] for step in steps}
     dropped = {"static": 0, "mostly": 0, "cut": 0}
     filters = {"static": ClipFilter(static=1.0), "mostly": ClipFilter(static=0.5), "cut": ClipFilter(cuts=True)}
     num_clips = still = num_transitions = 0
     for episode in chosen:
-        frames = split.frames(episode, None, LOOK_SIZE)
+        frames = split.frames(episode, None, MOTION_SIZE)
         for step in steps:
             static = motion(frames, step).static
             visible[step][0] += int((~static).sum())
@@ -71,19 +71,19 @@ def pace(split: Split, clip_length: int = 16, gap: float | None = None) -> Pace:
         num_clips += windows
         for name, drop in filters.items():
             dropped[name] += int((~drop.kept(found, windows, clip_length, step)).sum())
-    seen = [step for step in steps if visible[step][1]] or steps[:1]
+    measured = [step for step in steps if visible[step][1]] or steps[:1]
     return Pace(
         static_transitions=still / max(1, num_transitions),
         static_clips=dropped["static"] / max(1, num_clips),
         mostly_static_clips=dropped["mostly"] / max(1, num_clips),
         cut_clips=dropped["cut"] / max(1, num_clips),
-        gaps=tuple(step / hz for step in seen),
-        visible=tuple(visible[step][0] / max(1, visible[step][1]) for step in seen),
+        gaps=tuple(step / hz for step in measured),
+        visible=tuple(visible[step][0] / max(1, visible[step][1]) for step in measured),
     )
 
 
 def plot_pace(found: Pace, path: Path, title: str) -> None:
-    """The share of visible motion against the gap, and the gap suggested, as a picture."""
+    """Plots the share of visible motion against the gap, with the suggested gap."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.2, 3.2), layout="constrained", dpi=120)
@@ -94,5 +94,4 @@ def plot_pace(found: Pace, path: Path, title: str) -> None:
     axes.set_xlim(left=0)
     axes.legend(loc="lower right", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)

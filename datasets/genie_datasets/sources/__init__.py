@@ -1,1 +1,1 @@
-"""Kinds of robot video, one episode view for all: RLDS, LeRobot, video files, arrays, frame caches, mixtures."""
+"""Readers of robot video: RLDS, LeRobot, video files, arrays, frame caches and mixtures, with one view of episodes."""

@@ -1,4 +1,4 @@
-"""One encoded image -> pixels. JPEG is decoded at a fraction of its size when a small one is asked for."""
+"""Decoding of JPEG and PNG images. A JPEG is decoded at a fraction of its size if it is fitted to a small one."""
 
 import struct
 
@@ -10,10 +10,10 @@ from genie_datasets.base.fit import Size, fit_frames
 
 JPEG_MAGIC = b"\xff\xd8\xff"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-# The JPEG decoder's own scaling (1/2, 1/4, 1/8) is cheap but blurs unlike an area average. Keeping twice the target
-# leaves the last halving to `fit_frames`: 49 dB from a full decode at 256x320 -> 64x64, against 41 dB without.
+# The JPEG decoder's own scaling (1/2, 1/4, 1/8) is cheap but blurs more than an area average. Decoding at twice the
+# target leaves the last halving to `fit_frames`: 49 dB PSNR against a full decode at 256x320 -> 64x64, 41 dB without.
 OVERSAMPLE = 2
-MOST_PIXELS = 1 << 26  # 8,192 x 8,192; a header of a few bytes may claim gigabytes
+MAX_PIXELS = 1 << 26  # 8,192 x 8,192; a damaged header may claim gigabytes
 
 
 class DamagedImage(ValueError):
@@ -21,17 +21,17 @@ class DamagedImage(ValueError):
 
 
 def decode_image(data: bytes, size: Size | None = None, mode: str = "crop") -> np.ndarray:
-    """JPEG or PNG bytes -> (H, W, 3) uint8 RGB, fitted to `size` by `fit_frames` when it is given.
+    """Decodes JPEG or PNG bytes to (H, W, 3) uint8 RGB, fitted to `size` if it is given.
 
-    Without `size` the pixels equal those of any decoder that uses the accurate integer DCT (libjpeg, OpenCV, and
-    TensorFlow with dct_method="INTEGER_ACCURATE"). Raises DamagedImage.
+    Without `size` the pixels equal those of any decoder with the accurate integer DCT (libjpeg, OpenCV, and TensorFlow
+    with dct_method="INTEGER_ACCURATE"). Raises DamagedImage.
     """
     if data[:3] == JPEG_MAGIC:
         image = _decode_jpeg(data, size)
     elif data[:8] == PNG_MAGIC:
         image = _decode_png(data)
     else:
-        raise DamagedImage(f"neither JPEG nor PNG: it begins with {data[:4].hex() or 'nothing'}")
+        raise DamagedImage(f"neither JPEG nor PNG; the first bytes are {data[:4].hex() or 'missing'}")
     return image if size is None else fit_frames(image, size, mode)
 
 
@@ -48,14 +48,15 @@ def _decode_jpeg(data: bytes, size: Size | None) -> np.ndarray:
 
 
 def check_pixels(height: int, width: int) -> None:
-    if height * width > MOST_PIXELS:
-        raise DamagedImage(f"claims {height}x{width} pixels")
+    """Raises DamagedImage for more pixels than any image has."""
+    if height * width > MAX_PIXELS:
+        raise DamagedImage(f"it claims {height}x{width} pixels")
 
 
 def jpeg_ratio(height: int, width: int, size: Size | None) -> int:
-    """The largest of 8, 4, 2, 1 by which a JPEG may be shrunk while it is decoded for `size`.
+    """The largest of 8, 4, 2, 1 by which a JPEG may be shrunk while it is decoded, before it is fitted to `size`.
 
-    Powers of two only: the other scales that libjpeg knows are slow, and TensorFlow has not got them.
+    Only powers of two: the other scales of libjpeg are slow, and TensorFlow does not have them.
     """
     if size is None:
         return 1
@@ -64,10 +65,10 @@ def jpeg_ratio(height: int, width: int, size: Size | None) -> int:
 
 
 def png_header(data: bytes) -> Size:
-    """(height, width) of a PNG; raises DamagedImage where its values are not bytes."""
-    width, height, depth = struct.unpack(">IIB", data[16:25].ljust(9, b"\0"))  # of the IHDR chunk, which comes first
+    """(height, width) of a PNG. Raises DamagedImage for more than 8 bits per channel."""
+    width, height, depth = struct.unpack(">IIB", data[16:25].ljust(9, b"\0"))  # in the IHDR chunk, which comes first
     if depth > 8:
-        raise DamagedImage(f"a PNG of {depth} bits per channel, such as depth, where images have 8")
+        raise DamagedImage(f"a PNG with {depth} bits per channel, expected 8")
     check_pixels(height, width)
     return height, width
 

@@ -1,7 +1,7 @@
-"""FrameCache: every frame decoded and fitted once, packed in one uint8 memory map. Training reads this.
+"""FrameCache: every frame decoded and fitted once, packed in one uint8 memory map, from which training reads.
 
-A cache is a folder: `frames.u8` (N, H, W, 3), `index.npz` (per episode), `cache.json` (what it was made of),
-`source.json` (size and time of change of every file it was made of).
+A cache is a folder: `frames.u8` (N, H, W, 3), `index.npz` (per episode), `cache.json` (its fingerprint and size) and
+`source.json` (size and modification time of every file of its source).
 """
 
 import contextlib
@@ -15,20 +15,20 @@ from genie_datasets.base.file_state import FileState
 from genie_datasets.base.fit import Size, fit_frames
 from genie_datasets.base.mapped_npz import BROKEN, map_npz
 from genie_datasets.base.notes import warn
-from genie_datasets.sources.split import Source, Split, frame_ids
+from genie_datasets.sources.split import Ids, Source, Split, frame_ids
 
 META, INDEX, FRAMES, STATE = "cache.json", "index.npz", "frames.u8", "source.json"
 CACHE_VERSION = 2
 
 
 class FrameCache(Split):
-    """A split whose frames are already decoded; it holds no truth. Open with `FrameCache.open(folder)`."""
+    """A split whose frames are decoded already; it holds no true motion. Open it with `FrameCache.open(folder)`."""
 
     def __init__(self, folder: Path, meta: dict, index: dict[str, np.ndarray]):
         if not isinstance(meta, dict) or not isinstance(meta.get("split"), str):
-            raise ValueError(f"{META} is not that of a cache")
+            raise ValueError(f"{META} does not describe a frame cache")
         if meta.get("version") != CACHE_VERSION:
-            raise ValueError("an earlier version made it, whose readers could give other frames")
+            raise ValueError("an earlier version made it, and its readers could give other frames")
         self.folder, self.meta, self._index = folder, meta, index
         self.states = [FileState.read(folder, [folder / name for name in (META, INDEX, FRAMES)])]
         self._weights: np.ndarray = np.array(index["group_weights"])
@@ -39,12 +39,12 @@ class FrameCache(Split):
         self.hz = np.array(index["hz"])
         self.episode_start = np.array(index["episode_start"])  # (E+1,)
         self.num_frames = np.diff(self.episode_start)
-        check(folder, meta, index)
+        _check(folder, meta, index)
         self.packed = self._map()  # (N, H, W, 3) uint8, read-only
 
     @classmethod
     def open(cls, folder: str | Path) -> "FrameCache":
-        """Raises UserError when the folder holds no whole cache."""
+        """Opens the cache in a folder. Raises UserError unless it is complete."""
         folder = Path(folder)
         try:
             return cls(folder, json.loads((folder / META).read_text()), map_npz(folder / INDEX))
@@ -65,28 +65,26 @@ class FrameCache(Split):
 
     @property
     def source_states(self) -> list[FileState]:
-        """The files that it was made of, as they were then. Raises one of `BROKEN_STATE`."""
-        return [FileState.of(plain) for plain in json.loads((self.folder / STATE).read_text())]
+        """The files of the source when the cache was made. Raises one of `BROKEN_STATE`."""
+        return [FileState.from_json(state) for state in json.loads((self.folder / STATE).read_text())]
 
     def source_change(self) -> str | None:
-        """The first file of its source that has changed since, None where all are as they were, or gone."""
+        """The first file of the source that has changed since; None if none has, or if the source is gone."""
         for state in self.source_states:
             if name := state.first_change():
                 return str(Path(state.root) / name)
         return None
 
     def describes(self, split: Split) -> bool:
-        """True if the rates and shares of `split` are those of this cache; they decide no pixels, and may change."""
+        """True if `split` has the rates and group weights of this cache, which may change without changing pixels."""
         same = np.array_equal(self.hz, np.asarray(split.hz))
         return same and np.array_equal(self._weights, np.asarray(split.group_weights))
 
     def index_of(self, split: Split) -> dict[str, np.ndarray]:
-        """The arrays of its index, with the rates and shares of `split`."""
+        """The arrays of `index.npz`, with the rates and group weights of `split`."""
         return {**self._index, "hz": np.asarray(split.hz), "group_weights": np.asarray(split.group_weights)}
 
-    def frames(
-        self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
-    ) -> np.ndarray:
+    def frames(self, episode: int, ids: Ids = None, size: Size | None = None, mode: str = "crop") -> np.ndarray:
         ids = frame_ids(ids, self.num_frames[episode])
         frames = self.packed[self.episode_start[episode] + ids]
         return frames if size is None else fit_frames(frames, size, mode)
@@ -114,35 +112,40 @@ class FrameCache(Split):
 
 
 BROKEN_STATE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
-"""Exceptions of `source_states` where a cache has no readable ones."""
+"""The exceptions of `source_states` if `source.json` is missing or damaged."""
 
 
-def check(folder: Path, meta: dict, index: dict[str, np.ndarray]) -> None:
-    """Raises ValueError where the parts of a cache do not fit together."""
-    starts = index["episode_start"]
-    if starts.dtype.kind not in "iu" or index["hz"].dtype.kind != "f":
-        raise ValueError(f"{INDEX} does not fit together")
-    lengths = {name: len(index[name]) for name in ("hz", "group", "instruction", "episode_name")}
-    if starts.ndim != 1 or set(lengths.values()) != {len(starts) - 1} or starts[0] or (np.diff(starts) < 1).any():
-        raise ValueError(f"{INDEX} does not fit together")
-    if not np.isin(index["group"], np.arange(len(index["group_weights"]))).all() or not (index["hz"] > 0).all():
-        raise ValueError(f"{INDEX} does not fit together")
+def _check(folder: Path, meta: dict, index: dict[str, np.ndarray]) -> None:
+    """Raises ValueError if the files of a cache are not consistent."""
+    starts, hz, group = index["episode_start"], index["hz"], index["group"]
+    lengths = {len(index[name]) for name in ("hz", "group", "instruction", "episode_name")}
+    if (
+        starts.dtype.kind not in "iu"
+        or hz.dtype.kind != "f"
+        or starts.ndim != 1
+        or lengths != {len(starts) - 1}
+        or starts[0]
+        or (np.diff(starts) < 1).any()
+        or not np.isin(group, np.arange(len(index["group_weights"]))).all()
+        or not (hz > 0).all()
+    ):
+        raise ValueError(f"{INDEX} is not consistent")
     needed = int(starts[-1]) * int(meta["height"]) * int(meta["width"]) * 3
-    if (folder / FRAMES).stat().st_size != needed:
-        raise ValueError(f"{FRAMES} has another size than {needed} bytes")
+    if (found := (folder / FRAMES).stat().st_size) != needed:
+        raise ValueError(f"{FRAMES} has {found} bytes, expected {needed}")
 
 
 def find_caches(path: Path) -> list[Path]:
-    """The frame caches that `path` is, or holds as `path/SPLIT` (as `data cache` writes them)."""
+    """`path` if it is a frame cache, else the frame caches `path/SPLIT`, as `data cache` writes them."""
     if (path / META).exists():
         return [path]
     return sorted(meta.parent for meta in path.glob(f"*/{META}") if not meta.parent.name.startswith("."))
 
 
 def open_caches(path: Path, folders: list[Path], hz: float | None = None) -> Source:
-    """hz: the rate of the frames, where it is another than when they were cached.
+    """Opens frame caches, one per split, with a note if the source of one has changed since.
 
-    A note tells where a cache's source has changed since. Raises UserError where two hold one split.
+    hz: rate of the frames, if it is not that of the cache. Raises UserError if two caches hold the same split.
     """
     caches = sorted((FrameCache.open(folder) for folder in folders), key=lambda c: (c.name != "train", c.name))
     splits: dict[str, Split] = {}
@@ -154,6 +157,6 @@ def open_caches(path: Path, folders: list[Path], hz: float | None = None) -> Sou
             cache.hz = np.full(cache.num_episodes, hz)
         with contextlib.suppress(*BROKEN_STATE):
             if changed := cache.source_change():
-                warn(f"{changed} has changed since {cache.folder} was made of it: rerun `data cache` to read it anew")
+                warn(f"{changed} has changed since {cache.folder} was made from it: rerun `data cache` to update it")
         splits[cache.name] = cache
     return Source(path.name, str(path), "cache", splits, "+".join(cache.fingerprint for cache in caches))

@@ -1,4 +1,4 @@
-"""Frames of one episode that have several sizes: fitted and said once, or one error."""
+"""Episodes whose frames have several sizes: each frame is fitted, with one note, or reading ends in one error."""
 
 from collections.abc import Iterable
 
@@ -12,26 +12,26 @@ from genie_datasets.sources.decode import DamagedImage, decode_image, image_size
 
 
 class SizeChanges(ValueError):
-    """The frames of an episode have several sizes, and no size to fit them to was given."""
+    """The frames of an episode have several sizes, and no size was given to fit them to."""
 
 
-def check_size(step: int, found: Size, native: Size, size: Size | None, about: str, where: str) -> None:
-    """Compares the size of a frame with that of the first.
+def check_size(step: int, found: Size, native: Size, size: Size | None, source: str, where: str) -> None:
+    """Compares the size of a frame with `native`, that of the first. Raises SizeChanges if they differ without `size`.
 
-    about: the source, of which a note is said once. Raises SizeChanges where `size` is None.
+    source: the note about other sizes is printed once per source. where: the episode, for the note.
     """
     if found == native:
         return
     what = f"frame {step} has {found[0]}x{found[1]} pixels, others {native[0]}x{native[1]}"
     if size is None:
         raise SizeChanges(what)
-    warn_once(f"sizes in {about}", f"{where}: {what}; each frame is fitted to {size[0]}x{size[1]}")
+    warn_once(f"sizes in {source}", f"{where}: {what}; each frame is fitted to {size[0]}x{size[1]}")
 
 
 def decode_frames(
-    images: Iterable[tuple[int, bytes]], num: int, size: Size | None, mode: str, about: str, where: str
+    images: Iterable[tuple[int, bytes]], num: int, size: Size | None, mode: str, source: str, where: str
 ) -> np.ndarray | None:
-    """Decodes (step, image file) pairs, `num` of them: (num, H, W, 3) uint8; None where there are none.
+    """Decodes `num` pairs (step, image file) to (num, H, W, 3) uint8; None if there are none.
 
     Raises DamagedImage, which names the step; SizeChanges.
     """
@@ -43,7 +43,7 @@ def decode_frames(
             image = decode_image(data, size, mode)
         except DamagedImage as error:
             raise DamagedImage(f"step {step}: {error}") from None
-        check_size(step, found, native := native or found, size, about, where)
+        check_size(step, found, native := native or found, size, source, where)
         if out is None:
             out = np.empty((num, *image.shape), np.uint8)
         out[n] = image
@@ -51,8 +51,8 @@ def decode_frames(
 
 
 def several_sizes(where: str, error: SizeChanges, name: str) -> UserError:
-    """name: of the file, for --exclude."""
+    """The error of an episode with several sizes; name: of its file, for --exclude."""
     return UserError(
-        f"{where}: {error}: read it with a size, such as frames(episode, size=(64, 64)) or `data cache`, which fit "
-        f"every frame, or leave it out with {exclude_option([name])}"
+        f"{where}: {error}; expected one size; fit the frames with frames(episode, size=(64, 64)) or `data cache`, or "
+        f"leave the file out with {exclude_option([name])}"
     )

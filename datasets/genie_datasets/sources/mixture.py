@@ -1,16 +1,13 @@
-"""Several sources as one, each with its share of the training clips: `A:0.7,B:0.3`."""
-
-from collections.abc import Iterator
+"""Mixtures of several sources, each with its share of the training clips: `A:0.7,B:0.3`."""
 
 import numpy as np
 
 from genie_datasets.base.errors import UserError
-from genie_datasets.sources.split import Size, Source, Split
-from genie_datasets.sources.truth import Truth
+from genie_datasets.sources.split import ComposedSplit, Source, Split
 
 
-class MixedSplit(Split):
-    """The episodes of several splits, one after the other; `group` says which split each is from."""
+class MixedSplit(ComposedSplit):
+    """The episodes of several splits, one after the other; `group` is the number of an episode's split."""
 
     def __init__(self, name: str, parts: list[Split], weights: list[float]):
         self.name = name
@@ -23,39 +20,13 @@ class MixedSplit(Split):
         self.hz = np.concatenate([part.hz for part in parts])
         self._first = np.concatenate([[0], np.cumsum([part.num_episodes for part in parts])])
 
-    def _find(self, episode: int) -> tuple[Split, int]:
+    def find(self, episode: int) -> tuple[Split, int]:
         number = int(np.searchsorted(self._first, episode, side="right")) - 1
         return self.parts[number], int(episode - self._first[number])
 
-    def frames(
-        self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
-    ) -> np.ndarray:
-        part, local = self._find(episode)
-        return part.frames(local, ids, size, mode)
-
-    def frame_blocks(self, episode: int, size: Size | None = None, mode: str = "crop") -> Iterator[np.ndarray]:
-        part, local = self._find(episode)
-        return part.frame_blocks(local, size, mode)
-
-    def size_of(self, episode: int) -> Size:
-        part, local = self._find(episode)
-        return part.size_of(local)
-
-    def instruction(self, episode: int) -> str:
-        part, local = self._find(episode)
-        return part.instruction(local)
-
-    def episode_name(self, episode: int) -> str:
-        part, local = self._find(episode)
-        return part.episode_name(local)
-
-    def truth(self, episode: int) -> Truth | None:
-        part, local = self._find(episode)
-        return part.truth(local)
-
     def record(self, episode: int) -> bytes | None:
-        part, local = self._find(episode)
-        return part.record(local)
+        split, number = self.find(episode)
+        return split.record(number)
 
     @property
     def group(self) -> np.ndarray:
@@ -67,32 +38,34 @@ class MixedSplit(Split):
 
 
 def parse_mixture(text: str) -> list[tuple[str, float]]:
-    """'A:0.7,B:0.3' -> [("A", 0.7), ("B", 0.3)]; [] when the text names one source. No weight is weight 1."""
+    """'A:0.7,B:0.3' -> [("A", 0.7), ("B", 0.3)]; [] for one source. The default weight is 1. Raises UserError."""
     if "," not in text:
         return []
     parts = []
     for piece in text.split(","):
         if not piece.strip():
-            raise UserError(f"'{text}' names a source without a name: write A:0.7,B:0.3")
+            raise UserError(f"'{text}' has an empty entry; expected SOURCE:WEIGHT,SOURCE:WEIGHT, such as A:0.7,B:0.3")
         path, colon, number = piece.strip().rpartition(":")
-        if not colon or "/" in number:  # no weight: the colon, if any, is that of gs://
+        if not colon or "/" in number:  # no weight; a colon is that of gs://
             path, number = piece.strip(), "1"
         try:
             weight = float(number)
         except ValueError:
-            raise UserError(f"'{piece}' in '{text}' is not SOURCE:WEIGHT, such as fractal:0.7") from None
+            raise UserError(
+                f"'{piece}' in '{text}' has no numeric weight; expected SOURCE:WEIGHT, such as A:0.7"
+            ) from None
         if not 0 < weight < float("inf"):
-            raise UserError(f"the weight {weight:g} of '{path}' in '{text}' must be above 0")
+            raise UserError(f"the weight of '{path}' in '{text}' must be above 0 and finite, got {weight:g}")
         parts.append((path, weight))
     return parts
 
 
 def open_mixture(text: str, opened: list[tuple[Source, float]]) -> Source:
-    """One source whose split NAME mixes the split NAME of every source that has one."""
+    """One source, in which each split mixes the splits of that name of all sources."""
     names = list(dict.fromkeys(name for source, _ in opened for name in source.splits))
     splits: dict[str, Split] = {}
     for name in names:
         members = [(source.splits[name], weight) for source, weight in opened if name in source.splits]
         splits[name] = MixedSplit(name, [split for split, _ in members], [weight for _, weight in members])
-    mark = "+".join(f"{source.fingerprint}:{weight:g}" for source, weight in opened)
-    return Source("+".join(source.name for source, _ in opened), text, "mixture", splits, mark)
+    fingerprint = "+".join(f"{source.fingerprint}:{weight:g}" for source, weight in opened)
+    return Source("+".join(source.name for source, _ in opened), text, "mixture", splits, fingerprint)

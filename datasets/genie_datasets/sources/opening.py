@@ -1,18 +1,33 @@
-"""`open_source`: any kind of robot video, one view."""
+"""`open_source`: any kind of robot video as one view of episodes."""
 
 import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from genie_datasets.base.errors import UserError
-from genie_datasets.base.folders import such, walk
+from genie_datasets.base.folders import first_of, walk
 from genie_datasets.base.globs import Globs
 from genie_datasets.base.notes import warn
 from genie_datasets.sources.registry import MIXES, SHORT, known
 from genie_datasets.sources.split import Source
 
 READERS = ("index", "rlds")
-MAX_DEPTH = 6  # folders between the one given and the one that holds features.json
-LEROBOT_DEPTH = 7  # and meta/info.json
+MAX_DEPTH = 6  # folders between the given one and the one that holds features.json
+LEROBOT_DEPTH = 7  # the same for meta/info.json
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The options of `open_source`."""
+
+    hz: float | None
+    include: Globs
+    exclude: Globs
+    reader: str
+    image_key: str | None
+    unfiltered: bool
+    skip_damaged: bool
+    resample: float | None
 
 
 def open_source(
@@ -26,56 +41,50 @@ def open_source(
     skip_damaged: bool = False,
     resample: float | None = None,
 ) -> Source:
-    """Open an RLDS/TFDS folder or a LeRobotDataset (or a folder above it), a folder of videos or of numpy files, a
-    frame cache, or a name below TFDS_DATA_DIR.
+    """Opens robot video of any kind.
 
-    hz: the robot's control rate, where the source does not state it. include, exclude: globs of shards or videos.
-    reader: "index" reads TFRecord shards without TensorFlow, "rlds" through TFDS and `rlds.transformations` (it also
-    opens gs:// addresses). unfiltered: also episodes that the catalogue leaves out. skip_damaged: without what
-    cannot be read, which a warning counts; to find that, every image is decoded once. resample: frames per second of
-    video files, taken by the container's clock. Several sources with weights: "A:0.7,B:0.3"; a mixture of the catalogue
-    by its name. Raises UserError.
+    Args:
+        path_or_name: an RLDS/TFDS folder or a LeRobotDataset (or a folder above it), a folder of videos or of numpy
+            files, a video file, a frame cache, a name below TFDS_DATA_DIR, a gs:// address, several of these with
+            weights ("A:0.7,B:0.3"), or the name of a mixture of the catalog.
+        hz: control rate of the robot, frames per second, if the source does not state it.
+        include, exclude: globs of shards or files.
+        reader: "index" reads TFRecord shards without TensorFlow; "rlds" reads through TFDS and `rlds.transformations`.
+        image_key: the camera, if a data set has several.
+        unfiltered: also read the episodes that the catalog leaves out.
+        skip_damaged: leave out what cannot be read, and print a note with their number. To find it, every image is
+            decoded once.
+        resample: frames per second of video files, taken by the clock of the container.
+
+    Raises:
+        UserError: the source cannot be read, or an option does not fit it.
     """
     from genie_datasets.sources.mixture import open_mixture, parse_mixture
 
     if reader not in READERS:
-        raise UserError(f"'{reader}' is no reader: --reader is one of {', '.join(READERS)}")
-    hz, resample = rate_of("hz", hz), rate_of("resample", resample)
+        raise UserError(f"unknown reader '{reader}'; --reader must be one of {', '.join(READERS)}")
+    hz, resample = _checked_rate("hz", hz), _checked_rate("resample", resample)
     if hz is not None and resample is not None:
         raise UserError(
-            "--hz declares the rate of the stored frames and --resample takes frames by the container's clock: they "
-            "cannot be combined; pass one of them"
+            "--hz cannot be combined with --resample: --hz declares the rate of the stored frames, --resample takes "
+            "frames by the clock of the container; pass one of them"
         )
     text = str(path_or_name)
     if not text.strip():
-        raise UserError("the source is an empty text: give the folder of robot video, or '.' for this one")
+        raise UserError("the source is an empty text; expected the folder of robot video, or '.' for this folder")
+    options = _Options(hz, include, exclude, reader, image_key, unfiltered, skip_damaged, resample)
     if not Path(text).exists():
         if parts := parse_mixture(text):
-            opened = [
-                (open_source(part, hz, include, exclude, reader, image_key, unfiltered, skip_damaged, resample), weight)
-                for part, weight in parts
-            ]
-            return open_mixture(text, opened)
+            return open_mixture(text, [(open_source(part, **asdict(options)), weight) for part, weight in parts])
         if text in MIXES:
-            members = [
-                open_source(name, hz, include, exclude, reader, image_key, unfiltered, skip_damaged, resample)
-                for name in MIXES[text]
-            ]
+            members = [open_source(name, **asdict(options)) for name in MIXES[text]]
             return open_mixture(text, [(member, seconds_of_video(member)) for member in members])
     place = find_path(text)
-    if isinstance(place, str):
-        from genie_datasets.sources.rlds.tfds_reader import open_tfds
-
-        refuse(
-            place, "an address in a bucket is read in whole splits", include=include, exclude=exclude, resample=resample
-        )
-        refuse_skipping(skip_damaged)
-        return open_tfds(place, hz, image_key, unfiltered)
-    return _open_path(place, hz, include, exclude, reader, image_key, unfiltered, skip_damaged, resample)
+    return _open_bucket(place, options) if isinstance(place, str) else _open_path(place, options)
 
 
-def rate_of(option: str, value: float | None) -> float | None:
-    """A rate as a float. Raises UserError where it is none."""
+def _checked_rate(option: str, value: float | None) -> float | None:
+    """A rate as a float. Raises UserError unless it is a positive number."""
     if value is None:
         return None
     try:
@@ -87,95 +96,132 @@ def rate_of(option: str, value: float | None) -> float | None:
     return rate
 
 
-def refuse(place: str | Path, why: str, **options: object) -> None:
-    """Raises UserError where one of these options is set: nothing that was asked for is ignored."""
+def _refuse(place: str | Path, reason: str, **options: object) -> None:
+    """Raises UserError if one of these options is set: an option is never ignored silently."""
     for name, value in options.items():
         if value:
-            raise UserError(f"{place}: --{name.replace('_', '-')} cannot be used here: {why}; leave it out")
-
-
-def refuse_skipping(skip_damaged: bool) -> None:
-    if skip_damaged:
-        raise UserError("--reader rlds cannot skip damaged records: leave out --skip-damaged, or read with the index")
+            raise UserError(f"{place}: --{name.replace('_', '-')} cannot be used here: {reason}; leave it out")
 
 
 def seconds_of_video(source: Source) -> float:
-    """Of all splits together: what the members of a named mixture are weighed by."""
+    """Seconds of video in all splits, which is the weight of a source in a named mixture."""
     return sum(float((split.num_frames / split.hz).sum()) for split in source.splits.values())
 
 
-def _open_path(
-    path: Path,
-    hz: float | None,
-    include: Globs,
-    exclude: Globs,
-    reader: str,
-    image_key: str | None,
-    unfiltered: bool,
-    skip_damaged: bool,
-    resample: float | None,
-) -> Source:
-    from genie_datasets.sources.arrays import find_arrays, open_arrays
-    from genie_datasets.sources.frame_cache import find_caches, open_caches
-    from genie_datasets.sources.video.source import SUFFIXES, find_videos, open_videos
+def _open_bucket(address: str, options: _Options) -> Source:
+    from genie_datasets.sources.rlds.tfds_reader import open_tfds
 
-    no_clock = "it samples video files by their clock, and this is {}, which states times of its own or none"
+    reason = "a bucket is read in whole splits, with --reader rlds"
+    _refuse(address, reason, include=options.include, exclude=options.exclude, resample=options.resample)
+    _refuse(address, "TFDS cannot skip damaged records", skip_damaged=options.skip_damaged)
+    return open_tfds(address, options.hz, options.image_key, options.unfiltered)
+
+
+def _open_path(path: Path, options: _Options) -> Source:
     if path.is_file():
-        if path.suffix.lower() in SUFFIXES:
-            refuse(path, "it is one video file", include=include, exclude=exclude)
-            return open_videos(path, hz, skip_damaged=skip_damaged, resample=resample)
-        raise UserError(f"{path} is a file: give the folder of the data set")
-    if caches := find_caches(path):
-        if include or exclude:
-            raise UserError(
-                f"{path} is a frame cache, which knows no shards: give --include and --exclude to `data cache`"
-            )
-        refuse(path, "it is a frame cache; give it to `data cache`", resample=resample, image_key=image_key)
-        say_what_else(path, caches)
-        return open_caches(path, caches, hz)
-    if folder := find_rlds(path):
-        refuse(folder, no_clock.format("an RLDS data set"), resample=resample)
-        say_what_else(path, [folder])
-        if reader == "rlds":
-            from genie_datasets.sources.rlds.tfds_reader import open_tfds
-
-            if include or exclude:
-                raise UserError("--reader rlds reads whole splits: leave out --include and --exclude")
-            refuse_skipping(skip_damaged)
-            return open_tfds(str(folder), hz, image_key, unfiltered)
-        from genie_datasets.sources.rlds.source import open_rlds
-
-        return open_rlds(folder, hz, include, exclude, image_key, unfiltered, skip_damaged)
-    if root := find_lerobot(path):
-        from genie_datasets.sources.lerobot.source import open_lerobot
-
-        refuse(root, no_clock.format("a LeRobotDataset"), resample=resample)
-        say_what_else(path, [root])
-        return open_lerobot(root, hz, include, exclude, image_key, skip_damaged)
-    if any(path.glob("*.tfrecord*")):
-        raise UserError(f"{path} has TFRecord shards but no features.json: copy it from the data set, beside them")
-    if find_videos(path):
-        refuse(path, "a folder of videos has one camera; choose files with --include", image_key=image_key)
-        if arrays := find_arrays(path):
-            warn(f"{path} holds videos and numpy files: the {len(arrays)} numpy files are left out")
-        return open_videos(path, hz, include, exclude, skip_damaged, resample)
-    if find_arrays(path):
-        refuse(path, no_clock.format("a folder of numpy files"), resample=resample)
-        if skip_damaged:
-            warn(f"--skip-damaged does nothing for numpy files such as those of {path}: leave them out with --exclude")
-        return open_arrays(path, hz, include, exclude, image_key)
+        return _open_file(path, options)
+    for open_kind in (_open_caches, _open_rlds, _open_lerobot, _refuse_bare_shards, _open_videos, _open_arrays):
+        if source := open_kind(path, options):
+            return source
     if unfinished := next((folder for folder, _, _ in walk(path) if folder.suffix == ".incomplete"), None):
         if "tabletop" in unfinished.parts:
             raise UserError(f"{unfinished} is not finished: rerun the `data tabletop` command that began it")
         raise UserError(f"{unfinished} is not finished, because its writer was stopped: write it again")
+    from genie_datasets.sources.video.source import SUFFIXES
+
     raise UserError(
-        f"{path} holds no robot video: neither features.json with TFRecord shards (RLDS) nor videos "
-        f"({', '.join(SUFFIXES)}) nor numpy files; give a folder that does"
+        f"{path} holds no robot video; expected features.json with TFRecord shards (RLDS), a LeRobotDataset, videos "
+        f"({', '.join(SUFFIXES)}) or numpy files; choose a folder that holds one of these"
     )
 
 
-def say_what_else(path: Path, folders: list[Path]) -> None:
-    """A note where videos or numpy files lie beside what was found below `path`."""
+def _open_file(path: Path, options: _Options) -> Source:
+    from genie_datasets.sources.video.source import SUFFIXES, open_videos
+
+    if path.suffix.lower() not in SUFFIXES:
+        raise UserError(f"{path} is a file; expected a folder, or a video ({', '.join(SUFFIXES)})")
+    _refuse(path, "it is one video file", include=options.include, exclude=options.exclude)
+    return open_videos(path, options.hz, skip_damaged=options.skip_damaged, resample=options.resample)
+
+
+def _open_caches(path: Path, options: _Options) -> Source | None:
+    from genie_datasets.sources.frame_cache import find_caches, open_caches
+
+    if not (caches := find_caches(path)):
+        return None
+    reason = "it is a frame cache; pass the option to `data cache` instead"
+    _refuse(path, reason, include=options.include, exclude=options.exclude)
+    _refuse(path, reason, resample=options.resample, image_key=options.image_key)
+    _note_other_files(path, caches)
+    return open_caches(path, caches, options.hz)
+
+
+def _open_rlds(path: Path, options: _Options) -> Source | None:
+    if not (folder := find_rlds(path)):
+        return None
+    _refuse(folder, "it is an RLDS data set, and only video files are resampled", resample=options.resample)
+    _note_other_files(path, [folder])
+    if options.reader == "rlds":
+        _refuse(folder, "--reader rlds reads whole splits", include=options.include, exclude=options.exclude)
+        _refuse(folder, "--reader rlds cannot skip damaged records", skip_damaged=options.skip_damaged)
+        from genie_datasets.sources.rlds.tfds_reader import open_tfds
+
+        return open_tfds(str(folder), options.hz, options.image_key, options.unfiltered)
+    from genie_datasets.sources.rlds.source import open_rlds
+
+    return open_rlds(
+        folder,
+        options.hz,
+        options.include,
+        options.exclude,
+        options.image_key,
+        options.unfiltered,
+        options.skip_damaged,
+    )
+
+
+def _open_lerobot(path: Path, options: _Options) -> Source | None:
+    from genie_datasets.sources.lerobot.source import open_lerobot
+
+    if not (root := find_lerobot(path)):
+        return None
+    _refuse(root, "it is a LeRobotDataset, and only video files are resampled", resample=options.resample)
+    _note_other_files(path, [root])
+    return open_lerobot(root, options.hz, options.include, options.exclude, options.image_key, options.skip_damaged)
+
+
+def _refuse_bare_shards(path: Path, options: _Options) -> None:
+    if any(path.glob("*.tfrecord*")):
+        raise UserError(
+            f"{path} has TFRecord shards but no features.json: copy features.json of the data set into this folder"
+        )
+
+
+def _open_videos(path: Path, options: _Options) -> Source | None:
+    from genie_datasets.sources.arrays import find_arrays
+    from genie_datasets.sources.video.source import find_videos, open_videos
+
+    if not find_videos(path):
+        return None
+    _refuse(path, "a folder of videos has one camera; choose files with --include", image_key=options.image_key)
+    if arrays := find_arrays(path):
+        warn(f"{path} holds videos and numpy files: the {len(arrays)} numpy files are left out")
+    return open_videos(path, options.hz, options.include, options.exclude, options.skip_damaged, options.resample)
+
+
+def _open_arrays(path: Path, options: _Options) -> Source | None:
+    from genie_datasets.sources.arrays import find_arrays, open_arrays
+
+    if not find_arrays(path):
+        return None
+    _refuse(path, "it is a folder of numpy files, and only video files are resampled", resample=options.resample)
+    if options.skip_damaged:
+        warn(f"--skip-damaged has no effect on numpy files, such as those of {path}: leave files out with --exclude")
+    return open_arrays(path, options.hz, options.include, options.exclude, options.image_key)
+
+
+def _note_other_files(path: Path, folders: list[Path]) -> None:
+    """Prints a note if there are videos or numpy files below `path` that are not in the folders that are read."""
     from genie_datasets.sources.arrays import find_arrays
     from genie_datasets.sources.video.source import find_videos
 
@@ -185,11 +231,11 @@ def say_what_else(path: Path, folders: list[Path]) -> None:
     others = [file for file in found if not any(file.is_relative_to(folder) for folder in folders)]
     if others:
         names = ", ".join(str(folder.relative_to(path)) for folder in folders[:3])
-        warn(f"{path} holds more than {names}, which is read: {such(others)} is left out")
+        warn(f"{path}: reading {names}; {first_of(others)} is left out")
 
 
 def find_path(text: str) -> Path | str:
-    """The folder or file that a path or a data set's name means; the address of its bucket, where it is not here."""
+    """The folder or file that a path or a name means; for a data set that is only in a bucket, its address."""
     if text.startswith("gs://"):
         return text
     path = Path(text).expanduser()
@@ -205,43 +251,45 @@ def find_path(text: str) -> Path | str:
             warn(f"{text} is in none of {', '.join(map(str, homes))}: reading {row.address}, which is slow")
             return row.address
     looked = f", and no data set of that name in {' or '.join(map(str, homes))}" if "/" not in text else ""
-    raise UserError(f"there is no '{text}'{looked}: give a folder of robot video, or make one with `data tabletop`")
+    raise UserError(f"there is no '{text}'{looked}: choose a folder of robot video, or make one with `data tabletop`")
 
 
 def find_rlds(path: Path) -> Path | None:
-    """The folder with features.json at or below `path`; of several versions of one data set, the newest, which is said.
+    """The folder with features.json at or below `path`; of several versions of one data set the newest, with a note.
 
-    A data set that is being made (NAME.incomplete) is not looked into.
+    Unfinished data sets (NAME.incomplete) are skipped. Raises UserError if there are several data sets.
     """
-    found = folders_with(path, "features.json", MAX_DEPTH)
-    if len({folder.parent for folder in found}) > 1:
-        names = ", ".join(sorted(str(folder.relative_to(path)) for folder in found))
-        raise UserError(f"{path} holds several data sets ({names}): give one of these folders")
+    found = _folders_with(path, "features.json", MAX_DEPTH)
+    _check_one(path, {folder.parent: folder for folder in found}, found)
     newest = max(found, key=_version, default=None)
     if newest and len(found) > 1:
         others = ", ".join(sorted(folder.name for folder in found if folder != newest))
-        warn(f"{newest.parent} holds several versions: reading {newest.name}; give the folder of another ({others})")
+        warn(f"{newest.parent} holds several versions: reading {newest.name}; pass the folder of another ({others})")
     return newest
 
 
 def find_lerobot(path: Path) -> Path | None:
-    """The folder with meta/info.json at `path` or a few levels below it; raises UserError when there are several."""
-    found = [folder.parent for folder in folders_with(path, "info.json", LEROBOT_DEPTH) if folder.name == "meta"]
-    if len(found) > 1:
-        names = ", ".join(str(folder.relative_to(path)) for folder in sorted(found))
-        raise UserError(f"{path} holds several data sets ({names}): give one of these folders")
+    """The folder with meta/info.json at or below `path`. Raises UserError if there are several."""
+    found = [folder.parent for folder in _folders_with(path, "info.json", LEROBOT_DEPTH) if folder.name == "meta"]
+    _check_one(path, found, found)
     return found[0] if found else None
 
 
-def folders_with(path: Path, name: str, most_depth: int) -> list[Path]:
-    """Every folder at or a few levels below `path` that holds a file of this name, and is not inside another such."""
+def _check_one(path: Path, data_sets: dict[Path, Path] | list[Path], folders: list[Path]) -> None:
+    if len(data_sets) > 1:
+        names = ", ".join(sorted(str(folder.relative_to(path)) for folder in folders))
+        raise UserError(f"{path} holds several data sets ({names}): give one of these folders")
+
+
+def _folders_with(path: Path, name: str, max_depth: int) -> list[Path]:
+    """Every folder at or below `path` that holds a file of this name, without those inside another such folder."""
     found: list[Path] = []
     for folder, subfolders, files in walk(path):
         subfolders[:] = [sub for sub in subfolders if not sub.endswith(".incomplete")]
         if name in files:
             found.append(folder)
             subfolders.clear()
-        elif len(folder.relative_to(path).parts) >= most_depth:
+        elif len(folder.relative_to(path).parts) >= max_depth:
             subfolders.clear()
     return found
 

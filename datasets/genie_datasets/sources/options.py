@@ -1,9 +1,11 @@
-"""Options of every command that reads a source."""
+"""The options of every command that reads a source."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from genie_datasets.base.command_help import Option
 
 if TYPE_CHECKING:
     from genie_datasets.sources.split import Source
@@ -11,41 +13,34 @@ if TYPE_CHECKING:
 
 @dataclass
 class SourceOptions:
-    """Mixed into a command's config: how to read SRC."""
+    """Base class of a command's options, with the options of `open_source`."""
 
-    hz: float | None = None
-    """The robot's control rate, frames per second: declares the rate of the stored frames."""
-    resample: float | None = None
-    """Video files: take this many frames per second by the container's clock, instead of the stored frames."""
-    include: str | None = None
-    """Only shards or videos that match this glob (several: with commas)."""
-    exclude: str | None = None
-    """No shards or videos that match this glob (several: with commas)."""
-    reader: str = "index"
+    GROUP: ClassVar[str] = "reading the source"
+
+    hz: Annotated[float | None, Option("HZ")] = None
+    """Control rate of the robot: the rate of the stored frames, per second."""
+    resample: Annotated[float | None, Option("HZ")] = None
+    """Video files only: take frames at this rate by the clock of the container."""
+    include: Annotated[str | None, Option("GLOBS")] = None
+    """Read only shards or files that match one of these globs, separated by commas."""
+    exclude: Annotated[str | None, Option("GLOBS")] = None
+    """Skip shards and files that match one of these globs, separated by commas."""
+    reader: Annotated[str, Option("{index,rlds}")] = "index"
     """index: TFRecord shards without TensorFlow; rlds: through TFDS and rlds.transformations."""
-    image_key: str | None = None
-    """Which camera, where a data set has several."""
+    image_key: Annotated[str | None, Option("CAMERA")] = None
+    """Camera, if the data set has several."""
     unfiltered: bool = False
-    """Also episodes that the catalogue leaves out (kuka: those without success)."""
+    """Also read episodes that the catalog leaves out, such as those of kuka without success."""
     skip_damaged: bool = False
-    """Without the episodes or videos that cannot be read, counted. Every image is decoded once to find them."""
+    """Skip and count what cannot be read; every image is decoded once to find it."""
 
     def said(self) -> dict[str, str | float | bool]:
-        """Of the options above, those that are not their defaults."""
+        """The options above that are not at their defaults."""
         values = {field.name: getattr(self, field.name) for field in fields(SourceOptions)}
         return {name: value for name, value in values.items() if value != getattr(SourceOptions, name)}
 
     def open(self, path_or_name: str) -> Source:
+        """Opens a source with these options. Raises UserError."""
         from genie_datasets.sources.opening import open_source
 
-        return open_source(
-            path_or_name,
-            hz=self.hz,
-            include=self.include,
-            exclude=self.exclude,
-            reader=self.reader,
-            image_key=self.image_key,
-            unfiltered=self.unfiltered,
-            skip_damaged=self.skip_damaged,
-            resample=self.resample,
-        )
+        return open_source(path_or_name, **{field.name: getattr(self, field.name) for field in fields(SourceOptions)})

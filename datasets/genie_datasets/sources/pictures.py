@@ -1,6 +1,6 @@
-"""Pictures that users give, as (H, W, 3) uint8 RGB arrays: files, bytes and PIL images.
+"""Pictures given by users as files, bytes or PIL images, read as (H, W, 3) uint8 RGB arrays.
 
-A picture is turned as its EXIF entry says, transparent pixels stand on white, 16 bits become 8.
+A picture is turned as its EXIF entry says, transparent pixels get a white background, and 16 bits become 8.
 """
 
 import io
@@ -15,38 +15,38 @@ import numpy as np
 from jaxtyping import UInt8
 
 from genie_datasets.base.errors import UserError
-from genie_datasets.sources.decode import MOST_PIXELS
+from genie_datasets.sources.decode import MAX_PIXELS
 
 Picture = UInt8[np.ndarray, "H W 3"]
-MOST_BYTES = 1 << 28  # of a file
-FORMATS = "give a JPEG, PNG, WebP, BMP or GIF file"
+MAX_BYTES = 1 << 28  # per file
+FORMATS = "expected a JPEG, PNG, WebP, BMP or GIF file"
 JPEG = b"\xff\xd8\xff"
 
 
 def as_array(value: Any) -> Any:
-    """A path or a PIL image as an array; anything else as it is. Raises UserError."""
+    """A path or a PIL image as an array; anything else unchanged. Raises UserError."""
     if isinstance(value, str | os.PathLike):
         return read_picture(Path(value))
-    pil = sys.modules.get("PIL.Image")  # who has such an image has imported it
+    pil = sys.modules.get("PIL.Image")  # imported already if `value` is a PIL image
     return from_pil(value) if pil is not None and isinstance(value, pil.Image) else value
 
 
-def read_picture(path: Path, most_pixels: int = MOST_PIXELS) -> Picture:
+def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
     """The picture in a file.
 
     Raises:
-        UserError: there is no such file, or it is no picture, an animation, or too large.
+        UserError: the file is missing, not a picture, an animation, or too large.
     """
     try:
         if path.is_dir():
-            raise UserError(f"{path} is a folder, expected a picture; {FORMATS}")
-        if path.stat().st_size > MOST_BYTES:
-            raise UserError(f"{path} has more than {MOST_BYTES:,} bytes, too many for a picture; {FORMATS}")
+            raise UserError(f"{path} is a folder; {FORMATS}")
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{path} is larger than {MAX_BYTES:,} bytes, too large for a picture; {FORMATS}")
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot read the picture {path} ({reason}); {FORMATS}") from None
-    picture = decode_picture(data, str(path), most_pixels)
+    picture = decode_picture(data, str(path), max_pixels)
     try:
         num = cv2.imcount(str(path))
     except cv2.error:
@@ -56,21 +56,21 @@ def read_picture(path: Path, most_pixels: int = MOST_PIXELS) -> Picture:
     return picture
 
 
-def decode_picture(data: bytes, name: str, most_pixels: int = MOST_PIXELS) -> Picture:
-    """The picture, or the first of an animation, that encoded bytes hold; `name` is what an error calls it.
+def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decodes a picture, or the first of an animation; `name` stands for it in errors.
 
-    The size is read from the header and refused before anything is decoded. Raises UserError.
+    The size in the header is checked before anything is decoded. Raises UserError.
     """
     height, width = claimed_size(data, name)
-    if height * width > most_pixels:
-        raise UserError(f"{name} has {height}x{width} pixels; give a picture of at most {most_pixels:,} pixels")
+    if height * width > max_pixels:
+        raise UserError(f"{name} has {height}x{width} pixels; expected at most {max_pixels:,}; shrink the picture")
     bytes_ = np.frombuffer(data, np.uint8)
     try:
-        image = cv2.imdecode(bytes_, cv2.IMREAD_COLOR)  # turned as its EXIF says
-        stored = None if data.startswith(JPEG) else cv2.imdecode(bytes_, cv2.IMREAD_UNCHANGED)  # as it is, with alpha
+        image = cv2.imdecode(bytes_, cv2.IMREAD_COLOR)  # turned as EXIF says
+        stored = None if data.startswith(JPEG) else cv2.imdecode(bytes_, cv2.IMREAD_UNCHANGED)  # as stored, with alpha
     except cv2.error:
         image = stored = None
-    if image is None or image.shape[0] * image.shape[1] > most_pixels:
+    if image is None or image.shape[0] * image.shape[1] > max_pixels:
         raise UserError(f"{name} cannot be read as a picture; {FORMATS}")
     if stored is not None and stored.ndim == 3 and stored.shape[2] == 4:
         alpha = stored[..., 3:].astype(np.float32) / (255 if stored.dtype == np.uint8 else 65535)
@@ -82,7 +82,7 @@ def decode_picture(data: bytes, name: str, most_pixels: int = MOST_PIXELS) -> Pi
 
 
 def claimed_size(data: bytes, name: str) -> tuple[int, int]:
-    """(height, width) that the header states. Raises UserError."""
+    """(height, width) stated by the header. Raises UserError."""
     try:
         with av.open(io.BytesIO(data), metadata_errors="replace") as container:
             stream = container.streams.video[0]
@@ -94,18 +94,18 @@ def claimed_size(data: bytes, name: str) -> tuple[int, int]:
 
 
 def from_pil(image: Any) -> Picture:
-    """The picture (of an animation: the current one) that a PIL image holds. Raises UserError."""
+    """The picture of a PIL image, the current one of an animation. Raises UserError."""
     from PIL import Image, ImageOps
 
     name = f"the PIL image {getattr(image, 'filename', '')}".strip()
-    if image.width * image.height > MOST_PIXELS:
+    if image.width * image.height > MAX_PIXELS:
         raise UserError(
-            f"{name} has {image.height}x{image.width} pixels; give a picture of at most {MOST_PIXELS:,} pixels"
+            f"{name} has {image.height}x{image.width} pixels; expected at most {MAX_PIXELS:,}; shrink the picture"
         )
     if image.mode in ("I", "F"):
         raise UserError(
-            f"{name} has mode {image.mode}, whose white is unknown; "
-            "scale it to 0 .. 255 and pass Image.fromarray(array.astype(np.uint8))"
+            f"{name} has mode {image.mode}, whose range of values is unknown; scale it to 0 .. 255 and pass "
+            "Image.fromarray(array.astype(np.uint8))"
         )
     try:
         image = ImageOps.exif_transpose(image)

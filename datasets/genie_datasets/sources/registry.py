@@ -1,8 +1,8 @@
-"""What is known of public data sets by name: one row each.
+"""The catalog of public data sets: their cameras, rates, true motion and licenses, found by name.
 
-`python -m genie_datasets.sources.registry` prints the catalog.
+`python -m genie_datasets.sources.registry` prints it as the table of datasets/README.md.
 
-The rate matters because a latent action spans the time between two frames, and mixing rates mixes meanings.
+The rate matters because a latent action spans the time between two frames: mixing rates mixes meanings.
 """
 
 from dataclasses import dataclass
@@ -13,30 +13,30 @@ OXE = "CC-BY-4.0 (Open X-Embodiment)"
 
 @dataclass(frozen=True)
 class DataSet:
-    """One row of the catalogue; figures are those of the published version."""
+    """One row of the catalog; figures are those of the published version."""
 
     name: str
-    """As it is registered; a data set whose name begins so, and with no longer row's name, is of this kind."""
+    """A data set belongs to the row whose name is the longest beginning of its own name."""
     title: str
     image_key: str
     hz: float
     size: str
-    """Of its images, HEIGHTxWIDTH."""
+    """Image size, HEIGHTxWIDTH."""
     episodes: str
     get: str
-    """How to get it, in the catalogue's words."""
-    licence: str
+    """How to get it, as the catalog prints it."""
+    license: str
     citation: str
     address: str = ""
-    """Bucket folder with features.json."""
+    """Folder of a bucket that holds features.json; empty: in no bucket."""
     keep_if: str = ""
-    """Episode-level bool: only episodes where it is true are read (`--unfiltered` reads all)."""
+    """A boolean of the episode: only episodes in which it is true are read (`--unfiltered` reads all)."""
     motion: str = ""
-    """Where the evaluator finds true motion; empty: not known, the report then judges on optical flow."""
+    """Field with the true motion; empty: unknown, and the report judges by optical flow."""
     quirks: str = ""
 
 
-CATALOGUE = (
+CATALOG = (
     DataSet(
         "tabletop", "tabletop", "image", 3.0, "any", "as many as you like", "`genie-robotics data tabletop`",
         "Apache-2.0, with this code", "this repository", motion="steps/truth/*",
@@ -59,20 +59,20 @@ CATALOGUE = (
         "bridge", "BridgeData, Open X-Embodiment's older copy", "image", 5.0, "480x640", "28,935",
         "`gs://gresearch/robotics/bridge/0.1.0` (388 GiB)", OXE, "Walke et al. 2023, arXiv:2308.12952",
         "gs://gresearch/robotics/bridge/0.1.0", motion="steps/observation/state",
-        quirks="out of date: take bridge_dataset",
+        quirks="out of date: use bridge_dataset",
     ),
     DataSet(
         "bridge_dataset", "BridgeData V2", "image_0", 5.0, "256x256", "about 60,000",
         "rail.eecs.berkeley.edu/datasets/bridge_release/data/tfds (124 GB)", "CC-BY-4.0",
         "Walke et al. 2023, arXiv:2308.12952", motion="steps/observation/state",
-        quirks="the action of a first step is all zeros and says nothing: no label is drawn there; `image_1` .. "
+        quirks="the action of a first step is padding (zeros), so no label is drawn there; `image_1` .. "
         "`image_3` are black in many episodes",
     ),
     DataSet(
         "language_table", "Language-Table", "rgb", 10.0, "360x640", "442,226",
         "`gs://gresearch/robotics/language_table/0.1.0` (400 GiB)", OXE, "Lynch et al. 2022, arXiv:2210.06407",
         "gs://gresearch/robotics/language_table/0.1.0",
-        quirks="the instruction is a row of UTF-8 codes, which is read as text",
+        quirks="the instruction is a row of UTF-8 codes, read as text",
     ),
     DataSet(
         "taco_play", "TACO Play", "rgb_static", 15.0, "150x200", "3,603",
@@ -83,49 +83,49 @@ CATALOGUE = (
         "jaco_play", "JACO Play", "image", 10.0, "224x224", "1,085",
         "`gs://gresearch/robotics/jaco_play/0.1.0` (9 GiB)", OXE, "Dass et al. 2023, JACO Play dataset",
         "gs://gresearch/robotics/jaco_play/0.1.0",
-        quirks="features.json does not say how images are encoded: JPEG and PNG are told apart by their first bytes",
+        quirks="features.json does not state the image format: JPEG and PNG are recognized by their first bytes",
     ),
 )  # fmt: skip
-SHORT = {"fractal": "fractal20220817_data"}  # what people call them
+SHORT = {"fractal": "fractal20220817_data"}  # common short names
 MIXES: dict[str, tuple[str, ...]] = {"robotics_mix": ("fractal20220817_data", "kuka", "tabletop")}
-"""Named mixtures, each source weighed by its seconds of video. robotics_mix is the paper's: RT-1, successful QT-Opt,
-simulation (section 3; the paper gives no weights)."""
+"""Named mixtures, in which the weight of a source is its seconds of video. robotics_mix is that of the Genie paper
+(section 3, which gives no weights): RT-1, successful QT-Opt episodes, and simulation."""
 
 
 def known(name: str) -> DataSet | None:
-    """The row whose name is the longest beginning of `name`, up to the end of a word of it, or None."""
+    """The row whose name is the longest beginning of `name` that ends where a word of it ends, or None."""
     name = name.lower()
 
     def begins(start: str) -> bool:
         return name.startswith(start) and not name[len(start) : len(start) + 1].isalpha()
 
-    rows = [row for row in CATALOGUE if begins(row.name)]
-    rows += [row for row in CATALOGUE for short, whole in SHORT.items() if row.name == whole and begins(short)]
+    rows = [row for row in CATALOG if begins(row.name)]
+    rows += [row for row in CATALOG for short, whole in SHORT.items() if row.name == whole and begins(short)]
     return max(rows, key=lambda row: len(row.name), default=None)
 
 
 def known_hz(name: str) -> float | None:
-    """Hz of the data set of that name, or None."""
+    """The rate of the data set of this name, or None."""
     row = known(name)
     return row.hz if row else None
 
 
-def catalogue() -> str:
-    """The table of datasets/README.md."""
+def catalog_table() -> str:
+    """The catalog as the table of datasets/README.md."""
     lines = [
-        "| data set | get it | camera key, size | episodes | Hz | true motion | licence; cite |",
+        "| data set | get it | camera key, size | episodes | Hz | true motion | license; cite |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in CATALOGUE:
+    for row in CATALOG:
         name = row.title if row.title == row.name else f"{row.title}, `{row.name}`"
         motion = f"`{row.motion}`" if row.motion else "not read"
         lines.append(
             f"| {name} | {row.get} | `{row.image_key}` {row.size} | {row.episodes} | {row.hz:g} | {motion} | "
-            f"{row.licence}; {row.citation} |"
+            f"{row.license}; {row.citation} |"
         )
-    lines += ["", *(f"- `{row.name}`: {row.quirks}." for row in CATALOGUE if row.quirks)]
+    lines += ["", *(f"- `{row.name}`: {row.quirks}." for row in CATALOG if row.quirks)]
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    print(catalogue())
+    print(catalog_table())

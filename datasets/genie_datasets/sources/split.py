@@ -1,4 +1,4 @@
-"""The one view of robot video that every kind of source gives: a Source has named Splits, a Split has episodes."""
+"""The view that every kind of robot video gives: a Source has named Splits, and a Split has episodes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from genie_datasets.base.errors import UserError
-from genie_datasets.base.file_state import FileState, stamp_of
+from genie_datasets.base.file_state import FileState, combined_digest
 from genie_datasets.sources.truth import Truth
 
 Size = tuple[int, int]
+Ids = np.ndarray | None
 BLOCK = 16  # frames
 
 
@@ -18,13 +19,13 @@ class Split(ABC):
     """One split of a source: E episodes in a fixed order."""
 
     name: str
-    fingerprint: str  # changes when the files, their frames or their order do
+    fingerprint: str  # changes with the content of the files, the frames read, and their order
     num_frames: np.ndarray  # (E,) int64
     hz: np.ndarray  # (E,) float64
-    num_filtered: int = 0  # episodes that the catalogue's filter left out
-    sequential: bool = False  # to be read by one thread, in order: going back begins anew
-    damage: Sequence[str] = ()  # what --skip-damaged left out, a line each
-    states: Sequence[FileState] = ()  # of the files it is read from, one per source
+    num_filtered: int = 0  # episodes that the catalog's filter left out
+    sequential: bool = False  # one thread must read the episodes in order; going back starts again from the beginning
+    damage: Sequence[str] = ()  # one line for each thing that --skip-damaged left out
+    states: Sequence[FileState] = ()  # states of the files, one per source
 
     @property
     def num_episodes(self) -> int:
@@ -32,58 +33,55 @@ class Split(ABC):
 
     @property
     def stamp(self) -> str:
-        """Changes when any of its files is touched: part of the key of all that is kept of it, beside `fingerprint`."""
-        return stamp_of(self.states)
+        """Changes when a file is modified. With `fingerprint`, part of the key of everything made from the split."""
+        return combined_digest(self.states)
 
     @abstractmethod
-    def frames(
-        self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
-    ) -> np.ndarray:
-        """Frames `ids` (all without it) of an episode: (n, H, W, 3) uint8, fitted to `size` (H, W) if given.
+    def frames(self, episode: int, ids: Ids = None, size: Size | None = None, mode: str = "crop") -> np.ndarray:
+        """Frames `ids` (default: all) of an episode: (n, H, W, 3) uint8, fitted to `size` (H, W) if it is given.
 
-        Raises UserError naming the file when its images do not decode.
+        Raises UserError, which names the file, if an image does not decode.
         """
 
     def gather(self, episodes: np.ndarray, ids: np.ndarray, size: Size | None = None, mode: str = "crop") -> np.ndarray:
-        """Frames ids[b] (B, T) of episodes[b] (B,): (B, T, H, W, 3) uint8, for all of one size."""
-        # numpy's stack copies in this thread; torch's starts a team of threads, which costs more than the copy
+        """Frames ids[b] (B, T) of episodes[b] (B,): (B, T, H, W, 3) uint8, of one size or fitted to one."""
+        # numpy copies in this thread; torch's stack would start threads, which costs more than the copy.
         return np.stack([self.frames(int(e), i, size, mode) for e, i in zip(episodes, ids, strict=True)])
 
     def frame_blocks(self, episode: int, size: Size | None = None, mode: str = "crop") -> Iterator[np.ndarray]:
-        """All frames of an episode in order, in arrays (n, H, W, 3) of a few: for episodes larger than the memory."""
+        """All frames of an episode in order, as arrays (n, H, W, 3), for episodes larger than the memory."""
         for first in range(0, int(self.num_frames[episode]), BLOCK):
             last = min(first + BLOCK, int(self.num_frames[episode]))
             yield self.frames(episode, np.arange(first, last), size, mode)
 
     @abstractmethod
     def instruction(self, episode: int) -> str:
-        """What the robot was told, or an empty text."""
+        """The instruction of an episode, or an empty text."""
 
     @abstractmethod
     def episode_name(self, episode: int) -> str:
-        """Where the episode is kept, for messages and tables."""
+        """File and number of an episode, for messages and tables."""
 
     def truth(self, episode: int) -> Truth | None:
-        """The true motion, for the evaluation only; None where the source holds none."""
+        """The true motion, for the evaluation only; None if the source has none."""
         return None
 
     def record(self, episode: int) -> bytes | None:
-        """The whole record of an episode (a tf.train.Example), where the source keeps one; `labels` and
-        `tabletop.recorded` read it."""
+        """The whole record (a tf.train.Example) of an episode; None if the source has none."""
         return None
 
     @property
     def image_size(self) -> Size:
-        """(H, W) of the first frame of all, as it is stored."""
+        """(H, W) of the first frame of the first episode, as it is stored."""
         return self.size_of(0)
 
     def size_of(self, episode: int) -> Size:
-        """(H, W) of an episode's first frame as it is stored."""
+        """(H, W) of the first frame of an episode, as it is stored."""
         return self.frames(episode, np.array([0])).shape[1:3]
 
     @property
     def group(self) -> np.ndarray:
-        """(E,) int64: which of the mixed sources each episode is from; see `mixture`."""
+        """(E,) int64: number of the mixed source of each episode; see `mixture`."""
         return np.zeros(self.num_episodes, np.int64)
 
     @property
@@ -92,9 +90,41 @@ class Split(ABC):
         return np.ones(1)
 
 
+class ComposedSplit(Split):
+    """A split whose episodes belong to other splits."""
+
+    @abstractmethod
+    def find(self, episode: int) -> tuple[Split, int]:
+        """The split that holds an episode, and the number of the episode there."""
+
+    def frames(self, episode: int, ids: Ids = None, size: Size | None = None, mode: str = "crop") -> np.ndarray:
+        split, number = self.find(episode)
+        return split.frames(number, ids, size, mode)
+
+    def frame_blocks(self, episode: int, size: Size | None = None, mode: str = "crop") -> Iterator[np.ndarray]:
+        split, number = self.find(episode)
+        return split.frame_blocks(number, size, mode)
+
+    def size_of(self, episode: int) -> Size:
+        split, number = self.find(episode)
+        return split.size_of(number)
+
+    def instruction(self, episode: int) -> str:
+        split, number = self.find(episode)
+        return split.instruction(number)
+
+    def episode_name(self, episode: int) -> str:
+        split, number = self.find(episode)
+        return split.episode_name(number)
+
+    def truth(self, episode: int) -> Truth | None:
+        split, number = self.find(episode)
+        return split.truth(number)
+
+
 @dataclass(frozen=True)
 class Source:
-    """What `open_source` returns."""
+    """An opened source of robot video; see `open_source`."""
 
     name: str
     path: str
@@ -103,16 +133,17 @@ class Source:
     fingerprint: str
 
     def split(self, name: str) -> Split:
+        """The split of this name. Raises UserError."""
         if name not in self.splits:
-            raise UserError(f"{self.path} has no split '{name}': it has {', '.join(self.splits)}")
+            raise UserError(f"{self.path} has no split '{name}': choose one of {', '.join(self.splits)}")
         return self.splits[name]
 
 
 def frame_ids(ids: np.ndarray | None, num_frames: int) -> np.ndarray:
-    """`ids` as checked int64 (n,), all frames when None."""
+    """`ids` as int64 (n,), all frames for None. Raises IndexError."""
     if ids is None:
         return np.arange(num_frames)
     ids = np.asarray(ids, np.int64)
     if len(ids) and not (ids.min() >= 0 and ids.max() < num_frames):
-        raise IndexError(f"frames {ids.min()}..{ids.max()} of an episode of {num_frames}")
+        raise IndexError(f"frames must be from 0 to {num_frames - 1}, got {ids.min()} .. {ids.max()}")
     return ids

@@ -1,19 +1,16 @@
-"""Some episodes of a split as a split of its own: how a source without a test split holds episodes out, and how a
-study trains on less data."""
+"""Subsets of a split: episodes held out of a source without a test split, and less data for a study."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from genie_datasets.base.errors import UserError
-from genie_datasets.sources.split import Size, Source, Split
-from genie_datasets.sources.truth import Truth
+from genie_datasets.sources.split import ComposedSplit, Source, Split
 
 
-class Subset(Split):
-    """Episodes `chosen` (n,) of `whole`, under another name."""
+class Subset(ComposedSplit):
+    """The episodes `chosen` (n,) of the split `whole`, under another name."""
 
     def __init__(self, whole: Split, name: str, chosen: np.ndarray):
         self.whole, self.name, self.chosen = whole, name, np.asarray(chosen, np.int64)
@@ -23,25 +20,8 @@ class Subset(Split):
         self.states = whole.states
         self.num_frames, self.hz = whole.num_frames[self.chosen], whole.hz[self.chosen]
 
-    def frames(
-        self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
-    ) -> np.ndarray:
-        return self.whole.frames(int(self.chosen[episode]), ids, size, mode)
-
-    def frame_blocks(self, episode: int, size: Size | None = None, mode: str = "crop") -> Iterator[np.ndarray]:
-        return self.whole.frame_blocks(int(self.chosen[episode]), size, mode)
-
-    def size_of(self, episode: int) -> Size:
-        return self.whole.size_of(int(self.chosen[episode]))
-
-    def instruction(self, episode: int) -> str:
-        return self.whole.instruction(int(self.chosen[episode]))
-
-    def episode_name(self, episode: int) -> str:
-        return self.whole.episode_name(int(self.chosen[episode]))
-
-    def truth(self, episode: int) -> Truth | None:
-        return self.whole.truth(int(self.chosen[episode]))
+    def find(self, episode: int) -> tuple[Split, int]:
+        return self.whole, int(self.chosen[episode])
 
     @property
     def group(self) -> np.ndarray:
@@ -53,23 +33,25 @@ class Subset(Split):
 
 
 def some_episodes(source: Source, split: str, number: int, seed: int) -> Source:
-    """`source` with `number` episodes of `split` in its place, drawn at random. Of one seed fewer are among more.
+    """`source` with `number` random episodes of `split`. For one seed, a smaller draw is a subset of a larger one.
 
     Raises:
-        UserError: it has not as many.
+        UserError: the split has fewer episodes.
     """
     whole = source.split(split)
     if number > whole.num_episodes:
-        raise UserError(f"{source.path}, split '{split}' has {whole.num_episodes} episodes, not {number}")
+        raise UserError(
+            f"split '{split}' of {source.path} has {whole.num_episodes} episodes; expected at least {number}"
+        )
     chosen = np.sort(np.random.default_rng(seed).permutation(whole.num_episodes)[:number])
     few = Subset(whole, f"{split}-of-seed{seed}", chosen)
     return replace(source, splits={**source.splits, split: few}, fingerprint=f"{source.fingerprint}-{number}-{seed}")
 
 
 def hold_out(source: Source, every: int = 5) -> Source:
-    """A source of one split as `train` and `test`: every fifth episode is held out; other sources as they are.
+    """Divides a source of one split into `train` and `test`, which gets every fifth episode; others are unchanged.
 
-    Neighbours in the order of files often show one scene: to hold out scenes, choose them with --include and --exclude.
+    Neighbors in the order of files often show the same scene: choose scenes to hold out with --include and --exclude.
     """
     if len(source.splits) != 1:
         return source

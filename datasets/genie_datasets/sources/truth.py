@@ -1,4 +1,4 @@
-"""The true motion of an episode: what the evaluation compares latent actions with, and what no model ever sees."""
+"""The true motion of an episode, with which the evaluation compares latent actions. No model reads it."""
 
 from dataclasses import dataclass
 
@@ -7,20 +7,20 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Truth:
-    """Measured states of one episode of L frames (not the commanded actions)."""
+    """Measured states (not commanded actions) of one episode of L frames."""
 
-    position: np.ndarray  # (L,3) float64, end effector, metres in the robot's base frame
-    image_position: np.ndarray | None = None  # (L,2) in fractions of the image: x to the right, y downwards
-    rotation: np.ndarray | None = None  # (L,3) rotation vector, radians
-    gripper: np.ndarray | None = None  # (L,) 0 open .. 1 closed
+    position: np.ndarray  # (L, 3) float64, end effector, meters in the base frame of the robot
+    image_position: np.ndarray | None = None  # (L, 2) fractions of the image, x to the right, y downward
+    rotation: np.ndarray | None = None  # (L, 3) rotation vector, radians
+    gripper: np.ndarray | None = None  # (L,) 0 (open) to 1 (closed)
     scene: int | None = None
-    state: np.ndarray | None = None  # (L,S) the absolute state, for measures of what leaks of it
+    state: np.ndarray | None = None  # (L, S) absolute state, for measures of its leakage into codes
 
     def motion(self, ids: np.ndarray) -> dict[str, np.ndarray]:
-        """True change over each transition ids[t] -> ids[t+1]; ids (n,) int; arrays (n-1, D), known ones only.
+        """The known changes over each transition ids[t] -> ids[t+1], for ids (n,): {name: (n-1, D)}.
 
-        "base" metres in the base frame, "image" fractions of the image, "rotation" rotation vector in radians of the
-        turn as seen in the base frame, "gripper" change of closedness.
+        "base": meters in the base frame. "image": fractions of the image. "rotation": rotation vector in the base
+        frame, radians. "gripper": change of closedness.
         """
         ids = np.asarray(ids)
         motion = {"base": np.diff(self.position[ids], axis=0)}
@@ -37,7 +37,7 @@ class Truth:
 
 
 def rotvec_from_quaternion(xyzw: np.ndarray) -> np.ndarray:
-    """(L,4) -> (L,3); a zero quaternion (a step without a measurement) reads as no rotation."""
+    """Rotation vectors (L, 3) of quaternions (L, 4); a zero quaternion (no measurement) reads as no rotation."""
     from scipy.spatial.transform import Rotation
 
     xyzw = np.where(np.linalg.norm(xyzw, axis=-1, keepdims=True) > 1e-6, xyzw, [0.0, 0.0, 0.0, 1.0])
@@ -45,7 +45,7 @@ def rotvec_from_quaternion(xyzw: np.ndarray) -> np.ndarray:
 
 
 def rotvec_from_euler(rpy: np.ndarray) -> np.ndarray:
-    """(L,3) roll, pitch, yaw in radians about fixed axes -> (L,3)."""
+    """Rotation vectors (L, 3) of roll, pitch, yaw (L, 3) in radians about fixed axes."""
     from scipy.spatial.transform import Rotation
 
     return Rotation.from_euler("xyz", rpy).as_rotvec()

@@ -1,42 +1,39 @@
-"""A 7-joint arm with a two-finger gripper, from MJCF primitives alone.
+"""A 7-joint arm with a two-finger gripper, made of MJCF primitives.
 
-Joint axes alternate z y z y z y z, as on most collaborative arms. The shoulder stands to the right of the camera and
-the elbow is held high on the right, so that the arm enters the picture as it does in RT-1's videos.
-Tool frame: z is the approach direction, y the axis along which the fingers open, the origin between the finger tips.
+Joint axes alternate z y z y z y z, as on most collaborative arms. The shoulder is to the right of the camera and the
+elbow is high on the right, so that the arm enters the image as in RT-1's videos.
+Tool frame: z is the approach direction, y the axis along which the fingers open, the origin between the fingertips.
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from genie_datasets.tabletop.xml_text import Rgb, rgba
+
 JOINTS = tuple(f"arm{i}" for i in range(1, 8))
 FINGERS = ("finger_left", "finger_right")
 TOOL_SITE = "tool"
-FINGER_TRAVEL = 0.042  # m; a finger's way from closed (0) to open
-UPPER, FORE, HAND = 0.42, 0.42, 0.215  # m: shoulder-elbow, elbow-wrist, wrist-tool
-Colour = tuple[float, float, float]
+FINGER_TRAVEL = 0.042  # m; position of an open finger, closed is 0
+UPPER_ARM, FOREARM, HAND = 0.42, 0.42, 0.215  # m: shoulder to elbow, elbow to wrist, wrist to tool
 
 
 @dataclass(frozen=True)
 class ArmConfig:
-    """Where the arm stands and what it looks like. Lengths in metres, colours in 0..1."""
+    """Position and appearance of the arm. Lengths in meters."""
 
     shoulder: tuple[float, float, float] = (0.28, -0.60, 1.08)
-    link_colour: Colour = (0.86, 0.85, 0.83)
-    joint_colour: Colour = (0.62, 0.61, 0.60)
-    hand_colour: Colour = (0.16, 0.16, 0.18)
-    finger_colour: Colour = (0.93, 0.68, 0.22)
+    link_color: Rgb = (0.86, 0.85, 0.83)
+    joint_color: Rgb = (0.62, 0.61, 0.60)
+    hand_color: Rgb = (0.16, 0.16, 0.18)
+    finger_color: Rgb = (0.93, 0.68, 0.22)
     pedestal: bool = True  # a column under the shoulder
-    slimness: float = 1.0  # thickness of the links against the default's
-    rest: tuple[float, ...] = field(default=(0.9, 0.35, -0.5, 1.9, 0.4, 0.9, 0.0))  # rad; where the elbow is drawn to
-
-
-def _rgba(colour: Colour) -> str:
-    return " ".join(f"{c:.3f}" for c in colour) + " 1"
+    slimness: float = 1.0  # thickness of the links, relative to the default
+    rest: tuple[float, ...] = field(default=(0.9, 0.35, -0.5, 1.9, 0.4, 0.9, 0.0))  # rad; joints the solver prefers
 
 
 def tool_rotation(approach: np.ndarray, opening: np.ndarray) -> np.ndarray:
-    """Rotation (3,3) of a tool that approaches along `approach` and opens as nearly as possible along `opening`."""
+    """Rotation (3,3) of a tool that approaches along `approach` (3,) and opens as close to `opening` (3,) as it can."""
     z = np.asarray(approach, float) / np.linalg.norm(approach)
     y = np.asarray(opening, float) - z * np.dot(opening, z)
     y /= np.linalg.norm(y)
@@ -45,10 +42,9 @@ def tool_rotation(approach: np.ndarray, opening: np.ndarray) -> np.ndarray:
 
 def arm_xml(config: ArmConfig) -> tuple[str, str]:
     """The arm as MJCF: (elements of <worldbody>, elements of <actuator>)."""
-    link, joint, hand, tip = map(
-        _rgba, (config.link_colour, config.joint_colour, config.hand_colour, config.finger_colour)
-    )
+    link, joint, hand, tip = map(rgba, (config.link_color, config.joint_color, config.hand_color, config.finger_color))
     x, y, z = config.shoulder
+    upper, fore = UPPER_ARM, FOREARM
 
     def thick(radius: float) -> str:
         return f"{radius * config.slimness:.4f}"
@@ -70,20 +66,20 @@ def arm_xml(config: ArmConfig) -> tuple[str, str]:
       <geom type="cylinder" size=".075 .06" pos="0 0 -.06" rgba="{joint}" class="link"/>
       <body gravcomp="1">
         <joint name="arm2" class="arm" axis="0 1 0"/>
-        <geom type="capsule" size="{thick(0.062)}" fromto="0 0 0 0 0 {UPPER * 0.5:.4f}" rgba="{link}" class="link"/>
+        <geom type="capsule" size="{thick(0.062)}" fromto="0 0 0 0 0 {upper * 0.5:.4f}" rgba="{link}" class="link"/>
         <body gravcomp="1">
           <joint name="arm3" class="arm" axis="0 0 1"/>
-          <geom type="capsule" size="{thick(0.055)}" fromto="0 0 {UPPER / 2:.3f} 0 0 {UPPER}" rgba="{link}"
+          <geom type="capsule" size="{thick(0.055)}" fromto="0 0 {upper / 2:.3f} 0 0 {upper}" rgba="{link}"
                 class="link"/>
-          <body pos="0 0 {UPPER}" gravcomp="1">
+          <body pos="0 0 {upper}" gravcomp="1">
             <joint name="arm4" class="arm" axis="0 1 0"/>
             <geom type="cylinder" size="{thick(0.058)} {thick(0.060)}" euler="90 0 0" rgba="{joint}" class="link"/>
-            <geom type="capsule" size="{thick(0.050)}" fromto="0 0 0 0 0 {FORE * 0.5:.4f}" rgba="{link}" class="link"/>
+            <geom type="capsule" size="{thick(0.050)}" fromto="0 0 0 0 0 {fore * 0.5:.4f}" rgba="{link}" class="link"/>
             <body gravcomp="1">
               <joint name="arm5" class="arm" axis="0 0 1"/>
-              <geom type="capsule" size="{thick(0.044)}" fromto="0 0 {FORE / 2:.3f} 0 0 {FORE}" rgba="{link}"
+              <geom type="capsule" size="{thick(0.044)}" fromto="0 0 {fore / 2:.3f} 0 0 {fore}" rgba="{link}"
                 class="link"/>
-              <body pos="0 0 {FORE}" gravcomp="1">
+              <body pos="0 0 {fore}" gravcomp="1">
                 <joint name="arm6" class="arm" axis="0 1 0"/>
                 <geom type="cylinder" size="{thick(0.045)} {thick(0.046)}" euler="90 0 0" rgba="{joint}" class="link"/>
                 <geom type="capsule" size="{thick(0.038)}" fromto="0 0 0 0 0 .075" rgba="{link}" class="link"/>

@@ -1,8 +1,7 @@
-"""How fast the tabletop makes episodes: `genie-robotics bench tabletop`.
+"""Measure the speed of the tabletop: `genie-robotics bench tabletop`.
 
-Episodes are the ones that `data tabletop` would write, with all that a worker does for them: scenes are compiled,
-skills simulated, frames rendered and encoded, states kept. CPU time, so that a busy machine does not count; the rows
-take turns in rounds.
+The episodes are those of `data tabletop`, with everything that a worker does: compile the scene, simulate the skills,
+render and encode the frames. CPU time is measured, so that other processes do not count.
 """
 
 import json as jsonlib
@@ -11,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 from genie_datasets.tabletop.plan import plan
@@ -19,8 +17,8 @@ from genie_datasets.tabletop.pool import ONE_THREAD, WorkerPool
 from genie_datasets.tabletop.render import NO_GL, find_backend
 from genie_datasets.tabletop.worker import Job
 
-WARM_UP = 2  # episodes not counted: imports
-CASES = {  # name -> (family, size, with OpenGL)
+WARM_UP = 2  # episodes that are not counted, because they include imports
+CASES = {  # name -> (family, size, whether to use OpenGL)
     "easy 64x64": ("easy", (64, 64), True),
     "easy 256x320": ("easy", (256, 320), True),
     "rt1 64x64": ("rt1", (64, 64), True),
@@ -37,20 +35,20 @@ if sys.argv[4] == "untuned":
 jobs = bench.jobs(sys.argv[1], tuple(map(int, sys.argv[2].split("x"))), int(sys.argv[3]))
 for job in jobs[:bench.WARM_UP]:
     worker.run(job)
-began = time.process_time()
+start = time.process_time()
 for job in jobs[bench.WARM_UP:]:
     worker.run(job)
-print((len(jobs) - bench.WARM_UP) / (time.process_time() - began) * 60)
+print((len(jobs) - bench.WARM_UP) / (time.process_time() - start) * 60)
 """
 
 
 def jobs(family: str, size: tuple[int, int], episodes: int) -> list[Job]:
-    """What one of many workers makes of a data set of 800 episodes: `episodes` of them, after the warm-up's."""
+    """The first `episodes` of a data set of 800, after the warm-up."""
     return plan(800, 0, size, {"train": 1.0}, family)[: episodes + WARM_UP]
 
 
 def untuned(config):
-    """`scene_xml` with the rendering quality that MuJoCo has by default: what a scene costs without our tuning."""
+    """`scene_xml` with MuJoCo's default rendering quality."""
     from genie_datasets.tabletop.mjcf import scene_xml
 
     xml, assets = scene_xml(config)
@@ -60,7 +58,7 @@ def untuned(config):
 
 
 def episodes_per_minute(family: str, size: tuple[int, int], backend: str, episodes: int, tuned: bool = True) -> float:
-    """Of 40 frames, per minute of CPU time of one core."""
+    """Episodes of 40 frames per minute of CPU time."""
     env = {**os.environ, **ONE_THREAD, "MUJOCO_GL": backend}
     arguments = [family, f"{size[0]}x{size[1]}", str(episodes), "tuned" if tuned else "untuned"]
     done = subprocess.run(
@@ -69,23 +67,22 @@ def episodes_per_minute(family: str, size: tuple[int, int], backend: str, episod
     return float(done.stdout.split()[-1])
 
 
-def seconds_of(workers: int, work: Iterable[Job], backend: str) -> float:
-    """Wall time in which so many workers make and write the episodes; their start is not counted."""
-    from genie_datasets.tabletop.writer import RLDSWriter
+def wall_time(workers: int, jobs: list[Job], backend: str) -> float:
+    """Seconds in which the workers simulate and write the episodes, without their start."""
+    from genie_datasets.tabletop.writer import TabletopWriter
 
-    work = list(work)
-    writer = RLDSWriter(work[0].size)
+    writer = TabletopWriter(jobs[0].size)
     with tempfile.TemporaryDirectory(prefix="bench_tabletop.") as folder, WorkerPool(workers, backend) as pool:
-        for _ in pool.episodes(work[:workers] * 2):
+        for _ in pool.episodes(jobs[:workers] * 2):
             pass
-        began = time.monotonic()
-        for _ in pool.map(work, lambda job, episode: writer.write(Path(folder) / str(job.index), episode)):
+        start = time.monotonic()
+        for _ in pool.map(jobs, lambda job, episode: writer.write(Path(folder) / str(job.index), episode)):
             pass
-        return time.monotonic() - began
+        return time.monotonic() - start
 
 
 def run(json: bool = False, episodes: int = 24) -> dict[str, float]:
-    """Prints and returns episodes a minute and core of each case, ratios to MuJoCo's defaults, and of two workers."""
+    """Print and return episodes per minute of each case, and the speedup of two workers over one."""
     backend = find_backend()
     result: dict[str, float] = {}
     if backend != NO_GL:
@@ -96,14 +93,14 @@ def run(json: bool = False, episodes: int = 24) -> dict[str, float]:
             result[name] = round(rate, 1)
             print(f"{name}: {rate:.0f}", file=sys.stderr)
     work = jobs("easy", (64, 64), 2 * episodes)
-    one, two = (seconds_of(workers, work, backend) for workers in (1, 2))
+    one, two = (wall_time(workers, work, backend) for workers in (1, 2))
     result["two workers / one"] = round(one / two, 2)
     if json:
         print(jsonlib.dumps(result))
         return result
-    first = result.get(UNTUNED)
+    untuned_rate = result.get(UNTUNED)
     print(f"{'episodes of 40 frames per minute of CPU time':<46}{'':>8}{'x untuned':>12}")
     for name, value in result.items():
-        ratio = f"{value / first:>12.2f}" if first and name.startswith("easy 64x64") else ""
+        ratio = f"{value / untuned_rate:>12.2f}" if untuned_rate and name.startswith("easy 64x64") else ""
         print(f"{name:<46}{value:>8g}{ratio}")
     return result

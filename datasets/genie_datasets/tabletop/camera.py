@@ -1,32 +1,32 @@
-"""A pinhole camera: the truth's image positions come from here, not from the renderer."""
+"""A pinhole camera. Image positions in the truth are projected here, not by the renderer."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-SMALL = 128  # pixels
+SMALL_IMAGE = 128  # pixels; smaller images are zoomed
 
 
 @dataclass(frozen=True)
 class CameraConfig:
-    """RT-1's head camera. Metres and degrees in the base frame; `fovy` is the vertical opening."""
+    """RT-1's head camera. Meters and degrees in the base frame."""
 
     position: tuple[float, float, float] = (0.02, 0.0, 1.44)
     pitch: float = 40.0  # below the horizon
-    yaw: float = 0.0  # positive turns left
+    yaw: float = 0.0  # positive is to the left
     roll: float = 0.0
-    fovy: float = 40.0
-    small_zoom: float = 1.0  # small pictures show less of the room, so that a step of the gripper stays visible
+    fovy: float = 40.0  # vertical field of view
+    small_zoom: float = 1.0  # zoom of small images, so that one step of the gripper stays visible
 
     def for_size(self, size: tuple[int, int]) -> "CameraConfig":
-        """The camera that takes pictures of `size` (height, width): zoomed in where both are below SMALL pixels."""
-        if max(size) >= SMALL:
+        """The camera for images of `size` (height, width), zoomed in if both are below SMALL_IMAGE."""
+        if max(size) >= SMALL_IMAGE:
             return replace(self, small_zoom=1.0)
         half = np.tan(np.radians(self.fovy) / 2) / self.small_zoom
         return replace(self, fovy=float(2 * np.degrees(np.arctan(half)).round(4)), small_zoom=1.0)
 
     def axes(self) -> np.ndarray:
-        """Rotation (3,3) whose columns are the camera's right, up and backward directions (MuJoCo's convention)."""
+        """Rotation (3,3); its columns point right, up and backward from the camera (MuJoCo's convention)."""
         pitch, yaw, roll = np.radians([self.pitch, self.yaw, self.roll])
         forward = np.array([np.cos(pitch) * np.cos(yaw), np.cos(pitch) * np.sin(yaw), -np.sin(pitch)])
         right = np.array([np.sin(yaw), -np.cos(yaw), 0.0])
@@ -35,9 +35,9 @@ class CameraConfig:
         return np.stack([right, up, -forward], axis=1)
 
     def project(self, points: np.ndarray, aspect: float) -> np.ndarray:
-        """Points (...,3) in metres -> (...,2) fractions of the picture: x to the right of its width, y down its height.
+        """Project points (...,3) in meters to (...,2): x as a fraction of the image width, y (down) of its height.
 
-        `aspect` is width / height. Points outside the picture give values outside 0..1.
+        `aspect` is width / height. Points outside the image give values outside 0 to 1.
         """
         local = (np.asarray(points) - np.array(self.position)) @ self.axes()
         depth = np.maximum(-local[..., 2], 1e-6)

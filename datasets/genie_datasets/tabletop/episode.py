@@ -1,13 +1,13 @@
-"""One episode: a scene, a skill or play, 40 frames, and the truth about them."""
+"""Roll out one episode: a skill or play in a scene, with the frames and the truth of every step."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from genie_datasets.tabletop.factors import FAMILY_FACTORS, Behaviour
+from genie_datasets.tabletop.factors import FAMILY_FACTORS, Behavior
 from genie_datasets.tabletop.simulator import MAX_STEP, Simulator
-from genie_datasets.tabletop.skills import SKILLS, Skill, World, play
+from genie_datasets.tabletop.skills import SKILLS, Skill, Workspace, play
 from genie_datasets.tabletop.starts import begin
 
 NUM_FRAMES = 40
@@ -27,117 +27,106 @@ SKILL_SHARES = {
         "knock over": 0.06,
     },
 }
-COMMAND_NOISE = 0.004  # m; added to every executed translation, and recorded with it
+COMMAND_NOISE = 0.004  # m; added to every translation that is not zero; recorded actions include it
 
 
 @dataclass
 class Episode:
-    """Frames and truth of L steps. `action[t]` leads from frame t to frame t+1; the last one is zero."""
+    """Frames and truth of L steps. `actions[t]` leads from frame t to frame t+1; the last one is zero."""
 
     frames: np.ndarray  # (L,H,W,3) uint8
-    action: np.ndarray  # (L,7) float32
-    position: np.ndarray  # (L,3) m, measured
-    rotation: np.ndarray  # (L,3) rotation vector, measured
-    image: np.ndarray  # (L,2) fractions of width and height
-    gripper: np.ndarray  # (L,) 0 open .. 1 closed, measured
-    objects: np.ndarray  # (L,6,7) m and quaternion w x y z, zero where there is none
-    drawers: np.ndarray  # (L,3) m pulled out, zero where there is none
-    commanded: np.ndarray  # (L,) gripper command in force, 0 or 1
-    state: np.ndarray  # (L,S) float64; `Simulator.restore` goes there
-    instructions: list[str]  # (L,) what the robot was doing at each step
-    skill: str  # the first one
-    success: bool  # of the first skill's aim; False for play
+    actions: np.ndarray  # (L,7) float32
+    position: np.ndarray  # (L,3) m; of the tool, measured
+    rotation: np.ndarray  # (L,3) rotation vector of the tool, measured
+    image_position: np.ndarray  # (L,2) of the tool, in fractions of width and height
+    gripper: np.ndarray  # (L,) measured closure, 0 (open) to 1 (closed)
+    gripper_command: np.ndarray  # (L,) in force: 0 (open) or 1 (closed)
+    object_poses: np.ndarray  # (L,6,7) position in m and quaternion (w x y z); zeros for missing objects
+    drawer_openings: np.ndarray  # (L,3) m; zeros for missing drawers
+    states: np.ndarray  # (L,S) float64, for `Simulator.restore`
+    instructions: list[str]  # (L,) of the skill at each step
+    skill: str  # name of the first skill
+    success: bool  # whether the first skill achieved its goal; False for play
     seed: int
     renderer: str
 
 
-def choose_skill(family: str, behaviour: Behaviour, drawers: bool, rng: np.random.Generator) -> str:
-    """Draws the name of a skill by the family's shares; "expert" never plays, "play" does nothing else."""
-    if behaviour == "play":
+def choose_skill(family: str, behavior: Behavior, has_drawers: bool, rng: np.random.Generator) -> str:
+    """Draw the name of a skill by the family's shares. "expert" never plays, "play" only plays."""
+    if behavior == "play":
         return "play"
     shares = dict(SKILL_SHARES[family])
-    if behaviour == "expert":
+    if behavior == "expert":
         shares.pop("play")
-    if not drawers:
+    if not has_drawers:
         shares = {name: share for name, share in shares.items() if "drawer" not in name}
     total = sum(shares.values())
     return str(rng.choice(list(shares), p=[share / total for share in shares.values()]))
 
 
-@dataclass
-class Script:
-    """The robot's behaviour over an episode: a first skill, then more skills ("expert") or play."""
-
-    world: World
-    behaviour: Behaviour
-    first: Skill
-    now: Skill
-
-    @classmethod
-    def start(cls, world: World, behaviour: Behaviour, name: str) -> "Script":
-        """Begins with skill `name`: play where nothing on the table suits it."""
-        first = SKILLS[name](world) or play(world)
-        return cls(world, behaviour, first, first)
-
-    def commands(self) -> Iterator[np.ndarray]:
-        """Actions (7,) without end."""
-        while True:
-            yield from self.now.steps
-            self.now = self._next()
-
-    def _next(self) -> Skill:
-        world, drawers = self.world, self.world.sim.num_drawers > 0
-        if self.behaviour == "expert":
-            for _ in range(10):
-                name = choose_skill(world.scene.family, self.behaviour, drawers, world.rng)
-                if skill := SKILLS[name](world):
-                    return skill
-        return play(world)
+def commands(workspace: Workspace, behavior: Behavior, first: Skill) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield (instruction, action (7,)) without end: of the first skill, then of more skills ("expert") or play."""
+    skill = first
+    while True:
+        for command in skill.steps:
+            yield skill.instruction, command
+        skill = (_draw_skill(workspace) if behavior == "expert" else None) or play(workspace)
 
 
-def execute(world: World, command: np.ndarray) -> np.ndarray:
-    """Carries out a command (7,) with noise, inside the reach; returns what was carried out, float32."""
+def _draw_skill(workspace: Workspace) -> Skill | None:
+    """Draw a skill that the scene allows; None if ten draws find none."""
+    for _ in range(10):
+        name = choose_skill(workspace.scene.family, "expert", workspace.sim.num_drawers > 0, workspace.rng)
+        if skill := SKILLS[name](workspace):
+            return skill
+    return None
+
+
+def execute(workspace: Workspace, command: np.ndarray) -> np.ndarray:
+    """Carry out a command (7,) with noise and inside the limits. Returns the executed action (7,) float32."""
     command = command.copy()
     if np.any(command[:3]):
-        command[:3] += world.rng.normal(0, COMMAND_NOISE, 3)
-    command[:3] = world.sim.control.reachable(np.clip(command[:3], -MAX_STEP, MAX_STEP))
-    done = command.astype(np.float32).round(5)
-    world.sim.step(done.astype(float))
-    return done
+        command[:3] += workspace.rng.normal(0, COMMAND_NOISE, 3)
+    command[:3] = workspace.sim.control.reachable(np.clip(command[:3], -MAX_STEP, MAX_STEP))
+    executed = command.astype(np.float32).round(5)
+    workspace.sim.step(executed.astype(float))
+    return executed
 
 
 def rollout(
-    sim: Simulator, seed: int, behaviour: Behaviour | None = None, skill: str | None = None, frames: int = NUM_FRAMES
+    sim: Simulator, seed: int, behavior: Behavior | None = None, skill: str | None = None, frames: int = NUM_FRAMES
 ) -> Episode:
-    """Episode `seed` of a scene, a pure function of (scene, seed, behaviour, renderer).
+    """Simulate episode `seed` of a scene: a pure function of the arguments and the renderer.
 
-    behaviour: the family's own unless given. skill: which one to begin with, drawn unless given.
+    Args:
+        behavior: the default is the family's.
+        skill: name of the first skill; drawn if not given.
     """
     rng = np.random.default_rng([seed, 1])
-    world = World(sim, rng)
-    behaviour = behaviour or FAMILY_FACTORS[sim.scene.family].behaviour
-    drawn = choose_skill(sim.scene.family, behaviour, sim.num_drawers > 0, rng)
+    workspace = Workspace(sim, rng)
+    behavior = behavior or FAMILY_FACTORS[sim.scene.family].behaviour
+    drawn = choose_skill(sim.scene.family, behavior, sim.num_drawers > 0, rng)
     name = skill or drawn
     begin(sim, rng, name)
-    script = Script.start(world, behaviour, name)
-    commands = script.commands()
-    success = False
-    columns: dict[str, list] = {}
+    first = SKILLS[name](workspace) or play(workspace)  # play if the scene does not allow the skill
+    script = commands(workspace, behavior, first)
+    instruction, success = first.instruction, False
+    rows: list[dict] = []
+    instructions: list[str] = []
     for t in range(frames):
-        seen = sim.observe()
-        row = {**vars(seen), "state": sim.snapshot()}
-        success = success or script.first.achieved()
-        row["action"] = np.zeros(7, np.float32) if t == frames - 1 else execute(world, next(commands))
-        row["instructions"] = script.now.instruction
-        for key, value in row.items():
-            columns.setdefault(key, []).append(value)
-    instructions = columns.pop("instructions")
-    columns["frames"] = columns.pop("frame")
+        row = {**vars(sim.observe()), "states": sim.snapshot(), "actions": np.zeros(7, np.float32)}
+        row["frames"] = row.pop("frame")
+        success = success or first.achieved()
+        if t < frames - 1:
+            instruction, command = next(script)
+            row["actions"] = execute(workspace, command)
+        rows.append(row)
+        instructions.append(instruction)
     return Episode(
-        **{key: np.stack([np.asarray(value) for value in values]) for key, values in columns.items()},
+        **{key: np.stack([np.asarray(row[key]) for row in rows]) for key in rows[0]},
         instructions=instructions,
-        skill=script.first.name,
+        skill=first.name,
         success=success,
         seed=seed,
-        renderer=sim.painter.name,
+        renderer=sim.renderer.name,
     )

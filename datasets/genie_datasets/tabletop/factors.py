@@ -1,103 +1,96 @@
-"""What differs between scenes: the factors of variation, a switch for each, and how a family and a seed draw them.
+"""Factors of variation: each has a switch and is drawn from the family and the seed of a scene.
 
-Every factor has a random stream of its own, so that switching one on or off changes nothing else.
+Each factor has its own random stream, so that switching one on or off does not change the others.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
 from genie_datasets.base.errors import UserError
 from genie_datasets.tabletop.arm import ArmConfig
 from genie_datasets.tabletop.camera import CameraConfig
-from genie_datasets.tabletop.objects import COLOURS, KINDS, ObjectConfig
-from genie_datasets.tabletop.scene import (
-    TABLE_TOP,
-    Box,
-    DistractorConfig,
-    FurnitureConfig,
-    LightConfig,
-    Rgb,
-    SceneConfig,
-)
+from genie_datasets.tabletop.objects import COLORS, KINDS, ObjectConfig
+from genie_datasets.tabletop.scene import TABLE_TOP, Box, DistractorConfig, FurnitureConfig, LightConfig, SceneConfig
 from genie_datasets.tabletop.textures import PATTERNS
+from genie_datasets.tabletop.xml_text import Rgb
 
-Family = Literal["easy", "rt1"]
-FAMILIES: tuple[str, ...] = get_args(Family)
-Behaviour = Literal["play", "expert", "mixed"]
+Behavior = Literal["play", "expert", "mixed"]
 
 
 @dataclass(frozen=True)
 class Factors:
-    """The switches: what differs between scenes (True) or is the same in all (False), and how the robot behaves."""
+    """A switch for each factor (True: it differs between scenes), and the behavior of the robot.
 
-    layout: bool = True  # kinds of furniture; off: the family's own
+    The names are stored in data sets, hence their spelling.
+    """
+
+    layout: bool = True  # kind of furniture
     textures: bool = True
     colours: bool = True  # of furniture, arm and objects
     lighting: bool = True
     camera: bool = True
     clutter: bool = True
-    distractor: bool = True  # somebody walks behind the table in half of the scenes; off: nobody
-    behaviour: Behaviour = "mixed"  # play: single moves; expert: one skill after another; mixed: a skill, then play
+    distractor: bool = True  # a person walks behind the table in half of the scenes; False: in none
+    behaviour: Behavior = "mixed"  # play: single moves; expert: one skill after another; mixed: a skill, then play
 
 
 FAMILY_FACTORS = {
     "easy": Factors(layout=False, lighting=False, camera=False, clutter=False, distractor=False),
     "rt1": Factors(),
 }
-SWITCHES = tuple(f.name for f in fields(Factors) if f.name != "behaviour")
 
 # ---------------------------------------------------------------------------------------------------------- nominal
 RT1_CAMERA = CameraConfig(position=(-0.05, 0.0, 1.48), pitch=45.5, fovy=53.0, small_zoom=1.15)
 RT1_LIGHT = LightConfig(
-    position=(0.55, 0.25, 2.6), colour=(0.30, 0.28, 0.25), second_colour=(0.26, 0.24, 0.21), ambient=0.52, soft=True
+    position=(0.55, 0.25, 2.6), color=(0.30, 0.28, 0.25), second_color=(0.26, 0.24, 0.21), ambient=0.52, soft=True
 )
 RT1_ARM = ArmConfig(
     shoulder=(0.36, -0.58, 1.08),
-    link_colour=(0.80, 0.77, 0.72),
-    joint_colour=(0.74, 0.71, 0.66),
-    hand_colour=(0.70, 0.67, 0.62),
-    finger_colour=(0.86, 0.66, 0.32),
+    link_color=(0.80, 0.77, 0.72),
+    joint_color=(0.74, 0.71, 0.66),
+    hand_color=(0.70, 0.67, 0.62),
+    finger_color=(0.86, 0.66, 0.32),
     slimness=0.82,
     pedestal=False,
 )
 RT1_WORK = Box((0.52, -0.20, TABLE_TOP + 0.025), (0.80, 0.20, TABLE_TOP + 0.25))
-DESK_LIMITS = Box((0.20, -0.20, 0.34), (0.80, 0.20, TABLE_TOP + 0.25))  # down to the drawers
+DESK_LIMITS = Box((0.20, -0.20, 0.34), (0.80, 0.20, TABLE_TOP + 0.25))  # includes the drawers
 DESK = FurnitureConfig(
     layout="desk",
     x=(0.47, 1.17),
     y=0.45,
-    table_colour=(0.46, 0.42, 0.38),
-    front_colour=(0.36, 0.33, 0.30),
-    wall_colour=(0.16, 0.14, 0.13),
-    floor_colour=(0.62, 0.55, 0.46),
+    table_color=(0.46, 0.42, 0.38),
+    front_color=(0.36, 0.33, 0.30),
+    wall_color=(0.16, 0.14, 0.13),
+    floor_color=(0.62, 0.55, 0.46),
     clutter=9,
 )
-
-
 EASY_TABLES: tuple[Rgb, ...] = ((0.74, 0.72, 0.69), (0.70, 0.62, 0.52), (0.64, 0.68, 0.72), (0.76, 0.74, 0.64))
 RT1_TABLES: tuple[Rgb, ...] = ((0.46, 0.42, 0.38), (0.52, 0.42, 0.32), (0.34, 0.30, 0.28), (0.60, 0.57, 0.53))
 
 
 def nominal_scene(family: str, seed: int) -> SceneConfig:
-    """The scene of a family before any factor is drawn, without objects."""
+    """The scene of a family before any factor is drawn. It has no objects."""
     if family == "easy":
         return SceneConfig(family, seed)
     return SceneConfig(family, seed, DESK, RT1_LIGHT, RT1_CAMERA, RT1_ARM, work=RT1_WORK, limits=DESK_LIMITS)
 
 
 # ------------------------------------------------------------------------------------------------------------ draws
-def jitter(rng: np.random.Generator, colour: Rgb, amount: float) -> Rgb:
-    """A colour near `colour`: brighter or darker by up to `amount`, and a little of another hue."""
-    values = np.clip(
-        np.asarray(colour) + rng.uniform(-amount, amount) + rng.uniform(-amount, amount, 3) / 4, 0.03, 0.97
-    )
+# Each `draw_*` function takes a random generator, the scene so far and the nominal scene of its family, and returns the
+# fields of the scene that change.
+
+
+def jitter(rng: np.random.Generator, color: Rgb, amount: float) -> Rgb:
+    """Draw a color close to `color`: brightness differs by up to `amount`, hue by a quarter of it."""
+    values = np.clip(np.asarray(color) + rng.uniform(-amount, amount) + rng.uniform(-amount, amount, 3) / 4, 0.03, 0.97)
     return tuple(float(v) for v in values.round(3))  # type: ignore[return-value]
 
 
-def _floats(values: Any) -> Any:
+def _rounded(values: Any) -> Any:
     return tuple(float(v) for v in np.round(values, 4))
 
 
@@ -128,25 +121,25 @@ def draw_textures(rng: np.random.Generator, scene: SceneConfig, nominal: SceneCo
     }
 
 
-def draw_colours(rng: np.random.Generator, scene: SceneConfig, nominal: SceneConfig) -> dict:
+def draw_colors(rng: np.random.Generator, scene: SceneConfig, nominal: SceneConfig) -> dict:
     furniture, base, arm, easy = scene.furniture, nominal.furniture, nominal.arm, scene.family == "easy"
     tables, amounts = (EASY_TABLES, (0.05, 0.08, 0.06, 0.08)) if easy else (RT1_TABLES, (0.08, 0.10, 0.10, 0.12))
     furniture = replace(
         furniture,
-        table_colour=jitter(rng, tables[int(rng.integers(len(tables)))], amounts[0]),
-        front_colour=jitter(rng, base.front_colour, amounts[1]),
-        wall_colour=jitter(rng, base.wall_colour, amounts[2]),
-        floor_colour=jitter(rng, base.floor_colour, amounts[3]),
+        table_color=jitter(rng, tables[int(rng.integers(len(tables)))], amounts[0]),
+        front_color=jitter(rng, base.front_color, amounts[1]),
+        wall_color=jitter(rng, base.wall_color, amounts[2]),
+        floor_color=jitter(rng, base.floor_color, amounts[3]),
     )
-    if not easy:  # whose hand stays dark, on pale tables
+    if not easy:  # in `easy` the hand stays dark, in contrast to its pale tables
         arm = replace(
             arm,
-            link_colour=jitter(rng, arm.link_colour, 0.06),
-            hand_colour=jitter(rng, (0.20, 0.19, 0.19) if rng.random() < 0.25 else arm.hand_colour, 0.05),
-            finger_colour=jitter(rng, arm.finger_colour, 0.06),
+            link_color=jitter(rng, arm.link_color, 0.06),
+            hand_color=jitter(rng, (0.20, 0.19, 0.19) if rng.random() < 0.25 else arm.hand_color, 0.05),
+            finger_color=jitter(rng, arm.finger_color, 0.06),
         )
-    names = rng.choice(list(COLOURS), len(scene.objects), replace=False)
-    objects = tuple(replace(thing, colour=str(name)) for thing, name in zip(scene.objects, names, strict=True))
+    names = rng.choice(list(COLORS), len(scene.objects), replace=False)
+    objects = tuple(replace(item, color=str(name)) for item, name in zip(scene.objects, names, strict=True))
     return {"furniture": furniture, "arm": arm, "objects": objects}
 
 
@@ -157,10 +150,10 @@ def draw_lighting(rng: np.random.Generator, scene: SceneConfig, nominal: SceneCo
     return {
         "light": replace(
             light,
-            position=_floats(np.array(light.position) + rng.uniform(-1, 1, 3) * [0.4, 0.6, 0.3]),
-            second=_floats(np.array(light.second) + rng.uniform(-1, 1, 3) * [0.4, 0.5, 0.3]),
-            colour=_floats(np.maximum(np.array(light.colour) * power + tint, 0)),
-            second_colour=_floats(np.array(light.second_colour) * rng.uniform(0.5, 1.2)),
+            position=_rounded(np.array(light.position) + rng.uniform(-1, 1, 3) * [0.4, 0.6, 0.3]),
+            second=_rounded(np.array(light.second) + rng.uniform(-1, 1, 3) * [0.4, 0.5, 0.3]),
+            color=_rounded(np.maximum(np.array(light.color) * power + tint, 0)),
+            second_color=_rounded(np.array(light.second_color) * rng.uniform(0.5, 1.2)),
             ambient=float(np.round(light.ambient * rng.uniform(0.75, 1.15), 3)),
         )
     }
@@ -171,7 +164,7 @@ def draw_camera(rng: np.random.Generator, scene: SceneConfig, nominal: SceneConf
     return {
         "camera": replace(
             camera,
-            position=_floats(np.array(camera.position) + pose[:3] * [0.02, 0.03, 0.03]),
+            position=_rounded(np.array(camera.position) + pose[:3] * [0.02, 0.03, 0.03]),
             pitch=float(np.round(camera.pitch + 1.5 * pose[3], 3)),
             yaw=float(np.round(camera.yaw + 2.0 * pose[4], 3)),
             roll=float(np.round(camera.roll + 1.2 * pose[5], 3)),
@@ -195,7 +188,7 @@ def draw_distractor(rng: np.random.Generator, scene: SceneConfig, nominal: Scene
         return {"distractor": None}
     return {
         "distractor": DistractorConfig(
-            colour=jitter(rng, (0.35, 0.35, 0.40), 0.25),
+            color=jitter(rng, (0.35, 0.35, 0.40), 0.25),
             x=float(np.round(rng.uniform(1.25, 1.40), 3)),
             reach=float(np.round(rng.uniform(0.3, 0.8), 3)),
             period=float(np.round(rng.uniform(5, 14), 3)),
@@ -204,52 +197,60 @@ def draw_distractor(rng: np.random.Generator, scene: SceneConfig, nominal: Scene
     }
 
 
-# In this order, since some build on earlier ones. Each takes what it varies from the nominal scene.
+# Applied in this order, because later factors change fields that earlier ones drew.
 DRAWS: dict[str, Callable[[np.random.Generator, SceneConfig, SceneConfig], dict]] = {
     "layout": draw_layout,
     "textures": draw_textures,
-    "colours": draw_colours,
+    "colours": draw_colors,
     "lighting": draw_lighting,
     "camera": draw_camera,
     "clutter": draw_clutter,
     "distractor": draw_distractor,
 }
-OBJECTS_STREAM = 100  # of which kinds the objects are: no factor, every scene has its own
+SWITCHES = tuple(DRAWS)
+OBJECTS_STREAM = 100  # kinds of objects: not a factor, they differ in every scene
 
 
 def _stream(family: str, seed: int, factor: int) -> np.random.Generator:
-    return np.random.default_rng([seed, FAMILIES.index(family), factor])
+    return np.random.default_rng([seed, list(FAMILY_FACTORS).index(family), factor])
 
 
 def _objects(family: str, seed: int) -> tuple[ObjectConfig, ...]:
-    """3 to 5 objects of different kinds, each in its kind's own colour."""
+    """Draw 3 to 5 objects of different kinds, each in the default color of its kind."""
     rng = _stream(family, seed, OBJECTS_STREAM)
     kinds = rng.choice(len(KINDS), int(rng.integers(3, 6)), replace=False)
-    return tuple(ObjectConfig(KINDS[k], list(COLOURS)[k]) for k in kinds)
+    return tuple(ObjectConfig(KINDS[k], list(COLORS)[k]) for k in kinds)
 
 
 def redraw(scene: SceneConfig, factor: str, seed: int) -> SceneConfig:
-    """The same scene with another draw of one factor; `factor` is one of SWITCHES.
+    """Draw one factor of a scene again; `factor` is one of SWITCHES.
 
-    All but "layout" leave the physics alone, so that a recorded state can be restored in the redrawn scene and shown
-    in its light, its colours, from its camera: what tests of nuisance need.
+    All factors but "layout" leave the physics unchanged: a state recorded in `scene` can be restored in the redrawn
+    scene and rendered with its light, colors or camera.
 
-    Raises UserError for another factor.
+    Raises UserError for an unknown factor.
     """
-    if factor not in DRAWS:
-        raise UserError(f"no factor {factor!r} to draw again: it is one of {', '.join(DRAWS)}")
-    rng = _stream(scene.family, seed, list(DRAWS).index(factor))
+    if factor not in SWITCHES:
+        raise UserError(f"unknown factor {factor!r}; pass one of {', '.join(SWITCHES)}")
+    rng = _stream(scene.family, seed, SWITCHES.index(factor))
     return replace(scene, **DRAWS[factor](rng, scene, nominal_scene(scene.family, scene.seed)))
 
 
 def sample_scene(family: str, seed: int, factors: Factors | None = None) -> SceneConfig:
-    """Scene number `seed` of a family, the same for ever; `factors` are the family's own unless given.
+    """Draw the scene of a family and a seed: the same arguments always give the same scene.
 
-    easy: one camera, one light, a pale table under a dark hand; colours, texture and objects differ between scenes.
-    rt1: furniture, camera, light, textures, colours, clutter, passers-by and objects all differ.
+    Args:
+        family: "easy" has one camera, one light, and a dark hand above a pale table; colors, textures and objects
+            differ between scenes. In "rt1" furniture, camera, light, textures, colors, clutter, distractor and objects
+            differ.
+        factors: the switches; the default is `FAMILY_FACTORS[family]`.
+
+    Raises UserError for an unknown family or a negative seed.
     """
-    if family not in FAMILY_FACTORS or seed < 0:
-        raise UserError(f"no scene {seed} of {family!r}: families are {', '.join(FAMILY_FACTORS)}, seeds 0 or more")
+    if family not in FAMILY_FACTORS:
+        raise UserError(f"unknown tabletop family {family!r}; pass one of {', '.join(FAMILY_FACTORS)}")
+    if seed < 0:
+        raise UserError(f"seed must be 0 or more, got {seed}")
     factors = FAMILY_FACTORS[family] if factors is None else factors
     scene = replace(nominal_scene(family, seed), objects=_objects(family, seed))
     for name in SWITCHES:

@@ -1,8 +1,10 @@
-"""Things to put on the table: seven kinds, twelve colours, MJCF primitives only."""
+"""The objects on the table: seven kinds and twelve colors, made of MJCF primitives."""
 
 from dataclasses import dataclass
 
-COLOURS: dict[str, tuple[float, float, float]] = {
+from genie_datasets.tabletop.xml_text import Rgb, rgba
+
+COLORS: dict[str, Rgb] = {
     "red": (0.80, 0.10, 0.10),
     "green": (0.12, 0.55, 0.18),
     "blue": (0.12, 0.25, 0.75),
@@ -16,11 +18,11 @@ COLOURS: dict[str, tuple[float, float, float]] = {
     "black": (0.09, 0.09, 0.10),
     "lime": (0.55, 0.80, 0.15),
 }
-LONG_KINDS = ("sponge", "chip bag")  # only their narrow side fits between the fingers
-UPRIGHT_KINDS = ("can", "bottle", "cup")  # what stands, and can be knocked over and put upright
 KINDS = ("can", "bottle", "ball", "block", "sponge", "chip bag", "cup")
-RADIUS = {"can": 0.030, "bottle": 0.027, "cup": 0.033}  # m, of what can lie on its side
-HALF_HEIGHT = {
+LONG_KINDS = ("sponge", "chip bag")  # only their narrow side fits between the fingers
+UPRIGHT_KINDS = ("can", "bottle", "cup")  # they stand, and can be knocked over and put upright
+RADIUS = {"can": 0.030, "bottle": 0.027, "cup": 0.033}  # m, of the upright kinds
+HALF_HEIGHT = {  # m
     "can": 0.055,
     "bottle": 0.062,
     "ball": 0.033,
@@ -29,7 +31,7 @@ HALF_HEIGHT = {
     "chip bag": 0.022,
     "cup": 0.040,
 }
-GRASP_HEIGHT = {
+GRASP_HEIGHT = {  # m above the table
     "can": 0.075,
     "bottle": 0.060,
     "ball": 0.036,
@@ -45,19 +47,16 @@ class ObjectConfig:
     """One object of a scene."""
 
     kind: str  # one of KINDS
-    colour: str  # a key of COLOURS
+    color: str  # a key of COLORS
 
     @property
     def name(self) -> str:
-        """As an instruction says it: "red can"."""
-        return f"{self.colour} {self.kind}"
+        """The name in instructions, such as "red can"."""
+        return f"{self.color} {self.kind}"
 
 
-def _geoms(kind: str, rgb: tuple[float, float, float]) -> str:
-    def rgba(scale: float = 1.0, add: float = 0.0) -> str:
-        return " ".join(f"{min(1.0, c * scale + add):.3f}" for c in rgb) + " 1"
-
-    main, light, dark = rgba(), rgba(0.5, 0.45), rgba(0.55)
+def _geoms(kind: str, color: Rgb) -> str:
+    main, light, dark = rgba(color), rgba(color, 0.5, 0.45), rgba(color, 0.55)
     metal = ".78 .78 .80 1"
     match kind:
         case "can":
@@ -84,15 +83,15 @@ def _geoms(kind: str, rgb: tuple[float, float, float]) -> str:
         case "cup":
             return f"""<geom type="cylinder" size=".033 .040" rgba="{main}"/>
               <geom type="cylinder" size=".028 .0405" rgba="{dark}" class="mark"/>"""
-    raise ValueError(f"no object of kind {kind!r}")
+    raise ValueError(f"unknown kind of object {kind!r}; expected one of {', '.join(KINDS)}")
 
 
 def object_xml(index: int, config: ObjectConfig) -> str:
-    """MJCF of a free body `object{index}` whose origin is its centre."""
+    """MJCF of a free body `object{index}` whose origin is its center."""
     return f"""
     <body name="object{index}" pos="0 0 {2 + index}" childclass="object">
       <freejoint name="object{index}"/>
-      {_geoms(config.kind, COLOURS[config.colour])}
+      {_geoms(config.kind, COLORS[config.color])}
     </body>"""
 
 

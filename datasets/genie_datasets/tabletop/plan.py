@@ -1,18 +1,18 @@
-"""Which episodes a data set consists of: splits, scenes and seeds, decided before anything is simulated."""
+"""The plan of a data set: splits, scenes and seeds of all episodes, before anything is simulated."""
 
 import numpy as np
 
 from genie_datasets.tabletop.factors import FAMILY_FACTORS, Factors
 from genie_datasets.tabletop.worker import SCENES_KEPT, Job
 
-SEED_STRIDE = 1_000_000  # scenes and episodes of data sets with different seeds never coincide
-EASY_SCENES = (5, SCENES_KEPT["easy"])  # fewest and most scenes of an `easy` data set
+SEED_STRIDE = 1_000_000  # data sets with different seeds share no scene or episode
+EASY_SCENES = (5, SCENES_KEPT["easy"])  # smallest and largest number of scenes in `easy`
 EPISODES_PER_EASY_SCENE = 12
 EPISODES_PER_RT1_SCENE = 2
 
 
-def share(total: int, fractions: list[float]) -> list[int]:
-    """Whole numbers of at least 1 that add up to `total` and follow `fractions`: the largest remainders are rounded up.
+def apportion(total: int, fractions: list[float]) -> list[int]:
+    """Divide `total` into integers of at least 1, in proportion to `fractions` (largest remainder method).
 
     Needs total >= len(fractions).
     """
@@ -26,12 +26,12 @@ def share(total: int, fractions: list[float]) -> list[int]:
 
 
 def count_scenes(family: str, episodes: int, splits: int) -> int:
-    """How many scenes a data set has: a few in `easy`, one for every two episodes in `rt1`, at least one a split."""
+    """The default number of scenes: a few in `easy`, one per two episodes in `rt1`, at least one per split."""
     if family == "easy":
-        wanted = int(np.clip(episodes // EPISODES_PER_EASY_SCENE, *EASY_SCENES))
+        scenes = int(np.clip(episodes // EPISODES_PER_EASY_SCENE, *EASY_SCENES))
     else:
-        wanted = episodes // EPISODES_PER_RT1_SCENE
-    return int(np.clip(wanted, splits, episodes))
+        scenes = episodes // EPISODES_PER_RT1_SCENE
+    return int(np.clip(scenes, splits, episodes))
 
 
 def plan(
@@ -43,24 +43,28 @@ def plan(
     factors: Factors | None = None,
     scenes: int | None = None,
 ) -> list[Job]:
-    """Every episode of a data set, split by split; no scene is in two splits.
+    """List every episode of a data set, split by split. No scene is in two splits.
 
-    factors: the family's own unless given. scenes: how many in all splits together, instead of the family's way.
+    Args:
+        size: (height, width) of the frames.
+        splits: name -> share of the episodes and of the scenes.
+        factors: the default is the family's.
+        scenes: number of scenes in all splits together; the default is `count_scenes`.
     """
     factors = FAMILY_FACTORS[family] if factors is None else factors
     fractions = list(splits.values())
-    counts = share(episodes, fractions)
-    scene_counts = share(scenes or count_scenes(family, episodes, len(splits)), fractions)
+    counts = apportion(episodes, fractions)
+    scene_counts = apportion(scenes or count_scenes(family, episodes, len(splits)), fractions)
     jobs: list[Job] = []
     first_scene = 0
     for name, count, num_scenes in zip(splits, counts, scene_counts, strict=True):
         for k in range(count):
-            # Few scenes take turns, so that every part of a file shows them all; many come one after another, because a
-            # worker keeps only the last ones compiled.
-            few = family == "easy" and num_scenes <= SCENES_KEPT["easy"]
-            scene = first_scene + (k % num_scenes if few else k * num_scenes // count)
-            number = len(jobs)
-            base = seed * SEED_STRIDE
-            jobs.append(Job(number, name, family, base + scene, base + number, size, factors))
+            # A few scenes take turns, so that every part of a file has all of them. Many scenes come one after another,
+            # because a worker keeps only the latest ones compiled.
+            take_turns = family == "easy" and num_scenes <= SCENES_KEPT["easy"]
+            scene = first_scene + (k % num_scenes if take_turns else k * num_scenes // count)
+            index = len(jobs)
+            first_seed = seed * SEED_STRIDE
+            jobs.append(Job(index, name, family, first_seed + scene, first_seed + index, size, factors))
         first_scene += num_scenes
     return jobs

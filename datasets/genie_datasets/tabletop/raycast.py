@@ -1,21 +1,22 @@
-"""Pictures without any OpenGL: numpy shading over the hits of `mj_multiRay`.
+"""A renderer without OpenGL: numpy shading of the hits of `mj_multiRay`.
 
-It follows the fixed-function lighting of MuJoCo's own renderer (a headlight, lamps with shadows, Blinn highlights,
-2-D textures on flat surfaces), so that both give the same picture up to edges and texture filtering.
+It follows the fixed-function lighting of MuJoCo's own renderer (a headlight, lamps with shadows, Blinn highlights, 2-D
+textures on flat surfaces), so that both give the same image except for edges and texture filtering.
 """
 
 import numpy as np
 
 from genie_datasets.tabletop.furniture import STATIC_GROUP
 from genie_datasets.tabletop.mjcf import CAMERA
+from genie_datasets.tabletop.renderer import Renderer
 
 FAR = 8.0  # m
 SHADOW_BIAS = 2e-3  # m
-UNSET = (0.5, 0.5, 0.5, 1.0)  # a geom's rgba where only its material gives the colour
+UNSET = (0.5, 0.5, 0.5, 1.0)  # rgba of a geom whose material gives the color
 
 
-class RayPainter:
-    """Renders one model's head camera by casting rays, four to a pixel for small pictures."""
+class RayCaster(Renderer):
+    """Renders the head camera of a model by casting rays, four per pixel for small images."""
 
     name = "raycast"
 
@@ -30,14 +31,15 @@ class RayPainter:
         local = np.stack([*np.meshgrid(x, y), np.full((height, width), -1.0)], axis=-1).reshape(-1, 3)
         self._local = local / np.linalg.norm(local, axis=1, keepdims=True)
         self._geom = np.zeros(len(local), np.int32)
-        self._shade = np.zeros(len(local), np.int32)
-        self._distance, self._reach = np.zeros(len(local)), np.zeros(len(local))
+        self._distance = np.zeros(len(local))
         self._normal = np.zeros(len(local) * 3)
-        self._casters = np.ones(6, np.uint8)
-        self._casters[STATIC_GROUP] = 0
+        self._shadow_geom = np.zeros(len(local), np.int32)
+        self._shadow_distance = np.zeros(len(local))
+        self._shadow_groups = np.ones(6, np.uint8)
+        self._shadow_groups[STATIC_GROUP] = 0
         self._read_materials()
-        # What a texture pixel is to a picture pixel decides how much to blur it beforehand.
-        pixel = 2 * half / size[0] / self._factor  # m, at one metre
+        # Textures are blurred once, to about the size of an image pixel.
+        pixel = 2 * half / size[0] / self._factor  # m, at a distance of 1 m
         self._textures = {
             geom: _blur(texture, max(1, round(pixel * repeat[0] / 2 * len(texture))))
             for geom, (texture, repeat) in self._textured.items()
@@ -45,8 +47,8 @@ class RayPainter:
 
     def _read_materials(self) -> None:
         model = self.model
-        self._colour = model.geom_rgba[:, :3].astype(np.float32)
-        self._gloss = np.full(model.ngeom, 0.5, np.float32)
+        self._color = model.geom_rgba[:, :3].astype(np.float32)
+        self._specular = np.full(model.ngeom, 0.5, np.float32)
         self._shininess = np.full(model.ngeom, 64.0, np.float32)
         self._textured: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         for geom in range(model.ngeom):
@@ -54,8 +56,8 @@ class RayPainter:
             if material < 0:
                 continue
             if np.allclose(model.geom_rgba[geom], UNSET):
-                self._colour[geom] = model.mat_rgba[material, :3]
-            self._gloss[geom] = model.mat_specular[material]
+                self._color[geom] = model.mat_rgba[material, :3]
+            self._specular[geom] = model.mat_specular[material]
             self._shininess[geom] = max(1.0, 128 * model.mat_shininess[material])
             texture = int(model.mat_texid[material].max())
             if texture >= 0:
@@ -64,33 +66,24 @@ class RayPainter:
                 data = model.tex_data[start : start + height * width * channels].reshape(height, width, channels)
                 self._textured[geom] = (data[..., :3].astype(np.float32) / 255, model.mat_texrepeat[material].copy())
 
-    def close(self) -> None:
-        """Nothing to free."""
-
     def __call__(self, data) -> np.ndarray:
         import cv2
-        import mujoco
 
-        model = self.model
         axes = data.cam_xmat[self._camera].reshape(3, 3)
         eye = data.cam_xpos[self._camera].copy()
         rays = self._local @ axes.T
-        count = len(rays)
-        mujoco.mj_multiRay(
-            model, data, eye, rays.reshape(-1), None, 1, -1, self._geom, self._distance, self._normal, count, FAR
-        )
-        self._recast_misses(data, eye, rays)
+        self._cast(data, eye, rays)
         hit = self._geom >= 0
         geom = np.where(hit, self._geom, 0)
         points = eye + rays * self._distance[:, None]
         normals = self._normal.reshape(-1, 3)
-        colour = self._colour[geom]
+        color = self._color[geom]
         for index, texture in self._textures.items():
-            mine = np.flatnonzero(hit & (self._geom == index))
-            colour[mine] = self._look_up(data, index, texture, points[mine])
-        image = self._headlight(axes, colour, normals)
-        for number in range(model.nlight):
-            image += self._lamp(data, number, axes, colour, geom, points, normals)
+            textured = np.flatnonzero(hit & (self._geom == index))
+            color[textured] = self._texture_color(data, index, texture, points[textured])
+        image = self._headlight(axes, color, normals)
+        for lamp in range(self.model.nlight):
+            image += self._lamp(data, lamp, axes, color, geom, points, normals)
         image[~hit] = 0
         image = (np.clip(image, 0, 1) * 255).astype(np.float32)
         height, width = self.size
@@ -99,55 +92,50 @@ class RayPainter:
             image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         return np.rint(image).astype(np.uint8)
 
-    def _headlight(self, axes, colour, normals) -> np.ndarray:
-        """Ambient light and what the headlight gives to hits of `colour` (n,3) -> (n,3)."""
+    def _headlight(self, axes, color, normals) -> np.ndarray:
+        """Light (n,3) of the headlight, with the ambient light, on hits of `color` (n,3)."""
         head = self.model.vis.headlight
-        return colour * (head.ambient + head.diffuse * np.maximum(normals @ axes[:, 2], 0)[:, None])
+        return color * (head.ambient + head.diffuse * np.maximum(normals @ axes[:, 2], 0)[:, None])
 
-    def _lamp(self, data, number: int, axes, colour, geom, points, normals) -> np.ndarray:
-        """What one lamp adds to hits of `colour` (n,3) -> (n,3)."""
+    def _lamp(self, data, lamp: int, axes, color, geom, points, normals) -> np.ndarray:
+        """Light (n,3) of one lamp on hits of `color` (n,3)."""
         import mujoco
 
-        model, lamp, count = self.model, data.light_xpos[number], len(points)
-        to_lamp = lamp - points
+        model, position, count = self.model, data.light_xpos[lamp], len(points)
+        to_lamp = position - points
         lamp_distance = np.sqrt(np.einsum("nc,nc->n", to_lamp, to_lamp))
         to_lamp /= lamp_distance[:, None]
         from_lamp = np.maximum(np.einsum("nc,nc->n", normals, to_lamp), 0)
-        if model.light_castshadow[number]:
+        if model.light_castshadow[lamp]:
+            rays, blocker, reach = (-to_lamp).reshape(-1), self._shadow_geom, self._shadow_distance
             mujoco.mj_multiRay(
-                model,
-                data,
-                lamp,
-                (-to_lamp).reshape(-1),
-                self._casters,
-                1,
-                -1,
-                self._shade,
-                self._reach,
-                None,
-                count,
-                FAR,
+                model, data, position, rays, self._shadow_groups, 1, -1, blocker, reach, None, count, FAR
             )
-            from_lamp *= ~((self._reach >= 0) & (self._reach < lamp_distance - SHADOW_BIAS))
-        middle = to_lamp + axes[:, 2]  # MuJoCo's renderer takes the viewer to be infinitely far
-        middle /= np.linalg.norm(middle, axis=1, keepdims=True)
-        shine = np.maximum(np.einsum("nc,nc->n", normals, middle), 0) ** self._shininess[geom]
-        shine *= (from_lamp > 0) * self._gloss[geom]
-        return colour * model.light_diffuse[number] * from_lamp[:, None] + model.light_specular[number] * shine[:, None]
+            from_lamp *= ~((reach >= 0) & (reach < lamp_distance - SHADOW_BIAS))
+        halfway = to_lamp + axes[:, 2]  # as in MuJoCo's renderer, the viewer is infinitely far away
+        halfway /= np.linalg.norm(halfway, axis=1, keepdims=True)
+        shine = np.maximum(np.einsum("nc,nc->n", normals, halfway), 0) ** self._shininess[geom]
+        shine *= (from_lamp > 0) * self._specular[geom]
+        return color * model.light_diffuse[lamp] * from_lamp[:, None] + model.light_specular[lamp] * shine[:, None]
 
-    def _recast_misses(self, data, eye: np.ndarray, rays: np.ndarray) -> None:
-        """mj_multiRay can overlook large geoms straight below the eye; mj_ray does not."""
+    def _cast(self, data, eye: np.ndarray, rays: np.ndarray) -> None:
+        """Find the first hit of each ray (n,3) from `eye` (3,)."""
         import mujoco
 
+        geom, distances, normals = self._geom, self._distance, self._normal
+        mujoco.mj_multiRay(
+            self.model, data, eye, rays.reshape(-1), None, 1, -1, geom, distances, normals, len(rays), FAR
+        )
+        # mj_multiRay can miss large geoms straight below the eye; mj_ray does not.
         found = np.zeros(1, np.int32)
         normal = np.zeros(3)
-        for i in np.flatnonzero(self._geom < 0):
+        for i in np.flatnonzero(geom < 0):
             distance = mujoco.mj_ray(self.model, data, eye, rays[i], None, 1, -1, found, normal)
             if distance >= 0:
-                self._geom[i], self._distance[i], self._normal[3 * i : 3 * i + 3] = found[0], distance, normal
+                geom[i], distances[i], normals[3 * i : 3 * i + 3] = found[0], distance, normal
 
-    def _look_up(self, data, geom: int, texture: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """Texture colours (n,3) at points (n,3) on a geom whose texture lies in its local xy plane."""
+    def _texture_color(self, data, geom: int, texture: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """Texture colors (n,3) at points (n,3) on a geom whose texture is in its local xy plane."""
         local = (points - data.geom_xpos[geom]) @ data.geom_xmat[geom].reshape(3, 3)
         half, repeat = self.model.geom_size[geom], self._textured[geom][1]
         size = len(texture)
@@ -157,7 +145,7 @@ class RayPainter:
 
 
 def _blur(texture: np.ndarray, width: int) -> np.ndarray:
-    """Box blur (H,W,3) of `width` pixels that wraps around."""
+    """Blur a texture (H,W,3) with a box of `width` pixels that wraps around."""
     out = np.zeros_like(texture)
     for shift in range(width):
         out += np.roll(texture, shift - width // 2, axis=0)

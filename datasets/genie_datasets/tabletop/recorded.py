@@ -1,4 +1,4 @@
-"""Any moment of a recorded episode, live again: the scene and the states that a data set's records keep."""
+"""Restore recorded episodes: the scene and the simulator states that the records of a data set hold."""
 
 import zlib
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ STATE = "steps/truth/state"
 
 @dataclass(frozen=True)
 class Recording:
-    """An episode of L frames as the simulator knew it. `states[t]` is the moment of frame t."""
+    """The scene and the states of an episode of L frames. `states[t]` belongs to frame t."""
 
     scene: SceneConfig
     mjcf: str
@@ -29,25 +29,25 @@ class Recording:
     seed: int
 
     def simulator(self, size: tuple[int, int] | None = (64, 64)) -> Simulator:
-        """A simulator of the recorded MJCF, at its first frame; `restore(states[t])` goes to frame t."""
+        """A simulator of the recorded MJCF at the first frame; `restore(states[t])` goes to frame t."""
         sim = Simulator(self.scene, size, (self.mjcf, self.textures))
         sim.restore(self.states[0])
         return sim
 
 
 def read_recording(split: Split, episode: int) -> Recording:
-    """The recording of an episode of a tabletop data set.
+    """Read the recording of an episode of a tabletop data set.
 
-    Raises UserError where the episode keeps no simulator state: other data, or a tabletop set of an older version.
+    Raises UserError if there is no such episode, or if its record holds no simulator state.
     """
     if not 0 <= episode < split.num_episodes:
-        raise UserError(f"there is no episode {episode}: split '{split.name}' has 0 .. {split.num_episodes - 1}")
+        raise UserError(f"split '{split.name}' has episodes 0 to {split.num_episodes - 1}, got {episode}")
     buffer = split.record(episode)
     spans = {} if buffer is None else feature_spans(buffer, 0, len(buffer))
     if buffer is None or STATE not in spans:
         raise UserError(
-            f"{split.episode_name(episode)} keeps no simulator state: give a data set made with `data tabletop`"
-            " (not a frame cache or a mix of it, and without --reader rlds)"
+            f"{split.episode_name(episode)} keeps no simulator state; pass a data set made with `data tabletop`"
+            " (not a frame cache or a mixture of it, and without --reader rlds)"
         )
 
     def values(key: str) -> list[bytes]:
@@ -55,7 +55,7 @@ def read_recording(split: Split, episode: int) -> Recording:
 
     try:
         scene = SceneConfig.from_json(values("episode_metadata/scene_config")[0].decode())
-        states = np.stack([np.frombuffer(zlib.decompress(part), "<f8") for part in values(STATE)])
+        states = np.stack([np.frombuffer(zlib.decompress(state), "<f8") for state in values(STATE)])
         actions = read_actions(split, episode)
         assert actions is not None
         return Recording(
@@ -68,5 +68,5 @@ def read_recording(split: Split, episode: int) -> Recording:
         )
     except (KeyError, ValueError, TypeError, IndexError, zlib.error) as error:
         raise UserError(
-            f"the simulator state of {split.episode_name(episode)} cannot be read ({error}): make the data set again"
+            f"cannot read the simulator state of {split.episode_name(episode)} ({error}); simulate the data set again"
         ) from None

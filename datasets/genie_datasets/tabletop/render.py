@@ -1,23 +1,24 @@
-"""Pictures through OpenGL, if there is one: which backend works is found out in another process.
+"""Choice of a renderer for a scene's head camera: OpenGL, or a ray caster if OpenGL does not work.
 
-`import mujoco` reads MUJOCO_GL and, with a backend whose libraries are missing, fails for good: the probe must not run
-in this process.
+`import mujoco` reads MUJOCO_GL once and fails for good if the libraries of that backend are missing. Backends are
+therefore probed in another process.
 """
 
 import os
 import subprocess
 import sys
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 
 from genie_datasets.tabletop.mjcf import CAMERA
+from genie_datasets.tabletop.raycast import RayCaster
+from genie_datasets.tabletop.renderer import Renderer
 
 NO_GL = "disable"
 HEADLESS = ("egl", "osmesa")
 PROBE_SECONDS = 60
-MULTISAMPLES = 4  # where a picture is large enough to be rendered at its own size
+MULTISAMPLES = 4  # of images that are rendered at their own size
 _PROBE = """
 import mujoco
 m = mujoco.MjModel.from_xml_string('<mujoco><worldbody><light pos="0 0 2"/><geom size=".2"/></worldbody></mujoco>')
@@ -26,24 +27,10 @@ r = mujoco.Renderer(m, 16, 16); r.update_scene(d); assert r.render().max() > 0
 """
 
 
-class Painter(Protocol):
-    """Anything that turns a simulation state into a picture."""
-
-    name: str
-
-    def __call__(self, data) -> np.ndarray:
-        """mujoco.MjData -> (H,W,3) uint8."""
-        ...
-
-    def close(self) -> None:
-        """Frees what it holds."""
-        ...
-
-
 def find_backend() -> str:
-    """The MUJOCO_GL value to render with: "egl", "osmesa", or "disable" where no OpenGL works.
+    """The MUJOCO_GL value to render with: "egl", "osmesa", or "disable" if no OpenGL works.
 
-    MUJOCO_GL=disable in the environment is obeyed; any other value set there is tried first.
+    MUJOCO_GL=disable in the environment is obeyed; any other value there is tried first.
     """
     return _find_backend(os.environ.get("MUJOCO_GL", "").lower())
 
@@ -65,38 +52,27 @@ def _find_backend(wanted: str) -> str:
 
 
 def use_opengl() -> None:
-    """Lets this process render with OpenGL where that works here. To be called before anything imports mujoco.
+    """Let this process render with OpenGL if that works here. Call this before anything imports mujoco.
 
-    Does nothing once mujoco is imported, or where MUJOCO_GL is set, or beside TensorFlow, which crashes with Mesa.
+    Does nothing if mujoco is already imported, if MUJOCO_GL is set, or if TensorFlow is imported: TensorFlow and Mesa's
+    OpenGL crash in one process.
     """
     if "mujoco" not in sys.modules and "tensorflow" not in sys.modules and "MUJOCO_GL" not in os.environ:
         os.environ["MUJOCO_GL"] = find_backend()
 
 
 def renderer_name(backend: str) -> str:
-    """How a data set's metadata names what rendered it."""
+    """The renderer's name in the metadata of a data set."""
     return "raycast" if backend == NO_GL else f"gl-{backend}"
 
 
 def oversampling(height: int, width: int) -> int:
-    """Rendered pixels per picture pixel and side: small pictures need them to show moves of less than a pixel."""
+    """Rendered pixels per image pixel and side. With them, small images show motion of less than a pixel."""
     return max(1, min(4, round(256 / max(height, width))))
 
 
-class NoPainter:
-    """Makes no pictures: for whoever wants only the truth."""
-
-    name = "none"
-
-    def __call__(self, data) -> np.ndarray:
-        return np.zeros((0, 0, 3), np.uint8)
-
-    def close(self) -> None:
-        """Nothing to free."""
-
-
-class GLPainter:
-    """Renders one model's head camera with MuJoCo's OpenGL renderer, oversampled and averaged."""
+class OpenGLRenderer(Renderer):
+    """Renders the head camera of a model with MuJoCo's OpenGL renderer, oversampled and averaged."""
 
     def __init__(self, model, size: tuple[int, int]):
         import mujoco
@@ -106,7 +82,7 @@ class GLPainter:
         factor = oversampling(*size)
         height, width = size[0] * factor, size[1] * factor
         model.vis.quality.offsamples = 0 if factor > 1 else MULTISAMPLES
-        model.vis.global_.offheight, model.vis.global_.offwidth = height, width  # no larger buffers than needed
+        model.vis.global_.offheight, model.vis.global_.offwidth = height, width  # the default buffers are larger
         self._renderer = mujoco.Renderer(model, height, width, max_geom=400)
 
     def __call__(self, data) -> np.ndarray:
@@ -119,17 +95,14 @@ class GLPainter:
         return cv2.resize(image, self.size[::-1], interpolation=cv2.INTER_AREA)
 
     def close(self) -> None:
-        """Frees the OpenGL context."""
         self._renderer.close()
 
 
-def make_painter(model, size: tuple[int, int]) -> Painter:
-    """OpenGL where this process was started with a MUJOCO_GL that works without a display, else the ray caster.
+def make_renderer(model, size: tuple[int, int]) -> Renderer:
+    """The OpenGL renderer if MUJOCO_GL names a backend that works without a display, else the ray caster.
 
-    MuJoCo chose its backend when it was imported: it is too late to probe here, and a wrong guess would fail.
+    MuJoCo chose its backend when it was imported, so backends are not probed here.
     """
     if os.environ.get("MUJOCO_GL") in HEADLESS:
-        return GLPainter(model, size)
-    from genie_datasets.tabletop.raycast import RayPainter
-
-    return RayPainter(model, size)
+        return OpenGLRenderer(model, size)
+    return RayCaster(model, size)

@@ -1,6 +1,6 @@
-"""What a scene is made of. How one is drawn from a family and a seed is in `factors`.
+"""The configuration of a scene. `factors` draws one from a family and a seed.
 
-Base frame: x away from the camera, y to the left, z up, metres; the origin is on the floor under the camera.
+Base frame: x away from the camera, y to the left, z up, in meters; the origin is on the floor under the camera.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ from typing import Any, Literal
 from genie_datasets.tabletop.arm import ArmConfig
 from genie_datasets.tabletop.camera import CameraConfig
 from genie_datasets.tabletop.objects import ObjectConfig
+from genie_datasets.tabletop.xml_text import Rgb
 
 Layout = Literal["table", "desk", "counter"]
 MAX_OBJECTS = 6
@@ -20,69 +21,71 @@ NUM_DRAWERS = 3
 TABLE_TOP = 0.75  # m
 TIMESTEP = 0.005  # s
 
-Rgb = tuple[float, float, float]
 Vector = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class FurnitureConfig:
-    """The table and what stands around it.
+    """The table and its surroundings.
 
-    table: a wide top; desk: a chest whose three drawers open, as in RT-1's videos; counter: a long top before a
-    tiled wall.
+    Layouts: "table" has a wide top; "desk" has three drawers that open, as in RT-1's videos; "counter" has a long top
+    in front of a tiled wall.
     """
 
     layout: Layout = "table"
-    x: tuple[float, float] = (0.34, 1.06)  # m: near and far edge of the top
-    y: float = 0.52  # m: half its width
+    x: tuple[float, float] = (0.34, 1.06)  # m; near and far edge of the top
+    y: float = 0.52  # m; half the width of the top
     table_pattern: str = "plain"
     table_contrast: float = 0.06
     floor_pattern: str = "speckle"
     floor_contrast: float = 0.08
     texture_seed: int = 0
-    table_colour: Rgb = (0.72, 0.70, 0.67)
-    front_colour: Rgb = (0.45, 0.42, 0.40)
-    wall_colour: Rgb = (0.17, 0.16, 0.16)
-    floor_colour: Rgb = (0.50, 0.45, 0.40)
-    clutter: int = 5  # boxes against the wall
-    table_clutter: int = 0  # small things along the far edge of the top, out of the robot's reach
+    table_color: Rgb = (0.72, 0.70, 0.67)
+    front_color: Rgb = (0.45, 0.42, 0.40)
+    wall_color: Rgb = (0.17, 0.16, 0.16)
+    floor_color: Rgb = (0.50, 0.45, 0.40)
+    clutter: int = 5  # number of boxes against the wall
+    table_clutter: int = 0  # number of small boxes along the far edge of the top, out of the robot's reach
     clutter_seed: int = 0
 
 
 @dataclass(frozen=True)
 class LightConfig:
-    """Two lamps and light from everywhere. The first lamp casts shadows; with `soft` the second does too."""
+    """Two lamps and ambient light. The first lamp casts shadows; with `soft` the second does too."""
 
     position: Vector = (0.35, 0.30, 2.60)
-    colour: Rgb = (0.41, 0.40, 0.38)
+    color: Rgb = (0.41, 0.40, 0.38)
     second: Vector = (0.65, -0.25, 2.70)
-    second_colour: Rgb = (0.0, 0.0, 0.0)
+    second_color: Rgb = (0.0, 0.0, 0.0)
     ambient: float = 0.52
     soft: bool = False
 
 
 @dataclass(frozen=True)
 class DistractorConfig:
-    """Somebody who walks to and fro behind the table: moves that have nothing to do with the robot."""
+    """A person who walks back and forth behind the table: motion that is unrelated to the robot."""
 
-    colour: Rgb = (0.25, 0.30, 0.45)
+    color: Rgb = (0.25, 0.30, 0.45)
     x: float = 1.35  # m
-    reach: float = 0.55  # m to either side
+    reach: float = 0.55  # m to each side
     period: float = 8.0  # s
     phase: float = 0.0  # rad
 
 
 @dataclass(frozen=True)
 class Box:
-    """Where something may be: low and high corner, m."""
+    """An axis-aligned box: its low and high corners in m."""
 
     low: Vector
     high: Vector
 
 
+EASY_WORK_AREA = Box((0.43, -0.17, TABLE_TOP + 0.025), (0.70, 0.17, TABLE_TOP + 0.25))
+
+
 @dataclass(frozen=True)
 class SceneConfig:
-    """Everything that is the same in all episodes of one scene."""
+    """Everything that the episodes of one scene share."""
 
     family: str
     seed: int
@@ -92,28 +95,28 @@ class SceneConfig:
     arm: ArmConfig = field(default_factory=ArmConfig)
     objects: tuple[ObjectConfig, ...] = ()
     distractor: DistractorConfig | None = None
-    work: Box = Box((0.43, -0.17, TABLE_TOP + 0.025), (0.70, 0.17, TABLE_TOP + 0.25))  # where play and objects are
-    limits: Box = Box((0.43, -0.17, TABLE_TOP + 0.025), (0.70, 0.17, TABLE_TOP + 0.25))  # where the tool is kept
+    work: Box = EASY_WORK_AREA  # the robot plays here, and the objects are here
+    limits: Box = EASY_WORK_AREA  # the tool's target stays in here
 
     def to_json(self) -> str:
-        """One line that `from_json` reads."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        """The scene as one line of JSON. Data sets spell its keys "colour"."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True).replace("color", "colour")
 
     @classmethod
     def from_json(cls, text: str) -> "SceneConfig":
-        """The scene of `to_json`; raises ValueError, KeyError or TypeError where the text is no scene."""
-        return _read(cls, json.loads(text))
+        """The scene that `to_json` wrote. Raises ValueError, KeyError or TypeError if the text is not a scene."""
+        return _from_json(cls, json.loads(text.replace("colour", "color")))
 
 
-def _read(kind: Any, value: Any) -> Any:
-    """A JSON value as the type that a field is declared with."""
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        return kind(**{name: _read(hints[name], part) for name, part in value.items()})  # type: ignore[operator]
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+def _from_json(field_type: Any, value: Any) -> Any:
+    """Convert a JSON value to the declared type of a field."""
+    if dataclasses.is_dataclass(field_type):
+        hints = typing.get_type_hints(field_type)
+        return field_type(**{name: _from_json(hints[name], part) for name, part in value.items()})  # type: ignore[operator]
+    origin, arguments = typing.get_origin(field_type), typing.get_args(field_type)
     if origin is types.UnionType:
-        return None if value is None else _read(arguments[0], value)
+        return None if value is None else _from_json(arguments[0], value)
     if origin is tuple:
-        parts = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
-        return tuple(_read(part, v) for part, v in zip(parts, value, strict=True))
+        types_of_items = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
+        return tuple(_from_json(item_type, item) for item_type, item in zip(types_of_items, value, strict=True))
     return value

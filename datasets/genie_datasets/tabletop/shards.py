@@ -1,4 +1,4 @@
-"""The TFRecord shards of a data set under way: records are appended in order, and after a cut the whole ones count."""
+"""The TFRecord shards of an unfinished data set: records are appended in order, and survive interruptions."""
 
 import contextlib
 import mmap
@@ -14,20 +14,20 @@ EPISODES_PER_SHARD = 200
 
 
 def count_records(path: Path) -> int:
-    """The number of records in a file, by their lengths alone: quick, without TensorFlow.
+    """Count the records in a file by their lengths, without TensorFlow and without verifying checksums.
 
-    None in a file that has gone: another process, which may be writing here, renamed it.
+    A missing file has 0 records: another process may have renamed it.
     """
     count = 0
-    # ValueError: an empty file
+    # mmap raises ValueError for an empty file.
     with contextlib.suppress(DamagedRecord, ValueError, FileNotFoundError), path.open("rb") as file:
         for _ in record_spans(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)):
             count += 1
     return count
 
 
-def whole_records(path: Path) -> tuple[int, int]:
-    """(records, their bytes in the file) up to the first torn or damaged one; both checksums are verified."""
+def complete_records(path: Path) -> tuple[int, int]:
+    """Count the records before the first damaged one, and their bytes in the file. Verifies both checksums."""
     tf = tensorflow()
     records = size = 0
     with os_errors():
@@ -42,7 +42,7 @@ def whole_records(path: Path) -> tuple[int, int]:
 
 @dataclass
 class Shard:
-    """One file, and how many episodes it holds."""
+    """One file and its number of episodes."""
 
     split: str
     path: Path
@@ -51,7 +51,11 @@ class Shard:
 
 
 class Shards:
-    """The shards of all splits, filled one after another. `lengths` maps each split to its number of episodes."""
+    """The shards of all splits, filled one after another.
+
+    Args:
+        lengths: split -> number of episodes.
+    """
 
     def __init__(self, folder: Path, lengths: dict[str, int]):
         self._shards: list[Shard] = []
@@ -61,38 +65,41 @@ class Shards:
                 path = folder / f"{NAME}-{split}.tfrecord-{i:05d}-of-{count:05d}"
                 capacity = min(EPISODES_PER_SHARD, length - i * EPISODES_PER_SHARD)
                 self._shards.append(Shard(split, path, capacity))
-        self._at = 0  # the shard being filled
+        self._current = 0  # index of the shard that is being filled
 
     @property
     def episodes(self) -> int:
-        """How many are in the shards: the first ones of the data set."""
+        """Number of episodes in the shards. They are the first ones of the data set."""
         return sum(shard.episodes for shard in self._shards)
 
     def recover(self) -> None:
-        """Takes over what an earlier run wrote, up to the first record that is not whole; the rest is cut off."""
+        """Keep the records of an earlier run up to the first damaged one, and remove the rest."""
         for shard in self._shards:
-            if self._shards[self._at].episodes == self._shards[self._at].capacity:
-                self._at += 1
+            current = self._current_shard()
             if not shard.path.exists():
                 continue
-            if self._shards[self._at] is not shard:  # an earlier shard has a gap
+            if current is not shard:  # an earlier shard is not full
                 shard.path.unlink()
                 continue
-            shard.episodes, size = whole_records(shard.path)
+            shard.episodes, size = complete_records(shard.path)
             if size < shard.path.stat().st_size:
                 os.truncate(shard.path, size)
 
+    def _current_shard(self) -> Shard:
+        """The shard that is being filled; the next one if it is full."""
+        if self._shards[self._current].episodes == self._shards[self._current].capacity:
+            self._current += 1
+        return self._shards[self._current]
+
     def append(self, record: bytes) -> None:
-        """Appends the next episode, framed as TFRecord; when this returns, the death of the process cannot lose it."""
-        if self._shards[self._at].episodes == self._shards[self._at].capacity:
-            self._at += 1
-        shard = self._shards[self._at]
+        """Append the next episode, framed as TFRecord. It then survives the end of this process."""
+        shard = self._current_shard()
         with shard.path.open("ab") as file:
             file.write(record)
         shard.episodes += 1
 
-    def of(self, split: str) -> tuple[list[int], int]:
-        """(episodes of each shard, bytes of all their records without framing) of a split."""
+    def sizes(self, split: str) -> tuple[list[int], int]:
+        """Episodes of each shard of a split, and bytes of all its records without framing."""
         shards = [shard for shard in self._shards if shard.split == split]
         size = sum(shard.path.stat().st_size - FRAMING * shard.episodes for shard in shards)
         return [shard.episodes for shard in shards], size

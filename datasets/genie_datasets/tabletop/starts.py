@@ -1,32 +1,34 @@
-"""How an episode begins: where the objects stand or lie, which drawer is open, where the arm waits."""
+"""Initial states of episodes: poses of the objects, an open drawer, and the position of the arm."""
 
 import numpy as np
 
 from genie_datasets.tabletop.objects import UPRIGHT_KINDS
 from genie_datasets.tabletop.simulator import Simulator
 
-LYING_SHARE = 0.15  # of the things that can stand, in `rt1`
-DRAWER_SHARE, DRAWER_OPEN = 0.25, (0.09, 0.14)  # of desks with one drawer open; how far, m
-START_HEIGHT = 0.08  # m above the lowest point of the reach
+LYING_SHARE = 0.15  # of the upright objects of `rt1` that lie on their side
+OPEN_DRAWER_SHARE = 0.25  # of the episodes that begin with an open drawer
+DRAWER_OPENING = (0.09, 0.14)  # m; smallest and largest
+MIN_HEIGHT = 0.08  # m of the tool above the work area's low corner
+CLOSED_GRIPPER_SHARE = 0.3
 SETTLING_SUBSTEPS = 40
 
 
 def begin(sim: Simulator, rng: np.random.Generator, skill: str) -> None:
-    """Puts everything where an episode begins that is to show `skill`, and lets the objects come to rest."""
-    work, rt1 = sim.scene.work, sim.scene.family == "rt1"
+    """Draw the initial state of an episode that starts with `skill`, and let the objects come to rest."""
+    work, is_rt1 = sim.scene.work, sim.scene.family == "rt1"
     sim.reset()
-    tall = [i for i, thing in enumerate(sim.scene.objects) if thing.kind in UPRIGHT_KINDS]
-    lying = {i for i in tall if rt1 and rng.random() < LYING_SHARE}
-    if skill == "place upright" and tall and not lying:
-        lying = {int(rng.choice(tall))}
-    if skill == "knock over" and lying == set(tall):
+    upright = [i for i, item in enumerate(sim.scene.objects) if item.kind in UPRIGHT_KINDS]
+    lying = {i for i in upright if is_rt1 and rng.random() < LYING_SHARE}
+    if skill == "place upright" and upright and not lying:
+        lying = {int(rng.choice(upright))}
+    if skill == "knock over" and lying == set(upright):
         lying = set()
     sim.place_objects(rng, frozenset(lying))
-    ajar = rng.random() < DRAWER_SHARE
-    if skill == "close drawer" or (ajar and skill != "open drawer"):
-        drawer, metres = int(rng.integers(2)), rng.uniform(*DRAWER_OPEN)
+    has_open_drawer = rng.random() < OPEN_DRAWER_SHARE
+    if skill == "close drawer" or (has_open_drawer and skill != "open drawer"):
+        drawer, opening = int(rng.integers(2)), rng.uniform(*DRAWER_OPENING)
         if sim.num_drawers:
-            sim.open_drawer(drawer, metres)
-    tool = rng.uniform([*work.low[:2], work.low[2] + START_HEIGHT], work.high)
-    sim.control.reset(tool, grip=float(rng.random() < 0.3))
+            sim.open_drawer(drawer, opening)
+    tool = rng.uniform([*work.low[:2], work.low[2] + MIN_HEIGHT], work.high)
+    sim.control.reset(tool, grip=float(rng.random() < CLOSED_GRIPPER_SHARE))
     sim.settle(SETTLING_SUBSTEPS)

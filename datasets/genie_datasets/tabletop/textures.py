@@ -1,13 +1,15 @@
-"""Procedural surfaces, as PNG bytes: no image file to ship or to license."""
+"""Procedural textures, so that no image files need to be shipped."""
 
 import numpy as np
 
-STEPS = 6  # shades to either side of the colour, for a contrast of 1
+from genie_datasets.tabletop.xml_text import Rgb
+
+SHADES = 6  # steps from the base color to the extreme of the pattern
 PATTERNS = ("plain", "speckle", "wood", "check", "cloth")
 
 
 def _noise(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
-    """Smooth noise (size,size) in -1..1 that repeats without a seam."""
+    """Smooth noise (size,size) from -1 to 1 that tiles without a seam."""
     grid = rng.uniform(-1, 1, (cells, cells))
     at = np.arange(size) * cells / size
     low, part = np.floor(at).astype(int), at - np.floor(at)
@@ -17,10 +19,8 @@ def _noise(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
     return rows[:, low] * (1 - part) + rows[:, high] * part
 
 
-def surface(
-    pattern: str, colour: tuple[float, float, float], contrast: float, seed: int, size: int = 128
-) -> np.ndarray:
-    """A square texture (size,size,3) uint8 of one of PATTERNS around `colour` (0..1)."""
+def surface(pattern: str, color: Rgb, contrast: float, seed: int, size: int = 128) -> np.ndarray:
+    """A square texture (size,size,3) uint8: one of PATTERNS around a base color."""
     rng = np.random.default_rng(seed)
     grain = rng.normal(0, 0.25, (size, size))
     match pattern:
@@ -40,14 +40,14 @@ def surface(
             weave = np.sin(np.arange(size) * 2 * np.pi * 16 / size)
             field = 0.5 * (weave[:, None] + weave[None]) + 0.5 * _noise(rng, size, 8) + 0.3 * grain
         case _:
-            raise ValueError(f"no texture pattern {pattern!r}")
-    field = np.round(field * STEPS) / STEPS  # few shades: every episode's record carries its textures as PNG
-    image = np.asarray(colour)[None, None] * (1 + contrast * field[..., None])
+            raise ValueError(f"unknown texture pattern {pattern!r}; expected one of {', '.join(PATTERNS)}")
+    field = np.round(field * SHADES) / SHADES  # few shades keep the PNG in every episode's record small
+    image = np.asarray(color)[None, None] * (1 + contrast * field[..., None])
     return (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
 
 
 def png_bytes(image: np.ndarray) -> bytes:
-    """PNG file content of an RGB image (H,W,3) uint8."""
+    """An RGB image (H,W,3) uint8 as the content of a PNG file."""
     import cv2
 
     return cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()

@@ -1,74 +1,60 @@
-"""A simulation worker: `python -m genie_datasets.tabletop.worker`, jobs in by stdin, episodes out by stdout.
+"""A simulation worker process, which reads jobs and writes episodes: `python -m genie_datasets.tabletop.worker`.
 
-A process of its own rather than multiprocessing: its environment (renderer, one BLAS thread) is set before anything is
-imported; it never imports TensorFlow, which ends in a segmentation fault beside Mesa's OpenGL; and callers need no
-`if __name__ == "__main__"`.
+A `concurrent.futures.ProcessPoolExecutor` would not do. Its workers
+- import modules before their environment (renderer, one BLAS thread) can be set,
+- import the caller's script, which may import TensorFlow: TensorFlow and Mesa's OpenGL crash in one process,
+- keep running when the command is killed.
 """
 
 import json
 import os
 import pickle
 import signal
-import struct
 import sys
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
-from typing import IO
 
 import numpy as np
 
-from genie_datasets.tabletop.factors import Factors
+from genie_datasets.tabletop.episode import Episode, rollout
+from genie_datasets.tabletop.factors import Factors, sample_scene
+from genie_datasets.tabletop.mjcf import TEXTURES
+from genie_datasets.tabletop.simulator import Simulator
 
 JPEG_QUALITY = 95
-SCENES_KEPT = {"easy": 20, "rt1": 2}  # compiled scenes, each with some 10 MB of OpenGL buffers, that a worker keeps
+SCENES_KEPT = {"easy": 20, "rt1": 2}  # compiled scenes that a worker keeps; each has about 10 MB of OpenGL buffers
 
 
 @dataclass(frozen=True)
 class Job:
-    """One episode to make."""
+    """One episode to simulate."""
 
-    index: int
+    index: int  # in the data set
     split: str
     family: str
-    scene: int
-    seed: int
-    size: tuple[int, int]
+    scene: int  # seed of the scene
+    seed: int  # of the episode
+    size: tuple[int, int]  # (height, width) of the frames
     factors: Factors
 
 
 @dataclass
-class EncodedEpisode:
-    """What travels from a worker to the writer: an Episode with its frames as JPEG, and its scene."""
+class EncodedEpisode(Episode):
+    """An `Episode` with its frames as JPEG (`frames` is empty), and its scene."""
 
     jpegs: list[bytes]
-    action: np.ndarray
-    position: np.ndarray
-    rotation: np.ndarray
-    image: np.ndarray
-    gripper: np.ndarray
-    objects: np.ndarray
-    drawers: np.ndarray
-    commanded: np.ndarray
-    state: np.ndarray
-    instructions: list[str]
-    skill: str
-    success: bool
-    seed: int
-    renderer: str
     scene: int
     family: str
-    limits: tuple[tuple[float, ...], tuple[float, ...]]  # low and high corner of what the tool is kept in, m
-    factors: str  # JSON: the switches
-    scene_config: str  # JSON: `SceneConfig.from_json` reads it
+    limits: tuple[tuple[float, ...], tuple[float, ...]]  # low and high corner in m of the box for the tool's target
+    factors: str  # JSON of `Factors`
+    scene_config: str  # JSON of `SceneConfig`
     mjcf: str
-    textures: tuple[bytes, ...]  # PNG, in the order of mjcf.TEXTURES
+    textures: tuple[bytes, ...]  # PNG files, in the order of mjcf.TEXTURES
 
 
-def encode(episode, sim, factors: Factors) -> EncodedEpisode:
-    """Frames become JPEG of quality 95 without chroma subsampling, so that small hands keep their colour."""
+def encode(episode: Episode, sim: Simulator, factors: Factors) -> EncodedEpisode:
+    """Encode the frames as JPEG without chroma subsampling, so that small colored parts stay sharp."""
     import simplejpeg
-
-    from genie_datasets.tabletop.mjcf import TEXTURES
 
     jpegs = [
         simplejpeg.encode_jpeg(
@@ -78,8 +64,8 @@ def encode(episode, sim, factors: Factors) -> EncodedEpisode:
     ]
     scene = sim.scene
     return EncodedEpisode(
-        jpegs,
-        **{name: value for name, value in vars(episode).items() if name != "frames"},
+        **{**vars(episode), "frames": episode.frames[:0]},
+        jpegs=jpegs,
         scene=scene.seed,
         family=scene.family,
         limits=(scene.limits.low, scene.limits.high),
@@ -90,13 +76,11 @@ def encode(episode, sim, factors: Factors) -> EncodedEpisode:
     )
 
 
-_simulators: OrderedDict = OrderedDict()  # (family, scene, size, factors) -> Simulator, least recently used first
+_simulators: OrderedDict[tuple, Simulator] = OrderedDict()  # least recently used first
 
 
-def _simulator(job: Job):
-    from genie_datasets.tabletop.factors import sample_scene
-    from genie_datasets.tabletop.simulator import Simulator
-
+def _simulator(job: Job) -> Simulator:
+    """The simulator of the job's scene, compiled if it is not among those kept."""
     key = (job.family, job.scene, job.size, job.factors)
     if key not in _simulators:
         while len(_simulators) >= SCENES_KEPT[job.family]:
@@ -107,46 +91,27 @@ def _simulator(job: Job):
 
 
 def run(job: Job) -> EncodedEpisode:
-    """Simulates, renders and encodes one episode in this process."""
-    from genie_datasets.tabletop.episode import rollout
-
+    """Simulate, render and encode one episode in this process."""
     sim = _simulator(job)
     return encode(rollout(sim, job.seed, job.factors.behaviour), sim, job.factors)
 
 
-def send(stream: IO[bytes], value: object) -> None:
-    """Writes one pickled message, length first."""
-    payload = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
-    stream.write(struct.pack("<Q", len(payload)))
-    stream.write(payload)
-    stream.flush()
-
-
-def receive(stream: IO[bytes]) -> object:
-    """Reads one message; EOFError at the end of the stream."""
-    header = stream.read(8)
-    if len(header) < 8:
-        raise EOFError
-    (length,) = struct.unpack("<Q", header)
-    payload = stream.read(length)
-    if len(payload) < length:
-        raise EOFError
-    return pickle.loads(payload)
-
-
 def main() -> int:
+    """Simulate jobs from stdin until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which closes the pipe
-    inbox, outbox = sys.stdin.buffer, sys.stdout.buffer
-    sys.stdout = sys.stderr  # what libraries print must not fall between the messages
+    jobs, episodes = sys.stdin.buffer, sys.stdout.buffer
+    sys.stdout = sys.stderr  # keeps the output of libraries out of the pipe
     while True:
         try:
-            job = receive(inbox)
+            job = pickle.load(jobs)
         except EOFError:
             return 0
+        episode = run(job)
         try:
-            send(outbox, run(job))  # type: ignore[arg-type]
-        except BrokenPipeError:  # the command was killed: nobody waits for the episode
-            os._exit(1)  # not sys.exit, whose flush of the closed pipe would complain
+            pickle.dump(episode, episodes, pickle.HIGHEST_PROTOCOL)
+            episodes.flush()
+        except BrokenPipeError:  # the parent was killed
+            os._exit(1)  # sys.exit would flush the closed pipe and print an error
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Writers of RLDS, LeRobot and frame caches."""
+"""Writers of RLDS data sets, LeRobotDatasets and frame caches."""

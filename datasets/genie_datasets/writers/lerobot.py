@@ -1,7 +1,7 @@
-"""Writes a LeRobotDataset (v2.1 or v3.0) from frames and per-step fields: other tools read what is made here.
+"""Writes a LeRobotDataset (v2.1 or v3.0) from frames and per-step fields.
 
-Layout as huggingface/lerobot documents it: `meta/`, `data/` (parquet), `videos/`, one file of each an episode, which
-both versions allow.
+The layout is that of huggingface/lerobot: `meta/`, `data/` (parquet) and `videos/`, with one file of each per episode,
+which both versions allow.
 """
 
 import itertools
@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-from genie_datasets.base.cache_dir import AtomicFile
 from genie_datasets.base.errors import UserError
+from genie_datasets.base.files import atomic_file, unwritable
 from genie_datasets.writers.rlds import Frames, blocks_of
 
 VERSIONS = ("v2.1", "v3.0")
-CHUNK = 1000  # files in a folder
-OWN = ("timestamp", "frame_index", "episode_index", "index", "task_index")
-SAMPLED = 32  # frames of an episode that the camera's statistics are made of
+CHUNK = 1000  # files per folder
+RESERVED = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+STATISTICS_FRAMES = 32  # frames of an episode in the statistics of the camera
 PATHS = {
     "v2.1": {
         "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
@@ -37,24 +37,24 @@ PATHS = {
 class LeRobotWriter:
     """`with LeRobotWriter(folder, hz=3) as writer: writer.add(frames, "pick the can", {"action": actions})`.
 
-    The folder becomes a data set when the block ends: `meta/info.json`, by which readers know one, is written last.
+    The folder becomes a data set when the block ends: `meta/info.json`, by which readers recognize it, is written last.
 
     Args:
-        folder: new or empty.
-        hz: frames a second.
+        folder: a new or empty folder.
+        hz: frames per second.
         camera: key of the frames.
-        version: "v3.0", or "v2.1" for tools that have not followed yet.
+        version: "v3.0", or "v2.1" for older tools.
 
     Raises:
-        UserError: the folder holds something; no such version.
+        UserError: the folder is not empty, or the version is unknown.
     """
 
     def __init__(self, folder: str | Path, hz: float, camera: str = "observation.images.main", version: str = "v3.0"):
         self.folder = Path(folder)
         if version not in VERSIONS:
-            raise UserError(f"'{version}' is no layout that is written here: it is one of {', '.join(VERSIONS)}")
+            raise UserError(f"unknown LeRobot version '{version}'; expected one of {', '.join(VERSIONS)}")
         if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-            raise UserError(f"{self.folder} is not empty: give a new folder")
+            raise UserError(f"{self.folder} is not empty: choose a new folder")
         self.hz, self.camera, self.version = hz, camera, version
         self.shape: tuple[int, ...] | None = None
         self.fields: dict[str, tuple[str, tuple[int, ...]]] = {}
@@ -80,22 +80,23 @@ class LeRobotWriter:
         split: str = "train",
         length: int | None = None,
     ) -> None:
-        """One episode. Fields are numbers or text, one row a frame; all episodes have the same. Splits come in turn.
+        """Adds one episode. All episodes must have the same fields and image size; those of one split are consecutive.
 
-        frames: (L, H, W, 3) uint8, or arrays (n, H, W, 3) of a few, one after the other, `length` frames in all, which
-            are not held together.
+        frames: (L, H, W, 3) uint8, or an iterable of arrays (n, H, W, 3), `length` frames in all, which need not fit
+            into memory together.
+        fields: numbers or text, one row per frame.
 
         Raises:
-            UserError: the episode does not go with those before it, or the disk is full.
+            UserError: the episode differs from those before it, or cannot be written.
         """
         fields = {name: np.asarray(value) for name, value in (fields or {}).items()}
         length = len(frames) if isinstance(frames, np.ndarray) else length
         if length is None:
-            raise UserError(f"episode {len(self.rows)}: frames in several arrays need their number, length=")
+            raise UserError(f"episode {len(self.rows)}: frames in several arrays need length=, their number")
         blocks = blocks_of(frames, f"episode {len(self.rows)}")
         first = next(blocks, None)
         if first is None:
-            raise UserError(f"episode {len(self.rows)}: there is no frame in it")
+            raise UserError(f"episode {len(self.rows)} has no frames; expected at least one")
         self._check((length, *first.shape[1:]), fields, split)
         number = len(self.rows)
         task = self.tasks.setdefault(instruction, len(self.tasks))
@@ -117,10 +118,8 @@ class LeRobotWriter:
                 path.parent.mkdir(parents=True, exist_ok=True)
             sampled = write_video(video, itertools.chain([first], blocks), self.hz, length)
             write_table(table, columns)
-        except OSError as failure:
-            raise UserError(
-                f"cannot write {self.folder} ({failure.strerror or failure}): free some space, then anew"
-            ) from None
+        except OSError as error:
+            raise unwritable(self.folder, error) from None
         stats = {name: statistics(value) for name, value in columns.items() if value.dtype.kind in "fiub"}
         stats[self.camera] = image_statistics(sampled)
         self.rows.append({"place": place, "length": length, "instruction": instruction, "stats": stats})
@@ -130,35 +129,38 @@ class LeRobotWriter:
     def _check(self, shape: tuple[int, ...], fields: dict[str, np.ndarray], split: str) -> None:
         where = f"episode {len(self.rows)}"
         if shape[1] % 2 or shape[2] % 2:
-            raise UserError(f"{where}: video needs even sizes, not {shape[1]}x{shape[2]}")
-        reserved = sorted({*fields} & {*OWN, self.camera})
+            raise UserError(
+                f"{where}: H.264 needs an even height and width, got {shape[1]}x{shape[2]}; "
+                "resize the frames with genie_datasets.fit_frames"
+            )
+        reserved = sorted({*fields} & {*RESERVED, self.camera})
         if reserved:
-            raise UserError(f"{where}: the field '{reserved[0]}' is the layout's own: give it another name")
+            raise UserError(f"{where}: the field name '{reserved[0]}' is reserved: choose another one")
         for name, value in fields.items():
             if len(value) != shape[0] or value.ndim > 2:
-                raise UserError(f"{where}: field '{name}' must have one row per frame, {shape[0]}, not {value.shape}")
+                raise UserError(f"{where}: field '{name}' must have one row per frame, {shape[0]}, got {value.shape}")
         kinds = {name: (kind_of(value), value.shape[1:] or (1,)) for name, value in fields.items()}
         if self.rows and (kinds != self.fields or shape[1:] != self.shape):
-            raise UserError(f"{where} has other fields or another size than the first: one data set holds one kind")
+            raise UserError(f"{where} has other fields or another size than the first: write it to another data set")
         if split in self.splits and split != next(reversed(self.splits)):
-            raise UserError(f"{where}: split '{split}' was left for another: add each split's episodes in a row")
+            raise UserError(
+                f"{where}: split '{split}' was followed by another one: add the episodes of a split together"
+            )
         self.fields, self.shape = kinds, shape[1:]
 
     def finish(self) -> None:
-        """Writes `meta/`. Raises UserError where there is no episode or the disk is full."""
+        """Writes `meta/`. Raises UserError."""
         if not self.rows or self.shape is None:
-            raise UserError(f"{self.folder}: no episode was added, so there is no data set")
+            raise UserError(f"{self.folder}: no episode was added; expected at least one")
         try:
             if self.version == "v3.0":
                 self._describe_v3()
             else:
                 self._describe_v2()
-            self._write("meta/stats.json", json.dumps(plain(pooled([row["stats"] for row in self.rows]))))
+            self._write("meta/stats.json", json.dumps(plain(combine([row["stats"] for row in self.rows]))))
             self._write("meta/info.json", json.dumps(self._info(), indent=1))
-        except OSError as failure:
-            raise UserError(
-                f"cannot write {self.folder} ({failure.strerror or failure}): free some space, then anew"
-            ) from None
+        except OSError as error:
+            raise unwritable(self.folder, error) from None
 
     def _info(self) -> dict[str, Any]:
         assert self.shape is not None
@@ -170,7 +172,7 @@ class LeRobotWriter:
                 "video.is_depth_map": False, "video.fps": self.hz, "video.channels": 3, "has_audio": False,
             },
         }  # fmt: skip
-        own = {name: ("float32" if name == "timestamp" else "int64", (1,)) for name in OWN}
+        own = {name: ("float32" if name == "timestamp" else "int64", (1,)) for name in RESERVED}
         columns = {
             name: {"dtype": kind, "shape": list(shape), "names": None}
             for name, (kind, shape) in {**self.fields, **own}.items()
@@ -224,25 +226,24 @@ class LeRobotWriter:
             ("meta/episodes/chunk-000/file-000.parquet", pa.Table.from_pylist(rows)),
             ("meta/tasks.parquet", with_index(tasks, "task")),
         ):
-            with AtomicFile(self.folder / name) as stream:
+            with atomic_file(self.folder / name) as stream:
                 parquet.write_table(table, stream)
 
     def _write(self, name: str, text: str) -> None:
-        with AtomicFile(self.folder / name) as stream:
+        with atomic_file(self.folder / name) as stream:
             stream.write(text.encode())
 
 
 def write_video(path: Path, blocks: Iterable[UInt8[np.ndarray, "n H W 3"]], hz: float, length: int) -> np.ndarray:
-    """H.264 with a key frame every other frame, as LeRobot's files have: any frame is two decodes away.
+    """Writes H.264 with a key frame at every second frame, as LeRobot does, for fast random access.
 
-    Returns at most SAMPLED of the frames, evenly spaced. Raises UserError where there are not `length` frames, or where
-    they have several sizes.
+    Returns at most 32 of the frames, evenly spaced. Raises UserError unless there are `length` frames of one size.
     """
     from fractions import Fraction
 
     import av
 
-    wanted = {*np.linspace(0, length - 1, min(length, SAMPLED)).astype(int).tolist()}
+    wanted = {*np.linspace(0, length - 1, min(length, STATISTICS_FRAMES)).astype(int).tolist()}
     kept, number = [], 0
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(hz).limit_denominator(1000))
@@ -251,7 +252,7 @@ def write_video(path: Path, blocks: Iterable[UInt8[np.ndarray, "n H W 3"]], hz: 
             if not number:
                 stream.height, stream.width, stream.pix_fmt = block.shape[1], block.shape[2], "yuv420p"
             if block.shape[1:3] != (stream.height, stream.width):
-                raise UserError(f"{path}: its frames have several sizes: fit them to one")
+                raise UserError(f"{path}: its frames have several sizes: fit them with genie_datasets.fit_frames")
             for frame in block:
                 picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
                 container.mux(stream.encode(picture))
@@ -260,7 +261,7 @@ def write_video(path: Path, blocks: Iterable[UInt8[np.ndarray, "n H W 3"]], hz: 
                 number += 1
         container.mux(stream.encode())
     if number != length:
-        raise UserError(f"{path}: {number} frames where {length} were announced")
+        raise UserError(f"{path}: expected length={length} frames, got {number}")
     return np.stack(kept)
 
 
@@ -272,12 +273,12 @@ def write_table(path: Path, columns: dict[str, np.ndarray]) -> None:
     for name, value in columns.items():
         flat = pa.array(value.reshape(-1).tolist() if value.dtype.kind in "US" else value.reshape(-1))
         arrays[name] = pa.FixedSizeListArray.from_arrays(flat, value.shape[1]) if value.ndim == 2 else flat
-    with AtomicFile(path) as stream:
+    with atomic_file(path) as stream:
         parquet.write_table(pa.table(arrays), stream)
 
 
 def with_index(table: Any, name: str) -> Any:
-    """Marks a column as pandas' index, which is how lerobot looks up a task by its words."""
+    """Marks a column as the index of pandas, by which lerobot finds a task by its text."""
     columns = [
         {"name": field, "field_name": field, "pandas_type": kind, "numpy_type": stored, "metadata": None}
         for field, kind, stored in (("task_index", "int64", "int64"), (name, "unicode", "object"))
@@ -291,7 +292,7 @@ def kind_of(value: np.ndarray) -> str:
 
 
 def statistics(value: np.ndarray) -> dict[str, np.ndarray]:
-    """Of an episode's rows, by number: min, max, mean, std (D,), count (1,)."""
+    """Statistics of an episode's rows: min, max, mean, std (D,), and count (1,)."""
     rows = value.reshape(len(value), -1).astype(np.float64)
     return {
         "min": rows.min(0), "max": rows.max(0), "mean": rows.mean(0), "std": rows.std(0),
@@ -300,7 +301,7 @@ def statistics(value: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def image_statistics(frames: UInt8[np.ndarray, "L H W 3"]) -> dict[str, np.ndarray]:
-    """Of the camera, by channel, of pixels in 0 .. 1: (3, 1, 1) each, as lerobot keeps them."""
+    """Statistics of the camera per channel, of pixels from 0 to 1: (3, 1, 1) each, as in lerobot."""
     some = frames / 255.0
     found = {
         "min": some.min((0, 1, 2)),
@@ -311,8 +312,8 @@ def image_statistics(frames: UInt8[np.ndarray, "L H W 3"]) -> dict[str, np.ndarr
     return {**{name: value.reshape(3, 1, 1) for name, value in found.items()}, "count": np.array([len(some)])}
 
 
-def pooled(episodes: list[dict[str, dict[str, np.ndarray]]]) -> dict[str, dict[str, np.ndarray]]:
-    """The statistics of all episodes together from those of each."""
+def combine(episodes: list[dict[str, dict[str, np.ndarray]]]) -> dict[str, dict[str, np.ndarray]]:
+    """The statistics of all episodes, from those of each."""
     result = {}
     for name in episodes[0]:
         parts = {kind: np.stack([episode[name][kind] for episode in episodes]) for kind in episodes[0][name]}

@@ -1,7 +1,7 @@
 """Writes an RLDS data set (a TFDS folder) from frames and per-step fields: `tfds.builder_from_directory` opens it.
 
 OUT/NAME/VERSION/                  features.json, dataset_info.json, metadata.json, NAME-SPLIT.tfrecord-00000-of-00002
-OUT/NAME/VERSION.incomplete/       the same while it is written; readers do not look into it
+OUT/NAME/VERSION.incomplete/       the same while it is written; readers skip it
 """
 
 import io
@@ -18,15 +18,16 @@ import simplejpeg
 from jaxtyping import Shaped, UInt8
 
 from genie_datasets.base.errors import UserError
+from genie_datasets.base.files import unwritable
 from genie_datasets.sources.rlds.tfrecord import frame_record
 from genie_datasets.writers.tfds_folder import Records, describe
 
 VERSION = "1.0.0"
-SHARD_BYTES = 128 << 20  # after which a shard is full
-QUALITY = 95  # of JPEG, as RT-1's
-IMAGE, WORDS = "observation/image", "observation/natural_language_instruction"
+SHARD_BYTES = 128 << 20  # a shard is full when it reaches this size
+JPEG_QUALITY = 95  # that of RT-1
+IMAGE, INSTRUCTION = "observation/image", "observation/natural_language_instruction"
 Frames = UInt8[np.ndarray, "L H W 3"] | Iterable[UInt8[np.ndarray, "n H W 3"]]
-OWN = ("is_first", "is_last", "is_terminal", IMAGE, WORDS)
+RESERVED = ("is_first", "is_last", "is_terminal", IMAGE, INSTRUCTION)
 
 
 class RldsWriter:
@@ -35,13 +36,13 @@ class RldsWriter:
     The data set appears as OUT/NAME/VERSION when the block ends without an error.
 
     Args:
-        out: the folder above, which may hold other data sets.
-        name: lower case letters, digits and underscores.
-        hz: frames a second, kept in metadata.json.
-        image_format: "jpeg", or "png" for pixels that come back as they are.
+        out: folder of data sets.
+        name: name of the data set, of lower case letters, digits and underscores.
+        hz: frames per second, stored in metadata.json.
+        image_format: "jpeg", or "png" for exact pixels.
 
     Raises:
-        UserError: the data set is there; no such name or format.
+        UserError: the data set exists, or `name` or `image_format` is not possible.
     """
 
     def __init__(
@@ -49,22 +50,22 @@ class RldsWriter:
         citation: str = "",
     ):  # fmt: skip
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-            raise UserError(f"'{name}' is no name of a TFDS data set: lower case letters, digits and underscores")
+            raise UserError(f"'{name}' is not a TFDS name; expected lower case letters, digits and underscores")
         if image_format not in ("jpeg", "png"):
-            raise UserError(f"images are written as jpeg or png, not as '{image_format}'")
+            raise UserError(f"unknown image format '{image_format}'; expected jpeg or png")
         self.folder = Path(out) / name / VERSION
         self.name, self.hz, self.image_format = name, hz, image_format
         self.description, self.citation = description, citation
         self._partial = self.folder.with_name(f"{VERSION}.incomplete")
         if self.folder.exists():
-            raise UserError(f"{self.folder} exists: give another folder or name")
-        shutil.rmtree(self._partial, ignore_errors=True)  # of a call that was cut
+            raise UserError(f"{self.folder} exists: choose another folder or name")
+        shutil.rmtree(self._partial, ignore_errors=True)  # of a call that was interrupted
         self._shape: tuple[int, ...] | None = None
         self._kinds: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
-        self._about_kinds: dict[str, np.dtype] = {}
+        self._metadata_kinds: dict[str, np.dtype] = {}
         self._records: Records | None = None
         self._features: Any = None
-        self._lengths: dict[str, list[int]] = {}  # of each shard, by split
+        self._lengths: dict[str, list[int]] = {}  # episodes per shard, by split
         self._bytes: dict[str, list[int]] = {}
 
     def __enter__(self) -> "RldsWriter":
@@ -84,30 +85,32 @@ class RldsWriter:
         instruction: str = "",
         fields: dict[str, Shaped[np.ndarray, "L ..."]] | None = None,
         split: str = "train",
-        about: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
-        """One episode.
+        """Adds one episode. All episodes must have the same fields, metadata and image size.
 
-        frames: (L, H, W, 3) uint8, or arrays (n, H, W, 3) of a few, one after the other, which are not held together.
-        fields: numbers, truth values or text, one row a frame; "observation/state" is the feature `state` of the
-            observation. float64 is kept as float32, as TFDS does. about: numbers or text of the whole episode, kept
-            under `episode_metadata`. All episodes have the same fields.
+        frames: (L, H, W, 3) uint8, or an iterable of arrays (n, H, W, 3), which need not fit into memory together.
+        fields: numbers, booleans or text, one row per frame; "observation/state" is the feature `state` of the
+            observation. float64 is stored as float32, as in TFDS.
+        metadata: numbers or text of the whole episode, stored under `episode_metadata`.
 
         Raises:
-            UserError: the episode does not go with those before it, or the disk is full.
+            UserError: the episode differs from those before it, or cannot be written.
         """
         fields = {key: field_of(value) for key, value in (fields or {}).items()}
-        about = {key: field_of(value) for key, value in (about or {}).items()}
+        metadata = {key: field_of(value) for key, value in (metadata or {}).items()}
         images, shape = self._encode(frames)
-        self._check(shape, fields, about, split)
+        self._check(shape, fields, metadata, split)
         if self._records is None:
             self._shape = shape[1:]
             self._kinds = {key: (value.dtype, value.shape[1:]) for key, value in fields.items()}
-            self._about_kinds = {key: value.dtype for key, value in about.items()}
-            self._features = features_of(self._shape, self.image_format, self._kinds, self._about_kinds)
+            self._metadata_kinds = {key: value.dtype for key, value in metadata.items()}
+            self._features = features_of(self._shape, self.image_format, self._kinds, self._metadata_kinds)
             self._records = Records(self._features)
         steps = [nested(self._step(t, images, instruction, fields)) for t in range(len(images))]
-        episode = {"steps": steps} | ({"episode_metadata": {k: v[()] for k, v in about.items()}} if about else {})
+        episode: dict[str, Any] = {"steps": steps}
+        if metadata:
+            episode["episode_metadata"] = {key: value[()] for key, value in metadata.items()}
         record = self._records.encode(episode)
         lengths, sizes = self._lengths.setdefault(split, [0]), self._bytes.setdefault(split, [0])
         if sizes[-1] >= SHARD_BYTES:
@@ -117,8 +120,8 @@ class RldsWriter:
             self._partial.mkdir(parents=True, exist_ok=True)
             with (self._partial / f"{split}-{len(lengths) - 1}").open("ab") as stream:
                 stream.write(frame_record(record))
-        except OSError as failure:
-            raise self._unwritable(failure) from None
+        except OSError as error:
+            raise unwritable(self.folder, error) from None
         lengths[-1] += 1
         sizes[-1] += len(record)
 
@@ -128,56 +131,60 @@ class RldsWriter:
         last = t == len(images) - 1
         return {
             "is_first": t == 0, "is_last": last, "is_terminal": last,
-            IMAGE: images[t], WORDS: instruction,
+            IMAGE: images[t], INSTRUCTION: instruction,
             **{key: value[t] for key, value in fields.items()},
         }  # fmt: skip
 
     def _encode(self, frames: Frames) -> tuple[list[io.BytesIO], tuple[int, ...]]:
-        """The image files of an episode, which TFDS keeps as they are, and (L, H, W, 3)."""
+        """The encoded images of an episode, which TFDS stores unchanged, and its shape (L, H, W, 3)."""
         images: list[io.BytesIO] = []
         shape: tuple[int, ...] | None = None
         for block in blocks_of(frames, self._where()):
             shape = shape or block.shape[1:]
             if block.shape[1:] != shape:
                 raise UserError(
-                    f"{self._where()}: its frames have several sizes, {shape[:2]} and {block.shape[1:3]}: fit them"
+                    f"{self._where()}: its frames have several sizes, {shape[:2]} and {block.shape[1:3]}; expected "
+                    "one; fit them with genie_datasets.fit_frames"
                 )
             images += [io.BytesIO(self._encoded(frame)) for frame in block]
         if shape is None:
-            raise UserError(f"{self._where()}: there is no frame in it")
+            raise UserError(f"{self._where()} has no frames; expected at least one")
         return images, (len(images), *shape)
 
     def _encoded(self, frame: np.ndarray) -> bytes:
         if self.image_format == "png":
             return cv2.imencode(".png", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1].tobytes()
-        return simplejpeg.encode_jpeg(np.ascontiguousarray(frame), QUALITY)
+        return simplejpeg.encode_jpeg(np.ascontiguousarray(frame), JPEG_QUALITY)
 
     def _where(self) -> str:
         return f"episode {sum(map(sum, self._lengths.values()))}"
 
     def _check(
-        self, shape: tuple[int, ...], fields: dict[str, np.ndarray], about: dict[str, np.ndarray], split: str
+        self, shape: tuple[int, ...], fields: dict[str, np.ndarray], metadata: dict[str, np.ndarray], split: str
     ) -> None:
         where, length = self._where(), shape[0]
         if not re.fullmatch(r"\w+", split):
-            raise UserError(f"{where}: '{split}' is no name of a split: letters, digits and underscores")
+            raise UserError(f"{where}: split '{split}' is not a name; expected letters, digits and underscores")
         for key, value in fields.items():
-            if key in OWN or not re.fullmatch(r"\w+(/\w+)*", key):
-                raise UserError(f"{where}: '{key}' cannot be a field: {', '.join(OWN)} are RLDS's own")
+            if key in RESERVED or not re.fullmatch(r"\w+(/\w+)*", key):
+                raise UserError(
+                    f"{where}: '{key}' cannot be a field; expected names separated by /, except {', '.join(RESERVED)}"
+                )
             if value.ndim == 0 or len(value) != length:
-                raise UserError(f"{where}: field '{key}' must have one row per frame, {length}, not {value.shape}")
-        for key, value in about.items():
+                raise UserError(f"{where}: field '{key}' must have one row per frame, {length}, got {value.shape}")
+        for key, value in metadata.items():
             if value.ndim:
-                raise UserError(f"{where}: '{key}' of the episode must be one number or text, not {value.shape}")
+                raise UserError(f"{where}: metadata '{key}' must be one number or text, got {value.shape}")
         kinds = {key: (value.dtype, value.shape[1:]) for key, value in fields.items()}
-        alike = kinds == self._kinds and {k: v.dtype for k, v in about.items()} == self._about_kinds
-        if self._records is not None and not (alike and shape[1:] == self._shape):
-            raise UserError(f"{where} has other fields or another size than the first: one data set holds one kind")
+        metadata_kinds = {key: value.dtype for key, value in metadata.items()}
+        found, first = (kinds, metadata_kinds, shape[1:]), (self._kinds, self._metadata_kinds, self._shape)
+        if self._records is not None and found != first:
+            raise UserError(f"{where} has other fields or another size than the first: write it to another data set")
 
     def finish(self) -> Path:
-        """Describes the data set and puts it in place. Raises UserError: no episode was added, or the disk is full."""
+        """Finishes the data set and returns its folder. Raises UserError."""
         if self._records is None:
-            raise UserError(f"{self.folder}: no episode was added, so there is no data set")
+            raise UserError(f"{self.folder}: no episode was added; expected at least one")
         try:
             for split, lengths in self._lengths.items():
                 for number in range(len(lengths)):
@@ -189,24 +196,21 @@ class RldsWriter:
                 {"hz": self.hz},
             )  # fmt: skip
             self._partial.rename(self.folder)
-        except OSError as failure:
-            raise self._unwritable(failure) from None
+        except OSError as error:
+            raise unwritable(self.folder, error) from None
         return self.folder
-
-    def _unwritable(self, failure: OSError) -> UserError:
-        return UserError(f"cannot write {self.folder} ({failure.strerror or failure}): free some space, then anew")
 
 
 def blocks_of(frames: Frames, where: str) -> Iterator[np.ndarray]:
-    """The frames of an episode in arrays (n, H, W, 3) uint8, n above 0; UserError where they are something else."""
+    """The frames of an episode as arrays (n, H, W, 3) uint8, n above 0. Raises UserError."""
     for block in [frames] if isinstance(frames, np.ndarray) else frames:
         if block.ndim != 4 or block.shape[-1] != 3 or block.dtype != np.uint8 or not len(block):
-            raise UserError(f"{where}: frames must be (L, H, W, 3) uint8, L above 0, not {block.shape} {block.dtype}")
+            raise UserError(f"{where}: frames must be (L, H, W, 3) uint8, L above 0, got {block.shape} {block.dtype}")
         yield block
 
 
 def field_of(value: Any) -> np.ndarray:
-    """As TFDS keeps it: text as objects, fractions as float32."""
+    """A field as TFDS stores it: text as objects, float64 as float32."""
     array = np.asarray(value)
     if array.dtype.kind in "US":
         return array.astype(object)
@@ -215,9 +219,9 @@ def field_of(value: Any) -> np.ndarray:
 
 def features_of(
     shape: tuple[int, ...], image_format: str, kinds: dict[str, tuple[np.dtype, tuple[int, ...]]],
-    about: dict[str, np.dtype],
+    metadata: dict[str, np.dtype],
 ) -> Any:  # fmt: skip
-    """The tfds FeaturesDict of such episodes."""
+    """The tfds FeaturesDict of episodes with such images, fields and metadata."""
     import tensorflow_datasets as tfds
 
     def feature(dtype: np.dtype, shape: tuple[int, ...]) -> Any:
@@ -228,10 +232,10 @@ def features_of(
     steps = {
         "is_first": np.bool_, "is_last": np.bool_, "is_terminal": np.bool_,
         IMAGE: tfds.features.Image(shape=shape, dtype=np.uint8, encoding_format=image_format),
-        WORDS: tfds.features.Text(), **{key: feature(*kind) for key, kind in kinds.items()},
+        INSTRUCTION: tfds.features.Text(), **{key: feature(*kind) for key, kind in kinds.items()},
     }  # fmt: skip
-    metadata = {"episode_metadata": {key: feature(dtype, ()) for key, dtype in about.items()}} if about else {}
-    return tfds.features.FeaturesDict({"steps": tfds.features.Dataset(nested(steps)), **metadata})
+    whole = {"episode_metadata": {key: feature(dtype, ()) for key, dtype in metadata.items()}} if metadata else {}
+    return tfds.features.FeaturesDict({"steps": tfds.features.Dataset(nested(steps)), **whole})
 
 
 def nested(flat: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""What every writer of TFDS data sets needs: records of features, the files that describe them, one kind of error.
+"""Shared parts of the writers of TFDS data sets: records, the files that describe them, and TensorFlow's errors.
 
-TensorFlow is imported where something is written, and only there.
+TensorFlow is imported only when something is written.
 """
 
 import contextlib
@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-FRAMING = 16  # bytes that TFRecord adds to each record
+FRAMING = 16  # bytes per record that TFRecord adds
 
 
 def tensorflow() -> Any:
-    """TensorFlow, which takes seconds to import and is told to keep quiet."""
+    """TensorFlow, without its notes on standard error."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow
 
@@ -23,7 +23,7 @@ def tensorflow() -> Any:
 
 @contextlib.contextmanager
 def os_errors() -> Iterator[None]:
-    """Turns TensorFlow's file errors into OSError, so that callers know one kind; a full disk becomes ENOSPC."""
+    """Turns TensorFlow's file errors into OSError; a full disk becomes ENOSPC."""
     tf = tensorflow()
     try:
         yield
@@ -34,7 +34,7 @@ def os_errors() -> Iterator[None]:
 
 
 class Records:
-    """Episodes as serialized tf.train.Examples of `features` (a tfds FeaturesDict)."""
+    """Encodes episodes as tf.train.Examples of `features`, a tfds FeaturesDict."""
 
     def __init__(self, features: Any):
         import tensorflow_datasets as tfds
@@ -43,9 +43,9 @@ class Records:
         self._serializer = tfds.core.example_serializer.ExampleSerializer(features.get_serialized_info())
 
     def encode(self, episode: dict[str, Any]) -> bytes:
-        """The same bytes in every process.
+        """The serialized tf.train.Example of an episode: the same bytes in every process.
 
-        Not `features.serialize_example`: it writes the keys in an order that changes from process to process.
+        `features.serialize_example` is not used, because its order of keys changes from process to process.
         """
         example = self._serializer.get_tf_example(self._features.encode_example(episode))
         return example.SerializeToString(deterministic=True)
@@ -61,9 +61,9 @@ def describe(
     citation: str,
     metadata: dict[str, Any],
 ) -> None:
-    """Writes dataset_info.json, features.json and metadata.json beside the full shards. Raises OSError.
+    """Writes dataset_info.json, features.json and metadata.json next to the finished shards. Raises OSError.
 
-    splits: name -> (episodes of each shard, bytes of all its records without framing).
+    splits: name -> (episodes per shard, bytes of all records without framing).
     """
     import tensorflow_datasets as tfds
 
@@ -92,5 +92,5 @@ def describe(
             info.write_to_directory(str(folder))
     except BaseException:
         with contextlib.suppress(OSError):
-            (folder / "features.json").unlink()  # by which readers know a data set
+            (folder / "features.json").unlink()  # by which readers recognize a data set
         raise

@@ -1,1 +1,1 @@
-"""Which choices matter, and by how much? Variants of a recipe, trained with equal budget and measured alike."""
+"""Ablation studies: variants of one configuration, trained with equal budget and measured on the same trajectories."""

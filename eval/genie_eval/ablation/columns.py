@@ -15,7 +15,7 @@ class Column:
     name: str
     title: str
     digits: int = 2
-    less_is_better: bool = False
+    lower_is_better: bool = False
     claimed: bool = True
     power: bool = False
     about: str = ""
@@ -56,11 +56,11 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "commands": (metric("command_bits"),),
     "losses": (
         Column(
-            "error_share", "error share", 3, less_is_better=True, power=True,
+            "error_share", "error share", 3, lower_is_better=True, power=True,
             about="error of the predicted frame, from codes, divided by that of repeating the last one",
         ),
         Column(
-            "token_loss", "token loss", 3, less_is_better=True, power=True,
+            "token_loss", "token loss", 3, lower_is_better=True, power=True,
             about="cross-entropy of the dynamics, nats per masked token",
         ),
     ),

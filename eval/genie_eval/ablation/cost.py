@@ -1,4 +1,4 @@
-"""What a variant costs: parameters, milliseconds a step, and the memory of a step."""
+"""The cost of a variant: parameters, time per step, and memory per clip."""
 
 import json
 from pathlib import Path
@@ -10,20 +10,21 @@ import torch
 from genie_eval.ablation.plan import Plan
 from genie_robotics.genie import Genie
 from genie_robotics.health.doctor import some_clips
-from genie_robotics.training.stages import TRAINED, build_stage
+from genie_robotics.training.stages import STAGES
 
 if TYPE_CHECKING:
     from genie_datasets import Split
 
-CLIPS = 2  # of the step whose memory is counted
+CLIPS = 2  # clips of the step whose memory is counted
 
 
 def step_cost(genie: Genie, plan: Plan, run: Path, split: "Split") -> dict[str, Any]:
     """{stage: {steps, batch_size, parameters, ms_a_step, saved_mb_a_clip}} of the stages that the plan trains itself.
 
-    ms_a_step: median over training, so that it holds where the machine had other work for some of the time; compare it
-    only between cells that were trained under like conditions. saved_mb_a_clip: bytes that a step keeps for the
-    backward pass, a clip: the part of memory that grows with the batch, the same on every machine of one kind.
+    ms_a_step: milliseconds per step, median over training, so that a busy machine changes it little. Compare only
+        trials that were trained under similar conditions.
+    saved_mb_a_clip: MB per clip that a step keeps for the backward pass. This part of the memory grows with the batch,
+        and it is the same on all machines of one kind.
     """
     clips = some_clips(split, plan.model, CLIPS).to(genie.device)
     costs = {}
@@ -32,16 +33,17 @@ def step_cost(genie: Genie, plan: Plan, run: Path, split: "Split") -> dict[str, 
         costs[stage] = {
             "steps": config.steps,
             "batch_size": config.batch_size,
-            "parameters": sum(genie.num_parameters()[name] for name in TRAINED[stage]),
-            "ms_a_step": ms_a_step(run, stage, config.batch_size * plan.model.clip_length),
-            "saved_mb_a_clip": saved_bytes(build_stage(genie, stage, plan.training.mode), clips) / len(clips) / 1e6,
+            "parameters": sum(genie.num_parameters()[name] for name in STAGES[stage].trains),
+            "ms_a_step": step_time(run, stage, config.batch_size * plan.model.clip_length),
+            "saved_mb_a_clip": saved_bytes(STAGES[stage](genie, plan.training.mode), clips) / len(clips) / 1e6,
         }
     genie.eval().requires_grad_(False)
     return costs
 
 
-def ms_a_step(run: Path, stage: str, frames: int) -> float | None:
-    """Median over the lines of metrics.jsonl, without the first, which has the start in it."""
+def step_time(run: Path, stage: str, frames: int) -> float | None:
+    """Milliseconds per step of `frames` frames: median over metrics.jsonl without its first line, which includes the
+    start."""
     speeds = []
     for line in (run / "metrics.jsonl").read_text().splitlines():
         entry = json.loads(line)
@@ -51,10 +53,10 @@ def ms_a_step(run: Path, stage: str, frames: int) -> float | None:
 
 
 def saved_bytes(module: torch.nn.Module, clips: torch.Tensor) -> int:
-    """Of all tensors that one forward pass keeps for its backward pass, parameters apart; each storage once."""
+    """Bytes of all tensors that a forward pass keeps for its backward pass, without parameters; each storage once."""
     parameters = {p.untyped_storage().data_ptr() for p in module.parameters()}
     sizes: dict[int, int] = {}
-    kept: list[torch.Tensor] = []  # alive, so that no address is used twice
+    kept: list[torch.Tensor] = []  # keeps the tensors alive, so that no address is used twice
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()

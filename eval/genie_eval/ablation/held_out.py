@@ -1,4 +1,4 @@
-"""The trajectories that all cells of a study are measured on, and all of them that no model changes."""
+"""The held-out trajectories that all trials of a study are measured on, with all that does not depend on a model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from genie_datasets import Source, build_frame_cache
-from genie_datasets.base.cache_dir import AtomicFile, cache_dir
+from genie_datasets.base.cache_dir import cache_dir
 from genie_datasets.base.errors import UserError
+from genie_datasets.base.files import atomic_file
 from genie_eval.codes.baselines import Features
 from genie_eval.codes.motion_statistics import MotionStatistics
 from genie_eval.codes.quantize import COMPONENTS, quantize
@@ -24,40 +25,39 @@ if TYPE_CHECKING:
     from genie_datasets import Split
 
 BASELINES = ("oracle", "flow_kmeans", "pca_kmeans")
-VERSION = 1  # of the file in which they are kept
+VERSION = 1  # of the cached file
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How much is measured. Cells of one table are measured alike."""
+    """Size of the measurement, equal for all trials of a table."""
 
     trajectories: int = 150
-    """Held-out episodes, chosen at random."""
+    """Held-out episodes, drawn at random."""
     draws: int = 1000
     """Bootstrap draws."""
     clips: int = 64
-    """Clips to dream from."""
+    """Clips that are dreamt."""
     starts: int = 16
-    """Frames from which every code is commanded."""
+    """Start frames from which every code is commanded."""
     altered: int = 16
-    """Trajectories that are seen again under every nuisance."""
+    """Trajectories that are read again under every nuisance."""
     seed: int = 0
 
 
 @dataclass
 class HeldOut:
-    """`frames` is a split whose frames are decoded and fitted already; trajectories number its episodes."""
-
     frames: "Split"
+    """The split with frames decoded and fitted to the model; trajectories refer to its episodes."""
     evidence: Evidence
     sampling: Sampling
     fingerprint: str
     fitted_on_it: bool
-    """It is what was trained on: the source has but one split."""
+    """True if the trials train on these trajectories, because the source has a single split."""
     motion: str = "base"
-    """What codes are measured against: the true motion of the robot, or, where the source has none, optical flow."""
-    assays: dict[int, MotionStatistics] = field(default_factory=dict)
-    labels: dict[tuple[str, int], Any] = field(default_factory=dict)
+    """Motion that codes are measured against: base (the robot's true motion), or flow (optical flow) without it."""
+    _statistics: dict[int, MotionStatistics] = field(default_factory=dict)
+    _baseline_codes: dict[tuple[str, int], Any] = field(default_factory=dict)
 
     @property
     def table(self) -> Transitions:
@@ -67,16 +67,16 @@ class HeldOut:
     def trajectories(self) -> list[Trajectory]:
         return self.evidence.trajectories
 
-    def assay(self, num_codes: int) -> MotionStatistics:
-        """Of that motion; made once for each number of codes."""
-        if num_codes not in self.assays:
-            of, seed = self.sampling, self.sampling.seed
-            self.assays[num_codes] = MotionStatistics(self.table, self.motion, num_codes, of.draws, seed)
-        return self.assays[num_codes]
+    def statistics(self, num_codes: int) -> MotionStatistics:
+        """Statistics of the motion, computed once per number of codes."""
+        if num_codes not in self._statistics:
+            draws, seed = self.sampling.draws, self.sampling.seed
+            self._statistics[num_codes] = MotionStatistics(self.table, self.motion, num_codes, draws, seed)
+        return self._statistics[num_codes]
 
-    def codes_of(self, baseline: str, num_codes: int) -> Int[np.ndarray, " M"]:
-        """k-means of the motion itself (oracle), of optical flow or of frame differences, cross-fitted."""
-        if (baseline, num_codes) not in self.labels:
+    def baseline_codes(self, baseline: str, num_codes: int) -> Int[np.ndarray, " M"]:
+        """k-means codes of the motion itself (oracle), of optical flow or of frame differences, cross-fitted."""
+        if (baseline, num_codes) not in self._baseline_codes:
             features = self.evidence.features
             values, components = {
                 "oracle": (self.table.motions.get(self.motion), None),
@@ -84,54 +84,55 @@ class HeldOut:
                 "pca_kmeans": (features.difference, COMPONENTS),
             }[baseline]
             assert values is not None
-            self.labels[baseline, num_codes] = quantize(
+            self._baseline_codes[baseline, num_codes] = quantize(
                 values, self.table.trajectory, num_codes, components=components, seed=self.sampling.seed
             )
-        return self.labels[baseline, num_codes]
+        return self._baseline_codes[baseline, num_codes]
 
 
 def held_out(
     source: Source, name: str | None, config: GenieConfig, sampling: Sampling, train: str | None, progress: bool = True
 ) -> HeldOut:
-    """The sample of a source: of split `name`, or `test` if there is one, else all.
+    """Reads trajectories of split `name` (default: `test` if there is one, else all).
 
-    train: the split of the same source that is trained on, None where it is another source. What no model changes
-    (truth, optical flow, frame differences) is kept in the user's cache.
+    Truth, optical flow and frame differences are kept in the user's cache. Without true motion, codes are measured
+    against optical flow, which also contains the motion of other things than the arm.
 
-    Without true motion codes are measured against optical flow, which also sees what is not the arm.
+    train: the split of `source` that the trials train on; None if they train on another source.
 
     Raises:
-        UserError: no such split, no episode of three frames, or nothing that moves.
+        UserError: there is no such split, no episode of three frames, or no motion.
     """
     split = choose_splits(source, name)[0]
     height, width = config.image_size
     size = f"{height}x{width}-{config.fit}"
     place = cache_dir() / "frames" / f"{source.name}-{source.fingerprint}-{split.name}-{size}"
     frames = build_frame_cache(split, place, config.image_size, config.fit, progress)
-    mark = f"{config.gap}-{sampling.trajectories}-{sampling.seed}-v{VERSION}"
-    kept = cache_dir() / "ablation" / f"{source.name}-{source.fingerprint}-{split.stamp}-{split.name}-{size}-{mark}.npz"
-    evidence = _load(kept)
+    key = f"{config.gap}-{sampling.trajectories}-{sampling.seed}-v{VERSION}"
+    file_name = f"{source.name}-{source.fingerprint}-{split.stamp}-{split.name}-{size}-{key}.npz"
+    cached = cache_dir() / "ablation" / file_name
+    evidence = _load(cached)
     if evidence is None:
-        describe = _NoModel(config)
-        seen = _Seen(frames, split.truth)
-        evidence = collect(describe, seen, config.gap, sampling.trajectories, sampling.seed, describe, progress)  # type: ignore[arg-type]
-        _save(kept, evidence)
+        model = _NoModel(config)
+        with_truth = _FramesWithTruth(frames, split.truth)
+        evidence = collect(model, with_truth, config.gap, sampling.trajectories, sampling.seed, model, progress)  # type: ignore[arg-type]
+        _save(cached, evidence)
     motion = "flow" if evidence.table.why_unusable("base") else "base"
     problem = evidence.table.why_unusable(motion)
     if problem:
-        raise UserError(f"{source.path}, split '{split.name}': {problem}; give --held-out something that moves")
+        raise UserError(f"{source.path}, split '{split.name}': {problem}; pass a --held-out source with motion")
     return HeldOut(
         frames,
         evidence,
         sampling,
-        f"{split.fingerprint}/{mark}",
+        f"{split.fingerprint}/{key}",
         train is not None and split.name in (train, "+".join(source.splits)),
         motion,
     )
 
 
-class _Seen:
-    """Decoded frames with the truth of the split they are from."""
+class _FramesWithTruth:
+    """Decoded frames of a split, with the truth of the original split."""
 
     def __init__(self, frames: "Split", truth: Callable[[int], Any]):
         self.split, self.truth = frames, truth
@@ -141,7 +142,7 @@ class _Seen:
 
 
 class _NoModel:
-    """In a model's place where only what no model changes is collected."""
+    """Stands for a model when only data is collected: all of its codes are 0."""
 
     def __init__(self, config: GenieConfig):
         self.config = config
@@ -162,12 +163,12 @@ def _save(path: Path, evidence: Evidence) -> None:
     columns["ids"] = np.concatenate([t.ids for t in evidence.trajectories])
     columns["ends"] = np.cumsum([len(t.ids) for t in evidence.trajectories])
     columns["skipped"] = np.array(evidence.skipped)
-    with AtomicFile(path) as stream:
+    with atomic_file(path) as stream:
         np.savez(stream, **{name: values for name, values in columns.items() if values is not None})
 
 
 def _load(path: Path) -> Evidence | None:
-    """None where there is none, or a damaged one."""
+    """None if the file is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             columns = dict(stored)
@@ -186,12 +187,12 @@ def _load(path: Path) -> Evidence | None:
 
 
 def read_codes(genie: Genie, sample: HeldOut) -> Evidence:
-    """The sample as this model sees it: codes and embeddings of every trajectory, in one pass of the encoder."""
-    nearest = genie.latent_action.codebook.quantiser.nearest
+    """The sample with this model's codes and embeddings, in one pass of its encoder."""
+    nearest_code = genie.latent_action.quantizer.nearest_code
     codes, embeddings = [], []
     for trajectory in sample.trajectories:
         embedding = genie.embed_actions(sample.frames.frames(trajectory.episode, trajectory.ids)[None])[0]
-        codes.append(to_numpy(nearest(embedding)))
+        codes.append(to_numpy(nearest_code(embedding)))
         embeddings.append(to_numpy(embedding))
     flat = np.concatenate(codes).astype(np.int64)
     return replace(sample.evidence, codes=flat, embedding=np.concatenate(embeddings))

@@ -1,23 +1,35 @@
-"""A metric of one cell as it was read: the value, and what bootstrap draws of the trajectories made of it."""
+"""Readings: the measured metrics of a trial, each with its bootstrap draws, and the files that they are stored in.
 
+DIR/cells/VARIANT/seedN/cell.json  values, intervals, costs and how they were measured
+DIR/cells/VARIANT/seedN/draws.npz  bootstrap draws of each metric
+"""
+
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from genie_eval.metrics import Metric
+from genie_datasets.base.files import atomic_file, write_atomically
+from genie_eval.ablation.study import Study
+from genie_eval.metrics import Metric, plain
+from genie_eval.report.provenance import commit
+from genie_robotics.models.config import read_json
+
+MEASURED = "cell.json"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A value, its 95 % interval, and its bootstrap draws; None where it could not be measured, and why."""
+    """A metric's value, 95 % interval and bootstrap draws; all None, with a reason, if it could not be measured."""
 
     value: float | None
     ci95: Any = None
     draws: Float[np.ndarray, " R"] | None = None
     units: int = 0
-    """Trajectories (or starts) that were drawn from."""
+    """Number of trajectories (or starts) that are resampled."""
     reason: str = ""
 
     @classmethod
@@ -26,3 +38,59 @@ class Reading:
 
 
 Readings = dict[str, Reading]
+MISSING = Reading(None)
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """A measured trial as stored; content: its cell.json."""
+
+    variant: str
+    seed: int
+    readings: Readings
+    content: dict[str, Any]
+
+
+def save_trial(
+    folder: Path,
+    variant: str,
+    seed: int,
+    readings: Readings,
+    details: dict[str, Any],
+    costs: dict[str, Any],
+    measured: dict[str, Any],
+) -> None:
+    """measured: how the trial was measured; results measured in different ways never share a table."""
+    with atomic_file(folder / "draws.npz") as stream:
+        np.savez(stream, **{name: r.draws for name, r in readings.items() if r.draws is not None})  # type: ignore[arg-type]
+    content = {
+        "variant": variant, "seed": seed, "git": commit(), "measured": measured, "cost": costs,
+        "metrics": {
+            name: {"value": r.value, "ci95": r.ci95, "units": r.units, "reason": r.reason}
+            for name, r in readings.items()
+        },
+        "details": details,
+    }  # fmt: skip
+    write_atomically(folder / MEASURED, json.dumps(plain(content), indent=1, allow_nan=False).encode())
+
+
+def read_trials(study: Study, out: Path) -> list[TrialResult]:
+    """All measured trials of the study's variants, except those measured in another way than the newest one."""
+    found: dict[Path, TrialResult] = {}
+    for variant in study.variants:
+        for path in sorted((out / "cells" / variant.name).glob(f"seed*/{MEASURED}")):
+            content = read_json(path)
+            try:
+                with np.load(path.parent / "draws.npz", allow_pickle=False) as stored:
+                    draws = dict(stored)
+            except (OSError, ValueError, EOFError):
+                continue  # incomplete: the next run of the command measures this trial again
+            readings = {
+                name: Reading(m["value"], m["ci95"], draws.get(name), m["units"], m["reason"])
+                for name, m in content["metrics"].items()
+            }
+            found[path] = TrialResult(variant.name, int(content["seed"]), readings, content)
+    if not found:
+        return []
+    newest = max(found, key=lambda path: path.stat().st_mtime)
+    return [trial for trial in found.values() if trial.content["measured"] == found[newest].content["measured"]]

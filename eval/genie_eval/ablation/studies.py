@@ -1,4 +1,4 @@
-"""The studies that come with the package: one list of variants each. `ours` is the preset as it is."""
+"""The studies that come with the package. `ours` is the unchanged preset."""
 
 from typing import Any
 
@@ -6,54 +6,34 @@ from genie_datasets.base.errors import UserError
 from genie_eval.ablation.study import Study, Variant, read_study
 
 OURS = Variant("ours", "the preset's defaults")
-LEARNT_THROUGH: dict[str, Any] = {
-    "latent_action.codebook.hold": False,
-    "latent_action.codebook.whiten": 0.0,
+STRAIGHT_THROUGH: dict[str, Any] = {
+    "latent_action.quantizer.vq.freeze_after_init": False,
+    "latent_action.quantizer.vq.whiten": 0.0,
 }
 EARLY: dict[str, Any] = {
-    **LEARNT_THROUGH,
-    "latent_action.codebook.start_after": 100,
-    "latent_action.codebook.start_share": 1.0,
+    **STRAIGHT_THROUGH,
+    "latent_action.quantizer.vq.quantize_after_steps": 100,
+    "latent_action.quantizer.vq.quantize_after_fraction": 1.0,
 }
 PAPER_LATENT_ACTION: dict[str, Any] = {
-    **LEARNT_THROUGH,
-    "latent_action.codebook.start_after": 0,
-    "latent_action.codebook.revive_below": 0.0,
-    "latent_action.patch": 16,
-    "latent_action.see_change": False,
-    "latent_action.predict_change": False,
+    **STRAIGHT_THROUGH,
+    "latent_action.quantizer.vq.quantize_after_steps": 0,
+    "latent_action.quantizer.vq.dead_code_threshold": 0.0,
+    "latent_action.patch_size": 16,
+    "latent_action.input_diff": False,
+    "latent_action.predict_diff": False,
     "latent_action.encoder_history": True,
     "latent_action.decoder_history": True,
     "latent_action.action_input": "add",
-    "latent_action.pool": "mean",
     "latent_action.motion_weight": 0.0,
-    "latent_action.debias": False,
-    "latent_action.input": "pixels",
+    "latent_action.frame_space": "pixels",
 }
 PAPER_DYNAMICS: dict[str, Any] = {
     "dynamics.action_input": "add",
-    "dynamics.context_noise": 0.0,
-    "dynamics.self_context": 0.0,
-    "dynamics.action_dropout": 0.0,
-    "dynamics.past": "masked",
-    "dynamics.see_before": False,
+    "dynamics.prev_frame_tokens": False,
     "dynamics.temperature": 2.0,
     "dynamics.maskgit_steps": 25,
 }
-
-
-def of(part: str, name: str, what: str, *, labelled: float = 0.0, **values: Any) -> Variant:
-    """A variant that sets fields of one part; a double underscore stands for a dot."""
-    fields = {f"{part}.{key.replace('__', '.')}": value for key, value in values.items()}
-    return Variant(name, what, fields, labels=labelled)
-
-
-def lam(name: str, what: str, **values: Any) -> Variant:
-    return of("latent_action", name, what, **values)
-
-
-def dyn(name: str, what: str, **values: Any) -> Variant:
-    return of("dynamics", name, what, **values)
 
 
 LATENT_ACTION = Study(
@@ -61,113 +41,100 @@ LATENT_ACTION = Study(
     question="Which choices of the latent action model make its codes consistent?",
     variants=(
         OURS,
-        lam("input-tokens", "reads and predicts tokens instead of pixels (paper's ablation)", input="tokens"),
-        lam("action-add", "the action is added to every patch (paper)", action_input="add"),
-        lam("action-prepend", "the action is a token before the patches", action_input="prepend"),
-        lam("encoder-history", "the encoder sees all frames so far (paper)", encoder_history=True),
-        lam("decoder-history", "the decoder sees all frames so far (paper)", decoder_history=True),
-        lam("pool-mean", "patches are averaged", pool="mean"),
-        lam("frame-only", "the encoder sees two frames, not their change", see_change=False),
-        lam("predict-frame", "the whole next frame is predicted (paper)", predict_change=False),
-        lam("patch-16", "patches of 16 pixels (paper)", patch=16),
-        lam("motion-weight", "what moves counts double in the loss", motion_weight=1.0),
-        lam("debias", "the latent of an unchanged pair is subtracted", debias=True),
-        Variant("learnt-through", "codes start at 95 % and move on, straight through; no whitening", LEARNT_THROUGH),
-        lam("no-whitening", "k-means of latents as they come", codebook__whiten=0.0),
-        lam("no-hold", "whitened codes move on, straight through", codebook__hold=False),
-        Variant("start-100", "quantised from step 100, straight through; no whitening", EARLY),
+        Variant("input-tokens", "reads and predicts tokens instead of pixels", {"latent_action.frame_space": "tokens"}),
+        Variant("action-add", "the action is added to every patch (paper)", {"latent_action.action_input": "add"}),
+        Variant("action-prepend", "the action is a token of its own", {"latent_action.action_input": "prepend"}),
+        Variant("encoder-history", "encoder reads all earlier frames (paper)", {"latent_action.encoder_history": True}),
+        Variant("decoder-history", "decoder reads all earlier frames (paper)", {"latent_action.decoder_history": True}),
+        Variant("frame-only", "encoder reads two frames, not their difference", {"latent_action.input_diff": False}),
+        Variant("predict-frame", "the whole next frame is predicted (paper)", {"latent_action.predict_diff": False}),
+        Variant("patch-16", "patches of 16 pixels (paper)", {"latent_action.patch_size": 16}),
+        Variant("motion-weight", "moving pixels have double weight in the loss", {"latent_action.motion_weight": 1.0}),
+        Variant(
+            "straight-through", "straight-through gradients from 95 % of the steps; no whitening", STRAIGHT_THROUGH
+        ),
+        Variant("no-whitening", "k-means of latents without whitening", {"latent_action.quantizer.vq.whiten": 0.0}),
+        Variant(
+            "no-freeze",
+            "codes keep learning, with straight-through gradients",
+            {"latent_action.quantizer.vq.freeze_after_init": False},
+        ),
+        Variant("start-100", "straight-through gradients from step 100; no whitening", EARLY),
         Variant(
             "start-30%",
-            "quantised from 30 % on, straight through; no whitening",
-            {**EARLY, "latent_action.codebook.start_after": 10**9, "latent_action.codebook.start_share": 0.3},
+            "straight-through gradients from 30 % of the steps; no whitening",
+            {
+                **EARLY,
+                "latent_action.quantizer.vq.quantize_after_steps": 10**9,
+                "latent_action.quantizer.vq.quantize_after_fraction": 0.3,
+            },
         ),
-        Variant(
-            "fsq",
-            "a fixed grid of 2 x 2 x 2 codes",
-            {**LEARNT_THROUGH, "latent_action.codebook.kind": "fsq"},
-        ),
-        Variant("paper", "all of the paper's choices at this size", PAPER_LATENT_ACTION),
+        Variant("fsq", "fixed grid of 2 x 2 x 2 codes", {**STRAIGHT_THROUGH, "latent_action.quantizer.kind": "fsq"}),
+        Variant("paper", "all choices of the paper, at this size", PAPER_LATENT_ACTION),
     ),
 )
 CODES = Study(
     name="codes",
     question="How many latent actions?",
     reference="K8",
-    variants=tuple(Variant(f"K{k}", f"{k} codes", {"latent_action.codebook.num_codes": k}) for k in (4, 8, 16, 32)),
+    variants=tuple(Variant(f"K{k}", f"{k} codes", {"latent_action.quantizer.num_codes": k}) for k in (4, 8, 16, 32)),
 )
 TOKENIZER = Study(
     name="tokenizer",
-    question="What should the tokenizer attend to, and how fine should its patches be?",
+    question="How fine should the tokenizer's patches be?",
     stages=("tokenizer", "dynamics"),
     measure=("dreams",),
     variants=(
-        Variant("st", "space, then time (paper); 8 pixels a patch, ours"),
-        of("tokenizer", "spatial", "each frame on its own (ViT)", attention="spatial"),
-        of("tokenizer", "full", "all patches of all frames so far (C-ViViT)", attention="full"),
-        of("tokenizer", "patch-4", "4 pixels a patch (paper): four times the tokens", patch=4),
+        Variant("patch-8", "patches of 8 pixels (ours)"),
+        Variant("patch-4", "patches of 4 pixels (paper): four times the tokens", {"tokenizer.patch_size": 4}),
     ),
 )
 DYNAMICS = Study(
     name="dynamics",
-    question="How should the action enter the dynamics, and what keeps dreams from drifting?",
+    question="How should the dynamics read the action and the previous frame?",
     stages=("dynamics",),
     measure=("dreams",),
     variants=(
-        Variant("ours", "the action scales and shifts every layer; true context, masked like the present"),
-        dyn("action-add", "the action is added to every token (paper)", action_input="add"),
-        dyn("action-prepend", "the action is a token before the patches", action_input="prepend"),
-        dyn("noise-.1", "up to 10 % of the context wrong", context_noise=0.1),
-        dyn("noise-.3", "up to 30 % of the context wrong", context_noise=0.3),
-        dyn("self-context", "half of the clips see the model's own guesses", self_context=0.5),
-        dyn("past-whole", "earlier frames are shown whole, as in a dream", past="whole"),
-        dyn("see-no-before", "beside a token not the one of a frame earlier (paper)", see_before=False),
-        dyn(
-            "paper",
-            "all of the paper's choices at this size",
-            **{k.removeprefix("dynamics."): v for k, v in PAPER_DYNAMICS.items()},
-        ),
-        dyn("guidance-2", "a tenth of the actions is not told; guided twice as far", action_dropout=0.1, guidance=2.0),
+        Variant("ours", "the action scales and shifts every layer; previous frame's tokens are read"),
+        Variant("action-add", "the action is added to every token (paper)", {"dynamics.action_input": "add"}),
+        Variant("action-prepend", "the action is a token of its own", {"dynamics.action_input": "prepend"}),
+        Variant("no-prev-frame", "previous frame's tokens are not read (paper)", {"dynamics.prev_frame_tokens": False}),
+        Variant("paper", "all choices of the paper, at this size", PAPER_DYNAMICS),
     ),
 )
 MODES = Study(
     name="modes",
-    question="Who teaches whom: should latent actions and dynamics learn apart or together?",
+    question="Should latent actions and dynamics train separately or together?",
     stages=("latent_action", "dynamics", "joint"),
     measure=("codes", "dreams"),
     variants=(
-        Variant("frozen", "latent actions first, then the dynamics on them", mode="frozen"),
-        Variant("cotrain", "both at once, no gradient from one to the other (paper)", mode="cotrain"),
+        Variant("frozen", "latent actions first, then the dynamics on their codes", mode="frozen"),
+        Variant("cotrain", "both at once, no gradient between them (paper)", mode="cotrain"),
         Variant(
             "warmup",
-            "latent actions alone for half of the steps, then both with all gradients for three quarters: equal work",
+            "latent actions alone for half of the steps, then both with all gradients for 3/4 of the steps: equal work",
             mode="warmup",
             steps={"latent_action": 0.5, "joint": 0.75},
         ),
-        Variant("end_to_end", "the dynamics' loss alone teaches the actions", mode="end_to_end"),
+        Variant("end_to_end", "the loss of the dynamics alone trains the actions", mode="end_to_end"),
     ),
 )
 LABELS = Study(
     name="labels",
-    question="What are a few true actions worth?",
+    question="How much do a few true actions help?",
     reference="0%",
     variants=(
         Variant("0%", "no labels"),
-        Variant("1%", "1 % of the actions told", labels=0.01),
-        Variant("2%", "2 % of the actions told", labels=0.02),
-        Variant("5%", "5 % of the actions told", labels=0.05),
-        Variant("100%", "all actions told", labels=1.0),
-        of(
-            "training.labels",
-            "5%-translation",
-            "5 %, and only where the gripper goes",
-            labelled=0.05,
-            columns=(0, 1, 2),
-        ),
+        Variant("1%", "1 % of the true actions given", labels=0.01),
+        Variant("2%", "2 % of the true actions given", labels=0.02),
+        Variant("5%", "5 % of the true actions given", labels=0.05),
+        Variant("100%", "all true actions given", labels=1.0),
+        Variant("5%-translation", "5 %, translation only", {"training.labels.columns": (0, 1, 2)}, labels=0.05),
     ),
 )
 LABELS_WORLD = Study(
     name="labels-world",
-    question="What are a few true actions worth to the world that is dreamt from them?",
+    question="How much do a few true actions help the dreams?",
     reference="0%",
     stages=("latent_action", "dynamics"),
     measure=("codes", "dreams"),
@@ -175,14 +142,19 @@ LABELS_WORLD = Study(
 )
 
 
-def sizes(part: str) -> tuple[Variant, ...]:
-    """`nano` with one thing changed: the width of `part`, how much it trains on, how much of that at once."""
-    training = f"training.{part}"
+def sizes(component: str) -> tuple[Variant, ...]:
+    """`nano` with one change: width of the component, number of training episodes, or batch size."""
     return (
-        Variant("nano", "width 128, all episodes, 4 clips a step"),
-        *(of(part, f"width-{width}", f"width {width}", width=width, heads=width // 32) for width in (32, 64, 256)),
+        Variant("nano", "width 128, all episodes, 4 clips per step"),
+        *(
+            Variant(f"width-{n}", f"width {n}", {f"{component}.width": n, f"{component}.num_heads": n // 32})
+            for n in (32, 64, 256)
+        ),
         *(Variant(f"episodes-{n}", f"{n} training episodes", episodes=n) for n in (10, 40, 160)),
-        *(of(training, f"batch-{n}", f"{n} clip{'s' * (n > 1)} a step", batch_size=n) for n in (1, 2, 8)),
+        *(
+            Variant(f"batch-{n}", f"{n} clip{'s' * (n > 1)} per step", {f"training.{component}.batch_size": n})
+            for n in (1, 2, 8)
+        ),
     )
 
 
@@ -193,14 +165,14 @@ SIZES: dict[str, tuple[str, ...]] = {
 }
 SCALE_LATENT_ACTION = Study(
     name="scale-latent-action",
-    question="What do size, data and batch give the latent actions, at equal steps?",
+    question="How do size, data and batch change the latent actions, at equal steps?",
     measure=("codes", "losses"),
     variants=sizes("latent_action"),
     axes=SIZES,
 )
 SCALE_DYNAMICS = Study(
     name="scale-dynamics",
-    question="What do size, data and batch give the dynamics, at equal steps on the same codes?",
+    question="How do size, data and batch change the dynamics, at equal steps on the same codes?",
     stages=("dynamics",),
     measure=("dreams", "losses"),
     variants=sizes("dynamics"),
@@ -208,7 +180,7 @@ SCALE_DYNAMICS = Study(
 )
 PAPER_VS_OURS = Study(
     name="paper-vs-ours",
-    question="Together: what do our departures from the paper give at this size?",
+    question="What do all our departures from the paper change together, at this size?",
     stages=("latent_action", "dynamics", "joint"),
     measure=("codes", "dreams"),
     variants=(
@@ -219,8 +191,8 @@ PAPER_VS_OURS = Study(
             {**PAPER_LATENT_ACTION, **PAPER_DYNAMICS},
             mode="cotrain",
         ),
-        Variant("paper-latent-actions", "the paper's latent actions, our dynamics", PAPER_LATENT_ACTION),
-        Variant("paper-dynamics", "our latent actions, the paper's dynamics", PAPER_DYNAMICS),
+        Variant("paper-latent-actions", "latent actions of the paper, our dynamics", PAPER_LATENT_ACTION),
+        Variant("paper-dynamics", "our latent actions, dynamics of the paper", PAPER_DYNAMICS),
     ),
 )
 PIXELS_OR_TOKENS = Study(
@@ -230,8 +202,8 @@ PIXELS_OR_TOKENS = Study(
     stages=("latent_action", "dynamics"),
     measure=("codes", "dreams"),
     variants=(
-        lam("pixels", "reads and predicts pixels (paper)", input="pixels"),
-        lam("tokens", "reads and predicts tokens", input="tokens"),
+        Variant("pixels", "reads and predicts pixels (paper)", {"latent_action.frame_space": "pixels"}),
+        Variant("tokens", "reads and predicts tokens", {"latent_action.frame_space": "tokens"}),
     ),
 )
 STUDIES = {
@@ -244,11 +216,11 @@ STUDIES = {
 
 
 def find_study(name: str) -> Study:
-    """A study of the package by its name, or one in a .json or .toml file; raises UserError that lists the names."""
+    """The study of this name, or in this .json or .toml file; raises UserError if there is none."""
     from pathlib import Path
 
     if name in STUDIES:
         return STUDIES[name]
     if name.endswith((".json", ".toml")):
         return read_study(Path(name))
-    raise UserError(f"no study '{name}'; there are: {', '.join(STUDIES)}, or give a .json or .toml file of your own")
+    raise UserError(f"unknown study '{name}'; expected one of: {', '.join(STUDIES)}, or a .json or .toml file")

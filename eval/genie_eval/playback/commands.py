@@ -8,8 +8,8 @@ import tyro
 
 from genie_datasets.base.command_line import parse
 from genie_datasets.base.errors import UserError
+from genie_datasets.base.files import make_folder
 from genie_datasets.sources.options import SourceOptions
-from genie_eval.checks import make_folder
 from genie_eval.playback.config import PlaybackConfig
 
 

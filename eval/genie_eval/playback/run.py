@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from genie_datasets.base.errors import UserError
+from genie_datasets.base.files import make_folder
 from genie_datasets.clips.labels import read_actions
-from genie_eval.checks import make_folder
 from genie_eval.collect import read_frames, to_numpy
 from genie_eval.interfaces import WorldModel
 from genie_eval.playback.codes import check_gap, episode_codes
@@ -27,7 +27,7 @@ from genie_eval.resampling import bootstrap_weights
 from genie_eval.simulation import open_recording
 from genie_robotics.labeling.action_map import MODES, ActionMap, check_codes
 from genie_robotics.models.config import to_dict
-from genie_robotics.run_folder import package_versions
+from genie_robotics.run_folder import package_version
 
 if TYPE_CHECKING:
     from genie_datasets import Source, Split
@@ -165,7 +165,7 @@ def _prepare(
     action_map = ActionMap.fit(used.codes, used.actions, world.config.num_actions, config.mode)
     result = {
         "schema_version": SCHEMA_VERSION,
-        "package_version": package_versions()["genie-robotics"],
+        "package_version": package_version(),
         "run": run,
         "data": {
             "source": source.path,

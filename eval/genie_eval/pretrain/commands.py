@@ -1,12 +1,13 @@
-"""`genie-robotics pretrain WORLD`: everything that makes a shipped world, in one command.
+"""`genie-robotics pretrain WORLD`: makes a world that comes with the package, from data to model card.
 
-OUT/data, OUT/test    the tabletop data: for training, and the scenes that only the report sees
-OUT/run               the world as it was trained
-OUT/judge             a latent action model of another seed on the same data
-OUT/world             both, exported as they travel with the package; its MODEL_CARD.md
-OUT/report            the consistency suite on OUT/world, asked by the judge
+OUT/data, OUT/test    tabletop data for training, and with other scenes for the report
+OUT/run               the trained world
+OUT/judge             a latent action model of another seed, trained on the same data
+OUT/world             both, exported as they are shipped, with MODEL_CARD.md
+OUT/report            the evaluation of OUT/world with its judge
 """
 
+import hashlib
 import json
 import time
 from dataclasses import asdict, dataclass, replace
@@ -29,19 +30,19 @@ STEPS = 6
 
 @dataclass
 class PretrainOptions:
-    """Make a world that comes with the package anew: data, training, its independent judge, export, report, model card.
-    The same command goes on where it was cut."""
+    """Make a world that comes with the package: data, training, independent judge, export, report, model card. A rerun
+    of the command continues an interrupted one."""
 
     world: tyro.conf.Positional[str] = tyro.MISSING
-    """Its name: nano-tabletop."""
+    """Name of the world: nano-tabletop."""
     out: Path = tyro.MISSING
-    """Folder for all of it; the world is in its folder `world`."""
+    """Folder for all files; the world is in its subfolder `world`."""
     minutes: float | None = None
-    """Training minutes, all stages and the judge together, instead of the recipe's steps."""
+    """Training minutes of all stages and the judge together (default: the recipe's steps)."""
     smoke: bool = False
-    """Every step in miniature, a minute in all: to see that it works here. The figures mean nothing."""
+    """Smoke test of every step in about a minute; its numbers mean nothing."""
     device: str = "auto"
-    """auto, cpu or cuda: of the training."""
+    """Device of the training: auto, cpu or cuda."""
 
 
 def main(argv: list[str]) -> int:
@@ -50,13 +51,13 @@ def main(argv: list[str]) -> int:
 
     plan = recipe(options.world)
     if options.minutes is not None and options.minutes <= 0:
-        raise UserError(f"--minutes must be above 0, not {options.minutes:g}")
+        raise UserError(f"--minutes must be above 0, got {options.minutes:g}")
     pretrain(smoke(plan) if options.smoke else plan, options.out, options.minutes, options.device)
     return 0
 
 
 def pretrain(plan: "Recipe", out: Path, minutes: float | None = None, device: str = "auto") -> Path:
-    """Follows the recipe and returns the folder of the exported world. What is done already is left as it is."""
+    """Follows the recipe and returns the folder of the exported world; steps that are already done are skipped."""
     from genie_eval.commands import print_scorecard
     from genie_eval.pretrain.export import export_world, folder_bytes
     from genie_eval.pretrain.model_card import write_card
@@ -65,22 +66,23 @@ def pretrain(plan: "Recipe", out: Path, minutes: float | None = None, device: st
     from genie_robotics.run_folder import load_config
 
     began = time.monotonic()
-    say(1, "data", f"{count(plan.data)} to train on, {count(plan.test)} of other scenes for the report", STEPS)
+    say(1, "data", f"{count(plan.data)} for training, {count(plan.test)} with other scenes for the report", STEPS)
     data, evaluated = open_data(plan, out)
 
-    say(2, "world", "tokenizer, latent action model, dynamics; no action is read", STEPS)
+    say(2, "world", "tokenizer, latent action model, dynamics; no actions are read", STEPS)
     run, judge, world = out / "run", out / "judge", out / "world"
     train(plan, data, run, minutes, device)
 
-    say(3, "judge", f"a latent action model of seed {plan.judge_seed}, which will read the dreams", STEPS)
+    say(3, "judge", f"a latent action model of seed {plan.judge_seed}, which reads the dreams in the report", STEPS)
     train(plan, data, judge, minutes, device, judge=True)
 
-    say(4, "export", f"to {world}, in 16 bits, without what only training needs", STEPS)
+    say(4, "export", f"to {world}, in 16 bits, without the parts that only training needs", STEPS)
     clips = some_clips(data.split("train"), load_config(run), plan.clips)
     exported = export_world(run, judge, world, clips)
-    print(f"  {exported['weights']}: {exported['rounding'][exported['weights']]}")
+    changes = ", ".join(f"{name} {value:.4f}" for name, value in exported["rounding"].items())
+    print(f"  changed by rounding to {exported['weights']}: {changes}")
 
-    say(5, "evaluation", "of the exported world, by its own judge", STEPS)
+    say(5, "evaluation", "of the exported world, with its judge", STEPS)
     report = evaluate_world(plan, evaluated, world, out / "report", exported)
     print_scorecard(report)
     write_meanings(report, world / "codes.json")
@@ -97,17 +99,17 @@ def count(data: "TabletopSet") -> str:
 
 
 def open_data(plan: "Recipe", out: Path) -> "tuple[Source, Source]":
-    """The training data, and the source that is evaluated: `train` of that and `test` of the test scenes."""
-    data, test = made(plan.data, out / "data"), made(plan.test, out / "test")
+    """The training data, and the source for the report: `train` of the training data and `test` of the test scenes."""
+    data, test = tabletop_source(plan.data, out / "data"), tabletop_source(plan.test, out / "test")
     splits = {"train": data.split("train"), "test": test.split("test")}
     return data, replace(data, path=test.path, splits=splits, fingerprint=f"{data.fingerprint}-{test.fingerprint}")
 
 
-def made(data: "TabletopSet", folder: Path) -> "Source":
-    """The data set in `folder`, made unless it is there.
+def tabletop_source(data: "TabletopSet", folder: Path) -> "Source":
+    """Opens the data set in `folder`, and makes it first if needed.
 
     Raises:
-        UserError: another one is there.
+        UserError: the folder holds a data set of other size.
     """
     from genie_datasets import open_source
 
@@ -115,26 +117,26 @@ def made(data: "TabletopSet", folder: Path) -> "Source":
     found = {name: split.num_episodes for name, split in source.splits.items()}
     if found != dict(data.episodes):
         raise UserError(
-            f"{folder} holds {found} episodes, and the recipe asks for {dict(data.episodes)}; choose another --out"
+            f"{folder} holds {found} episodes, expected {dict(data.episodes)} by the recipe; pass another --out"
         )
     return source
 
 
 def train(plan: "Recipe", data: "Source", run: Path, minutes: float | None, device: str, judge: bool = False) -> None:
-    """Trains the world, or its judge: the latent action model alone, of another seed."""
+    """Trains the world, or its judge: a latent action model alone, of another seed."""
     from genie_robotics.training.config import LoopConfig, training_preset
     from genie_robotics.training.run import RunPlan, train_run
     from genie_robotics.training.stages import stages_of
 
     model, training = model_of(plan), training_preset(plan.preset)
     shares = sum(training.stage(stage).share for stage in stages_of(training.mode))
-    of_judge = training.latent_action.share / (shares + training.latent_action.share)
+    judge_share = training.latent_action.share / (shares + training.latent_action.share)
     for stage, steps in plan.steps.items():
         training.stage(stage).steps = steps
     if judge:
         training.mode = "frozen"
         training.latent_action.steps = plan.judge_steps
-    share = of_judge if judge else 1 - of_judge
+    share = judge_share if judge else 1 - judge_share
     loop = LoopConfig(seed=plan.judge_seed if judge else plan.seed)
     train_run(
         run, data, "train",
@@ -146,15 +148,9 @@ def train(plan: "Recipe", data: "Source", run: Path, minutes: float | None, devi
 
 
 def model_of(plan: "Recipe") -> "GenieConfig":
-    """The preset with what the recipe sets otherwise."""
-    from genie_eval.ablation.plan import place
-    from genie_robotics.models.config import GenieConfig, from_dict, to_dict
     from genie_robotics.models.presets import preset
 
-    values = to_dict(preset(plan.preset))
-    for path, value in plan.set.items():
-        place(values, path, value, f"recipe {plan.name}: {path}")
-    model = from_dict(GenieConfig, values, f"recipe {plan.name}")
+    model = preset(plan.preset)
     model.clip_length = plan.clip_length or model.clip_length
     return model.resolved()
 
@@ -162,20 +158,21 @@ def model_of(plan: "Recipe") -> "GenieConfig":
 def evaluate_world(
     plan: "Recipe", source: "Source", world: Path, out: Path, exported: dict[str, Any]
 ) -> dict[str, Any]:
-    """The report on the exported weights: that in `out`, if it is of these weights, data and settings."""
+    """The report on the exported weights; the one in `out`, if it is of the same weights, data and settings."""
+    from genie_datasets.base.files import write_atomically
     from genie_eval.evaluation import evaluate
     from genie_robotics import Genie
     from genie_robotics.pretrained import judge_of
-    from genie_robotics.run_folder import write_atomically
 
-    of = {
-        "weights": exported["weights"], "float32": exported["float32"], "data": source.fingerprint,
-        "settings": asdict(plan.evaluation),
+    files = {str(p.relative_to(world)): hashlib.sha256(p.read_bytes()) for p in sorted(world.rglob("*.safetensors"))}
+    evaluated = {
+        "weights": exported["weights"], "sha256": {name: found.hexdigest() for name, found in files.items()},
+        "data": source.fingerprint, "settings": asdict(plan.evaluation),
     }  # fmt: skip
-    content = json.dumps(of, indent=1, default=str).encode()
+    content = json.dumps(evaluated, indent=1, default=str).encode()
     stamp, path = out / "evaluated.json", out / "report.json"
     if path.is_file() and stamp.is_file() and stamp.read_bytes() == content:
-        print(f"  {path} is of this world: not measured again")
+        print(f"  {path} is the report of this world, not measured again")
         return json.loads(path.read_bytes())
     stamp.unlink(missing_ok=True)
     judge = judge_of(world)

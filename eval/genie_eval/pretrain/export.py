@@ -1,12 +1,14 @@
-"""`export_world`: a trained run and its independent judge as one small folder that plays, judges and travels.
+"""`export_world`: writes a trained run and its independent judge as one small folder.
 
-OUT/config.json                                     `exported` says how it was stored, and on what it was trained
+OUT/config.json                                     `exported` says how it was stored and on what it was trained
 OUT/{tokenizer,latent_action,dynamics}/{config.json,model.safetensors}
-OUT/judge/config.json, OUT/judge/latent_action/...  another seed's latent action model: `evaluate` asks it
+OUT/judge/config.json, OUT/judge/latent_action/...  latent action model of another seed, which `evaluate` uses
 
-Weights are in 16 bits and are loaded as float32; the latent action models have lost their decoders.
+Weights are stored in 16 bits and loaded as float32. The latent action models have no decoders.
 """
 
+import copy
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,11 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from genie_datasets.base.errors import UserError
-from genie_eval.pretrain.rounding import FORMATS, choose_format
+from genie_eval.dreams.pixels import decibel
 from genie_robotics.genie import Genie
 from genie_robotics.models.config import COMPONENTS, read_json
-from genie_robotics.models.left_out import drop_decoder
 from genie_robotics.run_folder import (
-    digest,
+    in_range,
     load_component,
     load_config,
     on_cpu,
@@ -29,68 +30,108 @@ from genie_robotics.run_folder import (
 )
 
 LARGEST = 10_000_000
-"""Bytes of a world that comes with the package, its judge included."""
+"""Largest allowed size of a world that comes with the package, judge included, in bytes."""
 
 
 def export_world(
     run: str | Path, judge_run: str | Path, out: str | Path, clips: UInt8[Tensor, "B T H W 3"] | None = None
 ) -> dict[str, Any]:
-    """Writes the world of `run` with the judge of `judge_run` into `out`, and returns config.json's entry `exported`.
+    """Writes the world of `run` with the judge of `judge_run` into `out`; returns the entry `exported` of config.json.
 
-    The same runs give the same bytes. `clips` (of the training data) decide by measurement between float16 and
-    bfloat16. Of `judge_run` only the latent action model need have been trained.
+    Equal runs give equal bytes. `judge_run` needs a trained latent action model only.
+
+    clips: training clips on which the effect of rounding is measured.
 
     Raises:
-        UserError: a run is missing or damaged, or the judge is no independent one.
+        UserError: a run is missing or damaged, or the judge is the world's own latent action model.
     """
     run, judge_run, out = Path(run), Path(judge_run), Path(out)
     genie = Genie.from_pretrained(run)
     judge = load_judge(judge_run)
     check_judge(genie, judge, judge_run)
-    name, measured = choose_format(genie, clips)
+    measured = asdict(measure_rounding(genie, clips)) if clips is not None else {}
     for model in (genie, judge):
-        drop_decoder(model.latent_action)
+        model.latent_action.drop_decoder()
     stored = read_json(run / "config.json")
     exported: dict[str, Any] = {
-        "weights": name,
+        "weights": "float16",
         "rounding": measured,
-        "float32": {part: digest(on_cpu(getattr(genie, part))) for part in COMPONENTS}
-        | {"judge": digest(on_cpu(judge.latent_action))},
         "data": provenance(stored),
         "judge_data": provenance(read_json(judge_run / "config.json")),
     }
-    dtype = FORMATS[name]
-    (out / "config.json").unlink(missing_ok=True)  # until everything is there, it is no run folder
-    save_component(judge.latent_action, out / "judge" / "latent_action", dtype)
-    save_config(judge.config, out / "judge", components=["latent_action"], exported={"weights": name})
+    (out / "config.json").unlink(missing_ok=True)  # an incomplete export must not be loaded
+    save_component(judge.latent_action, out / "judge" / "latent_action", torch.float16)
+    save_config(judge.config, out / "judge", components=["latent_action"], exported={"weights": "float16"})
     for part in COMPONENTS:
-        save_component(getattr(genie, part), out / part, dtype)
+        save_component(getattr(genie, part), out / part, torch.float16)
     training = {key: stored[key] for key in ("training", "loop") if key in stored}
     save_config(genie.config, out, exported=exported, **training)
     return exported
 
 
+@dataclass(frozen=True)
+class Rounding:
+    """How the model with rounded weights differs from the model itself."""
+
+    codes: float
+    """Fraction of latent actions that differ."""
+    tokens: float
+    """Fraction of tokens that differ."""
+    psnr_lost: float
+    """Loss of reconstruction PSNR, dB."""
+
+
+def rounded(genie: Genie, dtype: torch.dtype = torch.float16) -> Genie:
+    """A copy with weights rounded to `dtype`, as a file stores them."""
+    made = copy.deepcopy(genie)
+    for name in COMPONENTS:
+        part = getattr(made, name)
+        part.load_state_dict({key: in_range(value, dtype) for key, value in part.state_dict().items()})
+    return made
+
+
+def measure_rounding(genie: Genie, clips: UInt8[Tensor, "B T H W 3"]) -> Rounding:
+    """The effect of storing weights in float16, on these clips."""
+    other = rounded(genie)
+    tokens, codes = genie.tokenize(clips), genie.infer_actions(clips)
+    other_tokens = other.tokenize(clips)
+    lost = _psnr(genie.detokenize(tokens), clips) - _psnr(other.detokenize(other_tokens), clips)
+    return Rounding(
+        codes=(codes != other.infer_actions(clips)).double().mean().item(),
+        tokens=(tokens != other_tokens).double().mean().item(),
+        psnr_lost=lost,
+    )
+
+
+def _psnr(a: UInt8[Tensor, "*S"], b: UInt8[Tensor, "*S"]) -> float:
+    """PSNR over all pixels of all frames, dB."""
+    return float(decibel((a.double() - b.to(a.device).double()).square().mean().cpu().numpy()))
+
+
 def load_judge(run: Path) -> Genie:
-    """The latent action model of a run, whatever else it has."""
+    """The latent action model of a run, without its other components."""
     judge = Genie(load_config(run), ["latent_action"])
     load_component(judge.latent_action, run / "latent_action")
     return judge.eval()
 
 
 def check_judge(genie: Genie, judge: Genie, where: Path) -> None:
-    """Raises UserError where it sees other frames, or is the world's own latent action model."""
+    """Raises UserError if the judge has another image size, or is the world's own latent action model."""
     if tuple(judge.config.image_size) != tuple(genie.config.image_size):
+        own, expected = (f"{height}x{width}" for height, width in (judge.config.image_size, genie.config.image_size))
         raise UserError(
-            f"{where} sees frames of {judge.config.image_size}, the world of {genie.config.image_size}: train a judge "
-            "of the same size"
+            f"the judge {where} reads frames of {own}, expected {expected} as the world does; "
+            f"train a judge of the same size: --image-size {expected}"
         )
-    own, other = (on_cpu(model.latent_action) for model in (genie, judge))
-    if own.keys() == other.keys() and all(torch.equal(own[key], other[key]) for key in own):
-        raise UserError(f"{where} has the world's own latent action model, which agrees with itself: use another seed")
+    weights, other = (on_cpu(model.latent_action) for model in (genie, judge))
+    if weights.keys() == other.keys() and all(torch.equal(weights[key], other[key]) for key in weights):
+        raise UserError(
+            f"the judge {where} is the world's own model, which agrees with itself; train one with another --seed"
+        )
 
 
 def provenance(stored: dict[str, Any]) -> dict[str, Any]:
-    """What a run was trained on, without the paths of the machine that it was trained on."""
+    """The data and the seed of a run, without paths of the machine that trained it."""
     data, loop = stored.get("data") or {}, stored.get("loop") or {}
     return {key: data.get(key) for key in ("fingerprint", "split")} | {"seed": loop.get("seed")}
 

@@ -1,4 +1,4 @@
-"""The model card of a shipped world, written from its report and from what its training left behind."""
+"""The model card of a shipped world, written from its report and its training runs."""
 
 import os
 import platform
@@ -13,8 +13,8 @@ from genie_eval.report.cells import interval_text, number, with_interval
 
 
 def write_card(plan: Recipe, report: dict[str, Any], world: Path, run: Path, judge: Path) -> Path:
-    """Writes MODEL_CARD.md into the exported `world`; `run` and `judge` are the runs that it was made from."""
-    from genie_robotics.run_folder import write_atomically
+    """Writes MODEL_CARD.md into the exported `world`; run, judge: the runs that it was made from."""
+    from genie_datasets.base.files import write_atomically
 
     path = world / "MODEL_CARD.md"
     write_atomically(path, card(plan, report, world, run, judge).encode())
@@ -50,12 +50,12 @@ def stages(plan: Recipe, stored: dict[str, Any], run: Path) -> list[dict[str, st
 
 
 def stage_row(stage: str, config: dict[str, Any], run: Path) -> dict[str, str]:
-    """Steps and minutes as the last checkpoint has them."""
+    """Steps and minutes, from the last checkpoint."""
     from genie_robotics.training.checkpoint import Checkpoints
 
     try:
         newest = Checkpoints(run / "state" / stage).newest(say=lambda _: None)
-    except UserError:  # damaged; the weights that were exported are not
+    except UserError:  # a damaged checkpoint; the exported weights were intact
         newest = None
     steps, content = (None, {}) if newest is None else newest
     return {
@@ -87,6 +87,6 @@ def figures(metrics: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def independent(metrics: dict[str, Any]) -> str:
-    """What the judge reads back of commanded dreams, in bits."""
+    """Bits of the commanded codes that the independent judge reads back from dreams, with their interval."""
     found = metrics.get("command_bits", {}).get("judges", {}).get("independent", {})
     return with_interval(found["bits"], found.get("ci95")) if found.get("bits") is not None else "–"

@@ -1,8 +1,7 @@
-"""How the worlds that come with the package are made: data, steps, seeds, evaluation. `pretrain` follows them."""
+"""How the worlds that come with the package are made: data, steps, seeds, evaluation. `pretrain` follows a recipe."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from genie_datasets.base.errors import UserError
 from genie_eval.dreams.control import ControlConfig
@@ -18,10 +17,10 @@ class TabletopSet:
     seed: int
     """Data sets of different seeds share no scene and no episode."""
     episodes: Mapping[str, int]
-    """Of each split; no scene is in two of them."""
+    """Episodes of each split; splits share no scene."""
     family: str = "easy"
     scenes: int | None = None
-    """How many there are in all; None: the family's own."""
+    """Number of scenes (default: the family's)."""
 
 
 @dataclass(frozen=True)
@@ -29,24 +28,22 @@ class Recipe:
     name: str
     preset: str
     data: TabletopSet
-    """Its `train` split trains world and judge."""
+    """Its split `train` trains the world and the judge."""
     test: TabletopSet
-    """Its `test` split is looked at once, for the report: scenes of a seed of their own."""
+    """Its split `test` is used once, for the report; another seed gives it other scenes."""
     steps: Mapping[str, int]
-    """Optimizer steps of each stage; a stage that the preset's mode does not have is not trained."""
+    """Optimizer steps of each stage; stages that the preset's mode does not have are not trained."""
     judge_steps: int
-    """Of the judge's latent action model."""
-    set: Mapping[str, Any] = field(default_factory=dict)
-    """Dotted fields of the model that differ from the preset's."""
+    """Optimizer steps of the judge's latent action model."""
     seed: int = 0
     judge_seed: int = 1
     clip_length: int | None = None
-    """None: the preset's."""
+    """Frames of a clip (default: the preset's)."""
     clips: int = 64
     """Training clips on which the effect of 16-bit weights is measured."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     smoke: bool = False
-    """The figures mean nothing; the card says so."""
+    """True for a smoke test, whose numbers mean nothing; the model card says so."""
 
 
 RECIPES = {
@@ -56,24 +53,23 @@ RECIPES = {
             name="nano-tabletop",
             preset="nano",
             data=TabletopSet(seed=5000, episodes={"train": 3000}, scenes=500),
-            test=TabletopSet(seed=3000, episodes={"test": 240}, scenes=60),  # 2000: what we looked at on the way
+            test=TabletopSet(seed=3000, episodes={"test": 240}, scenes=60),  # seed 2000 was used during development
             steps={"tokenizer": 5000, "latent_action": 3000, "dynamics": 5500},
             judge_steps=3000,
-            set={"dynamics.past": "whole"},
         ),
     )
 }
 
 
 def recipe(name: str) -> Recipe:
-    """Raises UserError that lists the names."""
+    """The recipe of a world; raises UserError if there is none."""
     if name not in RECIPES:
-        raise UserError(f"no recipe for a world '{name}'; there are: {', '.join(RECIPES)}")
+        raise UserError(f"unknown world '{name}'; expected one of: {', '.join(RECIPES)}")
     return RECIPES[name]
 
 
 def smoke(full: Recipe) -> Recipe:
-    """The same in a minute: everything is gone through, nothing is learnt."""
+    """A recipe with tiny numbers: it runs every step in about a minute, and the world learns nothing."""
     return replace(
         full,
         data=replace(full.data, episodes={"train": 4}, scenes=None),

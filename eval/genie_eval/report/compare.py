@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 
 from genie_datasets.base.errors import UserError
-from genie_eval.checks import make_folder
+from genie_datasets.base.files import make_folder, write_atomically
 from genie_eval.metrics import METRICS, about, digits, in_order, plain
 from genie_eval.plotting import GOOD, GRAY, PALETTE, RULE, figure, whisker
 from genie_eval.report.cells import interval_text, number
 from genie_eval.report.findings import at
 from genie_eval.report.write import SCHEMA_VERSION, page_environment, validate
-from genie_robotics.run_folder import write_atomically
 
 MUST = (  # path in report.json and words, of what must be equal for numbers to be comparable
     (("data", "fingerprint"), "data fingerprints"),

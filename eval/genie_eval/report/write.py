@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genie_datasets.base.files import write_atomically
 from genie_eval.metrics import FEW, LEVELS, METRICS, Metric, about, digits, in_order, plain
 from genie_eval.report import levels_codes, levels_dreams
 from genie_eval.report.answer import QUESTION, SEQUENCE_QUESTION, consistency_answer, first_line, sequence_answer
@@ -16,7 +17,7 @@ from genie_eval.report.figures import draw, measured_on
 from genie_eval.report.findings import failing_codes
 from genie_eval.report.provenance import commit
 from genie_eval.report.section import Row, Section
-from genie_robotics.run_folder import package_versions, write_atomically
+from genie_robotics.run_folder import package_version
 
 if TYPE_CHECKING:
     from genie_datasets import Source, Split
@@ -140,7 +141,7 @@ def report_head() -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "package_version": package_versions()["genie-robotics"],
+        "package_version": package_version(),
     }
 
 

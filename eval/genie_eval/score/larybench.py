@@ -99,7 +99,10 @@ def _rows(path: Path) -> list[dict[str, str]]:
         raise UserError(f"{path}: no column {', '.join(missing)}; pass a table that LARYBench's extraction wrote")
     kept = [row for row in rows if row["la_path"]]  # pairs whose images could not be read have none
     if not kept:
-        raise UserError(f"{path}: 'la_path' is empty in all rows; run LARYBench's extraction first")
+        raise UserError(
+            f"{path}: column 'la_path' (files of latents) is empty in all rows; "
+            "run LARYBench's latent extraction, which fills it"
+        )
     return kept
 
 

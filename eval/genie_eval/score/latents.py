@@ -296,7 +296,10 @@ def _clusters(
             f"{number[-1] + 1} and {len(embedding)}; add more"
         )
     if size > MAX_CODES:
-        raise UserError(f"--num-codes must be at most {MAX_CODES} for an embedding, got {size}; pass fewer")
+        raise UserError(
+            f"--num-codes, the clusters made of continuous latents, must be at most {MAX_CODES}, got {size}; "
+            "pass a smaller number"
+        )
     notes.append(
         f"The file has no codes: its {embedding.shape[1]}-dimensional embedding was clustered into {size} codes "
         "(k-means, fitted on other trajectories)."

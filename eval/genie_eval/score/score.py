@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from genie_datasets.base.errors import UserError
-from genie_eval.checks import checked, make_folder
+from genie_datasets.base.files import make_folder
+from genie_eval.checks import checked
 from genie_eval.codes.baselines import Features, baselines
 from genie_eval.codes.codebook import codebook_perplexity
 from genie_eval.codes.details import code_details

@@ -1,13 +1,13 @@
 """Multi-head self-attention along one axis of (B, T, N, D): space (the patches of a frame) or time (causal).
 
-Two implementations compute the same thing: torch's fused `scaled_dot_product_attention` and the plain
-softmax(QK)V. On CPU in bfloat16 the fused backward is the slowest part of a training step (docs/LOG.md has the
-measurement), so plain is chosen there whenever a gradient is needed.
+Two implementations compute the same: torch's fused `scaled_dot_product_attention` and the plain softmax(QK)V. On a CPU
+in bfloat16 the fused backward pass is the slowest part of a training step (docs/LOG.md), so the plain one is used there
+whenever a gradient is needed.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,34 +15,15 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-KeyValue = tuple[Tensor, Tensor]  # each (M, heads, L, head_dim)
-
-
-class EarlierFrames(NamedTuple):
-    """A past that differs from query to query: that of frame t sees frames 0 .. t-1 of these T, and beside them itself.
-
-    Training then shows each frame what a dream shows it, all frames at once: the past of these keys, which come from
-    whole frames, while the queries are of frames that are being filled.
-    """
-
-    keys: Tensor
-    values: Tensor
-
-
-def attend_to_earlier(q: Tensor, k: Tensor, v: Tensor, past: EarlierFrames) -> Tensor:
-    length = q.shape[-2]
-    not_earlier = torch.ones(length, length, dtype=torch.bool, device=q.device).triu()
-    scores = (q @ past.keys.transpose(-1, -2)).masked_fill(not_earlier, float("-inf"))
-    own = (q * k).sum(-1, keepdim=True)
-    seen, itself = torch.cat([scores, own], dim=-1).softmax(dim=-1).to(v.dtype).split([length, 1], dim=-1)
-    return seen @ past.values + itself * v
+KeyValue = tuple[Tensor, Tensor]
+"""Keys and values, each (M, num_heads, length, head_dim)."""
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool, past: KeyValue | None = None) -> Tensor:
-    """softmax(QK)V on (M, heads, L, d), queries already scaled; `past` is seen by all queries.
+    """softmax(QK)V on (M, num_heads, length, head_dim) with scaled queries; all queries see `past`.
 
-    Past and new keys are never joined in memory: MaskGIT asks the same past many times a frame, and copying it
-    would cost more than reading it.
+    Past and new keys are not concatenated: MaskGIT reads the same past many times per frame, and copying it would cost
+    more than reading it.
     """
     scores = q @ k.transpose(-1, -2)
     if causal and q.shape[-2] > 1:
@@ -61,32 +42,30 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool, past: KeyValue | None = None) -> Tensor:
-    """Chooses the implementation that is faster on this device, unless `attention_by` says which."""
-    if isinstance(past, EarlierFrames):
-        return attend_to_earlier(q, k, v, past)
+    """Attention by the implementation that is faster on this device, or by that of `attention_by`."""
     faster = "plain" if q.device.type == "cpu" and torch.is_grad_enabled() else "fused"
-    if past is not None or (_asked or faster) == "plain":
+    if past is not None or (_forced or faster) == "plain":
         return plain_attention(q, k, v, causal, past)
     return fused_attention(q, k, v, causal)
 
 
 Kind = Literal["fused", "plain"]
-_asked: Kind | None = None
+_forced: Kind | None = None
 
 
 @contextmanager
 def attention_by(kind: Kind | None) -> Iterator[None]:
-    """This implementation whatever the device, where no past is cached; None: the faster one, as ever."""
-    global _asked
-    before, _asked = _asked, kind
+    """Forces one implementation where no past is cached; None: the faster one."""
+    global _forced
+    before, _forced = _forced, kind
     try:
         yield
     finally:
-        _asked = before
+        _forced = before
 
 
 class SelfAttention(nn.Module):
-    """Self-attention with query-key normalisation (Genie section 3: QK-norm keeps large dynamics models stable).
+    """Self-attention with query-key normalization (Genie section 3: QK-norm keeps large dynamics models stable).
 
     head_dim: width of a head's queries, keys and values; width / num_heads unless given (the paper's differ).
     """
@@ -94,7 +73,7 @@ class SelfAttention(nn.Module):
     def __init__(self, width: int, num_heads: int, axis: Literal["space", "time"], head_dim: int | None = None):
         super().__init__()
         if head_dim is None and width % num_heads:
-            raise ValueError(f"width {width} is not a multiple of num_heads {num_heads}")
+            raise ValueError(f"width must be a multiple of num_heads, got width {width} and num_heads {num_heads}")
         self.num_heads = num_heads
         self.head_dim = head_dim = head_dim or width // num_heads
         self.axis = axis
@@ -106,12 +85,12 @@ class SelfAttention(nn.Module):
     def forward(
         self, x: Float[Tensor, "B T N D"], past: KeyValue | None = None
     ) -> tuple[Float[Tensor, "B T N D"], KeyValue]:
-        """Returns the output and the keys and values of `x` alone, for whoever keeps a cache."""
+        """Returns the output, and the keys and values of `x` for a cache."""
         batch = x.shape[0]
         heads = "(b t) h n d" if self.axis == "space" else "(b n) h t d"
         qkv = rearrange(self.qkv(x), f"b t n (three h d) -> three {heads}", three=3, h=self.num_heads)
         dim = qkv.shape[-1]
-        # Queries and keys in one call; the scale of the scores rides on the norm's weight.
+        # Queries and keys in one call; the weight of the norm includes the scale of the scores.
         weight = torch.stack([self.q_norm * dim**-0.5, self.k_norm]).to(qkv.dtype)
         q, k = F.rms_norm(qkv[:2], (dim,), eps=1e-5) * weight[:, None, None, None]
         v = qkv[2]

@@ -1,12 +1,7 @@
-"""Vector quantisation by moving averages, with a data-driven start and revival that never stops.
+"""Vector quantization by moving averages (van den Oord et al. 2017, appendix A.1), as in Genie section 2.1.
 
-vector-quantize-pytorch holds the codebook, smooths its averages and revives its codes. The start is ours, and so is the
-quantisation itself: the library makes a one-hot matrix (latents, codes), of int64 and again of float32, which for the
-tokenizer's 16384 latents and 1024 codes takes 8 times as long as what is below and 340 MB (docs/LOG.md). The tests hold
-the two against each other.
-
-All that changes from step to step is in buffers: of the library's, `initted`, `cluster_size`, `embed_avg` and `embed`;
-the attributes set on it below are set anew at every step.
+The codebook starts from k-means of recent latents instead of random vectors, and codes that are rarely used are moved
+onto latents of the batch for as long as training lasts.
 """
 
 import warnings
@@ -16,180 +11,191 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from threadpoolctl import threadpool_limits
 from torch import Tensor
-from vector_quantize_pytorch import VectorQuantize
-from vector_quantize_pytorch.vector_quantize_pytorch import batched_sample_vectors
 
-from genie_robotics.models.distributed import drawn_alike, gather_rows, num_processes
-from genie_robotics.models.quantizers.config import CodebookConfig
+from genie_robotics.models.distributed import (
+    gather_rows,
+    num_processes,
+    rank,
+    same_random_draws,
+    updates_state,
+)
+from genie_robotics.models.quantizers.base import Quantized, Quantizer, full_precision
+from genie_robotics.models.quantizers.config import QuantizerConfig
 from genie_robotics.models.quantizers.whitening import Whitening
 
-PIECE = 2**20  # products of latents and codes held at once
+CHUNK = 2**20  # products of latents and codes that are held at once
+EPSILON = 1e-5  # of the smoothed counts
 
 
-class VectorCodes(VectorQuantize):
-    """(M, latent_dim) latents to the nearest of `num_codes` vectors.
+class VectorQuantizer(Quantizer):
+    """The nearest of K vectors.
 
-    The first `start_after` training steps pass latents through unquantised and remember the recent ones; k-means on
-    those starts the codebook. From then on it follows the latents by moving averages, and a code used less than
-    `revive_below` of its fair share is moved onto a latent of the current batch, for as long as training lasts. With
-    `hold` it stays at the k-means centres instead.
+    The first training steps pass latents through and remember recent ones; then k-means starts the codebook. From there
+    the codes follow the latents by moving averages, or stay (`vq.freeze_after_init`). Several processes keep one
+    codebook: averages are over all their batches.
 
-    Several processes (there must be a process group before this is constructed) keep one codebook: averages are over
-    the batches of all, rank 0 starts it.
+    Buffers: `codebook` (K, L), `ema_count` (K,), `ema_sum` (K, L), in the space in which distances are measured.
     """
 
+    codebook: Tensor
+    ema_count: Tensor
+    ema_sum: Tensor
+    has_started: Tensor
     num_updates: Tensor
     recent: Tensor
 
-    def __init__(self, config: CodebookConfig):
-        super().__init__(
-            dim=config.latent_dim,
-            codebook_size=config.num_codes,
-            decay=config.decay,
-            commitment_weight=config.commitment,
-            kmeans_init=True,
-            threshold_ema_dead_code=1 if config.revive_below else 0,  # its true value depends on the batch: quantise
-            rotation_trick=False,
-            sync_codebook=num_processes() > 1,  # the library's own answer is remembered from the first codebook made
-        )
-        self._codebook.replace_sample_fn = batched_sample_vectors  # of the rows of all processes, gathered: follow
-        self.config = config
-        self.whitening = Whitening(config.latent_dim, config.whiten) if config.whiten else None
-        self.parts: list[tuple[Tensor, int]] = []  # latents and clips of a step whose batch is taken in several
-        # State of training only: kept in the run's state/, not in the model's file.
+    def __init__(self, config: QuantizerConfig):
+        super().__init__(config)
+        size = (config.num_codes, config.latent_dim)
+        self.register_buffer("has_started", torch.tensor(False))
+        self.register_buffer("ema_count", torch.ones(size[0]))
+        self.register_buffer("ema_sum", torch.zeros(size))
+        self.register_buffer("codebook", torch.zeros(size))
+        self.whitening = Whitening(config.latent_dim, config.vq.whiten) if config.vq.whiten else None
+        # State of training, kept in checkpoints and not in the model's file.
         self.register_buffer("num_updates", torch.zeros((), dtype=torch.long), persistent=False)
         self.register_buffer("recent", torch.zeros(0, config.latent_dim), persistent=False)
 
     @property
     def started(self) -> bool:
-        return bool(self._codebook.initted)
+        return bool(self.has_started)
 
-    def quantise(
-        self, latents: Float[Tensor, "M L"], progress: float, num_clips: int = 1, more: bool = False
-    ) -> tuple[Float[Tensor, "M L"], Int[Tensor, "M"] | None, Float[Tensor, ""]]:
-        """Quantised latents (straight-through), codes (None before the start) and the commitment loss.
+    @property
+    def frozen(self) -> bool:
+        return self.config.vq.freeze_after_init and self.started
 
-        `progress` of the training, 0 .. 1. `num_clips`: the latents are of so many clips, one after the other. `more`
-        of the step's batch is to come: the codebook starts and moves with the last part, when it has seen all.
-        """
-        c = self.config
-        if self.training and not (self.started and c.hold):
-            self.parts.append((latents.detach(), num_clips))
-        if not self.started and self.training:
-            batch = gather_rows(latents.detach(), num_clips)  # of all processes, so that each remembers the same
-            self.recent = torch.cat([self.recent, batch])[-c.num_remembered :]
-            if not more:
-                self.num_updates += 1
-                if int(self.num_updates) > c.start_after or progress >= c.start_share:
-                    self.start(self.recent, len(batch) * len(self.parts))
-                    self.recent = self.recent[:0]
-                else:
-                    self.parts.clear()
+    def quantize(self, latents: Float[Tensor, "M L"], num_clips: int) -> Quantized:
+        c = self.config.vq
+        no_loss = latents.new_zeros(())
+        if self.training and not self.started:
+            self._remember(latents.detach(), num_clips)
         if not self.started:
-            return latents, None, latents.new_zeros(())
-        codes = self.nearest(latents.detach())
-        vectors = self.lookup(codes).to(latents.dtype)
-        if not self.training or c.hold:
-            self.parts.clear()
-            return vectors, codes, latents.new_zeros(())
-        if not more:
+            return Quantized(latents, None, no_loss)
+        codes = self.nearest_code(latents.detach())
+        vectors = F.embedding(codes, self.vectors).to(latents.dtype)
+        if not self.training or c.freeze_after_init:
+            return Quantized(vectors, codes, no_loss)
+        if updates_state():
             self.num_updates += 1
-            step = torch.cat([rows for rows, _ in self.parts])
-            of_step = codes if len(self.parts) == 1 else self.nearest(step)
-            self.follow(self.white(step), of_step, sum(num for _, num in self.parts))
-            self.parts.clear()
+            self.update(self.whiten(latents.detach()), codes, num_clips)
         loss = c.commitment * F.mse_loss(latents, vectors)
-        return latents + (vectors - latents).detach(), codes, loss
+        return Quantized(latents + (vectors - latents).detach(), codes, loss)
+
+    def _remember(self, latents: Float[Tensor, "M L"], num_clips: int) -> None:
+        """Keeps latents for the k-means start, and starts when it is time."""
+        c = self.config.vq
+        batch = gather_rows(latents, num_clips)  # of all processes, so that each remembers the same
+        self.recent = torch.cat([self.recent, batch])[-c.num_remembered :]
+        if updates_state():
+            self.num_updates += 1
+            if int(self.num_updates) > c.quantize_after_steps or self.progress >= c.quantize_after_fraction:
+                self.start(self.recent, len(batch))
+                self.recent = self.recent[:0]
 
     @torch.no_grad()
-    def follow(self, latents: Float[Tensor, "M L"], codes: Int[Tensor, "M"], num_clips: int = 1) -> None:
-        """Takes a batch of (whitened) latents into the averages, and moves codes hardly used onto latents of it."""
-        book, c = self._codebook, self.config
-        latents = latents.to(book.embed.dtype)
-        used = latents.new_zeros(c.num_codes, 1).index_add_(0, codes, latents.new_ones(len(latents), 1))
-        total = torch.zeros_like(book.embed[0]).index_add_(0, codes, latents)
+    def update(self, latents: Float[Tensor, "M L"], codes: Int[Tensor, "M"], num_clips: int = 1) -> None:
+        """Adds a batch of (whitened) latents to the averages, and moves rarely used codes onto some of them."""
+        c, num_codes = self.config.vq, self.num_codes
+        latents = latents.to(self.codebook.dtype)
+        count = latents.new_zeros(num_codes, 1).index_add_(0, codes, latents.new_ones(len(latents), 1))
+        total = torch.zeros_like(self.codebook).index_add_(0, codes, latents)
         if num_processes() > 1:
-            both = torch.cat([used, total], dim=1)
+            both = torch.cat([count, total], dim=1)
             dist.all_reduce(both)
-            used, total = both[:, :1], both[:, 1:]
-        book.cluster_size.lerp_(used.T, 1 - c.decay)
-        book.embed_avg.lerp_(total.unsqueeze(0), 1 - c.decay)
-        book.update_ema()
-        fair = len(latents) * num_processes() / c.num_codes
-        book.threshold_ema_dead_code = c.revive_below * fair
-        book.reset_cluster_size = fair
-        if (book.cluster_size < book.threshold_ema_dead_code).any():  # the same in all processes
+            count, total = both[:, :1], both[:, 1:]
+        self.ema_count.lerp_(count[:, 0], 1 - c.decay)
+        self.ema_sum.lerp_(total, 1 - c.decay)
+        number = self.ema_count.sum(-1, keepdim=True)
+        smoothed = (self.ema_count + EPSILON) / (number + num_codes * EPSILON) * number
+        self.codebook.copy_(self.ema_sum / smoothed.unsqueeze(-1))
+        fair_count = len(latents) * num_processes() / num_codes
+        dead = self.ema_count < c.dead_code_threshold * fair_count  # equal in all processes
+        if dead.any():
             latents = gather_rows(latents, num_clips)
-            with drawn_alike(latents.device):
-                book.expire_codes_(latents.unsqueeze(0))
+            with same_random_draws(latents.device):
+                self._replace(dead, latents, fair_count)
+
+    def _replace(self, dead: Tensor, latents: Float[Tensor, "M L"], count: float) -> None:
+        """Moves the codes `dead` (K,) onto latents drawn at random, as many as there are latents."""
+        num_dead = int(dead.sum())
+        if num_dead > len(latents):  # the others wait for a later step, so that no two codes are equal
+            chosen = dead.nonzero(as_tuple=True)[0]
+            chosen = chosen[torch.randperm(num_dead, device=latents.device)[: len(latents)]]
+            dead = torch.zeros_like(dead)
+            dead[chosen] = True
+            num_dead = len(latents)
+        drawn = latents[torch.randperm(len(latents), device=latents.device)[:num_dead]]
+        self.codebook[dead] = drawn
+        self.ema_count[dead] = count
+        self.ema_sum[dead] = drawn * count
 
     @torch.no_grad()
-    def start(self, latents: Float[Tensor, "M L"], batch: int) -> None:
-        """Puts the codes at the k-means centres of `latents`, the same on every rank.
+    def start(self, latents: Float[Tensor, "M L"], batch_size: int) -> None:
+        """Puts the codes at the k-means centers of `latents`, the same in every process.
 
-        Args:
-            batch: latents of a step, over all ranks.
+        batch_size: latents of a training step, over all processes.
         """
-        with drawn_alike(latents.device):  # from the step's seed, so that a resumed run starts the same codebook
+        with same_random_draws(latents.device):  # from the step's seed, so that a resumed run starts the same codebook
             seed = int(torch.randint(2**31, ()))
-        book = self._codebook
-        if num_processes() == 1 or dist.get_rank() == 0:
+        if rank() == 0:
             if self.whitening is not None:
                 self.whitening.fit(latents)
-            latents = self.white(latents)
-            centres, share = k_means(latents.float().cpu().numpy(), self.config.num_codes, seed)
-            book.embed.copy_(torch.from_numpy(centres))
-            book.cluster_size.copy_(torch.from_numpy(share) * batch)
+            latents = self.whiten(latents)
+            centers, share = k_means(latents.float().cpu().numpy(), self.num_codes, seed)
+            self.codebook.copy_(torch.from_numpy(centers))
+            self.ema_count.copy_(torch.from_numpy(share) * batch_size)
         if num_processes() > 1:
             if self.whitening is not None:
-                self.whitening.share()
-            dist.broadcast(book.embed, src=0)
-            dist.broadcast(book.cluster_size, src=0)
-        book.embed_avg.copy_(book.embed * book.cluster_size.unsqueeze(-1))
-        book.initted.fill_(True)
+                self.whitening.broadcast()
+            dist.broadcast(self.codebook, src=0)
+            dist.broadcast(self.ema_count, src=0)
+        self.ema_sum.copy_(self.codebook * self.ema_count.unsqueeze(-1))
+        self.has_started.fill_(True)
 
-    def forget(self) -> None:
-        """Back to before the start."""
-        self._codebook.initted.fill_(False)
+    def reset(self) -> None:
+        super().reset()
+        self.has_started.fill_(False)
         self.num_updates.zero_()
         self.recent = self.recent[:0]
-        self.parts.clear()
 
-    def nearest(self, latents: Float[Tensor, "M L"]) -> Int[Tensor, "M"]:
-        """The largest x.e - |e|^2/2, in pieces that stay in a processor's cache."""
-        latents, vectors = self.white(latents), self.codebook.to(latents.dtype)
-        half = vectors.square().sum(-1) / 2
-        pieces = latents.split(max(1, PIECE // len(vectors)))
-        return torch.cat([torch.addmm(half, piece, vectors.T, beta=-1).argmax(-1) for piece in pieces])
+    def nearest_code(self, latents: Float[Tensor, "M L"]) -> Int[Tensor, "M"]:
+        # The largest x.e - |e|^2/2, in chunks that stay in a processor's cache.
+        latents, codebook = self.whiten(latents), self.codebook.to(latents.dtype)
+        half = codebook.square().sum(-1) / 2
+        chunks = latents.split(max(1, CHUNK // len(codebook)))
+        return torch.cat([torch.addmm(half, chunk, codebook.T, beta=-1).argmax(-1) for chunk in chunks])
 
-    def lookup(self, codes: Int[Tensor, "*S"]) -> Float[Tensor, "*S L"]:
-        return F.embedding(codes, self.vectors)
+    @torch.no_grad()
+    def margin(self, latents: Float[Tensor, "*S L"]) -> Float[Tensor, "*S"]:
+        """1 - d1 / d2, from the distances to the nearest two codes."""
+        with full_precision(latents):
+            flat = self.whiten(self.normalize(latents).flatten(0, -2))
+            nearest = torch.cdist(flat, self.codebook.to(flat.dtype)).topk(2, largest=False).values
+            return (1 - nearest[:, 0] / nearest[:, 1].clamp_min(1e-12)).reshape(latents.shape[:-1])
 
     @property
     def vectors(self) -> Float[Tensor, "K L"]:
-        return self.codebook if self.whitening is None else self.whitening.undo(self.codebook)
+        return self.codebook if self.whitening is None else self.whitening.inverse(self.codebook)
 
-    def white(self, latents: Float[Tensor, "M L"]) -> Float[Tensor, "M L"]:
-        """Latents in the space in which distances are measured and the codes are kept."""
+    def whiten(self, latents: Float[Tensor, "M L"]) -> Float[Tensor, "M L"]:
         return latents if self.whitening is None else self.whitening(latents)
 
 
 def k_means(points: np.ndarray, num_codes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Centres (K, L) of points (M, L), and the share (K,) of the points that each has.
+    """Centers (K, L) of points (M, L), and the share (K,) of the points that belong to each.
 
-    k-means++ with restarts for small codebooks: from random starts k-means merges clusters that lie far apart, and
-    nothing parts them afterwards. On one thread: with more, sums depend on which finishes first, and a resumed run
-    would differ in the last bits.
+    Small codebooks use k-means++ with restarts, because random starts merge clusters that lie far apart. On one thread:
+    with more, the order of sums varies and a resumed run would differ in the last bits.
     """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
 
     points = points[np.isfinite(points).all(-1)]  # the trainer stops at a loss that is not finite, and says so
-    if len(points) < num_codes:  # a very small run: the rest of the codes are revived as training goes on
+    if len(points) < num_codes:  # a very small run: training replaces the other codes later
         points = np.concatenate([points, np.random.default_rng(seed).normal(size=(num_codes, points.shape[1]))])
     with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than codes: still video
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than codes, as in still video
         means = KMeans(num_codes, n_init=10 if num_codes <= 64 else 1, max_iter=50, random_state=seed).fit(points)
     return means.cluster_centers_, np.bincount(means.labels_, minlength=num_codes) / len(points)

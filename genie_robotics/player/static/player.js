@@ -1,25 +1,26 @@
 "use strict";
-// One WebSocket: JSON out, JSON or (length, JSON header, bytes) in. The next action goes out when the last frame is in.
+// One WebSocket: sends JSON, receives JSON or (length, JSON header, bytes). Actions are sent one by one, each after the
+// frame of the last one has arrived.
 
 const byId = (id) => document.getElementById(id);
-const IDLE_MS = 350; // without an action, before it is asked what each would do
+const IDLE_MS = 350; // without an action, before previews are requested
 const CLOSED = {
-  4001: "Too many others are playing: try again later.",
-  4002: "Nothing was played for a while: reload the page to go on.",
-  4003: "This page is not where the player runs.",
+  4001: "Too many others are playing. Try again later.",
+  4002: "Disconnected, because nothing was played for a while. Reload the page to play.",
+  4003: "This address may not connect to the player. Add it with --origins.",
 };
 
 let socket, world, step = 0, busy = false, ended = "";
-let queue = []; // messages that wait for the frame before them
-let errors = []; // by step, where a simulator goes along
+let queue = []; // messages that wait for the previous frame
+let errors = []; // distance in cm by step, with a simulator
 let sentAt = 0, latencies = [], frameTimes = [], idleTimer = 0;
 
 function connect() {
   socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
   socket.binaryType = "arraybuffer";
-  socket.onmessage = (event) => (typeof event.data === "string" ? told(JSON.parse(event.data)) : shown(event.data));
+  socket.onmessage = (event) => (typeof event.data === "string" ? onText(JSON.parse(event.data)) : onBinary(event.data));
   socket.onclose = (event) => {
-    ended = CLOSED[event.code] || "The player has ended: start it again and reload the page.";
+    ended = CLOSED[event.code] || "The player has ended. Start it again and reload the page.";
     say(ended, true);
     document.querySelectorAll("button, input").forEach((element) => (element.disabled = true));
   };
@@ -30,16 +31,16 @@ function say(text, isError = false) {
   byId("status").classList.toggle("error", isError);
 }
 
-// What is asked while the connection closes is dropped: `onclose` tells the player.
+// Messages are dropped while the connection closes; `onclose` then shows why it closed.
 function send(message, bytes) {
   if (socket.readyState !== WebSocket.OPEN) return;
   socket.send(JSON.stringify(message));
   if (bytes) socket.send(bytes);
 }
 
-// Actions take turns: keys pressed meanwhile wait, but no more than a few, or the world would run on after the hand left.
-function ask(message, most = 3) {
-  if (queue.length < most) queue.push(message);
+// Keys pressed before the frame arrives wait, but only a few, so that the world stops soon after the last key.
+function enqueue(message, longest = 3) {
+  if (queue.length < longest) queue.push(message);
   next();
 }
 
@@ -51,13 +52,14 @@ function next() {
   send(queue.shift());
 }
 
-function told(message) {
+function onText(message) {
   if (message.type === "hello") {
     world = message;
     byId("world").textContent = message.world;
     byId("temperature").value = message.temperature;
     byId("maskgit").value = message.maskgit_steps;
     byId("last-key").textContent = Math.min(9, message.names.length);
+    byId("last-code").textContent = Math.min(9, message.names.length) - 1;
     buildActions(message.names);
     buildStarts(message.starts);
     busy = true; // the first frame is on its way
@@ -67,12 +69,12 @@ function told(message) {
     button.textContent = `↩ ${message.step}`;
     button.title = `Back to step ${message.step}`;
     button.setAttribute("aria-label", button.title);
-    button.onclick = () => ask({ type: "switch", branch: message.branch });
+    button.onclick = () => enqueue({ type: "switch", branch: message.branch });
     byId("branches").append(button);
-    say(`Step ${message.step} is kept.`);
+    say(`Kept step ${message.step}.`);
   } else if (message.type === "inferred") {
-    say(`The clip has ${message.codes.length} actions: ${message.codes.map((code) => code + 1).join(" ")}`);
-    byId("codes").value = message.codes.map((code) => code + 1).join(" ");
+    say(`The clip has ${message.codes.length} actions, codes ${message.codes.join(" ")}.`);
+    byId("codes").value = message.codes.join(" ");
     play(message.codes);
   } else if (message.type === "settings") {
     say(`Temperature ${message.temperature}, ${message.maskgit_steps} MaskGIT steps.`);
@@ -83,7 +85,7 @@ function told(message) {
   }
 }
 
-async function shown(data) {
+async function onBinary(data) {
   const length = new DataView(data).getUint32(0);
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
   const content = new Uint8Array(data, 4 + length);
@@ -91,17 +93,16 @@ async function shown(data) {
   const picture = await createImageBitmap(new Blob([content], { type: "image/png" }));
   if (header.type === "preview") return header.step === step ? preview(picture) : undefined;
   const canvas = byId("dream");
-  const width = header.beside ? picture.width / 2 : picture.width;
+  const width = header.simulated ? picture.width / 2 : picture.width;
   draw(canvas, picture, 0, width);
-  if (header.beside) draw(byId("simulated"), picture, width, width);
-  byId("simulated").hidden = byId("beside").hidden = !header.beside;
-  if (header.step === 0 && header.code === null) byId("branches").dataset.start = header.start;
+  if (header.simulated) draw(byId("simulated"), picture, width, width);
+  byId("simulated").hidden = byId("comparison").hidden = !header.simulated;
   step = header.step;
   busy = false;
   measure(header);
-  if (header.beside) drawError(header);
+  if (header.simulated) drawError(header);
   document.querySelectorAll("#actions button").forEach((b, code) => b.classList.toggle("now", code === header.code));
-  const action = header.code === null ? "" : `, action ${header.code + 1} ${world.names[header.code]}`;
+  const action = header.code === null ? "" : `, code ${header.code} ${world.names[header.code]}`;
   canvas.setAttribute("aria-label", `Step ${step}${action}, from ${header.start}`);
   byId("undo").disabled = byId("restart").disabled = !header.can_undo;
   next();
@@ -117,11 +118,11 @@ function draw(canvas, picture, left, width) {
 function drawError(header) {
   errors = errors.slice(0, header.step);
   errors[header.step] = header.error_cm;
-  const shown = errors.slice(-100);
-  const most = Math.max(5, ...shown.map((value) => value || 0));
-  const points = shown.map((value, i) => `${(300 * i) / Math.max(1, shown.length - 1)},${58 - (54 * (value || 0)) / most}`);
+  const recent = errors.slice(-100);
+  const largest = Math.max(5, ...recent.map((value) => value || 0));
+  const points = recent.map((value, i) => `${(300 * i) / Math.max(1, recent.length - 1)},${58 - (54 * (value || 0)) / largest}`);
   byId("error").innerHTML = `<polyline points="${points.join(" ")}"></polyline>`;
-  const text = `The arms are ${header.error_cm.toFixed(1)} cm apart (as the latent actions of the dream are read; scale ${most.toFixed(0)} cm)`;
+  const text = `The arms are ${header.error_cm.toFixed(1)} cm apart, as the latent action model reads the dream. Height of the plot: ${largest.toFixed(0)} cm.`;
   byId("error-now").textContent = text;
   byId("error").setAttribute("aria-label", text);
 }
@@ -129,10 +130,10 @@ function drawError(header) {
 function measure(header) {
   const now = performance.now();
   if (sentAt && header.code !== null) latencies = [...latencies.slice(-49), now - sentAt];
-  sentAt = now; // of a sequence, the next frame is counted from this one
+  sentAt = now; // the next frame of a sequence is timed from this one
   frameTimes = [...frameTimes.filter((time) => now - time < 2000), now];
   const sorted = [...latencies].sort((a, b) => a - b);
-  const typical = sorted.length ? `, ${Math.round(sorted[sorted.length >> 1])} ms from key to picture` : "";
+  const typical = sorted.length ? `, ${Math.round(sorted[sorted.length >> 1])} ms from key to frame` : "";
   const rate = frameTimes.length > 2 ? `, ${((frameTimes.length - 1) * 1000 / (now - frameTimes[0])).toFixed(1)} frames/s` : "";
   byId("figures").textContent = `step ${step}${typical}${rate}`;
 }
@@ -143,12 +144,12 @@ function buildActions(names) {
     const label = document.createElement("span");
     const key = document.createElement("kbd");
     key.textContent = code + 1;
-    label.append(key, ` ${name}`);
+    label.append(key, ` ${code} ${name}`);
     const canvas = document.createElement("canvas");
     canvas.setAttribute("aria-hidden", "true");
     button.append(label, canvas);
-    button.setAttribute("aria-label", `Action ${code + 1}${name ? `: ${name}` : ""}`);
-    button.onclick = () => ask({ type: "act", code });
+    button.setAttribute("aria-label", `Code ${code}${name ? `: ${name}` : ""}, key ${code + 1}`);
+    button.onclick = () => enqueue({ type: "act", code });
     return button;
   }));
 }
@@ -170,7 +171,7 @@ function buildStarts(starts) {
 function begin(message) {
   queue = [];
   byId("branches").replaceChildren();
-  ask(message);
+  enqueue(message);
 }
 
 function preview(picture) {
@@ -181,7 +182,7 @@ function preview(picture) {
   });
 }
 
-function play(codes) { codes.forEach((code) => ask({ type: "act", code }, 200)); }
+function play(codes) { codes.forEach((code) => enqueue({ type: "act", code }, 200)); }
 
 function download(header, content) {
   const types = { mp4: "video/mp4", gif: "image/gif", json: "application/json" };
@@ -196,7 +197,7 @@ function download(header, content) {
   if (header.format !== "json") {
     save(new Blob([JSON.stringify(header.trace, null, 1)], { type: types.json }), "dream.json");
   }
-  say("Saved, with the actions beside it.");
+  say("Saved, with its actions in dream.json.");
 }
 
 async function upload(input, kind) {
@@ -204,7 +205,7 @@ async function upload(input, kind) {
   input.value = "";
   if (!file) return;
   if (file.size > world.limits.upload_bytes) {
-    return say(`The file is too large: at most ${world.limits.upload_bytes >> 20} MB.`, true);
+    return say(`The file must have at most ${world.limits.upload_bytes >> 20} MB.`, true);
   }
   const bytes = await file.arrayBuffer();
   queue = [];
@@ -214,8 +215,8 @@ async function upload(input, kind) {
   send({ type: "upload", kind }, bytes);
 }
 
-byId("undo").onclick = () => ask({ type: "undo", steps: 1 });
-byId("restart").onclick = () => { queue = []; ask({ type: "restart" }); };
+byId("undo").onclick = () => enqueue({ type: "undo", steps: 1 });
+byId("restart").onclick = () => { queue = []; enqueue({ type: "restart" }); };
 byId("branch").onclick = () => send({ type: "branch" });
 byId("picture").onchange = (event) => upload(event.target, "image");
 byId("clip").onchange = (event) => upload(event.target, "clip");
@@ -224,9 +225,9 @@ document.querySelectorAll("[data-save]").forEach((button) => {
 });
 byId("sequence").onsubmit = (event) => {
   event.preventDefault();
-  const codes = (byId("codes").value.match(/\d+/g) || []).map((word) => Number(word) - 1);
-  if (!codes.length || codes.some((code) => code < 0 || code >= world.names.length)) {
-    return say(`Actions are numbers of 1 to ${world.names.length}.`, true);
+  const codes = (byId("codes").value.match(/\d+/g) || []).map(Number);
+  if (!codes.length || codes.some((code) => code >= world.names.length)) {
+    return say(`Codes must be 0 to ${world.names.length - 1}, separated by spaces.`, true);
   }
   play(codes);
 };
@@ -238,8 +239,8 @@ for (const id of ["temperature", "maskgit"]) {
 document.addEventListener("keydown", (event) => {
   if (event.target.matches("input") || event.ctrlKey || event.metaKey || event.altKey || !world || ended) return;
   const code = Number(event.key) - 1;
-  if (event.key >= "1" && event.key <= "9" && code < world.names.length) ask({ type: "act", code });
-  else if (event.key === "z" || event.key === "Backspace") ask({ type: "undo", steps: 1 });
+  if (event.key >= "1" && event.key <= "9" && code < world.names.length) enqueue({ type: "act", code });
+  else if (event.key === "z" || event.key === "Backspace") enqueue({ type: "undo", steps: 1 });
   else if (event.key === "r") byId("restart").click();
   else if (event.key === "b") byId("branch").click();
   else return;

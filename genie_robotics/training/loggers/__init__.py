@@ -1,7 +1,7 @@
-"""Where training's numbers go: metrics.jsonl always, TensorBoard and wandb where they are asked for.
+"""Loggers: metrics.jsonl always, TensorBoard and wandb if --loggers names them.
 
-One small interface, `Logger`; one file for each. An extra is opened by name, is looked for before training starts, and
-never stops a training: where it fails it is switched off.
+A logger is a class in a file of its own with the interface `Logger`, and an entry of EXTRAS if it is optional. An
+optional logger that fails is switched off, and training continues.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,64 +10,44 @@ from pathlib import Path
 from typing import Protocol
 
 from genie_datasets.base.errors import UserError
+from genie_robotics.health.findings import Finding
+from genie_robotics.run_folder import first_line
 from genie_robotics.training.loggers.json_lines import JsonLines
-
-
-class Finding(Protocol):
-    """Something that is wrong with a training, and what to do about it."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def severity(self) -> str: ...
-    @property
-    def message(self) -> str: ...
-    @property
-    def remedy(self) -> str: ...
+from genie_robotics.training.loggers.to_tensorboard import TensorBoard
+from genie_robotics.training.loggers.to_wandb import Wandb
 
 
 class Logger(Protocol):
-    """Takes what one stage of a run tells, in order of its steps."""
+    """Takes the values of one stage of a run, in the order of its steps."""
 
     def log(self, step: int, stage: str, values: Mapping[str, float], findings: Sequence[Finding] = ()) -> None: ...
     def close(self) -> None: ...
 
 
-def open_tensorboard(run: Path, stage: str, step: int) -> Logger:
-    from genie_robotics.training.loggers.to_tensorboard import TensorBoard
-
-    return TensorBoard(run, stage, step)
-
-
-def open_wandb(run: Path, stage: str, step: int) -> Logger:
-    from genie_robotics.training.loggers.to_wandb import Wandb
-
-    return Wandb(run, stage)
-
-
-EXTRAS: dict[str, Callable[[Path, str, int], Logger]] = {"tensorboard": open_tensorboard, "wandb": open_wandb}
-"""By name, which is also that of the package it needs and of this distribution's extra."""
+EXTRAS: dict[str, Callable[[Path, str, int], Logger]] = {"tensorboard": TensorBoard, "wandb": Wandb}
+"""Makes a logger of (run folder, stage, first step); by the name of its package, which is also this package's extra."""
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Raises UserError where a logger has no such name, or its package is not installed. Imports nothing."""
+    """Raises UserError if a logger is unknown or its package is not installed. Imports nothing."""
     for name in names:
         if name not in EXTRAS:
             raise UserError(
-                f"--loggers: there is no {name}; there are {' and '.join(EXTRAS)} (metrics.jsonl is always)"
+                f"--loggers: unknown logger '{name}'; expected {' or '.join(EXTRAS)} (metrics.jsonl is always written)"
             )
         spec = find_spec(name)
-        if spec is None or spec.origin is None:  # no origin: a folder of that name, such as the one wandb makes
-            raise UserError(f"--loggers {name}: it is not installed; pip install 'genie-robotics[{name}]'")
+        if spec is None or spec.origin is None:  # no origin: a folder of that name, such as the one that wandb makes
+            raise UserError(f"--loggers {name}: {name} is not installed; pip install 'genie-robotics[{name}]'")
 
 
 def open_loggers(
     names: Sequence[str], run: Path, stage: str, step: int, say: Callable[[str], None]
 ) -> tuple[Logger, ...]:
-    """metrics.jsonl of `run`, and the extras.
+    """The logger of metrics.jsonl in `run`, and the extras.
 
     Args:
-        step: the first step to be logged; what an earlier, cut process told of this stage from there on is dropped.
+        step: the first step that will be logged; what an interrupted process logged of this stage from there on is
+            dropped.
         say: prints a line.
 
     Raises:
@@ -78,34 +58,30 @@ def open_loggers(
         try:
             opened.append(Guarded(EXTRAS[name](run, stage, step), name, say))
         except Exception as error:
-            raise UserError(f"{name} cannot be opened ({one_line(error)}); mend that or leave out --loggers") from error
+            raise UserError(
+                f"{name} cannot be opened ({first_line(error)}); fix this, or leave {name} out of --loggers"
+            ) from error
     return tuple(opened)
 
 
 class Guarded:
-    """A logger that is switched off, with one line, when it fails: a network must not stop a training."""
+    """A logger that is switched off, with one printed line, when it fails."""
 
     def __init__(self, logger: Logger, name: str, say: Callable[[str], None]):
         self.logger: Logger | None = logger
         self.name, self.say = name, say
 
     def log(self, step: int, stage: str, values: Mapping[str, float], findings: Sequence[Finding] = ()) -> None:
-        if self.logger is not None:
-            self.attempt(lambda logger: logger.log(step, stage, values, findings))
+        self.attempt(lambda logger: logger.log(step, stage, values, findings))
 
     def close(self) -> None:
-        if self.logger is not None:
-            self.attempt(lambda logger: logger.close())
+        self.attempt(lambda logger: logger.close())
 
     def attempt(self, call: Callable[[Logger], None]) -> None:
-        assert self.logger is not None
+        if self.logger is None:
+            return
         try:
             call(self.logger)
         except Exception as error:
             self.logger = None
-            self.say(f"{self.name} failed ({one_line(error)}) and is switched off; metrics.jsonl goes on")
-
-
-def one_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:200]
+            self.say(f"{self.name} failed ({first_line(error)}) and is switched off; metrics.jsonl continues")

@@ -1,23 +1,23 @@
-"""Weights & Biases. Where to (project, entity, online or offline) is said by its own variables, WANDB_PROJECT ..."""
+"""Weights & Biases. Its own environment variables choose project, entity and mode: WANDB_PROJECT, WANDB_MODE, ..."""
 
 import os
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from genie_datasets.base.files import write_atomically
+from genie_robotics.health.findings import Finding
 from genie_robotics.models.config import read_json
-from genie_robotics.run_folder import write_atomically
 
 
 class Wandb:
-    """One wandb run for a run folder, whatever is resumed: its id is kept in RUN/state/wandb_id.
+    """One wandb run per run folder, also after a resume: its id is stored in RUN/state/wandb_id.
 
-    Every stage counts its own steps, so its values are named 'stage/value' and drawn over 'stage/step'. Steps that are
-    told again after a kill are drawn twice: wandb does not take back.
+    Every stage counts its own steps, so values are named 'stage/value' and plotted over 'stage/step'. Steps that a
+    resumed run repeats appear twice, because wandb cannot delete values.
     """
 
-    def __init__(self, run: Path, stage: str):
+    def __init__(self, run: Path, stage: str, step: int):
         import wandb
 
         path = run / "state" / "wandb_id"
@@ -31,11 +31,11 @@ class Wandb:
             resume="allow",
             dir=run,
             config=read_json(config) if config.exists() else None,
-            settings=wandb.Settings(console="off", silent=True),  # its copy of the output and our status line clash
+            settings=wandb.Settings(console="off", silent=True),  # copying the output would break the status line
         )
         self.run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
 
-    def log(self, step: int, stage: str, values: Mapping[str, float], findings: Sequence[Any] = ()) -> None:
+    def log(self, step: int, stage: str, values: Mapping[str, float], findings: Sequence[Finding] = ()) -> None:
         self.run.log({f"{stage}/step": step} | {f"{stage}/{name}": value for name, value in values.items()})
         for finding in findings:
             text = f"{stage}, step {step}: {finding.message} {finding.remedy}"

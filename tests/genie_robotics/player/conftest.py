@@ -1,4 +1,4 @@
-"""A player's server in a thread, with a world small enough that a step takes milliseconds."""
+"""The player's server in a thread, with a world whose steps take milliseconds."""
 
 import socket
 import threading
@@ -36,7 +36,7 @@ def starts() -> list[Start]:
 
 @pytest.fixture
 def serve():
-    """`serve(limits)` -> Running; ends with the test."""
+    """A function that starts a server; servers end with the test."""
     uvicorn = pytest.importorskip("uvicorn")
     from genie_robotics.player.commands import hosts
     from genie_robotics.player.server import Player, make_app
@@ -63,7 +63,7 @@ def serve():
         thread.start()
         servers.append((server, thread))
         while not server.started:
-            assert thread.is_alive(), "the server has not started"
+            assert thread.is_alive(), "the server did not start"
             time.sleep(0.01)
         return Running(port, player, server)
 

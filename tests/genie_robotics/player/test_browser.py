@@ -1,4 +1,4 @@
-"""The page, driven in a real browser: what a person sees and hears of it."""
+"""The page in a real browser: what it shows, and what it offers to assistive technology."""
 
 import itertools
 import json
@@ -11,8 +11,8 @@ import pytest
 
 from genie_robotics import Genie
 from genie_robotics.labeling.code_meanings import code_meanings
-from genie_robotics.player.saving import film
-from genie_robotics.player.starts import bundled, simulated
+from genie_robotics.player.saving import encode_video
+from genie_robotics.player.starts import bundled_starts, simulated_starts
 from genie_robotics.pretrained import locate
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -47,7 +47,7 @@ def world(serve):
     meanings = code_meanings(locate("nano-tabletop"), 8)
     assert [meaning.name for meaning in meanings] == names
     size = genie.config.image_size
-    return serve(genie=genie, given=[*bundled(size), *simulated(size, 1)], names=meanings)
+    return serve(genie=genie, given=[*bundled_starts(size), *simulated_starts(size, 1)], names=meanings)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def until(page, happened, seconds: float = 30) -> None:
     """The page's policy forbids `wait_for_function`, which evaluates in it."""
     ended = time.monotonic() + seconds
     while not happened():
-        assert time.monotonic() < ended, "it does not happen"
+        assert time.monotonic() < ended, "it did not happen in time"
         page.wait_for_timeout(50)
 
 
@@ -95,7 +95,7 @@ def test_keys_play_the_world_and_undo_takes_back(page, world):
         frames.append(press(page, key, step))
         np.testing.assert_array_equal(frames[-1], dream.step(int(key) - 1).numpy())
     assert all(np.abs(a.astype(int) - b).mean() > 0.5 for a, b in itertools.pairwise(frames))
-    assert page.locator("#actions button.now").inner_text().split() == ["3", "left"]
+    assert page.locator("#actions button.now").inner_text().split() == ["3", "2", "left"]
     np.testing.assert_array_equal(press(page, "z", 3), frames[3])
     page.click("#undo")
     np.testing.assert_array_equal(at_step(page, 2), frames[2])
@@ -107,9 +107,9 @@ def test_actions_are_named_and_shown_before_they_are_played(page):
     page.wait_for_selector("#actions button:nth-child(8) canvas[width='64']")
     previews = [np.array(values, np.uint8).reshape(64, 64, 4)[..., :3] for values in page.evaluate(PREVIEWS)]
     assert len({preview.tobytes() for preview in previews}) == 8
-    page.get_by_role("button", name="Action 2: right").click()
+    page.get_by_role("button", name="Code 1: right").click()
     frame = at_step(page, 1).astype(int)
-    assert np.abs(frame - previews[1]).mean() < 0.5, "what was shown is what comes"
+    assert np.abs(frame - previews[1]).mean() < 0.5, "the preview is the next frame"
     assert np.abs(frame - previews[2]).mean() > 0.5
 
 
@@ -117,7 +117,7 @@ def test_branch_sequence_and_saved_clip(page, tmp_path):
     kept = press(page, "1", 1)
     page.keyboard.press("b")
     page.wait_for_selector("#branches button")
-    page.fill("#codes", "8 8 4")
+    page.fill("#codes", "7 7 3")
     page.click("#sequence button")
     at_step(page, 4)
     page.click("#branches button")
@@ -142,9 +142,9 @@ def test_a_picture_and_a_clip_are_uploaded(page, tmp_path, world):
     cv2.circle(drawing, (100, 150), 60, (0, 0, 255), -1)
     cv2.imwrite(str(tmp_path / "drawing.png"), drawing)
     page.set_input_files("#picture", tmp_path / "drawing.png")
-    page.wait_for_selector("#dream[aria-label*='a picture of yours']")
+    page.wait_for_selector("#dream[aria-label*='your picture']")
     frame = shown(page).astype(int)
-    assert frame[:, :6].mean() < 80, "bars beside a tall picture"
+    assert frame[:, :6].mean() < 80, "bars on both sides of a tall picture"
     assert frame[28:36, 28:36, 0].mean() > frame[28:36, 28:36, 2].mean() + 40, "something red in the middle"
     (tmp_path / "note.png").write_text("no picture")
     page.set_input_files("#picture", tmp_path / "note.png")
@@ -152,34 +152,34 @@ def test_a_picture_and_a_clip_are_uploaded(page, tmp_path, world):
     assert "cannot be read as a picture" in page.inner_text("#status")
     start = world.player.starts[1].frame
     dream = world.player.genie.generate(start[None, None], [[1, 1, 7, 7]])[0].numpy()
-    (tmp_path / "clip.mp4").write_bytes(film(np.concatenate([start[None], dream]), "mp4"))
+    (tmp_path / "clip.mp4").write_bytes(encode_video(np.concatenate([start[None], dream]), "mp4"))
     page.set_input_files("#clip", tmp_path / "clip.mp4")
     at_step(page, 4)
     assert len(page.input_value("#codes").split()) == 4
 
 
-def test_typing_into_a_field_plays_nothing(page):
+def test_typing_in_a_field_plays_no_action(page):
     page.click("#codes")
     page.keyboard.type("123")
     page.wait_for_timeout(300)
     assert "step 0" in page.inner_text("#figures")
-    page.fill("#codes", "1 9")
+    page.fill("#codes", "1 8")
     page.keyboard.press("Enter")
-    assert "Actions are numbers of 1 to 8" in page.inner_text("#status")
+    assert "Codes must be 0 to 7" in page.inner_text("#status")
 
 
-def test_on_a_phone_nothing_is_wider_than_the_screen_and_all_is_reached_by_keyboard(page):
+def test_on_a_phone_the_page_fits_and_all_controls_can_be_reached_by_keyboard(page):
     page.set_viewport_size({"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     reached = set()
     for _ in range(45):
         page.keyboard.press("Tab")
         reached.add(page.evaluate(FOCUSED))
-    assert {"Action 1: up", "Action 8: forward", "codes", "picture"} <= reached
+    assert {"Code 0: up, key 1", "Code 7: forward, key 8", "codes", "picture"} <= reached
     assert page.evaluate(UNNAMED) == 0
 
 
-def test_the_simulator_is_shown_beside_the_dream(page):
+def test_the_simulator_is_shown_next_to_the_dream(page):
     assert page.locator("#simulated").is_hidden()
     page.get_by_role("button", name="simulated table 1").click()
     page.wait_for_selector("#simulated:not([hidden])")
@@ -197,8 +197,8 @@ def test_the_simulator_is_shown_beside_the_dream(page):
     page.wait_for_selector("#simulated", state="hidden")
 
 
-def test_what_is_pressed_while_the_connection_closes_is_dropped(page):
-    """`page` holds that nothing is complained of, in the moment before the page knows that the player has ended."""
+def test_messages_are_dropped_while_the_connection_closes(page):
+    """The fixture `page` checks that the console shows no error, before the page knows that the server ended."""
     page.evaluate("""() => {
       socket.close();
       byId("branch").click();
@@ -208,7 +208,7 @@ def test_what_is_pressed_while_the_connection_closes_is_dropped(page):
     page.wait_for_selector("#status.error")
 
 
-def test_when_the_server_ends_the_page_says_so(page, world):
+def test_the_page_shows_that_the_server_ended(page, world):
     world.server.should_exit = True
     page.wait_for_selector("#status.error")
     assert "ended" in page.inner_text("#status")

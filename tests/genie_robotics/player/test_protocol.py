@@ -1,4 +1,4 @@
-"""Messages from browsers: known ones become what they say, all others a line that says what would have been right."""
+"""Messages from the browser: known ones are parsed, all others are errors that say what is expected."""
 
 import contextlib
 import json
@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from genie_robotics.player.limits import Limits
 from genie_robotics.player.protocol import (
-    Act,
     BadMessage,
     Branch,
     Message,
@@ -26,7 +25,7 @@ from genie_robotics.player.protocol import (
 )
 
 GOOD = [
-    ({"type": "act", "code": 7}, Act(7)),
+    ({"type": "act", "code": 7}, Play((7,))),
     ({"type": "play", "codes": [0, 7, 7]}, Play((0, 7, 7))),
     ({"type": "undo", "steps": 3}, Undo(3)),
     ({"type": "restart"}, Restart()),
@@ -55,13 +54,13 @@ BAD = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("found", "meant"), GOOD, ids=lambda value: str(value)[:30])
-def test_known_messages(found, meant):
-    assert parse(json.dumps(found), 8, Limits()) == meant
+@pytest.mark.parametrize(("found", "expected"), GOOD, ids=lambda value: str(value)[:30])
+def test_known_messages(found, expected):
+    assert parse(json.dumps(found), 8, Limits()) == expected
 
 
 @pytest.mark.parametrize("text", BAD, ids=lambda text: text[:40])
-def test_everything_else_is_refused_in_a_line(text):
+def test_other_messages_are_errors_of_one_line(text):
     with pytest.raises(BadMessage) as caught:
         parse(text, 8, Limits())
     assert len(str(caught.value)) < 200
@@ -79,6 +78,6 @@ FIELDS = st.sampled_from([name for good, _ in GOOD for name in good])
 
 @given(st.text() | JSON.map(json.dumps) | st.dictionaries(FIELDS, JSON | TYPES | st.integers(0, 9)).map(json.dumps))
 @settings(max_examples=1000)
-def test_any_text_is_a_message_or_refused(text):
+def test_any_text_is_a_message_or_an_error(text):
     with contextlib.suppress(BadMessage):
         assert isinstance(parse(text, 8, Limits()), Message)

@@ -1,4 +1,4 @@
-"""The server, asked by programs: what it gives, refuses, survives."""
+"""The server, driven by WebSocket clients."""
 
 import asyncio
 import io
@@ -18,13 +18,13 @@ import pytest
 from genie_datasets.base.errors import UserError
 from genie_robotics.player.commands import hosts, make_player, play
 from genie_robotics.player.limits import Limits
-from genie_robotics.player.saving import film, png
+from genie_robotics.player.saving import encode_png, encode_video
 
 websockets = pytest.importorskip("websockets")
 
 
 class Client:
-    """A browser's part of the conversation."""
+    """The browser's side of the connection."""
 
     def __init__(self, connection):
         self.connection = connection
@@ -122,13 +122,13 @@ def picture(width: int, height: int, kind: str = ".png") -> bytes:
 
 
 @pytest.mark.parametrize("kind", [".png", ".jpg", ".webp", ".bmp"])
-def test_any_picture_becomes_a_start_whole(serve, kind):
+def test_any_picture_becomes_a_letterboxed_start(serve, kind):
     running = serve()
 
     async def conversation(client, hello, first):
         await client.connection.send(json.dumps({"type": "upload", "kind": "image"}))
         header, shown = await client.ask(picture(200, 100, kind))
-        assert header["start"] == "a picture of yours"
+        assert header["start"] == "your picture"
         letterboxed = np.zeros((16, 16, 3), np.uint8)
         letterboxed[4:12, :8, 0] = 255
         expected = running.player.genie.start(letterboxed).frame.numpy()
@@ -140,12 +140,12 @@ def test_any_picture_becomes_a_start_whole(serve, kind):
 def test_the_actions_of_a_clip_are_inferred(serve):
     running = serve()
     frames = np.random.default_rng(1).integers(0, 256, (9, 16, 16, 3), np.uint8)
-    data = film(frames, "mp4")
+    data = encode_video(frames, "mp4")
 
     async def conversation(client, hello, first):
         await client.connection.send(json.dumps({"type": "upload", "kind": "clip"}))
         header, _ = await client.ask(data)
-        assert header["start"] == "a clip of yours"
+        assert header["start"] == "your clip"
         header, _ = await client.answer()
         assert header["type"] == "inferred"
         assert len(header["codes"]) == 8
@@ -155,7 +155,7 @@ def test_the_actions_of_a_clip_are_inferred(serve):
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A PNG of a few bytes that claims to be large."""
+    """A PNG of a few bytes whose header says that it is large."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -171,9 +171,9 @@ def bomb(width: int, height: int) -> bytes:
         ("image", b"\x89PNG\r\n\x1a\n" + b"x" * 100, "cannot be read as a picture"),
         ("image", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "cannot be read as a picture"),
         ("image", bomb(60_000, 60_000), "at most|cannot be read as a picture"),
-        ("image", b"x" * 6000, "give one of at most 5,000"),
-        ("clip", b"x" * 100, "no video"),
-        (None, b"x", "say first what is uploaded"),
+        ("image", b"x" * 6000, "expected at most 5,000"),
+        ("clip", b"x" * 100, "not a readable video"),
+        (None, b"x", "unexpected binary message"),
     ],
 )
 def test_uploads_that_are_refused(serve, kind, data, message):
@@ -183,12 +183,12 @@ def test_uploads_that_are_refused(serve, kind, data, message):
         header, _ = await client.ask(data)
         assert header["type"] == "error"
         assert re.search(message, header["message"]), header["message"]
-        assert (await client.ask({"type": "act", "code": 1}))[0]["step"] == 1  # the world goes on
+        assert (await client.ask({"type": "act", "code": 1}))[0]["step"] == 1  # can still be played
 
     talk(serve(Limits(upload_bytes=5000)), conversation)
 
 
-def test_malformed_messages_end_in_a_line_and_the_world_goes_on(serve):
+def test_after_malformed_messages_the_world_can_be_played(serve):
     rng = random.Random(0)
 
     async def conversation(client, hello, first):
@@ -228,7 +228,7 @@ def test_the_page_and_nothing_else_is_served(serve):
             assert words in answer.read()
             assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
     with urllib.request.urlopen(running.page + "/starts/1.png", timeout=10) as answer:
-        assert answer.read() == png(running.player.starts[1].frame)
+        assert answer.read() == encode_png(running.player.starts[1].frame)
     for path in (
         "/starts/99.png",
         "/../pyproject.toml",
@@ -240,7 +240,7 @@ def test_the_page_and_nothing_else_is_served(serve):
             urllib.request.urlopen(running.page + path, timeout=10)
 
 
-def test_ten_play_at_once_and_an_eleventh_is_told_to_wait(serve):
+def test_ten_browsers_play_at_once_and_an_eleventh_is_refused(serve):
     running = serve()
     there, refused = [], None
 
@@ -250,7 +250,7 @@ def test_ten_play_at_once_and_an_eleventh_is_told_to_wait(serve):
             await client.answer()
             await client.answer()
             there.append(seed)
-            await refused.wait()  # none leaves before that
+            await refused.wait()  # all ten stay connected until then
             rng = random.Random(seed)
             codes = [rng.randrange(4) for _ in range(12)]
             return codes, [(await client.ask({"type": "act", "code": code}))[1] for code in codes]
@@ -274,7 +274,7 @@ def test_ten_play_at_once_and_an_eleventh_is_told_to_wait(serve):
     assert running.player.num_sessions == 0
 
 
-def test_a_killed_browser_frees_its_place(serve):
+def test_a_killed_browser_frees_its_session(serve):
     running = serve(Limits(sessions=1))
 
     async def vanish():
@@ -296,11 +296,11 @@ def test_a_killed_browser_frees_its_place(serve):
     assert talk(running, fine) == 1
 
 
-def test_who_does_nothing_is_sent_away(serve):
+def test_an_idle_browser_is_disconnected(serve):
     assert closed_with(serve(Limits(idle_seconds=0.3))) == 4002
 
 
-def test_the_command_says_what_is_wrong(tmp_path, capsys):
+def test_errors_of_the_command(tmp_path, capsys):
     from genie_robotics.player.commands import PlayOptions
 
     for argv, message in (
@@ -315,7 +315,7 @@ def test_the_command_says_what_is_wrong(tmp_path, capsys):
         make_player(PlayOptions(run="nano-tabletop", image=tmp_path / "note.txt"))
     player = make_player(PlayOptions(run="nano-tabletop"))
     assert [meaning.name for meaning in player.meanings[:3]] == ["up", "right", "left"]
-    assert [start.simulator is not None for start in player.starts] == [False] * 8 + [True] * 3
+    assert [start.make_simulator is not None for start in player.starts] == [False] * 8 + [True] * 3
     (tmp_path / "report.json").write_text("{}")
     with pytest.raises(UserError, match="is not a report of a world with 8"):
         make_player(PlayOptions(run="nano-tabletop", report=tmp_path / "report.json"))

@@ -1,11 +1,11 @@
-"""One player's world: what is undone, kept and previewed is what was."""
+"""A play session: undo, branches and previews give the frames that playing gives."""
 
 import numpy as np
 import pytest
 
 from genie_datasets.base.errors import UserError
 from genie_robotics.player.limits import Limits
-from genie_robotics.player.session import WITH_CACHE, PlaySession
+from genie_robotics.player.session import NUM_CACHED, PlaySession
 from tests.genie_robotics.conftest import random_genie, tiny_config
 
 CODES = [0, 1, 2, 3, 3, 2, 1, 0, 2, 0, 1, 3, 1, 2]
@@ -30,8 +30,8 @@ def test_it_plays_what_the_world_plays(session):
     assert (trace["codes"], trace["first_step"], trace["start"]) == (CODES, 0, "noise")
 
 
-@pytest.mark.parametrize("back", [1, 3, WITH_CACHE + 3])  # the last goes back to a moment whose caches are gone
-def test_after_undo_the_future_is_the_one_that_was(session, back):
+@pytest.mark.parametrize("back", [1, 3, NUM_CACHED + 3])  # the last returns to a moment without caches
+def test_after_undo_the_same_actions_give_the_same_frames(session, back):
     frames = [session.act(code) for code in CODES]
     shown = session.undo(back)
     np.testing.assert_array_equal(shown, frames[-1 - back])
@@ -63,19 +63,19 @@ def test_branches_and_restart(session):
     first = session.restart()
     assert session.num_steps == 0
     np.testing.assert_array_equal(first, session.clip()[0])
-    with pytest.raises(UserError, match="no branch 3"):
+    with pytest.raises(UserError, match="no branch 2"):
         session.switch(2)
-    session.start(first, "anew")
+    session.start(first, "again")
     assert session.branches == []
 
 
-def test_memory_and_trace_are_of_the_last_steps_only():
+def test_memory_and_trace_are_limited_to_the_last_steps():
     session = PlaySession(random_genie(tiny_config()), Limits(undo=20, branches=2))
     session.start(np.zeros((16, 16, 3), np.uint8), "black")
     for step in range(50):
         session.act(step % 4)
     assert len(session.moments) == 21
-    assert sum(moment.state.dynamics_cache is not None for moment in session.moments) <= WITH_CACHE + 1
+    assert sum(moment.state.dynamics_cache is not None for moment in session.moments) <= NUM_CACHED + 1
     assert len(session.world.states) == 1
     trace = session.trace()
     assert (trace["first_step"], len(trace["codes"])) == (30, 20)
@@ -83,21 +83,21 @@ def test_memory_and_trace_are_of_the_last_steps_only():
     assert session.num_steps == 30
     session.branch()
     session.branch()
-    with pytest.raises(UserError, match="there are 2 branches"):
+    with pytest.raises(UserError, match="at most 2 branches"):
         session.branch()
 
 
 def test_settings_reach_the_world(session):
     session.settings(0.0, 1)
-    likeliest = session.act(1)
+    greedy = session.act(1)
     session.undo()
     session.settings(3.0, 9)
-    assert not np.array_equal(session.act(1), likeliest)
+    assert not np.array_equal(session.act(1), greedy)
     assert session.trace()["maskgit_steps"] == 9
 
 
-def test_without_a_start_there_is_nothing_to_play():
+def test_without_a_start_playing_is_an_error():
     session = PlaySession(random_genie(tiny_config()), Limits())
     for ask in (lambda: session.act(0), session.preview, session.clip, session.branch):
-        with pytest.raises(UserError, match="choose one"):
+        with pytest.raises(UserError, match="choose a start"):
             ask()

@@ -1,1 +1,1 @@
-"""LeRobotDataset v2 and v3."""
+"""The reader of LeRobotDatasets, versions 2 and 3."""

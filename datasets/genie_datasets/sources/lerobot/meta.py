@@ -1,7 +1,7 @@
-"""The metadata of a LeRobotDataset: which frames of which file are an episode. Versions 2.0, 2.1 and 3.0.
+"""The metadata of a LeRobotDataset, which says where the frames of each episode are. Versions 2.0, 2.1 and 3.0.
 
-v2: `meta/episodes.jsonl`, one parquet and one video file an episode. v3: `meta/episodes/**/*.parquet`, many episodes in
-a file, each with where it begins in the video (seconds) and in the table (rows).
+v2: `meta/episodes.jsonl`, with one parquet and one video file per episode. v3: `meta/episodes/**/*.parquet`, with many
+episodes per file, and for each the time at which it begins in the video.
 """
 
 import itertools
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from genie_datasets.base.errors import UserError
+from genie_datasets.base.errors import UserError, first_line
 from genie_datasets.base.folders import find_files, walk
 from genie_datasets.base.notes import warn
 
@@ -28,25 +28,32 @@ FIELD = re.compile(r"\{(\w+)(?::0?(\d*)d)?\}")
 class Camera:
     key: str
     kind: str
-    """video: files of their own; image: encoded images in the table."""
+    """"video": in video files; "image": encoded images in the table."""
 
 
 @dataclass(frozen=True)
 class Episode:
-    """Where one episode lies; paths are relative to the data set."""
+    """The place of one episode; paths are relative to the data set."""
 
     number: int
     num_frames: int
     instruction: str
     table: str
     video: str
-    """Empty where the frames are in the table."""
+    """Empty if the frames are in the table."""
     start: float = 0.0
-    """Seconds into the video at which it begins."""
+    """Time in the video at which it begins, seconds."""
+
+    @property
+    def file(self) -> str:
+        """The file that holds its frames."""
+        return self.video or self.table
 
 
 @dataclass(frozen=True)
 class Meta:
+    """The metadata of a data set."""
+
     root: Path
     version: str
     hz: float
@@ -56,26 +63,24 @@ class Meta:
     splits: dict[str, list[int]]
     """Name -> positions in `episodes`."""
     absent: list[Episode]
-    """Those whose file is not there."""
+    """Episodes whose file is missing."""
     files: list[Path]
-    """All of `meta/`."""
+    """All files of `meta/`."""
 
     @property
     def deciding(self) -> list[Path]:
-        """The files of `meta/` that decide which frames and words are read."""
+        """The files of `meta/` that decide which frames and instructions are read."""
         return [file for file in self.files if file.name != "episodes_stats.jsonl" and file.name != "stats.json"]
 
 
-def is_lerobot(folder: Path) -> bool:
-    return (folder / INFO).is_file()
-
-
 def read_meta(root: Path, image_key: str | None = None) -> Meta:
-    """Raises UserError that names the file which is missing, damaged, or of another layout."""
+    """Reads `meta/`. Raises UserError, which names the file that is missing, damaged, or of another layout."""
     info = read_json(root / INFO)
     version = str(info.get("codebase_version", ""))
     if not re.fullmatch(r"v?[23]\.\d+(\.\d+)?", version):
-        raise UserError(f"{root / INFO}: unknown LeRobot layout '{version}': convert the data set to v2.1 or v3.0")
+        raise UserError(
+            f"{root / INFO}: unknown LeRobot layout '{version}'; expected version 2 or 3; convert the data set to v3.0"
+        )
     try:
         features = dict(info["features"])
         hz, chunk = float(info["fps"]), max(1, int(info.get("chunks_size") or 1000))
@@ -91,18 +96,17 @@ def read_meta(root: Path, image_key: str | None = None) -> Meta:
             for camera in cameras
         ]
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        reason = f"no entry {error}" if isinstance(error, KeyError) else error
         raise UserError(
-            f"{root / INFO} and the files beside it do not fit together ({error!r}): download meta/ again"
+            f"{root / INFO} and the files next to it are not consistent ({reason}): download meta/ again"
         ) from None
-    # Of several cameras that would do, the first of which there is a file: parts of data sets are downloaded.
-    by_presence = [
-        (camera, [os.path.isfile(root / where(e)) for e in episodes], episodes) for camera, episodes in found
-    ]
+    # The first camera with a file is read: users download parts of data sets.
+    by_presence = [(camera, [os.path.isfile(root / e.file) for e in episodes], episodes) for camera, episodes in found]
     camera, present, episodes = next((entry for entry in by_presence if any(entry[1])), by_presence[0])
     if not any(present):
-        example = where(episodes[0]) if episodes else "any episode"
+        example = episodes[0].file if episodes else "those of an episode"
         raise UserError(
-            f"{root} has the metadata of {len(rows)} episodes and not one file, such as {example}: download it"
+            f"{root} has the metadata of {len(rows)} episodes but none of their files: download some, such as {example}"
         )
     kept = [episode for episode, there in zip(episodes, present, strict=True) if there]
     absent = [episode for episode, there in zip(episodes, present, strict=True) if not there]
@@ -118,9 +122,9 @@ def meta_files(root: Path) -> list[Path]:
 
 
 def check_rows(root: Path, info: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    """Sorts the episodes by number and notes what is not as a user may expect.
+    """Sorts the episodes by number, and prints notes about what a user may not expect.
 
-    Raises UserError where an episode is listed twice.
+    Raises UserError if an episode is listed twice.
     """
     rows.sort(key=lambda row: row["number"])
     numbers = [row["number"] for row in rows]
@@ -132,7 +136,7 @@ def check_rows(root: Path, info: dict[str, Any], rows: list[dict[str, Any]]) -> 
     for key, value in (("total_episodes", len(rows)), ("total_frames", sum(row["length"] for row in rows))):
         stated = info.get(key)
         if isinstance(stated, int) and stated != value:
-            warn(f"{root / INFO} states {key} {stated}, and the episodes listed in meta/ have {value}: reading those")
+            warn(f"{root / INFO} states {key} {stated}, but the episodes listed in meta/ have {value}: reading those")
             break
     empty = [row["number"] for row in rows if not row["length"]]
     if empty:
@@ -143,7 +147,7 @@ def check_rows(root: Path, info: dict[str, Any], rows: list[dict[str, Any]]) -> 
 
 
 def instruction_of(tasks: Any, root: Path) -> tuple[str, int]:
-    """Instruction and number of tasks of an entry `tasks`: a text, a list of texts, or numbers of meta/tasks."""
+    """Instruction and number of tasks of an entry `tasks`: a text, a list of texts, or a number of meta/tasks."""
     if isinstance(tasks, list | tuple):
         texts = list(dict.fromkeys(instruction_of(task, root)[0] for task in tasks))
         return (texts[0] if texts else ""), len(texts)
@@ -159,19 +163,14 @@ def instruction_of(tasks: Any, root: Path) -> tuple[str, int]:
 
 
 def whole(value: Any) -> int:
-    """An int of a whole number; raises ValueError."""
+    """A whole number as an int. Raises ValueError."""
     if int(value) != value:
-        raise ValueError(f"{value!r} is no whole number")
+        raise ValueError(f"{value!r} is not a whole number")
     return int(value)
 
 
-def where(episode: Episode) -> str:
-    """The file that its frames are in."""
-    return episode.video or episode.table
-
-
 def find_cameras(features: dict[str, Any], asked: str | None, root: Path) -> list[Camera]:
-    """The camera asked for, by its key or the end of it; without one, all that would do, the likeliest first."""
+    """The camera `asked` by its key or the end of its key; without it, all cameras, the most likely one first."""
     known = {
         key: Camera(key, value["dtype"])
         for key, value in features.items()
@@ -183,10 +182,10 @@ def find_cameras(features: dict[str, Any], asked: str | None, root: Path) -> lis
     if asked is not None:
         hits = [key for key in known if key == asked or key.endswith(("." + asked, "/" + asked))]
         if len(hits) != 1:
-            raise UserError(f"{root} has no camera '{asked}': its cameras are {names}")
+            raise UserError(f"{root} has no camera '{asked}': pass one of its cameras, {names}")
         return [known[hits[0]]]
     if not known:
-        raise UserError(f"{root / INFO} lists no camera: give a data set with video or image features")
+        raise UserError(f"{root / INFO} lists no camera: choose a data set with video or image features")
     ranked = sorted(known, key=lambda key: rank(key.rsplit(".", 1)[-1]))
     return [known[key] for key in ranked]
 
@@ -224,8 +223,8 @@ def read_episodes_v3(root: Path, cameras: list[Camera]) -> Iterator[dict[str, An
             wanted = ["episode_index", "length", "tasks", "data/chunk_index", "data/file_index"]
             wanted += [f"videos/{camera.key}/{part}" for camera in cameras for part in parts]
             rows = parquet.read_table(file, columns=[name for name in wanted if name in names]).to_pylist()
-        except (OSError, ValueError, NotImplementedError) as error:  # pyarrow's own errors are all of these
-            raise UserError(f"{file} is no table of episodes ({first_line(error)}): download meta/ again") from None
+        except (OSError, ValueError, NotImplementedError) as error:  # subclasses of these are pyarrow's errors
+            raise UserError(f"{file} is not a table of episodes ({first_line(error)}): download meta/ again") from None
         for row in rows:
             words, num_tasks = instruction_of(row.get("tasks"), root)
             yield {
@@ -253,7 +252,7 @@ def episode_of(row: dict[str, Any], camera: Camera, tables: str, videos: str, hz
 
 
 def fill(template: str, fields: dict[str, Any]) -> str:
-    """A path template of info.json, filled without `str.format`, which would read attributes of what it is given."""
+    """Fills a path template of info.json, without `str.format`, which would also read attributes of the values."""
 
     def value(match: re.Match) -> str:
         found = fields[match[1]]
@@ -266,9 +265,9 @@ def fill(template: str, fields: dict[str, Any]) -> str:
 
 
 def split_ranges(root: Path, splits: Any, episodes: list[Episode]) -> dict[str, list[int]]:
-    """'train': '0:50' -> positions of the episodes numbered 0 .. 49; all are `train` where nothing is said.
+    """Positions of the episodes of each split: 'train': '0:50' has the numbers 0 .. 49. Default: all are 'train'.
 
-    Notes splits that share episodes or are not ranges, and episodes that are in no split, which are left out.
+    Prints notes about splits that share episodes or are not ranges, and about episodes in no split, which are left out.
     """
     found: dict[str, list[int]] = {}
     stated = splits if isinstance(splits, dict) else {}
@@ -305,18 +304,14 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise UserError(f"{path} is not JSON: download meta/ again") from None
     if not isinstance(found, dict):
-        raise UserError(f"{path} holds no object: download meta/ again")
+        raise UserError(f"{path} is not a JSON object: download meta/ again")
     return found
 
 
-def first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
 def pyarrow_parquet() -> Any:
-    """Raises UserError where pyarrow is not installed."""
+    """The module. Raises UserError if pyarrow is not installed."""
     try:
         import pyarrow.parquet as parquet
     except ModuleNotFoundError:
-        raise UserError("tables of a LeRobotDataset are read with pyarrow: pip install pyarrow") from None
+        raise UserError("reading a LeRobotDataset needs pyarrow: pip install pyarrow") from None
     return parquet

@@ -1,9 +1,7 @@
-"""LeRobotDataset folders (v2.0, v2.1, v3.0): video files, or images inside the table; see `lerobot_meta`."""
+"""LeRobotDataset folders (v2.0, v2.1, v3.0), with frames in video files or as images in the table."""
 
 import contextlib
 import itertools
-import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,20 +10,21 @@ import numpy as np
 from genie_datasets.base.cache_dir import cache_dir, fingerprint
 from genie_datasets.base.errors import UserError
 from genie_datasets.base.file_state import FileState
-from genie_datasets.base.folders import say_copies, such
+from genie_datasets.base.folders import first_of, note_copies
 from genie_datasets.base.globs import exclude_option, keep_files
 from genie_datasets.base.notes import warn
+from genie_datasets.base.recent import RecentItems
 from genie_datasets.sources.decode import DamagedImage, image_size
 from genie_datasets.sources.frame_sizes import SizeChanges, decode_frames, several_sizes
-from genie_datasets.sources.lerobot.meta import Episode, Meta, meta_files, read_meta, where
+from genie_datasets.sources.lerobot.meta import Episode, Meta, meta_files, read_meta
 from genie_datasets.sources.lerobot.table import TOLERANCE, DamagedTable, bad_table, check_tables, episode_column
 from genie_datasets.sources.lerobot.truth import TruthColumns
-from genie_datasets.sources.split import Size, Source, Split, frame_ids
+from genie_datasets.sources.split import Ids, Size, Source, Split, frame_ids
 from genie_datasets.sources.truth import Truth
 from genie_datasets.sources.video.file import VideoInfo
 from genie_datasets.sources.video.source import RATE_DIFFERS, Numbers, VideoSplit, leave_out_damaged, probe_all
 
-KEEP_TABLES = 4  # decoded columns of images, each of one file
+KEEP_TABLES = 4  # columns of images in memory, each of one episode
 
 
 class LeRobotVideos(VideoSplit):
@@ -34,7 +33,7 @@ class LeRobotVideos(VideoSplit):
     def __init__(
         self,
         name: str,
-        mark: str,
+        fingerprint: str,
         meta: Meta,
         chosen: list[int],
         infos: dict[str, VideoInfo],
@@ -42,10 +41,10 @@ class LeRobotVideos(VideoSplit):
         hz: float,
     ):
         self.episodes = [meta.episodes[i] for i in chosen]
-        files = [meta.root / where(episode) for episode in self.episodes]
-        own = [infos[where(episode)] for episode in self.episodes]
+        files = [meta.root / episode.file for episode in self.episodes]
+        own = [infos[episode.file] for episode in self.episodes]
         frames = [numbers[episode.number] for episode in self.episodes]
-        super().__init__(name, mark, meta.root, files, own, np.full(len(files), hz), frames)
+        super().__init__(name, fingerprint, meta.root, files, own, np.full(len(files), hz), frames)
         self._truth = TruthColumns.find(meta.features)
 
     def truth(self, episode: int) -> Truth | None:
@@ -55,34 +54,24 @@ class LeRobotVideos(VideoSplit):
         return self.episodes[episode].instruction
 
     def episode_name(self, episode: int) -> str:
-        return f"{where(self.episodes[episode])}#{self.episodes[episode].number}"
+        return f"{self.episodes[episode].file}#{self.episodes[episode].number}"
 
 
 class LeRobotImages(Split):
-    """Episodes whose frames are encoded images in the table's column."""
+    """Episodes whose frames are encoded images in a column of the table."""
 
-    def __init__(self, name: str, mark: str, meta: Meta, chosen: list[int], hz: float):
-        self.name, self.fingerprint, self.root, self.key = name, mark, meta.root, meta.camera.key
+    def __init__(self, name: str, fingerprint: str, meta: Meta, chosen: list[int], hz: float):
+        self.name, self.fingerprint, self.root, self.key = name, fingerprint, meta.root, meta.camera.key
         self.episodes = [meta.episodes[i] for i in chosen]
         self.num_frames = np.array([episode.num_frames for episode in self.episodes], np.int64)
         self.hz = np.full(len(chosen), hz)
         self._truth = TruthColumns.find(meta.features)
-        self.__setstate__(self.__dict__)
+        self._images: RecentItems[list[bytes]] = RecentItems(KEEP_TABLES)
 
     def truth(self, episode: int) -> Truth | None:
         return None if self._truth is None else self._truth.read(self.root, self.episodes[episode])
 
-    def __getstate__(self) -> dict:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_kept", "_lock")}
-
-    def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state)
-        self._kept: OrderedDict[int, list[bytes]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def frames(
-        self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
-    ) -> np.ndarray:
+    def frames(self, episode: int, ids: Ids = None, size: Size | None = None, mode: str = "crop") -> np.ndarray:
         steps = frame_ids(ids, self.num_frames[episode]).tolist()
         encoded = self._encoded(episode)
         where, name = f"{self.root / self.episode_name(episode)}", self.episodes[episode].table
@@ -96,15 +85,7 @@ class LeRobotImages(Split):
         return np.empty((0, *(size or self.image_size), 3), np.uint8) if out is None else out
 
     def _encoded(self, episode: int) -> list[bytes]:
-        with self._lock:
-            kept = self._kept.pop(episode, None)
-        if kept is None:
-            kept = self._read(episode)
-        with self._lock:
-            self._kept[episode] = kept
-            while len(self._kept) > KEEP_TABLES:
-                self._kept.popitem(last=False)
-        return kept
+        return self._images.get(episode, lambda: self._read(episode))
 
     def _read(self, episode: int) -> list[bytes]:
         entry = self.episodes[episode]
@@ -141,61 +122,61 @@ def open_lerobot(
     image_key: str | None = None,
     skip_damaged: bool = False,
 ) -> Source:
-    """root: the folder that holds meta/info.json; skip_damaged: without videos that do not decode."""
-    before = FileState.read(root, meta_files(root))  # first: what changes from here on is noticed the next time
+    """Opens the folder that holds meta/info.json; skip_damaged: leave out videos that do not decode."""
+    before = FileState.read(root, meta_files(root))  # first, so that later changes are noticed the next time
     meta = read_meta(root, image_key)
     if meta.absent:
         warn(
             f"{root}: {len(meta.absent)} of {len(meta.absent) + len(meta.episodes)} episodes have no file of "
-            f"{meta.camera.key}, such as {where(meta.absent[0])}: left out"
+            f"{meta.camera.key}, such as {meta.absent[0].file}: left out"
         )
-    files = sorted({root / where(episode) for episode in meta.episodes})
+    files = sorted({root / episode.file for episode in meta.episodes})
     kept = {path.relative_to(root).as_posix() for path in keep_files(files, root, include, exclude)}
     files = [root / name for name in sorted(kept)]
     damage: list[str] = []
     is_video = meta.camera.kind == "video"
     if skip_damaged and not is_video:
         warn(
-            f"--skip-damaged does nothing for images in tables, such as those of {root}: leave files out with --exclude"
+            f"--skip-damaged has no effect on images in tables, such as those of {root}: leave files out with --exclude"
         )
     if skip_damaged and is_video:
         files, damage = leave_out_damaged(root, files)
         kept = {path.relative_to(root).as_posix() for path in files}
-    episodes = [episode for episode in meta.episodes if where(episode) in kept]
+    episodes = [episode for episode in meta.episodes if episode.file in kept]
     tables = sorted({root / episode.table for episode in episodes if (root / episode.table).is_file()})
     data = sorted({*files, *tables})
-    say_copies(files)
-    mark = fingerprint(root, data, "lerobot", meta.camera.key, f"{meta.hz:g}", metadata=meta.deciding)
-    state = FileState.read(root, data).with_files(before)
+    note_copies(files)
+    digest = fingerprint(root, data, "lerobot", meta.camera.key, f"{meta.hz:g}", metadata=meta.deciding)
+    state = FileState.read(root, data).merged(before)
     if tables:
-        once(f"lerobot-tables-v1-{mark}-{state.digest}", lambda: check_tables(root, episodes, meta.hz))
+        _once(f"lerobot-tables-v1-{digest}-{state.digest}", lambda: check_tables(root, episodes, meta.hz))
     rate = hz or meta.hz
     infos: dict[str, VideoInfo] = {}
     numbers: dict[int, Numbers] = {}
     if is_video:
         infos = dict(zip([file.relative_to(root).as_posix() for file in files], probe_all(root, files), strict=True))
-        numbers = {episode.number: frames_of(meta, episode, infos[episode.video]) for episode in episodes}
-        check_apart(meta, episodes, numbers)
-        say_what_is_odd(meta, episodes, infos, numbers)
+        numbers = {episode.number: frame_numbers(meta, episode, infos[episode.video]) for episode in episodes}
+        check_disjoint(meta, episodes, numbers)
+        note_oddities(meta, episodes, infos, numbers)
     splits: dict[str, Split] = {}
     for name, positions in meta.splits.items():
-        chosen = [i for i in positions if where(meta.episodes[i]) in kept]
+        chosen = [i for i in positions if meta.episodes[i].file in kept]
         if chosen and is_video:
-            splits[name] = LeRobotVideos(name, f"{mark}-{name}", meta, chosen, infos, numbers, rate)
+            splits[name] = LeRobotVideos(name, f"{digest}-{name}", meta, chosen, infos, numbers, rate)
         elif chosen:
-            splits[name] = LeRobotImages(name, f"{mark}-{name}", meta, chosen, rate)
+            splits[name] = LeRobotImages(name, f"{digest}-{name}", meta, chosen, rate)
     if not splits:
         raise UserError(
-            f"{root}: no episode of its splits ({', '.join(meta.splits)}) is left: loosen --include, --exclude"
+            f"{root}: --include and --exclude leave no episode of its splits ({', '.join(meta.splits)}): choose others"
         )
     for split in splits.values():
         split.damage = damage
         split.states = [state]
-    return Source(root.name, str(root), "lerobot", splits, mark)
+    return Source(root.name, str(root), "lerobot", splits, digest)
 
 
-def once(key: str, check: Callable[[], None]) -> None:
-    """`check`, unless it passed before: the user's cache directory remembers. Raises what it raises."""
+def _once(key: str, check: Callable[[], None]) -> None:
+    """Calls `check` unless it passed before, which the user's cache directory records."""
     passed = cache_dir() / "index" / key
     if passed.exists():
         return
@@ -205,33 +186,32 @@ def once(key: str, check: Callable[[], None]) -> None:
         passed.touch()
 
 
-def frames_of(meta: Meta, episode: Episode, info: VideoInfo) -> Numbers:
-    """Numbers of an episode's frames in its video file: frame i is the one at start + i / fps, as LeRobot takes it.
+def frame_numbers(meta: Meta, episode: Episode, info: VideoInfo) -> Numbers:
+    """Numbers of an episode's frames in its video file: frame i is the one at start + i / fps, as in LeRobot.
 
-    Raises UserError where none is within LeRobot's tolerance of its time.
+    Raises UserError if the video has no frame within LeRobot's tolerance of such a time.
     """
     if episode.num_frames > info.num_frames:
         raise UserError(
-            f"{meta.root / episode.video} has {info.num_frames} frames where episode {episode.number} has "
-            f"{episode.num_frames}: download it again, or leave it out with {exclude_option([episode.video])}"
+            f"{meta.root / episode.video} has {info.num_frames} frames, expected the {episode.num_frames} of episode "
+            f"{episode.number}: download it again, or leave it out with {exclude_option([episode.video])}"
         )
     seconds = episode.start + np.arange(episode.num_frames) / meta.hz
     ids, off = info.nearest(seconds)
-    # What the container's unit of time cannot express is no fault, such as milliseconds in WebM.
+    # Time stamps are rounded to the unit of the container, such as milliseconds in WebM.
     far = off > TOLERANCE + info.tick / 2
     if far.any():
         at = int(far.argmax())
         raise UserError(
-            f"{meta.root / episode.video}: episode {episode.number} has its frame {at} at {seconds[at]:.4f} s, where "
-            f"the video has none (the nearest of its {info.num_frames} is {off[at]:.4f} s away): correct its start in "
-            "meta/episodes or download the file again, or leave it out with "
-            f"{exclude_option([episode.video])}"
+            f"{meta.root / episode.video} has no frame at {seconds[at]:.4f} s, the time of frame {at} of episode "
+            f"{episode.number} (the nearest is {off[at]:.4f} s away): correct the start of the episode in meta/episodes"
+            f", download the file again, or leave it out with {exclude_option([episode.video])}"
         )
     return range(int(ids[0]), int(ids[-1]) + 1) if len(ids) == ids[-1] - ids[0] + 1 else ids
 
 
-def check_apart(meta: Meta, episodes: list[Episode], numbers: dict[int, Numbers]) -> None:
-    """Raises UserError where two episodes share frames of a file."""
+def check_disjoint(meta: Meta, episodes: list[Episode], numbers: dict[int, Numbers]) -> None:
+    """Raises UserError if two episodes share frames of a file."""
     by_file: dict[str, list[Episode]] = {}
     for episode in episodes:
         by_file.setdefault(episode.video, []).append(episode)
@@ -246,25 +226,25 @@ def check_apart(meta: Meta, episodes: list[Episode], numbers: dict[int, Numbers]
                 )
 
 
-def say_what_is_odd(
+def note_oddities(
     meta: Meta, episodes: list[Episode], infos: dict[str, VideoInfo], numbers: dict[int, Numbers]
 ) -> None:
-    """One note for each kind of thing that a user may not expect of the video files."""
+    """Prints one note for each property of the video files that a user may not expect."""
     paths = {name: meta.root / name for name in infos}
     for note in sorted({note for info in infos.values() for note in info.notes}):
-        warn(f"{such([paths[name] for name, info in infos.items() if note in info.notes])} {note}")
+        warn(f"{first_of([paths[name] for name, info in infos.items() if note in info.notes])} {note}")
     others = [name for name, info in infos.items() if info.rate and abs(info.rate / meta.hz - 1) > RATE_DIFFERS]
     if others:
         warn(
-            f"{such([paths[name] for name in others])} runs at {infos[others[0]].rate:g} frames/s, the table at "
-            f"{meta.hz:g} Hz: frames are taken by their times"
+            f"{first_of([paths[name] for name in others])} runs at {infos[others[0]].rate:g} frames/s, the table at "
+            f"{meta.hz:g} Hz: frames are chosen by their times"
         )
     late = [name for name, info in infos.items() if abs(info.start) > TOLERANCE + info.tick]
     if late:
         first = infos[late[0]].start
-        warn(f"{such([paths[name] for name in late])} begins at {first:.4f} s: times are counted from its first frame")
+        warn(f"{first_of([paths[name] for name in late])} begins at {first:.4f} s: times count from its first frame")
     rest = {name: info.num_frames for name, info in infos.items()}
-    slack = dict.fromkeys(infos, 0.0)  # after the last frame of each episode there may be some that lie between two
+    slack = dict.fromkeys(infos, 0.0)  # a faster video may have frames between the last of an episode and the next
     for episode in episodes:
         taken = numbers[episode.number]
         rest[episode.video] -= int(taken[-1]) - int(taken[0]) + 1
@@ -272,4 +252,6 @@ def say_what_is_odd(
     rest = {name: num for name, num in rest.items() if num > slack[name]}
     if rest:
         name = next(iter(rest))
-        warn(f"{such([paths[n] for n in rest])} holds {rest[name]} frames that belong to no episode: they are not read")
+        warn(
+            f"{first_of([paths[n] for n in rest])} has {rest[name]} frames that belong to no episode: they are not read"
+        )

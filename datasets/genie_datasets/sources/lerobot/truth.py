@@ -1,7 +1,8 @@
-"""Where a LeRobotDataset's table says where the end effector is -> Truth. Rotation and gripper follow no convention.
+"""The true motion in the tables of a LeRobotDataset: the position of the end effector.
 
-Either a feature of its own (`state.eef_position`, `observation.state.ee_pos`, of 3 numbers), or entries x, y, z among
-the names of `observation.state`. Joint angles alone say nothing without the robot's model: no truth then.
+It is a feature of its own (such as `state.eef_position` or `observation.state.ee_pos`, of 3 numbers), or the entries x,
+y, z among the names of `observation.state`. Rotation and gripper follow no convention and are not read. A data set with
+joint angles only has no truth here, because they mean nothing without a model of the robot.
 """
 
 from dataclasses import dataclass
@@ -10,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from genie_datasets.base.errors import UserError
-from genie_datasets.sources.lerobot.meta import Episode, first_line
+from genie_datasets.base.errors import UserError, first_line
+from genie_datasets.sources.lerobot.meta import Episode
 from genie_datasets.sources.lerobot.table import episode_column
 from genie_datasets.sources.truth import Truth
 
@@ -21,14 +22,14 @@ POSITIONS = ("eef_position", "ee_position", "eef_pos", "ee_pos", "tcp_position",
 
 @dataclass(frozen=True)
 class TruthColumns:
-    """Numbers `columns` of the feature `key` are x, y, z."""
+    """The entries `columns` of the feature `key`, which are x, y, z."""
 
     key: str
     columns: tuple[int, int, int]
 
     @classmethod
     def find(cls, features: dict[str, Any]) -> "TruthColumns | None":
-        """features: those of info.json. What was commanded (`action.*`) is no measurement."""
+        """The columns among the features of info.json, or None. Commands (`action.*`) are not measurements."""
         for name in POSITIONS:
             for key, feature in features.items():
                 parts = key.split(".")
@@ -40,7 +41,7 @@ class TruthColumns:
         return None
 
     def read(self, root: Path, episode: Episode) -> Truth:
-        """Raises UserError where the table is absent, damaged or short of rows."""
+        """The true motion of an episode. Raises UserError if the table is missing, damaged or too short."""
         path = root / episode.table
         try:
             rows = episode_column(path, episode, self.key)
@@ -48,17 +49,18 @@ class TruthColumns:
         except (ValueError, IndexError, TypeError) as error:  # DamagedTable is a ValueError
             raise self._bad(path, episode, first_line(error)) from None
         if not np.isfinite(position).all():
-            raise self._bad(path, episode, "some of it is not finite")
+            raise self._bad(path, episode, "some numbers are not finite")
         return Truth(position, state=position)
 
     def _bad(self, path: Path, episode: Episode, what: str) -> UserError:
         return UserError(
-            f"{path}: true motion '{self.key}' of episode {episode.number} cannot be read ({what}): download it again"
+            f"{path}: the true motion '{self.key}' of episode {episode.number} cannot be read ({what}): download it "
+            "again"
         )
 
 
 def flat(names: Any) -> list[Any]:
-    """Names come as a list, or as lists by a word of their own ({"motors": [...]})."""
+    """Names given as a list, or as a dictionary of lists ({"motors": [...]}), as one list."""
     if isinstance(names, dict):
         return [name for part in names.values() for name in flat(part)]
     return list(names) if isinstance(names, list | tuple) else []

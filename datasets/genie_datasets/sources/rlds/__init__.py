@@ -1,1 +1,1 @@
-"""RLDS/TFDS data sets: TFRecord shards without TensorFlow, and the reference reader through TFDS and rlds."""
+"""Readers of RLDS/TFDS data sets: of TFRecord shards without TensorFlow, and the reference through TFDS and rlds."""

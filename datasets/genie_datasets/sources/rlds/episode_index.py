@@ -1,4 +1,4 @@
-"""EpisodeIndex: where every frame of one split lies in its unchanged shards. Built once, then mapped, never loaded."""
+"""EpisodeIndex: the place of every frame of a split in its unchanged shards. It is built once and memory-mapped."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from genie_datasets.base.cache_dir import AtomicFile, cache_dir
+from genie_datasets.base.cache_dir import cache_dir
 from genie_datasets.base.file_lock import file_lock
-from genie_datasets.base.mapped_npz import BROKEN, BrokenNpz, Pieces, map_npz, write_npz
-from genie_datasets.sources.rlds.index_shard import ShardIndex, Wanted
+from genie_datasets.base.files import atomic_file
+from genie_datasets.base.mapped_npz import BROKEN, BrokenNpz, ChunkedArray, map_npz, write_npz
+from genie_datasets.base.notes import warn
+from genie_datasets.sources.rlds.index_shard import IndexSpec, ShardIndex
 from genie_datasets.sources.rlds.index_workers import index_shards
 
 INDEX_VERSION = 5
@@ -20,24 +22,24 @@ INDEX_VERSION = 5
 
 @dataclass
 class EpisodeIndex:
-    """12 bytes a frame and 32 an episode. Frames of an episode lie in the shard of its record."""
+    """Arrays of 12 bytes per frame and 32 per episode. The frames of an episode are in the shard of its record."""
 
     shards: np.ndarray  # (S,) file names
-    record_shard: np.ndarray  # (E,) int32, which shard holds the episode
-    record_start: np.ndarray  # (E,) int64, where its tf.train.Example begins
+    record_shard: np.ndarray  # (E,) int32, number of the shard that holds the episode
+    record_start: np.ndarray  # (E,) int64, first byte of its tf.train.Example
     record_end: np.ndarray  # (E,) int64
-    record_number: np.ndarray  # (E,) int32, the episode's number within its shard
+    record_number: np.ndarray  # (E,) int32, number of the episode in its shard
     episode_start: np.ndarray  # (E+1,) int64, first frame of each episode in the arrays below
-    frame_offset: np.ndarray  # (F,) int64, byte offset of the encoded image in its shard
+    frame_offset: np.ndarray  # (F,) int64, byte offset of the encoded image in the shard
     frame_length: np.ndarray  # (F,) int32, bytes
     instructions: np.ndarray  # (I,) distinct instructions
     instruction_id: np.ndarray  # (E,) int32
     num_left_out: np.ndarray  # (1,) int64, episodes that the filter left out
-    num_joined: np.ndarray  # (1,) int64, episodes in which a later step says that it is the first
+    num_joined: np.ndarray  # (1,) int64, episodes with is_first set at a later step
     num_empty: np.ndarray  # (1,) int64, episodes without an image, which are left out
     num_retold: np.ndarray  # (1,) int64, episodes whose instruction changes
-    damage: np.ndarray  # (D,) what was skipped as damaged, a line each
-    path: Path | None = None  # the file that the arrays are mapped from
+    damage: np.ndarray  # (D,) one line for each damaged thing that was skipped
+    path: Path | None = None  # the file from which the arrays are mapped
 
     @property
     def num_frames(self) -> np.ndarray:
@@ -49,7 +51,7 @@ class EpisodeIndex:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of the episodes: number, place, length and instruction of each, and the length of every image."""
+        """Digest of number, place, length and instruction of each episode, and of the length of every image."""
         found = hashlib.sha256("\0".join(self.instructions.tolist()).encode())
         for array in (self.record_shard, self.record_number, self.record_start, self.record_end, self.episode_start,
                       self.frame_length, self.instruction_id):  # fmt: skip
@@ -58,33 +60,33 @@ class EpisodeIndex:
 
     @classmethod
     def load(cls, path: Path) -> "EpisodeIndex":
-        """Raises one of `mapped_npz.BROKEN`."""
+        """Maps an index. Raises one of `mapped_npz.BROKEN`."""
         try:
-            return cls.of(map_npz(path), path)
+            return cls.from_arrays(map_npz(path), path)
         except BROKEN:
             raise
         except Exception as error:  # a damaged header may claim anything
             raise BrokenNpz(f"{path.name} is damaged: {error!r}") from None
 
     @classmethod
-    def of(cls, arrays: dict[str, np.ndarray], path: Path | None = None) -> "EpisodeIndex":
+    def from_arrays(cls, arrays: dict[str, np.ndarray], path: Path | None = None) -> "EpisodeIndex":
         known: dict[str, Any] = {field.name: arrays[field.name] for field in fields(cls) if field.name != "path"}
         return cls(**known, path=path)
 
-    def __reduce__(self):  # a memory map would be pickled as its content
+    def __reduce__(self):  # because a memory map would be pickled as its content
         if self.path is not None:
             return EpisodeIndex.load, (self.path,)
         return EpisodeIndex, tuple(getattr(self, field.name) for field in fields(self))
 
 
-def load_or_build(shards: list[Path], wanted: Wanted, key: str, lengths: dict[str, int]) -> EpisodeIndex:
+def load_or_build(shards: list[Path], spec: IndexSpec, key: str, lengths: dict[str, int]) -> EpisodeIndex:
     """The index of a split's shards, from the user's cache directory if it was built before.
 
-    key: of the shards and how they are read; it changes when they do.
-    lengths: episodes per shard name as the data set's own metadata states them, where it does.
+    key: changes with the shards and with how they are read.
+    lengths: episodes per shard name, as far as the metadata of the data set states them.
 
     Raises:
-        UserError: a shard is damaged; what other shards hold is kept, so the next call goes on there.
+        UserError: a shard is damaged. The results of other shards are kept, and the next call resumes.
     """
     path = cache_dir() / "index" / f"v{INDEX_VERSION}-{key}.npz"
     try:
@@ -95,31 +97,28 @@ def load_or_build(shards: list[Path], wanted: Wanted, key: str, lengths: dict[st
         path.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(path.with_suffix(".lock")):
             try:
-                return EpisodeIndex.load(path)  # another process built it meanwhile
+                return EpisodeIndex.load(path)  # another process has built it
             except BROKEN:
-                build(path, shards, wanted, lengths)
+                build(path, shards, spec, lengths)
         return EpisodeIndex.load(path)
-    except OSError as error:  # works without; only the next start takes as long again
-        from genie_datasets.base.notes import warn
-
+    except OSError as error:
         warn(
-            f"cannot keep the index in {path.parent} ({error.strerror}); set GENIE_ROBOTICS_CACHE to a writable folder"
+            f"cannot keep the index in {path.parent} ({error.strerror}), so it is built at every start: set "
+            "GENIE_ROBOTICS_CACHE to a writable folder"
         )
-        with index_shards(shards, wanted, lengths, None) as read:
-            return EpisodeIndex.of({name: np.concatenate([*a.pieces]) for name, a in joined(shards, read).items()})
+        with index_shards(shards, spec, lengths, None) as read:
+            arrays = combine(shards, read)
+            return EpisodeIndex.from_arrays({name: np.concatenate([*array.chunks]) for name, array in arrays.items()})
 
 
-def build(path: Path, shards: list[Path], wanted: Wanted, lengths: dict[str, int]) -> None:
-    """Walks every shard, several at once, and writes the index to `path`. Raises UserError, OSError."""
-    with (
-        index_shards(shards, wanted, lengths, path.with_suffix(".parts")) as read,
-        AtomicFile(path) as stream,
-    ):
-        write_npz(stream, joined(shards, read))
+def build(path: Path, shards: list[Path], spec: IndexSpec, lengths: dict[str, int]) -> None:
+    """Reads every shard and writes the index to `path`. Raises UserError, OSError."""
+    with index_shards(shards, spec, lengths, path.with_suffix(".parts")) as read, atomic_file(path) as stream:
+        write_npz(stream, combine(shards, read))
 
 
-def joined(shards: Sequence[Path], read: Callable[[int], ShardIndex]) -> dict[str, Pieces]:
-    """The arrays of an index out of those of its shards, of which one at a time is in memory."""
+def combine(shards: Sequence[Path], read: Callable[[int], ShardIndex]) -> dict[str, ChunkedArray]:
+    """The arrays of an index made from those of its shards, of which one at a time is in memory."""
     numbers = range(len(shards))
     instructions: dict[str, int] = {}
     rows: list[np.ndarray] = []
@@ -156,7 +155,7 @@ def joined(shards: Sequence[Path], read: Callable[[int], ShardIndex]) -> dict[st
         **{name: np.array([count]) for name, count in counts.items()},
         "damage": np.array(damage, str),
     }
-    return {name: Pieces.whole(array) for name, array in small.items()} | {
-        "frame_offset": Pieces(np.dtype(np.int64), total, frames("frame_offset")),
-        "frame_length": Pieces(np.dtype(np.int32), total, frames("frame_length")),
+    return {name: ChunkedArray.of(array) for name, array in small.items()} | {
+        "frame_offset": ChunkedArray(np.dtype(np.int64), total, frames("frame_offset")),
+        "frame_length": ChunkedArray(np.dtype(np.int32), total, frames("frame_length")),
     }

@@ -1,7 +1,7 @@
-"""The protocol buffer `tf.train.Example`, walked in place: which bytes hold which value, without TensorFlow.
+"""Reads the protocol buffer `tf.train.Example` in place, without TensorFlow.
 
 Example{1: Features{1: map entry{1: name, 2: Feature{1: bytes | 2: floats | 3: ints}}}}; each list{1: values}.
-Spans are (start, end) positions in the buffer, so the value of an image is never copied.
+Spans are (start, end) positions in the buffer, so images are never copied.
 """
 
 import numpy as np
@@ -9,12 +9,12 @@ import numpy as np
 from genie_datasets.sources.rlds.tfrecord import Buffer, DamagedRecord
 
 Span = tuple[int, int]
-BYTES, FLOATS, INTS = 0x0A, 0x12, 0x1A  # tags of a Feature's three kinds
-MOST_SHIFT = 63  # of a number's ten bytes; without a limit, a run of bytes above 127 takes time by its square
+BYTES, FLOATS, INTS = 0x0A, 0x12, 0x1A  # tags of the three kinds of a Feature
+MAX_SHIFT = 63  # without a limit, a run of bytes above 127 takes quadratic time
 
 
 def varint(buffer: Buffer, at: int) -> tuple[int, int]:
-    """-> (value, position after it)"""
+    """The number at `at`, and the position after it. Raises DamagedRecord."""
     value = shift = 0
     while True:
         byte = buffer[at]
@@ -23,22 +23,22 @@ def varint(buffer: Buffer, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
         shift += 7
-        if shift > MOST_SHIFT:
-            raise DamagedRecord(f"holds a number of more than 64 bits at byte {at}")
+        if shift > MAX_SHIFT:
+            raise DamagedRecord(f"has a number of more than 64 bits at byte {at}")
 
 
 def delimited(buffer: Buffer, at: int, end: int, tag: int) -> Span:
-    """Span of the length-delimited field with `tag` that starts at `at`; it must lie before `end`."""
+    """Span of the length-delimited field with `tag` at `at`. Raises DamagedRecord unless it ends before `end`."""
     if at >= end or buffer[at] != tag:
-        raise DamagedRecord(f"holds no tf.train.Example at byte {at}")
+        raise DamagedRecord(f"has no tf.train.Example at byte {at}")
     length, start = varint(buffer, at + 1)
     if start + length > end:
-        raise DamagedRecord(f"holds a damaged tf.train.Example at byte {at}")
+        raise DamagedRecord(f"has a damaged tf.train.Example at byte {at}")
     return start, start + length
 
 
 def feature_spans(buffer: Buffer, start: int, end: int) -> dict[str, Span]:
-    """Name of each feature of one record -> span of its Feature message."""
+    """Span of the Feature message of each feature of one record, by name."""
     features: dict[str, Span] = {}
     at, end = delimited(buffer, start, end, 0x0A)
     while at < end:
@@ -51,13 +51,13 @@ def feature_spans(buffer: Buffer, start: int, end: int) -> dict[str, Span]:
 
 
 def _values(buffer: Buffer, feature: Span, kind: int) -> Span:
-    """Span of the list inside a Feature of the kind wanted; an unset Feature is an empty list."""
+    """Span of the list in a Feature of this kind; an unset Feature is an empty list."""
     start, end = feature
     return delimited(buffer, start, end, kind) if start < end else (start, start)
 
 
 def list_span(buffer: Buffer, feature: Span) -> Span:
-    """Span of the values of a feature of any kind, packed numbers without their tag."""
+    """Span of the values of a feature of any kind; for packed numbers, without their tag."""
     at, end = feature
     at, end = delimited(buffer, at, end, buffer[at])
     if at < end and buffer[feature[0]] in (FLOATS, INTS) and buffer[at] == 0x0A:
@@ -66,15 +66,15 @@ def list_span(buffer: Buffer, feature: Span) -> Span:
 
 
 def bytes_spans(buffer: Buffer, feature: Span) -> list[Span]:
-    """Span of every value of a bytes feature. This loop runs once a frame: it is what building an index costs."""
+    """Span of every value of a bytes feature. Most of the time of building an index is spent in this loop."""
     at, end = _values(buffer, feature, BYTES)
     spans = []
     while at < end:
         if buffer[at] != 0x0A:
-            raise DamagedRecord(f"holds a damaged list of bytes at byte {at}")
+            raise DamagedRecord(f"has a damaged list of bytes at byte {at}")
         length = buffer[at + 1]
         at += 2
-        if length >= 0x80:  # the further bytes of the varint, inline: calls would double the time
+        if length >= 0x80:  # the rest of the varint, inlined because calls would double the time
             length &= 0x7F
             shift = 7
             while True:
@@ -84,12 +84,12 @@ def bytes_spans(buffer: Buffer, feature: Span) -> list[Span]:
                 if byte < 0x80:
                     break
                 shift += 7
-                if shift > MOST_SHIFT:
-                    raise DamagedRecord(f"holds a number of more than 64 bits at byte {at}")
+                if shift > MAX_SHIFT:
+                    raise DamagedRecord(f"has a number of more than 64 bits at byte {at}")
         spans.append((at, at + length))
         at += length
     if at != end:
-        raise DamagedRecord(f"holds a damaged list of bytes at byte {end}")
+        raise DamagedRecord(f"has a damaged list of bytes at byte {end}")
     return spans
 
 
@@ -110,7 +110,7 @@ def ints(buffer: Buffer, feature: Span) -> np.ndarray:
     if packed:
         at, end = delimited(buffer, at, end, 0x0A)
         flat = np.frombuffer(bytes(buffer[at:end]), np.uint8)
-        if (flat < 0x80).all():  # small numbers, such as flags: a byte each
+        if (flat < 0x80).all():  # small numbers, such as flags, of one byte each
             return flat.astype(np.int64)
     values = []
     while at < end:

@@ -1,4 +1,4 @@
-"""What a TFDS data set's `features.json` says: which feature is the camera, which the instruction, which the truth."""
+"""Reads `features.json` of a TFDS data set, and finds the features that hold the camera and the instruction."""
 
 import json
 from dataclasses import dataclass, replace
@@ -21,14 +21,14 @@ STEP_KEYS = ("steps/is_first", "steps/is_last", "steps/is_terminal")
 class Feature:
     """One leaf of features.json."""
 
-    kind: str  # "image", "text", "tensor" or what else the file calls it; "several" where a step holds several
+    kind: str  # "image", "text", "tensor" or another type; "several" if a step has several
     shape: tuple[int, ...] = ()
     dtype: str = ""
     encoding: str = "none"
 
 
 def read_schema_file(path: Path) -> dict[str, Feature]:
-    """`read_schema` of a file; raises UserError."""
+    """`read_schema` of a file. Raises UserError."""
     try:
         return read_schema(path.read_text(encoding="utf-8-sig"), str(path))
     except (OSError, UnicodeDecodeError) as error:
@@ -36,7 +36,7 @@ def read_schema_file(path: Path) -> dict[str, Feature]:
 
 
 def read_schema(text: str, where: str) -> dict[str, Feature]:
-    """features.json -> {"steps/observation/image": Feature, ...}; raises UserError when it is not one."""
+    """The features of a features.json by path, such as "steps/observation/image". Raises UserError."""
     try:
         root = json.loads(text)
         leaves = dict(_leaves(root, "", False))
@@ -44,8 +44,8 @@ def read_schema(text: str, where: str) -> dict[str, Feature]:
         raise UserError(f"{where} is not a TFDS features.json ({error}): copy it again from the data set") from None
     if not any(path.startswith("steps/") for path in leaves):
         raise UserError(
-            f"{where} describes no RLDS episodes (no feature 'steps', only {_listing(leaves)}): "
-            "give a data set of episodes"
+            f"{where} describes no RLDS episodes (no feature 'steps', only {_listing(leaves)}): choose a data set of "
+            "episodes"
         )
     return leaves
 
@@ -55,7 +55,7 @@ def _leaves(node: dict, path: str, in_steps: bool):
         for name, child in node["featuresDict"].get("features", {}).items():
             yield from _leaves(child, f"{path}/{name}" if path else name, in_steps)
     elif inner := node.get("sequence") or node.get("dataset"):
-        if in_steps:  # a list within a step, such as a history of images
+        if in_steps:  # a list in a step, such as a history of images
             for below, feature in _leaves(inner["feature"], path, in_steps):
                 yield below, replace(feature, kind="several")
         else:
@@ -68,23 +68,23 @@ def _leaves(node: dict, path: str, in_steps: bool):
 
 
 def why_no_image(feature: Feature) -> str:
-    """Why frames cannot be read from a feature: its type and channels; empty where they can."""
+    """The type and channels of a feature from which frames cannot be read; empty for a camera."""
     channels = feature.shape[-1] if len(feature.shape) == 3 else None
     listed = f"{feature.dtype or 'an unknown type'}, {channels if channels is not None else 'unknown'} channels"
     if feature.kind == "several":
         return f"several per step, {listed}"
     if feature.kind != "image":
-        return f"no encoded image but a {feature.kind}, {feature.dtype or 'unknown type'} {feature.shape}"
+        return f"not an encoded image but a {feature.kind}, {feature.dtype or 'unknown type'} {feature.shape}"
     if feature.dtype not in ("uint8", "") or channels not in (1, 3, 4, -1, 0, None):
         return listed
     return ""
 
 
 def find_image_key(schema: dict[str, Feature], asked: str | None, where: str, likely: str | None = None) -> str:
-    """The feature that holds the camera's frames: uint8 images of 1, 3 or 4 channels.
+    """The feature that holds the frames of the camera: uint8 images of 1, 3 or 4 channels.
 
-    asked: its last name or its whole path. likely: its last name as far as it is known of this data set. Among several
-    the likeliest is taken, which a note says. Raises UserError.
+    asked: its name or its whole path. likely: its name in the catalog. Without `asked`, the most likely feature is
+    taken, with a note about the others. Raises UserError.
     """
     steps = {path: feature for path, feature in schema.items() if path.startswith("steps/")}
     images = [path for path, feature in steps.items() if not why_no_image(feature)]
@@ -94,20 +94,24 @@ def find_image_key(schema: dict[str, Feature], asked: str | None, where: str, li
         found = [path for path in steps if path == asked or path.endswith("/" + asked)]
         if len(found) == 1 and (why := why_no_image(steps[found[0]])):
             raise UserError(
-                f"{where}: '{found[0]}' cannot be read as frames ({why}), which are uint8 images of 1, 3 or 4 "
-                f"channels: its image features are {_listing(images)}"
+                f"{where}: '{found[0]}' cannot be read as frames ({why}); expected uint8 images of 1, 3 or 4 channels; "
+                f"pass one of its image features, {_listing(images)}"
             )
         if len(found) != 1:
-            raise UserError(f"{where} has no image feature '{asked}': its image features are {_listing(images)}")
+            raise UserError(
+                f"{where} has no image feature '{asked}': pass one of its image features, {_listing(images)}"
+            )
         return found[0]
     if not images and unfit:
         raise UserError(
-            f"{where} has no image feature to read: {unfit}; frames are uint8 images of 1, 3 or 4 channels, one per "
-            "step: give a data set with such a camera"
+            f"{where} has no image feature to read: {unfit}; expected uint8 images of 1, 3 or 4 channels, one per step"
+            "; choose a data set with such a camera"
         )
     if not images:
-        raise UserError(f"{where} has no image feature; its keys are {_listing(schema)}: give a data set with a camera")
-    chosen = _likeliest(images, schema, likely)
+        raise UserError(
+            f"{where} has no image feature; its keys are {_listing(schema)}: choose a data set with a camera"
+        )
+    chosen = _most_likely(images, schema, likely)
     if chosen is None:
         raise UserError(f"{where} has several image features, {_listing(images)}: choose one with --image-key")
     others = [path for path in images if path != chosen]
@@ -116,7 +120,7 @@ def find_image_key(schema: dict[str, Feature], asked: str | None, where: str, li
     return chosen
 
 
-def _likeliest(images: list[str], schema: dict[str, Feature], likely: str | None) -> str | None:
+def _most_likely(images: list[str], schema: dict[str, Feature], likely: str | None) -> str | None:
     for name in (*([likely] if likely else []), *PREFERRED_IMAGES):
         for path in images:
             if path.endswith("/" + name):
@@ -129,16 +133,17 @@ def _likeliest(images: list[str], schema: dict[str, Feature], likely: str | None
 
 
 def find_step_key(schema: dict[str, Feature]) -> str:
-    """A feature with one whole number per step; empty where none is known."""
+    """A feature with one whole number per step, by which steps are counted; empty without one."""
     return next((key for key in STEP_KEYS if key in schema and schema[key].dtype in ("bool", "int32", "int64")), "")
 
 
 def find_instruction_key(schema: dict[str, Feature]) -> str | None:
+    """The feature that holds the instruction, or None."""
     return next((path for path in INSTRUCTIONS if path in schema and is_words(schema[path])), None)
 
 
 def is_words(feature: Feature) -> bool:
-    """True for text, and for rows of character codes."""
+    """True for text and for rows of character codes."""
     return feature.kind == "text" or feature.dtype == "string" or feature.dtype.startswith(("int", "uint"))
 
 

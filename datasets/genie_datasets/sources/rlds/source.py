@@ -1,4 +1,4 @@
-"""RLDS/TFDS directories, read from the unchanged TFRecord or array_record shards without TensorFlow."""
+"""RLDS/TFDS folders, read from their unchanged TFRecord or array_record shards without TensorFlow."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import numpy as np
 from genie_datasets.base.cache_dir import fingerprint
 from genie_datasets.base.errors import UserError
 from genie_datasets.base.file_state import FileState
-from genie_datasets.base.folders import say_copies
+from genie_datasets.base.folders import note_copies
 from genie_datasets.base.globs import exclude_option, glob_of, keep_files
 from genie_datasets.base.notes import warn
 from genie_datasets.sources.decode import DamagedImage, image_size
@@ -18,11 +18,11 @@ from genie_datasets.sources.frame_sizes import SizeChanges, decode_frames, sever
 from genie_datasets.sources.registry import DEFAULT_HZ, known, known_hz
 from genie_datasets.sources.rlds.array_records import ArrayRecordFiles, is_array_record
 from genie_datasets.sources.rlds.episode_index import EpisodeIndex, load_or_build
-from genie_datasets.sources.rlds.index_shard import MOST_INSTRUCTION_CODES, Wanted
+from genie_datasets.sources.rlds.index_shard import MAX_INSTRUCTION_CODES, IndexSpec
 from genie_datasets.sources.rlds.schema import find_image_key, find_instruction_key, find_step_key, read_schema_file
 from genie_datasets.sources.rlds.shard_files import ShardFiles
 from genie_datasets.sources.rlds.truth import TruthReader
-from genie_datasets.sources.split import Size, Source, Split, frame_ids
+from genie_datasets.sources.split import Ids, Size, Source, Split, frame_ids
 from genie_datasets.sources.truth import Truth
 
 SHARD = re.compile(
@@ -32,6 +32,8 @@ METADATA = ("features.json", "dataset_info.json", "metadata.json")
 
 
 class RldsSplit(Split):
+    """A split whose frames are read through its EpisodeIndex."""
+
     def __init__(
         self, name: str, fingerprint: str, index: EpisodeIndex, folder: Path, hz: float, truth: TruthReader | None
     ):
@@ -47,9 +49,7 @@ class RldsSplit(Split):
         self._files = ArrayRecordFiles(paths) if is_array_record(paths[0]) else ShardFiles(paths)
         self._truth = truth
 
-    def frames(
-        self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
-    ) -> np.ndarray:
+    def frames(self, episode: int, ids: Ids = None, size: Size | None = None, mode: str = "crop") -> np.ndarray:
         steps = frame_ids(ids, self.num_frames[episode]).tolist()
         images = ((step, self.encoded(episode, step)) for step in steps)
         shard = str(self.index.shards[self.index.record_shard[episode]])
@@ -70,15 +70,15 @@ class RldsSplit(Split):
 
     def _check_intact(self, episode: int) -> None:
         if not self._files.is_intact(*self._place(episode)):
-            raise self._bad(episode, "its checksum is wrong, so the file was changed or damaged")
+            raise self._bad(episode, "its checksum is wrong, so the file was changed or is damaged")
 
     def _place(self, episode: int) -> tuple[int, int, int]:
-        """Shard, start and end of the record."""
+        """Number of the shard, start and end of the record."""
         index = self.index
         return int(index.record_shard[episode]), int(index.record_start[episode]), int(index.record_end[episode])
 
     def encoded(self, episode: int, step: int) -> bytes:
-        """The stored image file of one frame, as it is."""
+        """The stored image file of one frame."""
         frame = self.index.episode_start[episode] + step
         shard = self.index.record_shard[episode]
         return self._files.read(shard, int(self.index.frame_offset[frame]), int(self.index.frame_length[frame]))
@@ -103,7 +103,9 @@ class RldsSplit(Split):
         except (IndexError, KeyError, ValueError) as error:  # DamagedRecord is a ValueError
             raise self._bad(episode, f"its true motion cannot be read ({error})") from None
         if len(found.position) != self.num_frames[episode]:
-            raise self._bad(episode, f"true motion of {len(found.position)} of its {self.num_frames[episode]} steps")
+            raise self._bad(
+                episode, f"it has true motion for {len(found.position)} of its {self.num_frames[episode]} steps"
+            )
         return found
 
     def record(self, episode: int) -> bytes:
@@ -127,17 +129,19 @@ def open_rlds(
     unfiltered: bool = False,
     skip_damaged: bool = False,
 ) -> Source:
-    """folder: the one that holds features.json; unfiltered: also episodes that the catalogue leaves out; skip_damaged:
-    without those that cannot be read."""
+    """Opens the folder that holds features.json.
+
+    unfiltered: also read episodes that the catalog leaves out. skip_damaged: leave out what cannot be read.
+    """
     schema = read_schema_file(folder / "features.json")
     info = read_info(folder)
     name = str(info.get("name") or folder.parent.name)
     row = known(name)
     key = find_image_key(schema, image_key, str(folder), row.image_key if row else None)
     keep_if = row.keep_if if row and row.keep_if in schema and not unfiltered else ""
-    told = find_instruction_key(schema) or ""
-    codes = schema[told].shape[0] if told and len(schema[told].shape) == 1 and schema[told].shape[0] > 0 else 0
-    wanted = Wanted(key, told, keep_if, find_step_key(schema), codes or MOST_INSTRUCTION_CODES, skip_damaged)
+    words = find_instruction_key(schema) or ""
+    codes = schema[words].shape[0] if words and len(schema[words].shape) == 1 and schema[words].shape[0] > 0 else 0
+    spec = IndexSpec(key, words, keep_if, find_step_key(schema), codes or MAX_INSTRUCTION_CODES, skip_damaged)
     keys = ("rlds", key, *([f"if {keep_if}"] if keep_if else []), *(["skip damaged"] if skip_damaged else []))
     metadata = [folder / name for name in METADATA]
     lengths = shard_lengths(info)
@@ -148,28 +152,28 @@ def open_rlds(
     damage: list[str] = []
     for split, shards in groups.items():
         state = FileState.read(folder, [*shards, *metadata])
-        mark = fingerprint(folder, shards, *keys, metadata=metadata)
-        index = load_or_build(shards, wanted, f"{mark}-{state.digest}", lengths)
+        digest = fingerprint(folder, shards, *keys, metadata=metadata)
+        index = load_or_build(shards, spec, f"{digest}-{state.digest}", lengths)
         damage += index.damage.tolist()
         if len(index.damage):
             more = f" (and {len(index.damage) - 1} more)" if len(index.damage) > 1 else ""
             warn(f"split '{split}' of {folder}: skipped what is damaged: {index.damage[0]}{more}")
         for num, what in (
             (index.num_joined, "have is_first set at a later step: each record is read as one episode"),
-            (index.num_empty, "have no frame: left out"),
+            (index.num_empty, "have no frames: left out"),
             (index.num_retold, "change their instruction: the first is read"),
             (index.num_left_out, f"have no {keep_if} set: left out, as is usual for {name}; --unfiltered reads all"),
         ):
             if num.sum():
                 warn(f"split '{split}' of {folder}: {int(num.sum())} episodes {what}")
-        say_copies(shards)
+        note_copies(shards)
         if len(index.record_shard):
-            splits[split] = RldsSplit(split, f"{mark}-{index.digest}", index, folder, rate, truth)
+            splits[split] = RldsSplit(split, f"{digest}-{index.digest}", index, folder, rate, truth)
             splits[split].states = [state]
     if not splits:
-        which = ": its shards are empty; download it again"
+        which = ": its shards are empty; download them again"
         if damage:
-            which = f" that can be read: {damage[0]}; leave out --skip-damaged to see what to do"
+            which = f" that can be read: {damage[0]}; leave out --skip-damaged for a remedy"
         elif keep_if:
             which = f" with {keep_if}: --unfiltered reads all"
         raise UserError(f"{folder} holds no episode{which}")
@@ -177,10 +181,10 @@ def open_rlds(
 
 
 def find_shards(folder: Path, include=None, exclude=None) -> dict[str, list[Path]]:
-    """Split name -> its shards by number, `train` first.
+    """The shards of each split in the order of their numbers, `train` first.
 
-    Raises UserError when there are none, or where the folder holds shards of two data sets: other names, formats, or
-    numbers of shards.
+    Raises UserError if there are none, or if the folder mixes shards of two data sets: other names, formats, or numbers
+    of shards.
     """
     matches = {path: match for path in sorted(folder.iterdir()) if (match := SHARD.match(path.name))}
     kept = keep_files(list(matches), folder, include, exclude)
@@ -191,19 +195,19 @@ def find_shards(folder: Path, include=None, exclude=None) -> dict[str, list[Path
     groups: dict[str, list[Path]] = {}
     for path in kept:
         groups.setdefault(matches[path]["split"], []).append(path)
-    only_one_kind(folder, {f"*.{matches[path]['format']}-*": path for path in kept}, "formats")
-    only_one_kind(folder, {f"{glob_of(matches[path]['name'])}-*.*": path for path in kept}, "data sets")
+    _check_one_kind(folder, {f"*.{matches[path]['format']}-*": path for path in kept}, "formats")
+    _check_one_kind(folder, {f"{glob_of(matches[path]['name'])}-*.*": path for path in kept}, "data sets")
     for split, shards in groups.items():
         totals = [int(matches[path]["total"]) for path in shards]
         globs = {f"*-{glob_of(split)}.*-of-{matches[path]['total']}": path for path in shards}
-        only_one_kind(folder, globs, f"writings of split '{split}'")
+        _check_one_kind(folder, globs, f"writings of split '{split}'")
         shards.sort(key=lambda path: int(matches[path]["number"]))
         numbers = [int(matches[path]["number"]) for path in shards]
         if numbers[-1] >= totals[0] or len({*numbers}) < len(numbers):
             wrong = shards[-1] if numbers[-1] >= totals[0] else shards[int((np.diff(numbers) == 0).argmax()) + 1]
             raise UserError(
-                f"{wrong} does not fit its neighbors, which are {totals[0]} shards with a number each: remove it, or "
-                f"leave it out with {exclude_option([wrong.name])}"
+                f"{wrong} does not belong to the other {totals[0]} shards, numbered 0 to {totals[0] - 1}: "
+                f"remove it, or leave it out with {exclude_option([wrong.name])}"
             )
         present = sum(match["split"] == split for match in matches.values())
         if present != totals[0]:
@@ -211,41 +215,41 @@ def find_shards(folder: Path, include=None, exclude=None) -> dict[str, list[Path
     return dict(sorted(groups.items(), key=lambda item: (item[0] != "train", item[0])))
 
 
-def only_one_kind(folder: Path, globs: dict[str, Path], what: str) -> None:
-    """globs: of each kind of shard the glob that matches it, and one shard.
+def _check_one_kind(folder: Path, globs: dict[str, Path], what: str) -> None:
+    """Raises UserError if there are several kinds of shards, which together would hold episodes twice.
 
-    Raises UserError where there are several kinds: together they would hold episodes twice.
+    globs: one shard of each kind, by the glob that matches the kind.
     """
     if len(globs) > 1:
         first, *others = globs
         raise UserError(
             f"{folder} holds shards of several {what}, such as {globs[first].name} and {globs[others[0]].name}: read "
-            f"those of one, for instance with --exclude '{','.join(others)}'"
+            f"one of them, for instance with --exclude '{','.join(others)}'"
         )
 
 
 def read_info(folder: Path) -> dict:
-    """dataset_info.json, or {} when there is none that parses: everything needed can be had without."""
+    """dataset_info.json, which is optional: {} if it is missing or damaged."""
     return read_described(folder / "dataset_info.json")
 
 
 def read_described(path: Path) -> dict:
-    """A JSON object; {} where there is none, which a note says of a file that is there."""
+    """A JSON object; {} if the file is missing, or, with a note, damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8-sig"))
         if isinstance(found, dict):
             return found
-        why = "it is no object"
+        why = "it is not a JSON object"
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
         why = str(error)
-    warn(f"{path} cannot be read ({' '.join(why.split())[:120]}): going on without it")
+    warn(f"{path} cannot be read ({' '.join(why.split())[:120]}): continuing without it")
     return {}
 
 
 def shard_lengths(info: dict) -> dict[str, int]:
-    """Shard file name -> number of episodes, as dataset_info.json states it; {} where it does not parse."""
+    """Number of episodes of each shard, by file name, as stated in dataset_info.json; {} if that is damaged."""
     lengths = {}
     try:
         for split in info.get("splits", []):
@@ -260,14 +264,14 @@ def shard_lengths(info: dict) -> dict[str, int]:
 
 
 def resolve_hz(folder: Path, name: str, asked: float | None) -> float:
-    """--hz, else the data set's own metadata.json, else what is known of its name, else 3 with a warning."""
+    """The rate: `asked`, else that of metadata.json, else that of the catalog, else 3 Hz with a note."""
     if asked is not None:
         return asked
     stated = read_described(folder / "metadata.json").get("hz")
     is_rate = isinstance(stated, int | float) and not isinstance(stated, bool) and 0 < stated < float("inf")
     if stated is not None and not is_rate:
-        warn(f"{folder / 'metadata.json'} states the rate {stated!r}, which is no number of frames per second: ignored")
+        warn(f"{folder / 'metadata.json'} states the rate {stated!r}, which is not positive frames per second: ignored")
     rate = float(stated) if is_rate and stated is not None else known_hz(name)
     if rate is None:
-        warn(f"the control rate of '{name}' is not known: taking {DEFAULT_HZ:g} Hz; pass --hz if that is wrong")
+        warn(f"the control rate of '{name}' is unknown: assuming {DEFAULT_HZ:g} Hz; pass --hz if that is wrong")
     return rate or DEFAULT_HZ

@@ -1,7 +1,7 @@
-"""The reference path: `tfds.builder_from_directory` and `rlds.transformations`, the same frames as the index gives.
+"""The reference reader, through `tfds.builder_from_directory` and `rlds.transformations`: the same frames as the index.
 
-It opens whatever TFDS opens (gs:// too) and is what the tests hold the index path against. It reads in order: asking
-for an episode before the last one starts again from the beginning. For training, build a frame cache from it.
+It opens everything that TFDS opens, gs:// addresses too, and the tests compare the index with it. It reads in order: an
+earlier episode than the last one is read again from the beginning. Build a frame cache from it for training.
 """
 
 import hashlib
@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from genie_datasets.base.cache_dir import READERS_VERSION, SAMPLED
-from genie_datasets.base.errors import UserError
+from genie_datasets.base.cache_dir import READERS_VERSION, SAMPLE_BYTES
+from genie_datasets.base.errors import UserError, first_line
 from genie_datasets.base.file_state import FileState
 from genie_datasets.base.fit import fit_frames
 from genie_datasets.base.notes import warn
@@ -24,11 +24,11 @@ from genie_datasets.sources.registry import DEFAULT_HZ, known
 from genie_datasets.sources.rlds.reverb_stand_in import import_rlds
 from genie_datasets.sources.rlds.schema import find_image_key, find_instruction_key, read_schema
 from genie_datasets.sources.rlds.source import METADATA, resolve_hz
-from genie_datasets.sources.split import Size, Source, Split, frame_ids
+from genie_datasets.sources.split import Ids, Size, Source, Split, frame_ids
 
 
 def import_tensorflow():
-    """TensorFlow, told to leave the GPU to torch."""
+    """TensorFlow, without access to the GPU, which is torch's."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
 
@@ -37,6 +37,8 @@ def import_tensorflow():
 
 
 class TfdsSplit(Split):
+    """A split that TFDS reads."""
+
     sequential = True
 
     def __init__(self, builder, name: str, image_key: str, instruction_key: str | None, hz: float, keep_if: str = ""):
@@ -60,7 +62,7 @@ class TfdsSplit(Split):
         self._last: tuple[int, list[bytes]] = (-1, [])
 
     def encoded_episodes(self):
-        """tf.data of RLDS episodes in file order, images as the stored bytes: nothing is decoded that is not asked."""
+        """tf.data of the episodes in file order, with images as stored bytes."""
         import tensorflow_datasets as tfds
 
         skip = tfds.decode.SkipDecoding()
@@ -69,7 +71,7 @@ class TfdsSplit(Split):
         return self._episodes({"steps": skip})
 
     def decoded_episodes(self):
-        """The same as TFDS gives it by default, every image decoded: what the loading benchmark compares with."""
+        """tf.data of the episodes in file order, with every image decoded, as TFDS gives it by default."""
         return self._episodes(None)
 
     def _episodes(self, decoders):
@@ -80,7 +82,7 @@ class TfdsSplit(Split):
         return found.filter(lambda episode: episode[self._keep_if]) if self._keep_if else found
 
     def image_of(self, step: dict):
-        """The camera's image among the features of one step."""
+        """The image of the camera in one step."""
         return _get(step, self._image_key)
 
     def _count(self) -> np.ndarray:
@@ -89,8 +91,8 @@ class TfdsSplit(Split):
         for episode in self.encoded_episodes():
             counts.append(int(rlds.transformations.episode_length(episode["steps"])))
             first = next(iter(episode["steps"].take(1)), None)
-            told = self._instruction_key if first is not None else None
-            self._instructions.append(_text(_get(first, told)) if told else "")
+            key = self._instruction_key if first is not None else None
+            self._instructions.append(_text(_get(first, key)) if key else "")
         return np.array(counts, np.int64)
 
     def _images(self, episode: int) -> list[bytes]:
@@ -105,13 +107,11 @@ class TfdsSplit(Split):
         return self._last[1]
 
     def _encoded_images(self, steps):
-        # rlds divides by the size of a step to choose its own batches, and a step of texts has size 0
+        # By default rlds divides by the size of a step, which is 0 for a step of texts.
         steps_at_once = 1
         return import_rlds().transformations.map_steps(steps, self.image_of, steps_at_once)
 
-    def frames(
-        self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
-    ) -> np.ndarray:
+    def frames(self, episode: int, ids: Ids = None, size: Size | None = None, mode: str = "crop") -> np.ndarray:
         tf = import_tensorflow()
         images = self._images(episode)
         out: np.ndarray | None = None
@@ -124,13 +124,15 @@ class TfdsSplit(Split):
                 frame = decode(images[step], self._ratio(images[step], size)).numpy()
             except (tf.errors.InvalidArgumentError, DamagedImage) as error:
                 raise UserError(
-                    f"{where} has a damaged image ({str(error).splitlines()[0][:80]}): download its shard again"
+                    f"{where} has a damaged image ({first_line(error)}): download its shard again"
                 ) from None
             native = native or found
             try:
                 check_size(step, found, native, size, f"{self._builder.data_path} read by TFDS", where)
             except SizeChanges as error:
-                raise UserError(f"{where}: {error}: read it with a size, such as frames(0, size=(64, 64))") from None
+                raise UserError(
+                    f"{where}: {error}; expected one size; fit the frames with frames(0, size=(64, 64))"
+                ) from None
             frame = frame if size is None else fit_frames(frame, size, mode)
             if out is None:
                 out = np.empty((len(ids), *frame.shape), np.uint8)
@@ -149,7 +151,7 @@ class TfdsSplit(Split):
     def clips(
         self, clip_length: int, shift: int, gap_frames: int, size: Size, repeat: bool = False
     ) -> Iterator[np.ndarray]:
-        """Windows by `rlds.transformations.batch` on the encoded images, decoded after: (T, H, W, 3) uint8."""
+        """Windows (T, H, W, 3) uint8 made by `rlds.transformations.batch` of encoded images, which are decoded then."""
         tf, rlds = import_tensorflow(), import_rlds()
 
         def windows(episode):
@@ -170,9 +172,9 @@ class TfdsSplit(Split):
 
 
 def decode(image, ratio: int = 1):
-    """Encoded bytes -> (H, W, 3) uint8 in TensorFlow, with the accurate DCT that other decoders use.
+    """Decodes an image to (H, W, 3) uint8 in TensorFlow, with the accurate DCT of other decoders.
 
-    ratio: by how much a JPEG is shrunk while it is decoded.
+    ratio: the factor by which a JPEG is shrunk while it is decoded.
     """
     import tensorflow as tf
 
@@ -185,8 +187,8 @@ def decode(image, ratio: int = 1):
 
 
 def state_and_content(builder, name: str) -> tuple[FileState, str]:
-    """Size and time of change of a split's files, and a digest of them, wherever TensorFlow reads them: what describes
-    the data set whole, shards by name, size and their last 4 KB."""
+    """The state of a split's files, in any file system of TensorFlow, and their digest: of whole metadata files, and of
+    name, size and last 4 KB of shards."""
     tf = import_tensorflow()
     folder = str(builder.data_path)
     shards = [str(path) for path in builder.info.splits[name].filepaths]
@@ -196,19 +198,19 @@ def state_and_content(builder, name: str) -> tuple[FileState, str]:
         try:
             info = tf.io.gfile.stat(path)
             found[file] = (int(info.length), int(info.mtime_nsec))
-            if "://" not in path:  # TensorFlow rounds the time to seconds
+            if "://" not in path:  # TensorFlow rounds times to seconds
                 found[file] = (os.stat(path).st_size, os.stat(path).st_mtime_ns)
             with tf.io.gfile.GFile(path, "rb") as stream:
                 if file not in METADATA:
-                    stream.seek(max(0, found[file][0] - SAMPLED))
+                    stream.seek(max(0, found[file][0] - SAMPLE_BYTES))
                 digest.update(f"\0{file}\0{found[file][0]}\0".encode() + stream.read())
-        except tf.errors.NotFoundError:  # metadata.json is our own, and shards may be absent
+        except tf.errors.NotFoundError:  # metadata.json is optional, and shards may be missing
             continue
     return FileState(folder, found), digest.hexdigest()[:16]
 
 
 def open_tfds(folder: str, hz: float | None, image_key: str | None, unfiltered: bool = False) -> Source:
-    """folder: a path or gs:// address of the folder with features.json; raises UserError when TFDS cannot read it."""
+    """Opens the folder with features.json, at a path or a gs:// address. Raises UserError."""
     tf = import_tensorflow()
     import tensorflow_datasets as tfds
 
@@ -216,11 +218,11 @@ def open_tfds(folder: str, hz: float | None, image_key: str | None, unfiltered: 
         with tf.io.gfile.GFile(f"{folder}/features.json") as file:
             text = file.read()
         builder = tfds.builder_from_directory(folder)
-    except Exception as error:  # TFDS, protobuf and the file systems each raise their own kinds
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise UserError(f"TFDS cannot open {folder} ({reason}): give the folder that holds features.json") from None
+    except Exception as error:  # TFDS, protobuf and the file systems raise exceptions of many types
+        reason = first_line(error)
+        raise UserError(f"TFDS cannot open {folder} ({reason}): choose the folder that holds features.json") from None
     if str(builder.info.file_format.value) == "array_record":
-        raise UserError(f"{folder} holds array_record shards, which TFDS cannot stream: leave out --reader rlds")
+        raise UserError(f"{folder} holds array_record shards, which TFDS cannot read in order: leave out --reader rlds")
     schema = read_schema(text, f"{folder}/features.json")
     row = known(builder.name)
     key = find_image_key(schema, image_key, folder, row.image_key if row else None)
@@ -228,7 +230,7 @@ def open_tfds(folder: str, hz: float | None, image_key: str | None, unfiltered: 
     rate = hz or (resolve_hz(Path(folder), builder.name, None) if "://" not in folder else row.hz if row else None)
     if rate is None:
         rate = DEFAULT_HZ
-        warn(f"the control rate of '{builder.name}' is not known: taking {rate:g} Hz; pass --hz if that is wrong")
+        warn(f"the control rate of '{builder.name}' is unknown: assuming {rate:g} Hz; pass --hz if that is wrong")
     names = sorted(builder.info.splits, key=lambda name: (name != "train", name))
     try:
         splits: dict[str, Split] = {

@@ -1,10 +1,9 @@
-"""TFRecord framing, read without TensorFlow.
+"""Reads TFRecord files without TensorFlow.
 
 record = length (u64 LE) | masked crc32c of the length (u32) | data | masked crc32c of the data (u32)
 
-The checksum of the length is verified: it is what tells a damaged or foreign file from a good one. That of the data
-is verified where every byte is read anyway: when an episode is read as a whole, as frame caches do, and when damaged
-records are looked for.
+The checksum of the length is always compared, which detects damaged and foreign files. That of the data is compared
+when all data are read: for whole episodes, as frame caches read them, and when damaged records are searched.
 """
 
 import mmap
@@ -16,34 +15,33 @@ import google_crc32c
 Buffer = bytes | mmap.mmap
 HEADER = 12
 FOOTER = 4
-
-
 GZIP_MAGIC = b"\x1f\x8b"
 GZIP = "is compressed with gzip"
 
 
 class DamagedRecord(ValueError):
-    """The framing or the protocol buffer does not parse; the message says where."""
+    """A record cannot be parsed; the message says what is wrong, as in "shard X ..."."""
 
 
 def masked_crc32c(data: bytes) -> int:
-    """CRC-32C (Castagnoli) of `data`, rotated and offset as TFRecord stores it."""
+    """CRC-32C (Castagnoli) of `data`, masked as in TFRecord."""
     return masked(google_crc32c.value(data))
 
 
 def masked(crc: int) -> int:
+    """A checksum, rotated and offset as TFRecord stores it."""
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def check_data(buffer: Buffer, start: int, end: int) -> None:
-    """Raises DamagedRecord where the data of a record at this span are not those that were written."""
+    """Raises DamagedRecord if the data of the record at this span do not match their checksum."""
     (crc,) = struct.unpack("<I", buffer[end : end + FOOTER])
     if crc != masked_crc32c(bytes(buffer[start:end])):
-        raise DamagedRecord(f"holds a record at byte {start} whose checksum is wrong")
+        raise DamagedRecord(f"has a record at byte {start} with a wrong checksum")
 
 
 def record_spans(buffer: Buffer) -> Iterator[tuple[int, int]]:
-    """Yield (start, end) of each record's data in a whole shard; raises DamagedRecord."""
+    """Yields (start, end) of the data of each record of a shard. Raises DamagedRecord."""
     size = len(buffer)
     at = 0
     while at < size:
@@ -64,7 +62,7 @@ def record_spans(buffer: Buffer) -> Iterator[tuple[int, int]]:
 
 
 def frame_record(data: bytes, checksum: bool = True) -> bytes:
-    """The bytes of one record around `data`: the inverse of `record_spans`, for small files and tests."""
+    """The bytes of one record with these data."""
     head = struct.pack("<Q", len(data))
     crc = masked_crc32c(data) if checksum else 0
     return head + struct.pack("<I", masked_crc32c(head)) + data + struct.pack("<I", crc)

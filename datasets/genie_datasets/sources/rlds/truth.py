@@ -1,4 +1,4 @@
-"""Measured robot state in RLDS records -> Truth: the tabletop's own group, RT-1's pose, BridgeData's state."""
+"""The true motion in RLDS records: the `truth` group of the tabletop, the pose of RT-1, the state of BridgeData."""
 
 from dataclasses import dataclass
 
@@ -17,13 +17,13 @@ SCENE = "episode_metadata/scene"
 
 @dataclass(frozen=True)
 class TruthReader:
-    """Parses the truth of one record; `convention` is "tabletop", "rt1" or "bridge"."""
+    """Reads the true motion of a record; `convention` is "tabletop", "rt1" or "bridge"."""
 
     convention: str
 
     @classmethod
     def for_schema(cls, schema: dict[str, Feature], name: str) -> "TruthReader | None":
-        """The reader that fits a data set, or None: a key named 'state' means other things elsewhere."""
+        """The reader for a data set, or None. A field named `state` is read only in BridgeData."""
         if TABLETOP in schema:
             return cls("tabletop")
         if RT1 in schema and schema[RT1].shape == (7,) and schema[RT1].encoding == "none":
@@ -33,7 +33,7 @@ class TruthReader:
         return None
 
     def read(self, record: bytes) -> Truth:
-        """record: the bytes of one tf.train.Example."""
+        """The true motion of one tf.train.Example."""
         spans = feature_spans(record, 0, len(record))
 
         def column(key: str, width: int) -> np.ndarray:
@@ -50,7 +50,7 @@ class TruthReader:
             pose = column(RT1, 7)
             position, rotation = pose[:, :3], rotvec_from_quaternion(pose[:, 3:])
             gripper = column(RT1_GRIPPER, 1)[:, 0] if RT1_GRIPPER in spans else None
-        else:  # x y z, roll pitch yaw, and how far the gripper is OPEN
+        else:  # x, y, z, roll, pitch, yaw, and how far the gripper is open
             state = column(BRIDGE, 7)
             position, rotation, gripper = state[:, :3], rotvec_from_euler(state[:, 3:6]), 1.0 - state[:, 6]
         known = [position, rotation] + ([] if gripper is None else [gripper[:, None]])

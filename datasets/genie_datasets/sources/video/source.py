@@ -1,10 +1,8 @@
-"""A folder of videos: one file per episode, its instruction in the file's name, subfolders and links allowed."""
+"""Folders of videos: one file per episode, whose name is the instruction, in subfolders and behind links too."""
 
 import contextlib
 import hashlib
 import re
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
@@ -13,39 +11,41 @@ from pathlib import Path
 
 import numpy as np
 
-from genie_datasets.base.cache_dir import AtomicFile, cache_dir, fingerprint
+from genie_datasets.base.cache_dir import cache_dir, fingerprint
 from genie_datasets.base.cores import num_cores
 from genie_datasets.base.errors import UserError
 from genie_datasets.base.file_state import FileState
-from genie_datasets.base.folders import find_files, say_copies, such
+from genie_datasets.base.files import atomic_file
+from genie_datasets.base.folders import find_files, first_of, note_copies
 from genie_datasets.base.globs import exclude_option, keep_files
-from genie_datasets.base.mapped_npz import BROKEN, Pieces, map_npz, write_npz
+from genie_datasets.base.mapped_npz import BROKEN, ChunkedArray, map_npz, write_npz
 from genie_datasets.base.notes import warn
+from genie_datasets.base.recent import RecentItems
 from genie_datasets.sources.frame_sizes import SizeChanges, several_sizes
 from genie_datasets.sources.registry import DEFAULT_HZ, known_hz
-from genie_datasets.sources.split import BLOCK, Size, Source, Split, frame_ids
+from genie_datasets.sources.split import BLOCK, Ids, Size, Source, Split, frame_ids
 from genie_datasets.sources.video.file import DamagedVideo, Upright, VideoInfo, fitted, probe, probe_whole, read_frames
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
-UNREAD = (".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv", ".gif")  # video as well
+UNREAD = (".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv", ".gif")  # video formats not read
 SPLIT_FOLDERS = ("train", "val", "validation", "test")
-KEEP_BYTES = 256 << 20  # of decoded episodes, so that clips in order do not decode the same file again and again
+KEEP_BYTES = 256 << 20  # of decoded episodes, so that successive clips do not decode the same file again
 PROBE_VERSION = 7
-RATE_DIFFERS = 0.01  # share of a rate by which another differs from it
+RATE_DIFFERS = 0.01  # relative difference above which two rates differ
 
 Numbers = range | np.ndarray
 
 
 class VideoSplit(Split):
-    """Episodes in video files. Random access decodes a file from its beginning: for training, build a frame cache.
+    """Episodes in video files. Random access decodes a file from its beginning: build a frame cache for training.
 
-    numbers: of each episode, the frames of its file that are its own, in order (repeats allowed); all by default.
+    numbers: for each episode, the numbers of its frames in the file, in order (repeats allowed). Default: all.
     """
 
     def __init__(
         self,
         name: str,
-        mark: str,
+        fingerprint: str,
         root: Path,
         files: list[Path],
         infos: list[VideoInfo],
@@ -53,26 +53,16 @@ class VideoSplit(Split):
         numbers: Sequence[Numbers] | None = None,
     ):
         self.name = name
-        self.fingerprint = mark
+        self.fingerprint = fingerprint
         self.root = root
         self.files = files
         self.infos = infos
         self.numbers = [range(info.num_frames) for info in infos] if numbers is None else list(numbers)
         self.num_frames = np.array([len(chosen) for chosen in self.numbers], np.int64)
         self.hz = hz
-        self.__setstate__(self.__dict__)
+        self._decoded: RecentItems[np.ndarray] = RecentItems(KEEP_BYTES, count_bytes=True)
 
-    def __getstate__(self) -> dict:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_decoded", "_lock")}
-
-    def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state)
-        self._decoded: OrderedDict[tuple, np.ndarray] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def frames(
-        self, episode: int, ids: np.ndarray | None = None, size: Size | None = None, mode: str = "crop"
-    ) -> np.ndarray:
+    def frames(self, episode: int, ids: Ids = None, size: Size | None = None, mode: str = "crop") -> np.ndarray:
         wanted = frame_ids(ids, self.num_frames[episode])
         if ids is None:
             return self._decode(episode, wanted, size, mode)
@@ -81,7 +71,8 @@ class VideoSplit(Split):
             return np.empty((0, height, width, 3), np.uint8)
         if self.num_frames[episode] * height * width * 3 > KEEP_BYTES:
             return self._decode(episode, wanted, size, mode)
-        return self._whole(episode, size, mode)[wanted]
+        key, every = (episode, size and tuple(size), mode), np.arange(self.num_frames[episode])
+        return self._decoded.get(key, lambda: self._decode(episode, every, size, mode))[wanted]
 
     def frame_blocks(self, episode: int, size: Size | None = None, mode: str = "crop") -> Iterator[np.ndarray]:
         numbers = np.asarray(self.numbers[episode], np.int64)
@@ -94,18 +85,6 @@ class VideoSplit(Split):
                     del block[:BLOCK]
         if block:
             yield np.stack(block)
-
-    def _whole(self, episode: int, size: Size | None, mode: str) -> np.ndarray:
-        key = (episode, size and tuple(size), mode)
-        with self._lock:
-            clip = self._decoded.pop(key, None)
-        if clip is None:
-            clip = self._decode(episode, np.arange(self.num_frames[episode]), size, mode)
-        with self._lock:
-            self._decoded[key] = clip
-            while sum(c.nbytes for c in self._decoded.values()) > KEEP_BYTES:
-                self._decoded.popitem(last=False)
-        return clip
 
     def _decode(self, episode: int, ids: np.ndarray, size: Size | None, mode: str) -> np.ndarray:
         numbers = np.asarray(self.numbers[episode], np.int64)[ids]
@@ -120,7 +99,7 @@ class VideoSplit(Split):
         try:
             yield
         except DamagedVideo as error:
-            raise bad_videos(self.root, {file: error}) from None
+            raise _bad_videos(self.root, {file: error}) from None
         except SizeChanges as error:
             raise several_sizes(str(file), error, file.relative_to(self.root).as_posix()) from None
 
@@ -135,93 +114,91 @@ class VideoSplit(Split):
 
 
 def instruction_of(file: Path) -> str:
-    """'pick_green_can_2.mp4' -> 'pick green can': the words of the name, without the number of the take."""
+    """The words of a file's name without the number of the take: 'pick_green_can_2.mp4' -> 'pick green can'."""
     words = re.split(r"[\s_\-]+", file.stem)
     while len(words) > 1 and words[-1].isdigit():
         words.pop()
     return " ".join(word for word in words if word)
 
 
-def find_videos(root: Path, say: bool = False) -> list[Path]:
-    """Every video below `root` in order of its path; hidden files are left out. say: with notes on what is not read."""
-    found = find_files(root, SUFFIXES + UNREAD, say)
+def find_videos(root: Path, notes: bool = False) -> list[Path]:
+    """Every video below `root`, in the order of paths, without hidden files; notes: print notes about other files."""
+    found = find_files(root, SUFFIXES + UNREAD, notes)
     files = [file for file in found if file.suffix.lower() in SUFFIXES]
-    if say and files and len(files) < len(found):
+    if notes and files and len(files) < len(found):
         unread = [file for file in found if file.suffix.lower() in UNREAD]
-        warn(f"{such(unread)} is left out: videos are read from {', '.join(SUFFIXES)} files")
+        warn(f"{first_of(unread)} is left out: only {', '.join(SUFFIXES)} files are read")
     return files
 
 
 def open_videos(
     root: Path, hz: float | None, include=None, exclude=None, skip_damaged: bool = False, resample: float | None = None
 ) -> Source:
-    """root: a folder of videos at any depth, or one video file.
+    """Opens a folder of videos at any depth, or one video file.
 
-    skip_damaged: without those that do not decode. resample: frames per second, taken by the container's clock.
+    skip_damaged: leave out videos that do not decode. resample: frames per second by the clock of the container.
     """
-    files, root = (find_videos(root, say=True), root) if root.is_dir() else ([root], root.parent)
+    files, root = (find_videos(root, notes=True), root) if root.is_dir() else ([root], root.parent)
     files = keep_files(files, root, include, exclude)
-    if not files:
-        raise UserError(f"{root} holds no video ({', '.join(SUFFIXES)}): give a folder of episodes")
     damage: list[str] = []
     if skip_damaged:
         files, damage = leave_out_damaged(root, files)
-    state = FileState.read(root, files)  # first: what changes from here on is noticed the next time
+    state = FileState.read(root, files)  # first, so that later changes are noticed the next time
     keys = ("video", *([f"resample {resample!r}"] if resample else []))
-    mark = fingerprint(root, files, *keys)
+    digest = fingerprint(root, files, *keys)
     infos = probe_all(root, files)
     numbers = resampled(root, files, infos, resample) if resample else None
     rates = np.full(len(files), resample) if resample else episode_hz(root, files, infos, hz)
-    say_what_is_odd(root, files, infos, resample)
+    note_oddities(root, files, infos, resample)
     splits: dict[str, Split] = {}
     for split, members in split_folders(root, files).items():
         chosen = [files[i] for i in members]
         splits[split] = VideoSplit(
-            split, f"{mark}-{split}", root, chosen, [infos[i] for i in members], rates[members],
+            split, f"{digest}-{split}", root, chosen, [infos[i] for i in members], rates[members],
             None if numbers is None else [numbers[i] for i in members],
         )  # fmt: skip
         splits[split].damage = damage
-        splits[split].states = [state.part(chosen)]
-    return Source(root.name, str(root), "video", splits, mark)
+        splits[split].states = [state.subset(chosen)]
+    return Source(root.name, str(root), "video", splits, digest)
 
 
 def resampled(root: Path, files: list[Path], infos: list[VideoInfo], hz: float) -> list[np.ndarray]:
-    """The frames of each file that a player shows every 1/hz seconds; UserError where one has no clock."""
+    """Numbers of the frames of each file that a player shows every 1/hz seconds. Raises UserError."""
     for file, info in zip(files, infos, strict=True):
         if info.times is None:
             raise UserError(
-                f"{file} has no usable time stamps, so it cannot be resampled: leave out --resample and declare its "
-                f"rate with --hz, or leave it out with {exclude_option([file.relative_to(root).as_posix()])}"
+                f"{file} has no usable time stamps, so it cannot be resampled: replace --resample with --hz, which "
+                f"declares its rate, or leave it out with {exclude_option([file.relative_to(root).as_posix()])}"
             )
     fast = [file for file, info in zip(files, infos, strict=True) if info.rate and hz > info.rate * (1 + RATE_DIFFERS)]
     if fast:
-        warn(f"--resample {hz:g} is faster than {such(fast)}: frames are repeated")
+        warn(f"--resample {hz:g} is faster than {first_of(fast)}: frames are repeated")
     return [info.at_rate(hz) for info in infos]
 
 
-def say_what_is_odd(root: Path, files: list[Path], infos: list[VideoInfo], resample: float | None = None) -> None:
-    """One note for each kind of thing that a user may not expect of these files."""
-    said: dict[str, list[Path]] = {}
+def note_oddities(root: Path, files: list[Path], infos: list[VideoInfo], resample: float | None = None) -> None:
+    """Prints one note for each property of these files that a user may not expect."""
+    by_note: dict[str, list[Path]] = {}
     for file, info in zip(files, infos, strict=True):
         for note in info.notes:
-            said.setdefault(note, []).append(file)
-    for note, some in said.items():
-        warn(f"{such(some)} {note}")
+            by_note.setdefault(note, []).append(file)
+    for note, some in by_note.items():
+        warn(f"{first_of(some)} {note}")
     uneven = [(info.uneven, file) for file, info in zip(files, infos, strict=True) if info.uneven]
     if uneven and resample is None:
         share, file = max(uneven)
-        more = f"; {len(uneven) - 1} more files have some" if len(uneven) > 1 else ""
+        more = f" ({len(uneven) - 1} more files have some)" if len(uneven) > 1 else ""
         warn(
-            f"uneven time stamps in {file}: {share:.1%} of its transitions last more than a quarter longer or shorter "
-            f"than most{more}. Frames are read as stored; --resample HZ samples by the container's clock"
+            f"uneven time stamps in {file}: {share:.1%} of its intervals differ from the median by more than a quarter"
+            f"{more}. Frames are read as stored; --resample HZ samples by the clock of the container"
         )
-    say_copies(files)
+    note_copies(files)
 
 
 def split_folders(root: Path, files: list[Path]) -> dict[str, list[int]]:
-    """Split -> numbers of its files. All are `train`, unless every one lies in a folder train, val or test.
+    """Numbers of the files of each split. All are 'train', unless each lies in a folder train, val, validation or test.
 
-    Those folders may lie below one or several others that hold all files; small and capital letters are the same.
+    These folders may lie below others that hold all files. The case of their names does not matter.
     """
     folders = [[part.lower() for part in file.relative_to(root).parts[:-1]] for file in files]
     while all(len(parts) > 1 for parts in folders) and len({parts[0] for parts in folders}) == 1:
@@ -233,14 +210,14 @@ def split_folders(root: Path, files: list[Path]) -> dict[str, list[int]]:
         if inside := [file for file, top in zip(files, tops, strict=True) if top in SPLIT_FOLDERS]:
             outside = next(file for file, top in zip(files, tops, strict=True) if top not in SPLIT_FOLDERS)
             warn(
-                f"{such(inside)} lies in a folder of a split and {outside} does not: all are read as one split, 'train'"
+                f"{first_of(inside)} is in the folder of a split, {outside} is not: all are read as one split, 'train'"
             )
         return {"train": list(range(len(files)))}
     return {name: [i for i, top in enumerate(tops) if top == name] for name in SPLIT_FOLDERS if name in tops}
 
 
 def episode_hz(root: Path, files: list[Path], infos: list[VideoInfo], asked: float | None) -> np.ndarray:
-    """(E,) Hz: --hz, else what is known of the file's or the folder's name, else the container's with a warning."""
+    """(E,) rates: `asked`, else those of data sets named like file or folder, else the containers' with a note."""
     if asked is not None:
         return np.full(len(files), asked)
     rates = np.zeros(len(files))
@@ -256,31 +233,31 @@ def episode_hz(root: Path, files: list[Path], infos: list[VideoInfo], asked: flo
     if others:
         file, known, stated = others[0]
         warn(
-            f"taking {known:g} Hz for {such([file for file, _, _ in others])}, named like a known data set; "
-            f"it states {stated:g} frames/s: pass --hz to set the rate"
+            f"assuming {known:g} Hz for {first_of([file for file, _, _ in others])}, which is named like a known data "
+            f"set but states {stated:g} frames/s: pass --hz to set the rate"
         )
     if guessed:
         span = f"{min(guessed):g}" if min(guessed) == max(guessed) else f"{min(guessed):g} to {max(guessed):g}"
         warn(
-            f"taking the {span} frames/s that {len(guessed)} files of {root} state: a video's rate is often not the "
-            "robot's; pass --hz to set it"
+            f"assuming the {span} frames/s that {len(guessed)} files of {root} state: the rate of a video is often not "
+            "that of the robot; pass --hz to set it"
         )
     return rates
 
 
 def probe_all(root: Path, files: list[Path]) -> list[VideoInfo]:
-    """One VideoInfo per file, from the user's cache directory if counted before. UserError names the bad ones."""
-    infos, bad = each_video(root, files, "first", probe)
+    """The VideoInfo of each file. Raises UserError, which names the damaged ones."""
+    infos, bad = _inspect_all(root, files, "first", probe)
     if bad:
-        raise bad_videos(root, bad)
+        raise _bad_videos(root, bad)
     return infos
 
 
 def leave_out_damaged(root: Path, files: list[Path]) -> tuple[list[Path], list[str]]:
-    """The files that decode from the first frame to the last, and a line for each of the others."""
-    _, bad = each_video(root, files, "whole", probe_whole)
+    """The files that decode from the first frame to the last, and one line for each of the others."""
+    _, bad = _inspect_all(root, files, "whole", probe_whole)
     if len(bad) == len(files):
-        raise bad_videos(root, bad)
+        raise _bad_videos(root, bad)
     damage = [f"{file.relative_to(root).as_posix()} ({error})" for file, error in bad.items()]
     if damage:
         more = f" (and {len(damage) - 1} more files)" if len(damage) > 1 else ""
@@ -288,42 +265,43 @@ def leave_out_damaged(root: Path, files: list[Path]) -> tuple[list[Path], list[s
     return [file for file in files if file not in bad], damage
 
 
-def each_video(
-    root: Path, files: list[Path], depth: str, look: Callable[[Path], VideoInfo]
+def _inspect_all(
+    root: Path, files: list[Path], depth: str, inspect: Callable[[Path], VideoInfo]
 ) -> tuple[list[VideoInfo], dict[Path, DamagedVideo]]:
-    """`look` at every file, on all cores, or what was seen before and kept in the user's cache directory."""
+    """`inspect` of every file, on all cores, or its results of an earlier call from the user's cache directory."""
     from tqdm import tqdm
 
     state = FileState.read(root, files)
     key = hashlib.sha256(f"{state.root}\0{state.digest}\0{version('av')}".encode(errors="surrogateescape"))
     path = cache_dir() / "index" / f"video-v{PROBE_VERSION}-{depth}-{key.hexdigest()[:16]}.npz"
     try:
-        return kept_infos(root, map_npz(path))
-    except (*BROKEN, KeyError, IndexError, ValueError):  # absent, or not whole: look again
+        return _infos_of_arrays(root, map_npz(path))
+    except (*BROKEN, KeyError, IndexError, ValueError):  # absent or damaged
         pass
 
-    def seen(file: Path) -> VideoInfo | DamagedVideo:
+    def result(file: Path) -> VideoInfo | DamagedVideo:
         try:
-            return look(file)
+            return inspect(file)
         except DamagedVideo as error:
             return error
 
     infos: list[VideoInfo] = []
     bad: dict[Path, DamagedVideo] = {}
-    with ThreadPoolExecutor(num_cores()) as pool:  # FFmpeg releases the interpreter's lock
+    with ThreadPoolExecutor(num_cores()) as pool:  # FFmpeg releases the GIL
         found = tqdm(
-            pool.map(seen, files), "count frames", len(files), unit="file", leave=False, disable=len(files) < 100
+            pool.map(result, files), "count frames", len(files), unit="file", leave=False, disable=len(files) < 100
         )
         for file, info in zip(files, found, strict=True):
             if isinstance(info, DamagedVideo):
                 bad[file] = info
             else:
                 infos.append(info)
-    if any(error.is_passing for error in bad.values()):
-        return infos, bad  # nothing to remember of a file
+    if any(error.is_temporary for error in bad.values()):
+        return infos, bad
     try:
-        with AtomicFile(path) as stream:
-            write_npz(stream, {name: Pieces.whole(array) for name, array in plain_infos(root, infos, bad).items()})
+        with atomic_file(path) as stream:
+            arrays = _arrays_of_infos(root, infos, bad)
+            write_npz(stream, {name: ChunkedArray.of(array) for name, array in arrays.items()})
     except OSError as error:
         warn(f"cannot keep the frame counts in {path.parent} ({error.strerror}): they will be counted again")
     return infos, bad
@@ -332,7 +310,7 @@ def each_video(
 NUMBERS = ("num_frames", "rate", "height", "width", "is_stamped", "start", "tick", "uneven")
 
 
-def plain_infos(root: Path, infos: list[VideoInfo], bad: dict[Path, DamagedVideo]) -> dict[str, np.ndarray]:
+def _arrays_of_infos(root: Path, infos: list[VideoInfo], bad: dict[Path, DamagedVideo]) -> dict[str, np.ndarray]:
     times = [np.zeros(0) if info.times is None else info.times for info in infos]
     return {
         "table": np.array([[getattr(info, name) for name in NUMBERS] for info in infos], float).reshape(
@@ -347,7 +325,7 @@ def plain_infos(root: Path, infos: list[VideoInfo], bad: dict[Path, DamagedVideo
     }
 
 
-def kept_infos(root: Path, kept: dict[str, np.ndarray]) -> tuple[list[VideoInfo], dict[Path, DamagedVideo]]:
+def _infos_of_arrays(root: Path, kept: dict[str, np.ndarray]) -> tuple[list[VideoInfo], dict[Path, DamagedVideo]]:
     infos, ends = [], np.cumsum(kept["num_times"])
     rows = kept["table"].tolist(), kept["upright"].tolist(), kept["notes"].tolist(), kept["num_times"], ends
     for row, upright, notes, num, end in zip(*rows, strict=True):
@@ -360,11 +338,11 @@ def kept_infos(root: Path, kept: dict[str, np.ndarray]) -> tuple[list[VideoInfo]
     return infos, {root / name: DamagedVideo(why) for name, why in zip(names, kept["why"].tolist(), strict=True)}
 
 
-def bad_videos(root: Path, bad: dict[Path, DamagedVideo]) -> UserError:
+def _bad_videos(root: Path, bad: dict[Path, DamagedVideo]) -> UserError:
     file, error = next(iter(bad.items()))
     others = f" (and {len(bad) - 1} more files)" if len(bad) > 1 else ""
     names = [f.relative_to(root).as_posix() for f in bad]
-    remedy = "make it readable and rerun the command" if error.is_passing else "repair it"
+    remedy = "make it readable and rerun the command" if error.is_temporary else "repair it"
     return UserError(
         f"{file}{others} cannot be read as video ({error}): {remedy}, or leave it out with {exclude_option(names)} or "
         "--skip-damaged"

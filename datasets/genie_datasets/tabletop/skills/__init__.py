@@ -1,14 +1,14 @@
-"""Scripted behaviour: each skill is a generator of 7-D actions that watches the world as it goes."""
+"""Scripted skills: each is a generator of 7-D actions that observes the simulation as it runs."""
 
 from collections.abc import Callable
 
 from genie_datasets.tabletop.skills.drawers import close_drawer, open_drawer
 from genie_datasets.tabletop.skills.grasping import move_near, pick, place, upright
 from genie_datasets.tabletop.skills.play import play
+from genie_datasets.tabletop.skills.primitives import Skill, Workspace
 from genie_datasets.tabletop.skills.pushing import knock, push, reach
-from genie_datasets.tabletop.skills.world import Skill, World
 
-SKILLS: dict[str, Callable[[World], Skill | None]] = {
+SKILLS: dict[str, Callable[[Workspace], Skill | None]] = {
     "play": play,
     "reach": reach,
     "pick": pick,
@@ -20,6 +20,6 @@ SKILLS: dict[str, Callable[[World], Skill | None]] = {
     "place upright": upright,
     "knock over": knock,
 }
-"""Each starts one skill, or returns None where nothing on the table suits it."""
+"""Name -> function that starts the skill, or returns None if the scene does not allow it."""
 
-__all__ = ["SKILLS", "Skill", "World", "play"]
+__all__ = ["SKILLS", "Skill", "Workspace", "play"]

@@ -1,107 +1,113 @@
-"""Skills for the desk's drawers: the fingers close on the handle and pull, or push it home."""
+"""Skills for the drawers of the desk: pull one open by its handle, or push one shut."""
 
 import numpy as np
 
 from genie_datasets.tabletop.furniture import DRAWER_NAMES, handle_position
-from genie_datasets.tabletop.skills.world import (
+from genie_datasets.tabletop.skills.primitives import (
     CLOSE,
     OPEN,
     TRAVEL_HEIGHT,
     Skill,
     Steps,
-    World,
+    Workspace,
     action,
     go,
     turn_back,
     turn_by,
 )
 
-REACHED = (0, 1)  # the drawers that the arm reaches: the bottom one is too low
+REACHABLE = (0, 1)  # the bottom drawer is too low for the arm
 PULL = 0.16  # m
-OPENED, CLOSED, AJAR = 0.10, 0.025, 0.06  # m: achieved opening and closing; what counts as open to begin with
-IN_FRONT = 0.045  # m before a handle that is to be pushed
-CLEAR = 0.10  # m before the handles, where the hand goes down past the upper ones
-TILT = 0.45  # rad that the hand leans back below an upper handle
+OPENED, CLOSED = 0.10, 0.025  # m of opening at which the skills are achieved
+OPEN_AT_START = 0.06  # m from which a drawer counts as open before a skill
+PUSH_DISTANCE = 0.045  # m in front of a handle before a push
+CLEARANCE = 0.10  # m in front of the handles, where the hand passes the upper drawers
+TILT = 0.45  # rad by which the hand leans back below an upper handle
 
 
-def _opening(world: World, drawer: int) -> float:
-    return float(world.sim.drawer_openings()[drawer])
+def _opening(workspace: Workspace, drawer: int) -> float:
+    return float(workspace.sim.drawer_openings()[drawer])
 
 
-def _handle(world: World, drawer: int) -> np.ndarray:
-    """Where a handle is now (3,) m."""
-    return handle_position(world.scene.furniture, drawer) - np.array([_opening(world, drawer), 0.0, 0.0])
+def _handle(workspace: Workspace, drawer: int) -> np.ndarray:
+    """Current position (3,) of a handle in m."""
+    return handle_position(workspace.scene.furniture, drawer) - np.array([_opening(workspace, drawer), 0.0, 0.0])
 
 
-def _approach(world: World, target: np.ndarray, drawer: int) -> Steps:
-    """Over the edge of the desk, down in front of it, and to `target` (3,)."""
-    edge = world.scene.furniture.x[0]
-    if world.tool[2] < TRAVEL_HEIGHT - 0.03 and world.tool[0] > edge:
-        yield from go(world, np.array([*world.tool[:2], TRAVEL_HEIGHT]), tolerance=0.03)
-    clear = np.array([CLEAR if drawer else 0.0, 0.0, 0.0])
-    yield from go(world, np.array([target[0], target[1], TRAVEL_HEIGHT - 0.05]) - clear)
+def _approach(workspace: Workspace, target: np.ndarray, drawer: int) -> Steps:
+    """Go over the edge of the desk, down in front of it, and to `target` (3,)."""
+    edge = workspace.scene.furniture.x[0]
+    if workspace.tool[2] < TRAVEL_HEIGHT - 0.03 and workspace.tool[0] > edge:
+        yield from go(workspace, np.array([*workspace.tool[:2], TRAVEL_HEIGHT]), tolerance=0.03)
+    clearance = np.array([CLEARANCE if drawer else 0.0, 0.0, 0.0])
+    yield from go(workspace, np.array([target[0], target[1], TRAVEL_HEIGHT - 0.05]) - clearance)
     if drawer:
-        yield from turn_by(world, np.array([0.0, -TILT, 0.0]), move=(0.0, 0.0, -0.08))
-    yield from go(world, target - clear, tolerance=0.005)
-    yield from go(world, target, tolerance=0.005)
+        yield from turn_by(np.array([0.0, -TILT, 0.0]), move=(0.0, 0.0, -0.08))
+    yield from go(workspace, target - clearance, tolerance=0.005)
+    yield from go(workspace, target, tolerance=0.005)
 
 
-def _leave(world: World, drawer: int) -> Steps:
-    """Back above the desk, where play goes on."""
-    yield from go(world, world.tool + np.array([-0.03, 0.0, 0.03]), tolerance=0.02)
+def _leave(workspace: Workspace, drawer: int) -> Steps:
+    """Go back above the desk."""
+    yield from go(workspace, workspace.tool + np.array([-0.03, 0.0, 0.03]), tolerance=0.02)
     if drawer:
-        yield from go(world, world.tool - np.array([CLEAR - 0.03, 0.0, 0.0]), tolerance=0.02)
-    yield from go(world, np.array([*world.tool[:2], TRAVEL_HEIGHT]), tolerance=0.03)
-    yield from turn_back(world)
-    yield from go(world, np.array([world.work.low[0] + 0.04, 0.0, TRAVEL_HEIGHT]), tolerance=0.03)
+        yield from go(workspace, workspace.tool - np.array([CLEARANCE - 0.03, 0.0, 0.0]), tolerance=0.02)
+    yield from go(workspace, np.array([*workspace.tool[:2], TRAVEL_HEIGHT]), tolerance=0.03)
+    yield from turn_back(workspace)
+    yield from go(workspace, np.array([workspace.work_area.low[0] + 0.04, 0.0, TRAVEL_HEIGHT]), tolerance=0.03)
 
 
-def _choose(world: World, is_open: bool) -> int | None:
-    able = [d for d in REACHED if d < world.sim.num_drawers and (_opening(world, d) > AJAR) == is_open]
-    # An upper drawer that stands open is in the way of those below it.
-    able = [d for d in able if all(_opening(world, upper) < CLOSED for upper in range(d))]
-    return int(world.rng.choice(able)) if able else None
+def _choose(workspace: Workspace, is_open: bool) -> int | None:
+    """Draw a reachable drawer that is open or closed; None if there is none."""
+    drawers = [
+        drawer
+        for drawer in REACHABLE
+        if drawer < workspace.sim.num_drawers and (_opening(workspace, drawer) > OPEN_AT_START) == is_open
+    ]
+    # An open upper drawer blocks the drawers below it.
+    drawers = [d for d in drawers if all(_opening(workspace, upper) < CLOSED for upper in range(d))]
+    return int(workspace.rng.choice(drawers)) if drawers else None
 
 
-def open_drawer(world: World) -> Skill | None:
-    """Pulls a closed drawer open."""
-    if (drawer := _choose(world, is_open=False)) is None:
+def open_drawer(workspace: Workspace) -> Skill | None:
+    """Pull a closed drawer open."""
+    if (drawer := _choose(workspace, is_open=False)) is None:
         return None
 
     def steps() -> Steps:
-        if world.grip > 0.5:
+        if workspace.grip > 0.5:
             yield action(grip=OPEN)
-        yield from _approach(world, _handle(world, drawer), drawer)
+        yield from _approach(workspace, _handle(workspace, drawer), drawer)
         yield action(grip=CLOSE)
         yield action()
-        yield from go(world, world.tool - np.array([PULL, 0.0, 0.0]))
+        yield from go(workspace, workspace.tool - np.array([PULL, 0.0, 0.0]))
         yield action(grip=OPEN)
-        yield from _leave(world, drawer)
+        yield from _leave(workspace, drawer)
 
     return Skill(
         "open drawer",
         f"open {DRAWER_NAMES[drawer]} drawer",
         steps(),
-        lambda: _opening(world, drawer) > OPENED,
+        lambda: _opening(workspace, drawer) > OPENED,
     )
 
 
-def close_drawer(world: World) -> Skill | None:
-    """Pushes an open drawer shut."""
-    if (drawer := _choose(world, is_open=True)) is None:
+def close_drawer(workspace: Workspace) -> Skill | None:
+    """Push an open drawer shut."""
+    if (drawer := _choose(workspace, is_open=True)) is None:
         return None
 
     def steps() -> Steps:
-        if world.grip < 0.5:
+        if workspace.grip < 0.5:
             yield action(grip=CLOSE)
-        yield from _approach(world, _handle(world, drawer) - np.array([IN_FRONT, 0.0, 0.0]), drawer)
-        home = handle_position(world.scene.furniture, drawer)
-        yield from go(world, np.array([home[0] - 0.012, *world.tool[1:]]))
-        yield from _leave(world, drawer)
+        yield from _approach(workspace, _handle(workspace, drawer) - np.array([PUSH_DISTANCE, 0.0, 0.0]), drawer)
+        closed = handle_position(workspace.scene.furniture, drawer)
+        yield from go(workspace, np.array([closed[0] - 0.012, *workspace.tool[1:]]))
+        yield from _leave(workspace, drawer)
 
     return Skill(
         "close drawer",
         f"close {DRAWER_NAMES[drawer]} drawer",
         steps(),
-        lambda: _opening(world, drawer) < CLOSED,
+        lambda: _opening(workspace, drawer) < CLOSED,
     )

@@ -1,16 +1,16 @@
-"""Skills that hold an object: pick, place, move near, put upright."""
+"""Skills that grasp an object: pick, place, move near, place upright."""
 
 import numpy as np
 
 from genie_datasets.tabletop.objects import GRASP_HEIGHT, HALF_HEIGHT, LONG_KINDS
 from genie_datasets.tabletop.scene import TABLE_TOP
-from genie_datasets.tabletop.skills.world import (
+from genie_datasets.tabletop.skills.primitives import (
     CLOSE,
     OPEN,
     UP,
     Skill,
     Steps,
-    World,
+    Workspace,
     action,
     go,
     travel,
@@ -19,161 +19,175 @@ from genie_datasets.tabletop.skills.world import (
 )
 
 LIFT = 0.12  # m
-OVER = 0.05  # m above an object's top, so that open fingers do not knock it over on their way
-PLACED, NEAR, BESIDE = 0.05, 0.16, 0.115  # m: from where it should be; between neighbours; aimed at between neighbours
-FREE_GAP, FREE_TRIES = 0.115, 40  # m around a place to put something; how many places are looked at
-LYING_GRASP = 0.008  # m above the axis of an object that lies
+CLEARANCE = 0.05  # m above an object's top, so that the open fingers do not knock it over
+PLACE_TOLERANCE = 0.05  # m from the goal at which "place" is achieved
+NEAR = 0.16  # m between two objects at which "move near" is achieved
+NEAR_GOAL = 0.115  # m between two objects that "move near" aims at
+FREE_GAP, FREE_TRIES = 0.115, 40  # m around a free place; number of places to try
+LYING_GRASP = 0.008  # m above the axis of a lying object
 
 
-def grasp_turn(world: World, index: int) -> float:
-    """How far to turn about the vertical, so that the fingers close on a long object's narrow side."""
-    if world.scene.family == "easy" or not (world.kind(index) in LONG_KINDS or world.lies(index)):
-        return 0.0  # easy keeps the hand's orientation, and lays long objects down to suit it
-    x, z = world.axes(index)[:, 0], world.axes(index)[:, 2]
-    long_side = z if world.lies(index) else x
-    opening = world.sim.control.rotation[:, 1]
-    wanted = np.arctan2(long_side[1], long_side[0]) + np.pi / 2 - np.arctan2(opening[1], opening[0])
-    return float(np.clip((wanted + np.pi / 2) % np.pi - np.pi / 2, -1.2, 1.2))
+def grasp_turn(workspace: Workspace, index: int) -> float:
+    """Angle in rad to turn about the vertical axis, so that the fingers close on an object's narrow side."""
+    if workspace.scene.family == "easy" or not (workspace.kind(index) in LONG_KINDS or workspace.lies(index)):
+        return 0.0  # in `easy` the hand does not turn, and long objects are aligned with it
+    x, z = workspace.axes(index)[:, 0], workspace.axes(index)[:, 2]
+    long_side = z if workspace.lies(index) else x
+    opening = workspace.sim.control.rotation[:, 1]
+    angle = np.arctan2(long_side[1], long_side[0]) + np.pi / 2 - np.arctan2(opening[1], opening[0])
+    return float(np.clip((angle + np.pi / 2) % np.pi - np.pi / 2, -1.2, 1.2))
 
 
-def grasp(world: World, index: int) -> Steps:
-    """Opens, goes above an object, down, and closes."""
-    if world.grip > 0.5:
+def grasp(workspace: Workspace, index: int) -> Steps:
+    """Open the gripper, go above an object and down, and close it."""
+    if workspace.grip > 0.5:
         yield action(grip=OPEN)
-    at = world.position(index)
-    height = at[2] + LYING_GRASP if world.lies(index) else TABLE_TOP + GRASP_HEIGHT[world.kind(index)]
-    top = at[2] + (0.0 if world.lies(index) else HALF_HEIGHT[world.kind(index)])
-    above = np.array([at[0], at[1], max(height + 0.09, top + OVER)])
-    yield from travel(world, above, turn=grasp_turn(world, index))
-    at = world.position(index)
-    yield from go(world, np.array([at[0], at[1], height]), tolerance=0.004)
+    center, lies, kind = workspace.position(index), workspace.lies(index), workspace.kind(index)
+    height = center[2] + LYING_GRASP if lies else TABLE_TOP + GRASP_HEIGHT[kind]
+    top = center[2] + (0.0 if lies else HALF_HEIGHT[kind])
+    above = np.array([center[0], center[1], max(height + 0.09, top + CLEARANCE)])
+    yield from travel(workspace, above, turn=grasp_turn(workspace, index))
+    center = workspace.position(index)
+    yield from go(workspace, np.array([center[0], center[1], height]), tolerance=0.004)
     yield action(grip=CLOSE)
     yield action()
 
 
-def put_down(world: World, index: int, place: np.ndarray) -> Steps:
-    """Carries what is held to `place` (2,), lowers it, lets go and leaves upwards."""
-    held = world.tool - world.position(index)  # the object's centre goes to the place, not the tool
-    over = np.array([place[0] + held[0], place[1] + held[1], world.tool[2]])
-    yield from go(world, over)
-    bottom = TABLE_TOP + HALF_HEIGHT[world.kind(index)] + held[2]
-    yield from go(world, np.array([over[0], over[1], bottom + 0.004]), tolerance=0.004)
+def put_down(workspace: Workspace, index: int, place: np.ndarray) -> Steps:
+    """Carry the held object to `place` (2,), lower and release it, and go up."""
+    offset = workspace.tool - workspace.position(index)  # the object's center goes to the place, not the tool
+    above = np.array([place[0] + offset[0], place[1] + offset[1], workspace.tool[2]])
+    yield from go(workspace, above)
+    bottom = TABLE_TOP + HALF_HEIGHT[workspace.kind(index)] + offset[2]
+    yield from go(workspace, np.array([above[0], above[1], bottom + 0.004]), tolerance=0.004)
     yield action(grip=OPEN)
-    yield from go(world, world.tool + 0.10 * UP)
+    yield from go(workspace, workspace.tool + 0.10 * UP)
 
 
-def pick_steps(world: World, index: int) -> Steps:
-    yield from grasp(world, index)
-    yield from go(world, world.tool + LIFT * UP)
+def pick_steps(workspace: Workspace, index: int) -> Steps:
+    """Grasp and lift an object."""
+    yield from grasp(workspace, index)
+    yield from go(workspace, workspace.tool + LIFT * UP)
 
 
-def pick(world: World) -> Skill | None:
-    """Lifts an object by 12 cm; achieved at 5 cm."""
-    if (index := world.choose(lambda i: not world.lies(i))) is None:
+def pick(workspace: Workspace) -> Skill | None:
+    """Lift an object by 12 cm; achieved at 5 cm."""
+    if (index := workspace.choose(lambda i: not workspace.lies(i))) is None:
         return None
-    start = world.position(index)[2]
+    start = workspace.position(index)[2]
     return Skill(
         "pick",
-        f"pick {world.name(index)}",
-        pick_steps(world, index),
-        lambda: bool(world.position(index)[2] - start > 0.05),
+        f"pick {workspace.name(index)}",
+        pick_steps(workspace, index),
+        lambda: bool(workspace.position(index)[2] - start > 0.05),
     )
 
 
-def carry_steps(world: World, index: int, place: np.ndarray) -> Steps:
-    yield from pick_steps(world, index)
-    yield from put_down(world, index, place)
-    yield from turn_back(world)
+def carry_steps(workspace: Workspace, index: int, place: np.ndarray) -> Steps:
+    """Pick an object up and put it down at `place` (2,)."""
+    yield from pick_steps(workspace, index)
+    yield from put_down(workspace, index, place)
+    yield from turn_back(workspace)
 
 
-def free_place(world: World, index: int, low: np.ndarray, high: np.ndarray) -> np.ndarray | None:
-    """A place (2,) in a rectangle where nothing but the object `index` itself stands, or None."""
+def free_place(workspace: Workspace, index: int, low: np.ndarray, high: np.ndarray) -> np.ndarray | None:
+    """Draw a place (2,) in a rectangle that is free of objects other than `index`; None if none is found."""
     for _ in range(FREE_TRIES):
-        at = world.rng.uniform(low, high)
-        if world.free_of_objects(at, index, FREE_GAP):
-            return at
+        place = workspace.rng.uniform(low, high)
+        if workspace.is_free(place, index, FREE_GAP):
+            return place
     return None
 
 
-def at_rest(world: World, index: int) -> bool:
-    """Whether an object is back on the table and let go of."""
-    return bool(world.grip < 0.5 and world.position(index)[2] - TABLE_TOP < HALF_HEIGHT[world.kind(index)] + 0.03)
+def is_released(workspace: Workspace, index: int) -> bool:
+    """True if an object is back on the table and the gripper is open."""
+    height = workspace.position(index)[2] - TABLE_TOP
+    return bool(workspace.grip < 0.5 and height < HALF_HEIGHT[workspace.kind(index)] + 0.03)
 
 
-def place(world: World) -> Skill | None:
-    """Puts an object down in another part of the table, of three by three."""
-    if (index := world.choose(lambda i: not world.lies(i))) is None:
+def place(workspace: Workspace) -> Skill | None:
+    """Put an object down in one of the nine cells of the work area."""
+    if (index := workspace.choose(lambda i: not workspace.lies(i))) is None:
         return None
-    cell = world.rng.integers(3, size=2)
-    low, high = np.array(world.work.low[:2]), np.array(world.work.high[:2])
+    cell = workspace.rng.integers(3, size=2)
+    low, high = np.array(workspace.work_area.low[:2]), np.array(workspace.work_area.high[:2])
     size = (high - low) / 3
-    target = free_place(world, index, low + cell * size, low + (cell + 1) * size)
-    if target is None or np.linalg.norm(world.position(index)[:2] - target) < 0.08:
+    target = free_place(workspace, index, low + cell * size, low + (cell + 1) * size)
+    if target is None or np.linalg.norm(workspace.position(index)[:2] - target) < 0.08:
         return None
     row, column = ("near", "middle", "far")[cell[0]], ("right", "middle", "left")[cell[1]]
     where = "middle" if row == column else f"{row} {column}"
+
+    def achieved() -> bool:
+        distance = np.linalg.norm(workspace.position(index)[:2] - target)
+        return bool(distance < PLACE_TOLERANCE) and is_released(workspace, index)
+
     return Skill(
         "place",
-        f"place {world.name(index)} at the {where}",
-        carry_steps(world, index, target),
-        lambda: bool(np.linalg.norm(world.position(index)[:2] - target) < PLACED) and at_rest(world, index),
+        f"place {workspace.name(index)} at the {where}",
+        carry_steps(workspace, index, target),
+        achieved,
     )
 
 
-def move_near(world: World) -> Skill | None:
-    """Puts an object down beside another."""
-    first = world.choose(lambda i: not world.lies(i))
-    second = world.choose(lambda i: i != first and (first is None or _apart(world, first, i) > NEAR + 0.03))
+def move_near(workspace: Workspace) -> Skill | None:
+    """Put an object down next to another."""
+    first = workspace.choose(lambda i: not workspace.lies(i))
+    second = workspace.choose(lambda i: i != first and (first is None or _distance(workspace, first, i) > NEAR + 0.03))
     if first is None or second is None:
         return None
-    beside = None
-    for _ in range(FREE_TRIES):
-        angle = world.rng.uniform(-np.pi, np.pi)
-        at = world.position(second)[:2] + BESIDE * np.array([np.cos(angle), np.sin(angle)])
-        inside = np.all(at > world.work.low[:2]) and np.all(at < world.work.high[:2])
-        if inside and world.free_of_objects(at, first, 0.10):
-            beside = at
-            break
-    if beside is None:
+    goal = _place_near(workspace, first, second)
+    if goal is None:
         return None
     return Skill(
         "move near",
-        f"move {world.name(first)} near {world.name(second)}",
-        carry_steps(world, first, beside),
-        lambda: _apart(world, first, second) < NEAR and at_rest(world, first),
+        f"move {workspace.name(first)} near {workspace.name(second)}",
+        carry_steps(workspace, first, goal),
+        lambda: _distance(workspace, first, second) < NEAR and is_released(workspace, first),
     )
 
 
-def _apart(world: World, first: int, second: int) -> float:
-    return float(np.linalg.norm((world.position(first) - world.position(second))[:2]))
+def _distance(workspace: Workspace, first: int, second: int) -> float:
+    return float(np.linalg.norm((workspace.position(first) - workspace.position(second))[:2]))
 
 
-def upright_steps(world: World, index: int) -> Steps:
-    """Grasps what lies across its axis, lifts it, turns the hand until it stands, sets it down."""
-    yield from grasp(world, index)
-    yield from go(world, world.tool + 0.09 * UP)
-    axis = world.axes(index)[:, 2]
+def _place_near(workspace: Workspace, first: int, second: int) -> np.ndarray | None:
+    """Draw a free place (2,) next to object `second` for object `first`; None if none is found."""
+    for _ in range(FREE_TRIES):
+        angle = workspace.rng.uniform(-np.pi, np.pi)
+        place = workspace.position(second)[:2] + NEAR_GOAL * np.array([np.cos(angle), np.sin(angle)])
+        inside = np.all(place > workspace.work_area.low[:2]) and np.all(place < workspace.work_area.high[:2])
+        if inside and workspace.is_free(place, first, 0.10):
+            return place
+    return None
+
+
+def upright_steps(workspace: Workspace, index: int) -> Steps:
+    """Grasp a lying object across its axis, lift it, turn the hand until it stands, and put it down."""
+    yield from grasp(workspace, index)
+    yield from go(workspace, workspace.tool + 0.09 * UP)
+    axis = workspace.axes(index)[:, 2]
     if axis[0] < 0:
-        axis = -axis  # a hand that pointed at the camera would be out of the arm's reach: what lies so ends on its head
-    way = np.cross(axis, UP)
-    way *= np.arccos(np.clip(axis[2], -1, 1)) / max(float(np.linalg.norm(way)), 1e-9)
-    yield from turn_by(world, way)
-    bottom = TABLE_TOP + HALF_HEIGHT[world.kind(index)] + (world.tool - world.position(index))[2]
-    yield from go(world, np.array([*world.tool[:2], bottom + 0.004]), tolerance=0.004)
+        axis = -axis  # the arm cannot point its hand at the camera: such an object is put upside down
+    rotvec = np.cross(axis, UP)
+    rotvec *= np.arccos(np.clip(axis[2], -1, 1)) / max(float(np.linalg.norm(rotvec)), 1e-9)
+    yield from turn_by(rotvec)
+    bottom = TABLE_TOP + HALF_HEIGHT[workspace.kind(index)] + (workspace.tool - workspace.position(index))[2]
+    yield from go(workspace, np.array([*workspace.tool[:2], bottom + 0.004]), tolerance=0.004)
     yield action(grip=OPEN)
-    back = -world.sim.control.rotation[:, 2]
-    yield from go(world, world.tool + 0.09 * back)
-    yield from go(world, np.array([*world.tool[:2], TABLE_TOP + 0.18]))
-    yield from turn_back(world)
+    back = -workspace.sim.control.rotation[:, 2]
+    yield from go(workspace, workspace.tool + 0.09 * back)
+    yield from go(workspace, np.array([*workspace.tool[:2], TABLE_TOP + 0.18]))
+    yield from turn_back(workspace)
 
 
-def upright(world: World) -> Skill | None:
-    """Stands something up that lies."""
-    if (index := world.choose(world.lies)) is None:
+def upright(workspace: Workspace) -> Skill | None:
+    """Put a lying object upright."""
+    if (index := workspace.choose(workspace.lies)) is None:
         return None
     return Skill(
         "place upright",
-        f"place {world.name(index)} upright",
-        upright_steps(world, index),
-        lambda: world.grip < 0.5 and world.stands(index),
+        f"place {workspace.name(index)} upright",
+        upright_steps(workspace, index),
+        lambda: workspace.grip < 0.5 and workspace.stands(index),
     )

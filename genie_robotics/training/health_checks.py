@@ -1,7 +1,7 @@
-"""The sentinel watches a stage while it trains: a collapse is named while it happens, with its remedy.
+"""Health checks while a stage trains: a collapse is reported when it happens, with a remedy.
 
-It costs nothing a step (a few references to tensors are kept, nothing is waited for) and a look is about one step's
-forward pass. All it keeps across steps is in `state_dict`, so that a resumed run says what the uninterrupted one says.
+Observing a step keeps a few references to tensors and waits for nothing; a check costs about the forward pass of one
+step. All that is kept across steps is in `state_dict`, so that a resumed run reports what an uninterrupted one reports.
 """
 
 from __future__ import annotations
@@ -19,202 +19,205 @@ from torch import Tensor
 from genie_robotics.genie import Genie
 from genie_robotics.health.findings import Finding
 from genie_robotics.health.history import (
-    LOSS,
     WINDOW,
     gradient_figures,
-    knowing_nothing,
     loss_figures,
     median,
 )
 from genie_robotics.health.measures import (
+    action_gain,
+    action_gap,
     action_use,
     bits_share,
     codebook_figures,
+    evaluating,
     motion_explained,
     num_dead,
     num_not_finite,
     perplexity,
     static_clips,
     tokenizer_floor,
-    untouched,
 )
-from genie_robotics.health.rules import gain, gap_share, judge
-from genie_robotics.models.quantizers.codebook import Codebook
+from genie_robotics.health.rules import judge
+from genie_robotics.models.quantizers import Quantizer
+from genie_robotics.training.stages import Stage
 
 WATCHED = ("grad_norm", "error_share")
 NAMES = {"tokenizer": ("token", "dead_tokens"), "latent_action": ("code", "dead_codes")}
-"""What the figures of each component's codebook are called."""
+"""Names of the figures of each component's codes."""
 OF_CODES = ("_bits", "_spread", "dead_tokens", "dead_codes")
-"""Not judged at the first look after the codes have started: they sort themselves out in those steps."""
+"""Figures that are not judged at the first check after the codes have started: usage settles in those steps."""
 
 
 @dataclass(frozen=True)
-class SentinelConfig:
+class HealthChecksConfig:
     patience: float = 0.5
-    """Share of the stage before it is judged by what must first be learnt."""
+    """Fraction of the stage after which what must first be learned is judged."""
     clips: int = 16
-    """Of the batch that are looked at, at most."""
+    """Largest number of clips of the batch that are checked."""
     pooled: int = 5
-    """Looks whose figures of the action's use are taken together: one batch is few clips."""
+    """Checks whose figures of action use are pooled, because one batch has few clips."""
     repeat_every: int = 10
-    """Looks after which a finding that stays is said again."""
+    """Checks after which a finding that persists is printed again."""
     forget_after: int = 3
-    """Looks without a finding after which it counts as new."""
+    """Checks without a finding after which it counts as new."""
     seed: int = 0
 
 
-class Sentinel:
-    """Watches `genie` while the stage `stage` trains the components `trained`.
+class HealthChecks:
+    """Checks of `genie` while a stage trains.
 
     Args:
-        steps_per_epoch: after as many steps the use of the codes is counted anew.
+        steps_per_epoch: after as many steps the usage of the codes is counted again from zero.
     """
 
     def __init__(
         self,
         genie: Genie,
-        stage: str,
-        trained: tuple[str, ...],
-        config: SentinelConfig | None = None,
+        stage: type[Stage],
+        mode: str = "frozen",
+        config: HealthChecksConfig | None = None,
         steps_per_epoch: int = 1000,
     ):
-        self.genie, self.stage, self.trained = genie, stage, tuple(trained)
-        self.config = config or SentinelConfig()
+        self.genie, self.stage = genie, stage
+        self.config = config or HealthChecksConfig()
         self.steps_per_epoch = max(1, steps_per_epoch)
-        self.books: dict[str, Codebook] = {n: getattr(genie, n).codebook for n in NAMES if n in self.trained}
-        self.chance = knowing_nothing(stage, genie.config)
-        # All that is kept across steps; tensors stay on their device until somebody looks.
-        self.window: dict[str, deque[Tensor]] = {n: deque(maxlen=WINDOW) for n in (LOSS[stage], *WATCHED)}
+        used = {*stage.trains, *stage.reads(genie.config, mode)}
+        if stage.name == "latent_action":
+            used.discard("tokenizer")  # read for its tokens, not judged
+        self.used = tuple(name for name in NAMES if name in used)
+        self.quantizers: dict[str, Quantizer] = {n: getattr(genie, n).quantizer for n in NAMES if n in stage.trains}
+        self.uninformed_loss = stage.loss_without_knowledge(genie.config)
+        # All that is kept across steps; tensors stay on their device until a check.
+        self.window: dict[str, deque[Tensor]] = {n: deque(maxlen=WINDOW) for n in (stage.judged_loss, *WATCHED)}
         self.epoch: dict[str, Tensor] = {}
         self.lowest = math.inf
         self.gradients: deque[float] = deque(maxlen=10)
         self.uses: deque[dict[str, float]] = deque(maxlen=self.config.pooled)
-        self.num_clips = self.num_static = self.looks = 0
-        self.quantised = self.all_started
+        self.num_clips = self.num_static = self.checks = 0
+        self.quantized = self.all_started
         self.said: dict[str, list[int]] = {}
 
     @property
     def all_started(self) -> bool:
-        """Every codebook that this stage uses gives out codes."""
-        return all(getattr(self.genie, name).codebook.started for name in NAMES if self.uses_component(name))
-
-    def uses_component(self, name: str) -> bool:
-        return name in self.trained or self.stage in ("dynamics", "joint")
+        """True if every quantizer that this stage uses assigns codes."""
+        return all(getattr(self.genie, name).quantizer.started for name in self.used)
 
     def observe(self, step: int, values: Mapping[str, Tensor]) -> None:
-        """After every training step, `step` counting those that are done: the values that it logged."""
+        """Takes the logged values after every training step; `step` counts the steps that are done."""
         for name, kept in self.window.items():
             if name in values:
                 kept.append(values[name].detach())
         if step % self.steps_per_epoch == 0:
-            for name, book in self.books.items():
-                self.epoch[name] = book.usage.clone()
-                book.reset_usage()
+            for name, quantizer in self.quantizers.items():
+                self.epoch[name] = quantizer.usage.clone()
+                quantizer.reset_usage()
 
-    def look(
+    def check(
         self, step: int, frames: UInt8[Tensor, "B T H W 3"], progress: float = 1.0
     ) -> tuple[dict[str, float], list[Finding]]:
-        """Figures to log, and findings to say now: new ones, ones that came back, and now and then those that stay.
+        """Figures to log, and the findings to print now: new ones, and repeated ones now and then.
 
         Args:
             frames: clips of this rank's batch.
             progress: of the stage, 0 .. 1.
         """
-        self.looks += 1
-        steady = self.quantised  # at the last look codes were given out already
+        self.checks += 1
+        steady = self.quantized  # codes were already assigned at the last check
         frames = frames.to(self.genie.device)
-        figures = self.numbers() | self.data(frames)
+        figures = self.loss_figures() | self.data_figures(frames)
         frames = frames[: self.config.clips]
-        if not figures["not_finite"]:  # else nothing that the models say means anything
-            for name in self.books:
-                figures |= self.use_of_codes(name)
+        if not figures["not_finite"]:  # otherwise the models' outputs mean nothing
+            for name in self.quantizers:
+                figures |= self.code_figures(name)
             if self.all_started:
-                figures |= self.behaviour(step, frames)
+                figures |= self.behavior_figures(step, frames)
         figures = {name: value for name, value in figures.items() if not math.isnan(value)}
         judged = {name: value for name, value in figures.items() if steady or not name.endswith(OF_CODES)}
-        found = judge(judged, self.stage, self.genie.config, learnt=progress >= self.config.patience)
+        found = judge(judged, self.stage.name, self.genie.config, trained=progress >= self.config.patience)
         return figures, self.news(found)
 
-    def numbers(self) -> dict[str, float]:
-        """What the losses and gradients since the last look tell."""
+    def loss_figures(self) -> dict[str, float]:
+        """Figures of the losses and gradients since the last check."""
         seen = {name: torch.stack(list(kept)).tolist() for name, kept in self.window.items() if kept}
         bad = sum(not math.isfinite(value) for values in seen.values() for value in values)
-        bad += sum(num_not_finite(getattr(self.genie, name)) for name in self.trained)
+        bad += sum(num_not_finite(getattr(self.genie, name)) for name in self.stage.trains)
         figures = {"not_finite": float(bad)}
         if "error_share" in seen:
             figures["error_share"] = median(seen["error_share"])
-        if self.all_started != self.quantised:  # the loss begins anew
-            self.quantised, self.lowest = self.all_started, math.inf
+        if self.all_started != self.quantized:  # the loss starts again
+            self.quantized, self.lowest = self.all_started, math.inf
             self.gradients.clear()
             return figures
-        losses, gradients = seen.get(LOSS[self.stage], []), seen.get("grad_norm", [])
-        figures |= loss_figures(losses, self.lowest, self.chance) | gradient_figures(gradients, self.gradients)
+        losses, gradients = seen.get(self.stage.judged_loss, []), seen.get("grad_norm", [])
+        figures |= loss_figures(losses, self.lowest, self.uninformed_loss) | gradient_figures(gradients, self.gradients)
         if losses:
             self.lowest = min(self.lowest, median(losses))
         if gradients:
             self.gradients.append(median(gradients))
         return figures
 
-    def data(self, frames: UInt8[Tensor, "B T H W 3"]) -> dict[str, float]:
+    def data_figures(self, frames: UInt8[Tensor, "B T H W 3"]) -> dict[str, float]:
         with torch.no_grad():
             self.num_static += static_clips(frames)
         self.num_clips += len(frames)
         return {"static_share": self.num_static / self.num_clips} if self.num_clips >= 8 else {}
 
-    def use_of_codes(self, name: str) -> dict[str, float]:
-        """Of a codebook in training: now (a moving average), and over the last whole epoch, or the first so far.
+    def code_figures(self, name: str) -> dict[str, float]:
+        """Usage of the codes of a component in training: a moving average, and over the last epoch (or the first so
+        far).
 
-        Dead is what was used neither then nor since: codes that were revived meanwhile are not.
+        A code is dead if it was used neither in that epoch nor since.
         """
-        book, (short, dead) = self.books[name], NAMES[name]
-        if not book.started or not book.share.any():
+        quantizer, (short, dead) = self.quantizers[name], NAMES[name]
+        if not quantizer.started or not quantizer.share.any():
             return {}
-        figures = codebook_figures(book.vectors, book.share, short)
-        counts = self.epoch[name] + book.usage if name in self.epoch else book.usage
-        if counts.sum() >= 20 * len(counts):  # with fewer, a rare code may just not have come up
+        figures = codebook_figures(quantizer.vectors, quantizer.share, short)
+        counts = self.epoch[name] + quantizer.usage if name in self.epoch else quantizer.usage
+        if counts.sum() >= 20 * len(counts):  # with fewer, a rare code may not have occurred by chance
             figures[dead] = num_dead(counts) / len(counts)
-            figures[f"{short}_perplexity_epoch"] = perplexity(self.epoch.get(name, book.usage))
+            figures[f"{short}_perplexity_epoch"] = perplexity(self.epoch.get(name, quantizer.usage))
         return figures
 
-    def behaviour(self, step: int, frames: UInt8[Tensor, "B T H W 3"]) -> dict[str, float]:
-        """What the trained components do with these clips, all codebooks being in use."""
+    def behavior_figures(self, step: int, frames: UInt8[Tensor, "B T H W 3"]) -> dict[str, float]:
+        """Figures of the trained components on these clips, once all codes are assigned."""
         genie, seed = self.genie, self.config.seed + step
         figures: dict[str, float] = {}
-        if self.stage == "tokenizer":
+        if self.stage.name == "tokenizer":
             return tokenizer_floor(genie, frames)[0]
-        if self.stage == "latent_action" or self.decoder_learns:
+        if "latent_action" in self.stage.trains and self.decoder_learns:
             explained, _ = motion_explained(genie, frames, seed)
-            figures["action_gain"] = gain(explained)
-        if self.stage == "latent_action":
+            figures["action_gain"] = action_gain(explained)
+        if "dynamics" not in self.stage.trains:
             return figures
-        with untouched(genie):
+        with evaluating(genie):
             tokens, codes = genie.tokenizer.encode(frames), genie.latent_action.encode(frames)
         for name, given in (("tokenizer", tokens), ("latent_action", codes)):
-            if name not in self.books:  # frozen: nobody counts, but this batch is enough to see a collapse
-                counts = torch.bincount(given.flatten(), minlength=getattr(genie, name).codebook.config.num_codes)
+            if name not in self.quantizers:  # frozen, so its usage is not counted; one batch shows a collapse
+                counts = torch.bincount(given.flatten(), minlength=getattr(genie, name).quantizer.num_codes)
                 figures[f"{NAMES[name][0]}_bits"] = bits_share(counts)
         self.uses.append(action_use(genie, tokens, codes, seed))
         return figures | pooled(list(self.uses))
 
     @property
     def decoder_learns(self) -> bool:
-        """The latent action model's decoder: a joint stage may train it, or leave it out (--mode end_to_end)."""
+        """True if the latent action model's decoder is trained; --mode end_to_end leaves it out."""
         return self.genie.latent_action.patch_out.weight.requires_grad
 
     def news(self, found: list[Finding]) -> list[Finding]:
-        """Those of the findings that should be said now."""
+        """The findings to print now."""
         news, c = [], self.config
         for finding in found:
             key = f"{finding.name}/{finding.stage}/{finding.severity}"
             said, seen = self.said.get(key, [-c.repeat_every, -c.forget_after - 1])
-            if self.looks - seen > c.forget_after or self.looks - said >= c.repeat_every:
+            if self.checks - seen > c.forget_after or self.checks - said >= c.repeat_every:
                 news.append(finding)
-                said = self.looks
-            self.said[key] = [said, self.looks]
+                said = self.checks
+            self.said[key] = [said, self.checks]
         return news
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain numbers: all that was kept."""
+        """All that is kept across steps, as tensors and plain numbers."""
         return {
             "window": {name: torch.stack(list(kept)).cpu() for name, kept in self.window.items() if kept},
             "epoch": {name: counts.cpu() for name, counts in self.epoch.items()},
@@ -223,8 +226,8 @@ class Sentinel:
             "uses": [dict(use) for use in self.uses],
             "num_clips": self.num_clips,
             "num_static": self.num_static,
-            "looks": self.looks,
-            "quantised": self.quantised,
+            "checks": self.checks,
+            "quantized": self.quantized,
             "said": {key: list(when) for key, when in self.said.items()},
         }
 
@@ -240,12 +243,12 @@ class Sentinel:
         self.uses.clear()
         self.uses.extend(dict(use) for use in state["uses"])
         self.num_clips, self.num_static = state["num_clips"], state["num_static"]
-        self.looks, self.quantised = state["looks"], state["quantised"]
+        self.checks, self.quantized = state["checks"], state["quantized"]
         self.said = {key: list(when) for key, when in state["said"].items()}
 
 
 def pooled(uses: list[dict[str, float]]) -> dict[str, float]:
-    """The action's use over several looks, as one: means over all their tokens."""
+    """Action use over several checks: means over all their tokens."""
     uses = [use for use in uses if use["num_tokens"] and use["num_codes"] > 1]
     if not uses:
         return {}
@@ -255,5 +258,5 @@ def pooled(uses: list[dict[str, float]]) -> dict[str, float]:
         for name in ("true", "shuffled", "null")
     }
     return {f"token_loss_{name}": value for name, value in mean.items()} | {
-        "action_gap": gap_share(mean | {"num_codes": 2.0})
+        "action_gap": action_gap(mean | {"num_codes": 2.0})
     }

@@ -1,4 +1,4 @@
-"""--init: training begins with another run's weights, finds its codes anew, and goes on only as it began."""
+"""--init: training starts from another run's weights, finds new codes, and resumes only with the same start."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from genie_robotics.cli import main
 from genie_robotics.genie import Genie
 from genie_robotics.models.presets import preset
 from genie_robotics.run_folder import on_cpu
-from genie_robotics.training.init_from import begin_with
+from genie_robotics.training.init_from import init_from
 from tests.genie_robotics.conftest import random_genie, tiny_config
 
 ALL = ("tokenizer", "latent_action", "dynamics")
@@ -25,102 +25,102 @@ def earlier(tmp_path):
     return tmp_path / "earlier"
 
 
-def test_what_is_trained_begins_there_and_nothing_else(earlier):
+def test_trained_components_start_from_the_other_run_and_no_others(earlier):
     genie, before = Genie(tiny_config()), random_genie(tiny_config(), seed=3)
     dynamics = on_cpu(genie.dynamics)
-    found = begin_with(genie, earlier, ALL[:2])
+    found = init_from(genie, earlier, ALL[:2])
     assert set(found) == {"tokenizer", "latent_action"}
     for name in found:
         for key, value in on_cpu(getattr(before, name)).items():
-            if not key.endswith("initted"):
+            if not key.endswith("has_started"):
                 assert torch.equal(on_cpu(getattr(genie, name))[key], value), key
     assert all(torch.equal(value, dynamics[key]) for key, value in on_cpu(genie.dynamics).items())
-    assert genie.tokenizer.codebook.started
-    assert not genie.latent_action.codebook.started
+    assert genie.tokenizer.quantizer.started
+    assert not genie.latent_action.quantizer.started
 
 
-def test_codes_that_are_held_are_found_in_the_new_latents_all_the_same(tmp_path):
+def test_frozen_codes_are_found_again_in_the_new_latents(tmp_path):
     config = tiny_config()
-    config.latent_action.codebook.hold = True
-    random_genie(config, seed=3).save_pretrained(tmp_path / "held")
+    config.latent_action.quantizer.vq.freeze_after_init = True
+    random_genie(config, seed=3).save_pretrained(tmp_path / "frozen")
     genie = Genie(config)
-    begin_with(genie, tmp_path / "held", ("latent_action",))
-    book = genie.latent_action.codebook.train()
-    old = book.vectors.clone()
+    init_from(genie, tmp_path / "frozen", ("latent_action",))
+    quantizer = genie.latent_action.quantizer.train()
+    old = quantizer.vectors.clone()
     for _ in range(6):
-        _, codes, _ = book(torch.randn(64, 8) + 5 * torch.eye(8)[torch.randint(4, (64,))])
+        _, codes, _ = quantizer(torch.randn(64, 8) + 5 * torch.eye(8)[torch.randint(4, (64,))])
     assert codes is not None
-    assert (book.vectors - old).abs().max() > 0.1
+    assert (quantizer.vectors - old).abs().max() > 0.1
 
 
-def test_what_cannot_be_begun_with(earlier, tmp_path):
+def test_unusable_initial_runs_are_named(earlier, tmp_path):
     genie = Genie(tiny_config())
-    with pytest.raises(UserError, match=r"--init .*none: there is no such run folder"):
-        begin_with(genie, tmp_path / "none", ALL)
-    with pytest.raises(UserError, match=r"trained with .*action_input=modulate"):
-        begin_with(Genie(tiny_config("add")), earlier, ALL)
+    with pytest.raises(UserError, match=r"--init .*none: no such run folder; pass one"):
+        init_from(genie, tmp_path / "none", ALL)
+    with pytest.raises(UserError, match=r"trained with .*action_input=adaln"):
+        init_from(Genie(tiny_config("add")), earlier, ALL)
     (earlier / "dynamics" / "model.safetensors").unlink()
-    with pytest.raises(UserError, match=r"has no trained dynamics; choose another, or what to train with --stage"):
-        begin_with(genie, earlier, ALL)
+    with pytest.raises(UserError, match=r"has no trained dynamics; pass another run, or choose a --stage"):
+        init_from(genie, earlier, ALL)
 
 
-def test_the_decoder_of_an_exported_world_begins_anew(tmp_path):
+def test_the_decoder_missing_in_an_exported_world_starts_random(tmp_path):
     for seed, name in enumerate(("run", "judge")):
         random_genie(tiny_config(), seed).save_pretrained(tmp_path / name)
     export_world(tmp_path / "run", tmp_path / "judge", tmp_path / "world")
     genie = random_genie(tiny_config(), seed=7)
     before = on_cpu(genie.latent_action)
-    found = begin_with(genie, tmp_path / "world", ("latent_action",))
-    assert found["latent_action"]["decoder"] == "anew"
+    found = init_from(genie, tmp_path / "world", ("latent_action",))
+    assert found["latent_action"]["decoder"] == "random"
     exported = load_file(tmp_path / "world" / "latent_action" / "model.safetensors")
     after = on_cpu(genie.latent_action)
     assert set(after) == set(before)
     for name, value in after.items():
-        if not name.endswith("initted"):
+        if not name.endswith("has_started"):
             assert torch.equal(value, exported[name].float() if name in exported else before[name]), name
     assert not set(exported) >= set(after)
     loss, _ = genie.latent_action.train()(torch.randint(0, 256, (2, 6, 16, 16, 3), dtype=torch.uint8))
     assert torch.isfinite(loss)
 
 
-def test_a_run_goes_on_only_as_it_began(tmp_path, tabletop_rlds, capsys):
+def test_a_run_resumes_only_with_the_weights_it_started_from(tmp_path, tabletop_rlds, capsys):
     def call(*more, steps=2, stage="latent_action"):
         argv = ["train", str(tmp_path / "run"), "--data", str(tabletop_rlds), "--stage", stage, "--steps", str(steps)]
-        return main([*argv, "--training.latent-action.batch-size", "1", "--watch-every", "0", *more])
+        return main([*argv, "--training.latent-action.batch-size", "1", "--health-every", "0", *more])
 
     earlier = ["--init", str(tmp_path / "earlier")]
     Genie(preset("nano")).save_pretrained(tmp_path / "earlier")
     assert call(*earlier) == 0
     assert call(*earlier, steps=3) == 0
-    begun = json.loads((tmp_path / "run" / "config.json").read_text())["data"]["init"]
-    assert set(begun) == {"latent_action"}
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())["data"]["init"]
+    assert set(stored) == {"latent_action"}
     capsys.readouterr()
     assert call(steps=4) == 2
     assert f"(--init: {tmp_path / 'earlier'} / none)" in capsys.readouterr().err
     torch.manual_seed(5)
     Genie(preset("nano")).save_pretrained(tmp_path / "earlier")  # another model under the same name
     assert call(*earlier, steps=4) == 2
-    assert "use its options to resume" in capsys.readouterr().err
+    assert "pass its options to resume" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "earlier")  # its weights are in the checkpoints
     assert call(*earlier, stage="tokenizer") == 2
-    assert "there is no such run folder" in capsys.readouterr().err
+    assert "no such run folder" in capsys.readouterr().err
     assert call("--init", str(tmp_path / "another"), steps=4) == 2
     assert call(*earlier, steps=4) == 0
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["init"] == begun
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["init"] == stored
     weights = load_file(tmp_path / "run" / "latent_action" / "model.safetensors")
-    assert call(stage="tokenizer") == 0  # which has begun with nothing
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["init"] == begun
+    assert call(stage="tokenizer") == 0  # started from random weights
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["init"] == stored
     after = load_file(tmp_path / "run" / "latent_action" / "model.safetensors")
     assert all(torch.equal(after[key], value) for key, value in weights.items())
 
 
-def test_how_a_component_is_taught_may_differ_its_weights_may_not(earlier):
+def test_how_a_component_is_trained_may_differ_its_weights_may_not(earlier):
     config = tiny_config()
-    config.dynamics.past, config.dynamics.context_noise = "whole", 0.1
+    config.dynamics.min_mask_rate, config.dynamics.temperature = 0.3, 0.5
     genie = Genie(config)
-    begin_with(genie, earlier, ("dynamics",))
+    init_from(genie, earlier, ("dynamics",))
     before = on_cpu(random_genie(tiny_config(), seed=3).dynamics)
     assert all(torch.equal(value, before[key]) for key, value in on_cpu(genie.dynamics).items())
     config.dynamics.num_blocks += 1
     with pytest.raises(UserError, match=r"trained with num_blocks"):
-        begin_with(Genie(config), earlier, ("dynamics",))
+        init_from(Genie(config), earlier, ("dynamics",))
