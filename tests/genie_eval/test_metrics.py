@@ -60,7 +60,7 @@ def test_columns_of_ablations_take_title_and_direction_from_the_table():
     assert len(columns) >= 9
     for column in columns:
         assert column.title == METRICS[column.name].short
-        assert column.less_is_better == METRICS[column.name].lower_is_better
+        assert column.lower_is_better == METRICS[column.name].lower_is_better
         assert METRICS[column.name].sentence in column.about
 
 
