@@ -19,7 +19,7 @@ def open_recording(split: "Split", episode: int) -> Recording:
     Raises:
         UserError: the episode keeps no simulator state.
     """
-    from genie_datasets.tabletop import read_recording
+    from genie_datasets.tabletop.recorded import read_recording
     from genie_datasets.tabletop.render import use_opengl
 
     recording = read_recording(split, episode)
