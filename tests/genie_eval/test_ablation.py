@@ -1,4 +1,4 @@
-"""`genie-robotics ablate` from end to end: two tiny variants on the moving square, cut in the middle and run again."""
+"""`genie-robotics ablate` from end to end: two tiny variants on the moving square, interrupted and rerun."""
 
 import json
 
@@ -48,7 +48,7 @@ def run(make_video, tmp_path, monkeypatch):
 
 
 def results(folder):
-    """Without what depends on the clock."""
+    """The results without entries that depend on the clock."""
     found = json.loads((folder / "results.json").read_text())
     for row in found["variants"]:
         for cost in row["cost"].values():
@@ -56,13 +56,13 @@ def results(folder):
     return found
 
 
-def test_a_study_that_is_cut_and_run_again_gives_the_same_table(run, monkeypatch):
+def test_an_interrupted_study_gives_the_same_table_when_rerun(run, monkeypatch):
     uncut = results(run(out="uncut"))
     step, calls = Trainer.train_step, []
 
     def cut(trainer, *args):
         calls.append(trainer.step)
-        if len(calls) == 13:  # in the second variant, behind a checkpoint
+        if len(calls) == 13:  # in the second variant, after a checkpoint
             raise KeyboardInterrupt
         return step(trainer, *args)
 
@@ -71,14 +71,14 @@ def test_a_study_that_is_cut_and_run_again_gives_the_same_table(run, monkeypatch
         run(out="cut")
     folder = run(out="cut")
     assert results(folder) == uncut
-    assert calls == [*range(8), *range(5), *range(3, 8)]  # it went on from the checkpoint at step 3
+    assert calls == [*range(8), *range(5), *range(3, 8)]  # it resumed from the checkpoint at step 3
     text = (folder / "table.md").read_text()
     assert "no claim: 1 seed" in text
     assert "| **ours**: as it is | 1 |" in text
     assert "*flow_kmeans*" in text
 
 
-def test_what_is_done_is_not_done_again(run, monkeypatch):
+def test_finished_trials_are_not_run_again(run, monkeypatch):
     folder = run(only="ours")
     assert results(folder)["variants"][1]["seeds"] == []
     monkeypatch.setattr(trials, "measure", lambda *_: pytest.fail("a measured trial was measured again"))
@@ -115,7 +115,7 @@ def test_dreams_share_one_tokenizer_and_one_latent_action_model(run):
     row = results(folder)["variants"][1]
     for name in ("delta_psnr_t4", "dream_psnr", "dream_psnr_t15", "tokenizer_psnr", "command_bits"):
         assert len(row["metrics"][name]["values"]) == 2, name
-    # one tokenizer: its figures do not differ at all
+    # both variants share one tokenizer, so its figures are equal
     assert row["metrics"]["tokenizer_psnr"]["difference"]["value"] == 0
     assert row["metrics"]["dream_psnr"]["difference"]["paired"]
 
@@ -129,7 +129,7 @@ def test_components_of_a_trained_run_stand_for_shared_ones(run):
     assert results(first)["variants"] == results(second)["variants"]
 
 
-def test_a_variant_begins_with_another_run_of_its_seed(run, tmp_path, monkeypatch):
+def test_a_variant_starts_from_another_run_of_its_seed(run, tmp_path, monkeypatch):
     study = Study("first", (Variant("ours"),), set=TINY, steps=4)
     for seed in (0, 1):
         (tmp_path / f"sim{seed}").symlink_to(run(study, out="first", seeds=(seed,)) / f"cells/ours/seed{seed}/run")
@@ -155,7 +155,7 @@ def test_without_true_motion_codes_are_measured_against_optical_flow(make_video,
     assert "measured against OPTICAL FLOW, which is only a proxy" in (tmp_path / "out" / "table.md").read_text()
 
 
-# codes must be given out before the dynamics learn from them
+# quantization must start before the dynamics learn from the codes
 EARLY = {
     **TINY,
     "latent_action.quantizer.vq.quantize_after_steps": 2,
@@ -181,7 +181,7 @@ def test_every_mode_has_its_stages_and_budget(run):
     assert budget["frozen"] == {"latent_action": 8, "dynamics": 8}
 
 
-def test_a_world_that_comes_with_the_package_stands_for_what_has_its_configuration():
+def test_a_world_of_the_package_is_used_for_components_with_its_configuration():
     world, model = locate("nano-tabletop"), preset("nano")
     assert trials.has_component(world, "tokenizer", model)
     assert trials.has_component(world, "latent_action", model), (
@@ -219,7 +219,7 @@ def test_labels_are_drawn_for_every_seed(make_video, tmp_path, monkeypatch):
     assert len(drawing.Labels.load(few)) == 4
 
 
-# ------------------------------------------------------------------------------------------------------- what is asked
+# ---- studies and options
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_studies_of_the_package_can_be_built(name):
     study = STUDIES[name]
@@ -251,7 +251,7 @@ def test_tokens_need_a_tokenizer_that_all_share():
     assert resolve(LATENT_ACTION, LATENT_ACTION.variant("input-tokens"), 100).shared == ("tokenizer",)
     of_both = [shared_plan(PIXELS_OR_TOKENS, v, "tokenizer", 100) for v in PIXELS_OR_TOKENS.variants]
     assert of_both[0].model.tokenizer == of_both[1].model.tokenizer
-    assert of_both[0].model == of_both[1].model  # the random stream too: whichever is asked for first
+    assert of_both[0].model == of_both[1].model  # equal random streams, so the order of training does not matter
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,7 @@ def test_wrong_options_are_one_line(argv, expected, tmp_path, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_held_out_is_chosen_by_its_own_glob(tmp_path, monkeypatch):
+def test_held_out_episodes_are_chosen_by_their_own_glob(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(AblateOptions, "open", lambda self, path: asked.append((path, self.include, self.exclude)))
     monkeypatch.setattr(commands, "ablate", lambda *_: (tmp_path / "table.md").write_text(""))

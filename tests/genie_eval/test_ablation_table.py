@@ -141,7 +141,7 @@ def planted(tmp_path):
     return tmp_path
 
 
-def test_the_table_says_what_was_planted(planted):
+def test_the_table_reports_the_planted_differences(planted):
     found = write_table(STUDY, planted, ABOUT)
     ours, theirs, same = found["variants"]
     gap = theirs["metrics"]["grounding_skill"]["difference"]

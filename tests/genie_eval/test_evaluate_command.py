@@ -1,4 +1,4 @@
-"""`genie-robotics evaluate` on a real (untrained) model and a real RLDS data set; and what it says to wrong input."""
+"""`genie-robotics evaluate` on a real (untrained) model and a real RLDS data set; wrong input is refused."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""`pretrain` and the judge that a shipped world brings along; its model card."""
+"""`pretrain`, the judge of a shipped world, and its model card."""
 
 import json
 import re
@@ -83,7 +83,7 @@ def test_recipes_test_on_scenes_of_their_own_and_train_every_stage(plan):
     assert plan.name in WORLDS
     assert plan.test.seed != plan.data.seed
     assert plan.judge_seed != plan.seed
-    assert plan.test.episodes["test"] >= 200  # what the statistics ask for
+    assert plan.test.episodes["test"] >= 200  # the least that the statistics need
     assert set(stages_of(training_preset(plan.preset).mode)) <= set(plan.steps)
     small = smoke(plan)
     assert small.smoke
@@ -114,7 +114,7 @@ def test_training_follows_the_recipe_and_minutes_are_shared_with_the_judge(monke
     assert timed_world.minutes + timed_judge.minutes == pytest.approx(100)
     shares = training_preset(plan.preset)
     own = shares.latent_action.share / sum(shares.stage(s).share for s in stages_of(shares.mode))
-    # The judge's latent action model gets as long as the world's.
+    # The judge's latent action model trains as long as the world's.
     assert timed_judge.minutes == pytest.approx(timed_world.minutes * own)
 
 
@@ -134,7 +134,7 @@ def test_a_world_is_measured_once_and_again_when_it_has_changed(folders, asked, 
 
     def measure(exported):
         written.mkdir(exist_ok=True)
-        (written / "report.json").write_text("{}")  # what the suite leaves
+        (written / "report.json").write_text("{}")  # the evaluation leaves it
         making.evaluate_world(plan, source, folders / "world", written, exported)
         return len(asked)
 
@@ -142,11 +142,11 @@ def test_a_world_is_measured_once_and_again_when_it_has_changed(folders, asked, 
     assert measure(exported) == 1
     assert measure({**exported, "weights": "bfloat16"}) == 2
     assert same(asked[0], Genie.from_pretrained("judge"))
-    (written / "evaluated.json").unlink()  # cut before the end
+    (written / "evaluated.json").unlink()  # interrupted before the end
     assert measure(exported) == 3
 
 
-def test_the_card_says_what_the_report_says(folders):
+def test_the_card_agrees_with_the_report(folders):
     report, plan = json.loads(REFERENCE.read_text()), recipe(NAME)
     text = card(plan, report, folders / "world", folders / "run", folders / "judge")
     for heading in (
@@ -169,8 +169,8 @@ def test_the_card_says_what_the_report_says(folders):
 
 
 @pytest.mark.slow
-def test_one_command_makes_a_world_and_goes_on_where_it_was_cut(tmp_path, monkeypatch, capsys):
-    """Cut after the training; the second call trains and simulates nothing, and ends with everything."""
+def test_one_command_makes_a_world_and_resumes_after_an_interruption(tmp_path, monkeypatch, capsys):
+    """Interrupted after the training; the second call trains and simulates nothing and completes the world."""
     argv = [NAME, "--out", str(tmp_path), "--smoke", "--device", "cpu"]
 
     def cut(*_, **__):
@@ -190,7 +190,7 @@ def test_one_command_makes_a_world_and_goes_on_where_it_was_cut(tmp_path, monkey
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert report["run"]["path"] == NAME
     assert report["data"]["n_trajectories"] == 3
-    # the judge was asked
+    # the judge was used
     assert report["metrics"]["command_bits"]["judges"]["independent"]["bits"] is not None
     text = (world / "MODEL_CARD.md").read_text()
     assert "SMOKE RUN" in text

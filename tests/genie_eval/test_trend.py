@@ -62,7 +62,7 @@ def test_a_power_law_is_a_line_of_logarithms():
     assert off.bend.ci95[1] < 0
 
 
-def test_what_has_no_line_gives_none():
+def test_no_trend_without_three_different_sizes_and_values():
     some = [[Reading(1.0)], [Reading(2.0)], [Reading(3.0)]]
     assert trend((1, 2, 4), [*some[:2], [Reading(None)]]) is None
     assert trend((1, 2, 2), some) is None
@@ -71,7 +71,7 @@ def test_what_has_no_line_gives_none():
 
 
 @pytest.mark.parametrize("sizes", [(10, 40, 160, 1000), (1, 2, 4, 8), (66e3, 25e4, 1e6, 4e6)])
-def test_what_never_changes_has_no_trend(sizes):
+def test_equal_values_have_no_trend(sizes):
     """For a tokenizer that all variants share, rounding errors must not become a claim."""
     shared = [reading(np.random.default_rng(seed), 28.1, 0.0) for seed in range(3)]
     found = trend(sizes, [shared] * 4)
@@ -197,7 +197,7 @@ def test_an_axis_that_cannot_be_is_one_line(text, expected, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_more_episodes_than_there_are_is_said_before_anything_is_trained(make_video, tmp_path):
+def test_too_many_episodes_are_refused_before_anything_is_trained(make_video, tmp_path):
     source = make_video(episodes=12, length=16)
     study = Study("data", (Variant("all"), Variant("more", episodes=13)), set=TINY, steps=4)
     with pytest.raises(UserError, match="has 12 episodes; expected at least 13"):

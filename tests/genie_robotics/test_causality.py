@@ -42,7 +42,7 @@ LOWER = torch.ones(FRAMES, FRAMES).tril().bool()
 
 
 @pytest.mark.parametrize("action_input", [None, *CONDITIONINGS])
-def test_st_transformer_sees_all_of_the_past_and_none_of_the_future(action_input):
+def test_st_transformer_sees_all_past_frames_and_no_future_frames(action_input):
     model = stir(STTransformer(16, 2, 2, num_patches=4, max_frames=FRAMES, action_input=action_input))
     x = torch.randn(2, FRAMES, 4, 16, dtype=torch.double)
     condition = torch.randn(2, FRAMES, 16, dtype=torch.double)

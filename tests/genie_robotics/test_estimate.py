@@ -174,7 +174,7 @@ def test_the_command_prints_a_table_or_one_object(capsys):
      ("--preset coinrun --sharding full", "start them with torchrun"),
      ("--mode end_to_end --latent-action.quantizer.vq.freeze-after-init", "frozen codes pass no gradient")],
 )  # fmt: skip
-def test_what_cannot_be_trained_is_not_estimated(argv, words, capsys):
+def test_options_that_cannot_be_trained_are_refused(argv, words, capsys):
     assert main(["estimate", *argv.split()]) == 2
     assert words in capsys.readouterr().err
 

@@ -107,7 +107,7 @@ def test_each_process_takes_the_gpu_of_its_number(asked, local, gpus, chosen, se
     [("cuda", 2, 1, "torch sees 2 GPU.s. on this machine; start at most"), ("cuda:5", 0, 1, "torch sees 2 GPU.s. on"),
      ("cuda:0", 1, 2, "would put all processes on one GPU; pass --device cuda")],
 )  # fmt: skip
-def test_a_gpu_that_is_not_there_or_shared_is_one_line(asked, local, processes, words, see_gpus, monkeypatch):
+def test_a_missing_or_shared_gpu_is_one_line(asked, local, processes, words, see_gpus, monkeypatch):
     see_gpus(2, local)
     monkeypatch.setenv("WORLD_SIZE", str(processes))
     with pytest.raises(UserError, match=words):

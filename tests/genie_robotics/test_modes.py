@@ -153,7 +153,7 @@ def test_stages_of_a_mode_and_what_they_need():
         stages_of("cotrain", "dynamics")
 
 
-def test_a_stage_without_what_it_needs_says_so(tmp_path, config, cached_clips):
+def test_a_stage_whose_input_is_not_trained_is_refused(tmp_path, config, cached_clips):
     with pytest.raises(UserError, match="joint needs a trained tokenizer, and .* has none; train it"):
         train(tmp_path, config, "cotrain", "joint")
 

@@ -51,7 +51,7 @@ def test_its_own_and_its_judges_reading_of_a_played_code_tell_the_code(genie, dr
         assert bits(told, reader.infer_actions(dreams.flatten(0, 1))[:, 0]) > 1.5
 
 
-def test_what_no_code_moves_stays_what_it_was(dreams):
+def test_parts_of_the_frame_that_no_code_moves_do_not_change(dreams):
     """Codes move the arm; the upper corner, where no arm comes from, is the start's."""
     corner = dreams[:, :, :, :10, :24].float()
     assert (corner[:, :, 1:] - corner[:, :, :1]).abs().mean() < 8

@@ -100,14 +100,14 @@ def test_a_large_model_keeps_all_threads(two_threads, monkeypatch, seen):
     assert set(seen) == {2}
 
 
-def test_a_model_elsewhere_keeps_all_threads(two_threads):
+def test_a_model_on_another_device_keeps_all_threads(two_threads):
     with threads_for(torch.nn.Linear(1, 1, device="meta")):
         assert torch.get_num_threads() == 2
     with threads_for(object()):  # a world of a script
         assert torch.get_num_threads() == 1
 
 
-def test_torch_begins_with_one_of_the_default_numbers():
+def test_torch_starts_with_one_of_the_default_numbers():
     environment = {k: v for k, v in os.environ.items() if k not in threads.CHOSEN}
     code = (
         "import torch; from genie_robotics.models.threads import default_threads; "
