@@ -3,9 +3,11 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
+from genie_datasets.base.command_help import Option
 from genie_datasets.base.command_line import parse
 from genie_datasets.base.errors import UserError
 from genie_datasets.base.files import make_folder
@@ -23,15 +25,15 @@ class EvaluateOptions(SourceOptions):
 
     run: tyro.conf.Positional[str | None] = None
     """Run folder, or the name of a world that comes with the package (nano-tabletop)."""
-    data: str | None = None
-    """RLDS folder, folder of videos, or frame cache."""
-    out: Path | None = None
+    data: Annotated[str | None, Option("SRC")] = None
+    """Data set to measure on: RLDS folder, folder of videos, or frame cache."""
+    out: Annotated[Path | None, Option("DIR")] = None
     """Folder for the report."""
-    judge: str | None = None
+    judge: Annotated[str | None, Option("RUN")] = None
     """Another run whose latent action model reads commands back; a shipped world has its own."""
-    seeds: tuple[str, ...] = ()
+    seeds: Annotated[tuple[str, ...], Option("RUN ...")] = ()
     """Runs of the same recipe with other training seeds, for the spread over seeds."""
-    compare: tuple[Path, ...] = ()
+    compare: Annotated[tuple[Path, ...], Option("REPORT ...")] = ()
     """Compare these finished reports (folders or report.json files) instead of measuring."""
     full: bool = False
     """Measure more starts, sequences and clips: hours instead of minutes for large models."""
@@ -39,10 +41,10 @@ class EvaluateOptions(SourceOptions):
     """Measure the headline metrics only, as in `demo`."""
     i3d: Path | None = None
     """TorchScript I3D weights (i3d_torchscript.pt), for FVD."""
-    split: str | None = None
+    split: Annotated[str | None, Option("NAME")] = None
     """Split to evaluate (default: test if there is one, else all)."""
     trajectories: int | None = 200
-    """Random episodes to evaluate; None: all. Fewer than 200 are exploratory."""
+    """Random episodes to evaluate, or "none" for all. Fewer than 200 are exploratory."""
     clips: int = 200
     """Clips to dream from."""
     starts: int = 6
@@ -52,7 +54,9 @@ class EvaluateOptions(SourceOptions):
 
 
 def evaluate(argv: list[str]) -> int:
-    options = parse(EvaluateOptions, argv, prog="genie-robotics evaluate")
+    options = parse(
+        EvaluateOptions, argv, prog="genie-robotics evaluate", example="evaluate runs/mine --data SRC --out report"
+    )
     if options.compare:
         from genie_eval.report.compare import run_compare
 

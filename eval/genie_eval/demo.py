@@ -4,7 +4,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from genie_datasets.base.command_help import Option
 from genie_datasets.base.command_line import parse
 from genie_datasets.base.errors import UserError
 from genie_datasets.sources.options import SourceOptions
@@ -19,24 +21,24 @@ class DemoOptions(SourceOptions):
     """Make or read robot video, train the three components on it without actions, evaluate them, write the report. A
     rerun of the command continues an interrupted one."""
 
-    data: str | None = None
+    data: Annotated[str | None, Option("SRC")] = None
     """Data set, such as an RLDS directory or a folder of mp4 (default: make a simulated tabletop data set)."""
-    out: Path = Path("runs/demo")
+    out: Annotated[Path, Option("DIR")] = Path("runs/demo")
     """Folder for data, run and report."""
-    minutes: float = 14.0
+    minutes: Annotated[float, Option("MINUTES")] = 14.0
     """Training minutes of all stages together."""
-    preset: str = "nano"
+    preset: Annotated[str, Option("NAME")] = "nano"
     """Preset of model and training: nano, small, ..."""
     clip_length: int | None = None
     """Frames of a clip (default: the preset's)."""
-    gap: float | None = None
+    gap: Annotated[float | None, Option("SECONDS")] = None
     """Seconds between the frames of a clip (default: consecutive frames)."""
     seed: int = 0
     """Random seed."""
 
 
 def main(argv: list[str]) -> int:
-    options = parse(DemoOptions, argv, prog="genie-robotics demo")
+    options = parse(DemoOptions, argv, prog="genie-robotics demo", example="demo --data my_videos/ --hz 3")
     if options.minutes <= 0:
         raise UserError(f"--minutes must be above 0, got {options.minutes}")
     check_seed(options.seed)

@@ -7,13 +7,14 @@ frames and instructions.
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
+from genie_datasets.base.command_help import Option
 from genie_datasets.base.command_line import parse
 from genie_datasets.base.errors import UserError
 from genie_datasets.sources.options import SourceOptions
@@ -33,18 +34,18 @@ class LabelOptions(SourceOptions):
 
     run: tyro.conf.Positional[str] = tyro.MISSING
     """Run folder, or name of a shipped world (nano-tabletop)."""
-    data: str = tyro.MISSING
+    data: Annotated[str, Option("SRC")] = tyro.MISSING
     """Data to label: RLDS/TFDS folder, LeRobotDataset, folder of videos, or a mix."""
-    out: Path = tyro.MISSING
+    out: Annotated[Path, Option("DIR")] = tyro.MISSING
     """Output folder for latent_actions.parquet and the data sets."""
-    split: str | None = None
-    """Split to label; all splits by default."""
-    write: tuple[str, ...] = ()
+    split: Annotated[str | None, Option("NAME")] = None
+    """Split to label (default: all)."""
+    write: Annotated[tuple[str, ...], Option("FORMAT ...")] = ()
     """Also write the frames with a field latent_action: rlds, lerobot, or both."""
     report: Path | None = None
-    """report.json with names of the codes; by default the one next to the run."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
+    """report.json that names the codes (default: the one next to the run)."""
+    device: Annotated[str, Option("{auto,cpu,cuda}")] = "auto"
+    """Device to compute on."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,12 @@ class EpisodeCodes:
 
 def label(argv: list[str]) -> int:
     """Entry point of `genie-robotics label`."""
-    options = parse(LabelOptions, argv, prog="genie-robotics label")
+    options = parse(
+        LabelOptions,
+        argv,
+        prog="genie-robotics label",
+        example="label nano-tabletop --data SRC --out codes --write rlds",
+    )
     import torch
 
     from genie_robotics.genie import Genie

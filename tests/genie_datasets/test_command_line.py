@@ -54,6 +54,11 @@ class Config(Base):
     nested: Inner = field(default_factory=lambda: Inner(3))
 
 
+COMMANDS = [
+    *("data inspect", "data cache", "data tabletop", "labels", "train", "doctor", "play", "label", "estimate", "bench"),
+    *("demo", "evaluate", "score", "playback", "ablate", "pretrain"),
+]
+
 HELP = """\
 usage: prog SRC [options]
 
@@ -132,7 +137,7 @@ def test_mistakes_are_one_line(words, message):
     assert str(caught.value) == f"{message}; see prog --help"
 
 
-@pytest.mark.parametrize("command", ["data inspect", "data cache", "data tabletop", "labels"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_a_command_names_no_type(command, capsys):
     with pytest.raises(SystemExit):
         main([*command.split(), "--help"])

@@ -3,11 +3,12 @@
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
 from genie_datasets import Source
+from genie_datasets.base.command_help import Option
 from genie_datasets.base.command_line import parse
 from genie_datasets.base.errors import UserError
 from genie_datasets.base.files import make_folder
@@ -28,43 +29,45 @@ class AblateOptions(SourceOptions):
 
     study: tyro.conf.Positional[str | None] = None
     """Name of a study (default: list them), or a .json or .toml file with a study."""
-    data: str | None = None
+    data: Annotated[str | None, Option("SRC")] = None
     """Training data: a data set, or a weighted mix A:0.7,B:0.3."""
-    out: Path | None = None
+    out: Annotated[Path | None, Option("DIR")] = None
     """Folder for runs, measurements and tables."""
-    seeds: str = "0,1,2"
+    seeds: Annotated[str, Option("N,N,...")] = "0,1,2"
     """Training seeds, separated by commas; claims need at least three."""
     steps: int | None = None
     """Optimizer steps of every stage (default: the study's)."""
-    only: str | None = None
+    only: Annotated[str | None, Option("NAME,...")] = None
     """Variants to run, separated by commas (default: all)."""
-    split: str | None = None
+    split: Annotated[str | None, Option("NAME")] = None
     """Split to train on (default: train, or the only one)."""
-    held_out: str | None = None
+    held_out: Annotated[str | None, Option("SRC")] = None
     """Source to measure on (default: the test split of --data)."""
-    held_out_split: str | None = None
+    held_out_split: Annotated[str | None, Option("NAME")] = None
     """Split to measure on (default: test, or all)."""
-    held_out_include: str | None = None
-    """Measure only on episodes of --held-out that match this glob; --include and --exclude are for --data."""
+    held_out_include: Annotated[str | None, Option("GLOBS")] = None
+    """Measure only on episodes of --held-out that match one of these globs; --include and --exclude are for --data."""
     trajectories: int = 150
     """Held-out episodes to measure on."""
     clips: int = 64
     """Clips that are dreamt."""
-    shared: Path | None = None
+    shared: Annotated[Path | None, Option("RUN")] = None
     """Trained run, or name of a shipped world, whose components replace shared ones of the same configuration."""
     save_every: int = 200
     """Steps between checkpoints."""
     only_table: bool = False
     """Make the tables from the trials measured so far, without training."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
-    precision: str = "auto"
-    """auto, bfloat16 or float32."""
+    device: Annotated[str, Option("{auto,cpu,cuda}")] = "auto"
+    """Device to compute on."""
+    precision: Annotated[str, Option("{auto,bfloat16,float32}")] = "auto"
+    """Precision of the training."""
 
 
 def main(argv: list[str]) -> int:
     """Entry point of `genie-robotics ablate`."""
-    options = parse(AblateOptions, argv, prog="genie-robotics ablate")
+    options = parse(
+        AblateOptions, argv, prog="genie-robotics ablate", example="ablate codes --data SRC --out ablations/codes"
+    )
     if options.study is None:
         for study in STUDIES.values():
             print(f"{study.name:<18}{len(study.variants):>3} variants  {study.question}")

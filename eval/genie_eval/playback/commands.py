@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from genie_datasets.base.command_help import Option
 from genie_datasets.base.command_line import parse
 from genie_datasets.base.errors import UserError
 from genie_datasets.base.files import make_folder
@@ -19,16 +20,16 @@ class PlaybackOptions(SourceOptions):
 
     run: tyro.conf.Positional[str] = tyro.MISSING
     """Run folder, or name of a shipped world (nano-tabletop)."""
-    data: str = tyro.MISSING
+    data: Annotated[str, Option("SRC")] = tyro.MISSING
     """Data set made with `data tabletop`, whose records keep the simulator's states."""
-    out: Path = tyro.MISSING
+    out: Annotated[Path, Option("DIR")] = tyro.MISSING
     """Output folder for playback.json, playback.md, figures and videos."""
-    labels: Path | None = None
-    """Labeled transitions (.npz); by default true actions of random ones, written to OUT."""
+    labels: Annotated[Path | None, Option("FILE.npz")] = None
+    """Labeled transitions (default: true actions of random ones, written to OUT)."""
     codes: str | None = None
-    """Codes to execute and dream, such as 3,3,5; by default those of recorded episodes."""
-    split: str | None = None
-    """Split to measure; by default test."""
+    """Codes to execute and dream, such as 3,3,5 (default: those of recorded episodes)."""
+    split: Annotated[str | None, Option("NAME")] = None
+    """Split to measure (default: test)."""
     episode: int | None = None
     """Episode to film, or to start --codes from."""
     start: int | None = None
@@ -38,7 +39,12 @@ class PlaybackOptions(SourceOptions):
 
 def playback(argv: list[str]) -> int:
     """Entry point of `genie-robotics playback`."""
-    options = parse(PlaybackOptions, argv, prog="genie-robotics playback")
+    options = parse(
+        PlaybackOptions,
+        argv,
+        prog="genie-robotics playback",
+        example="playback nano-tabletop --data SRC --out look",
+    )
     typed = None if options.codes is None else parse_codes(options.codes)
     if options.start is not None and options.episode is None:
         raise UserError("--start is a frame of an episode; pass --episode as well")

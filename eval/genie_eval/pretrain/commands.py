@@ -12,10 +12,11 @@ import json
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from genie_datasets.base.command_help import Option
 from genie_datasets.base.command_line import parse
 from genie_datasets.base.errors import UserError
 from genie_eval.demo import say, tabletop
@@ -35,18 +36,20 @@ class PretrainOptions:
 
     world: tyro.conf.Positional[str] = tyro.MISSING
     """Name of the world: nano-tabletop."""
-    out: Path = tyro.MISSING
+    out: Annotated[Path, Option("DIR")] = tyro.MISSING
     """Folder for all files; the world is in its subfolder `world`."""
-    minutes: float | None = None
+    minutes: Annotated[float | None, Option("MINUTES")] = None
     """Training minutes of all stages and the judge together (default: the recipe's steps)."""
     smoke: bool = False
     """Smoke test of every step in about a minute; its numbers mean nothing."""
-    device: str = "auto"
-    """Device of the training: auto, cpu or cuda."""
+    device: Annotated[str, Option("{auto,cpu,cuda}")] = "auto"
+    """Device of the training."""
 
 
 def main(argv: list[str]) -> int:
-    options = parse(PretrainOptions, argv, prog="genie-robotics pretrain")
+    options = parse(
+        PretrainOptions, argv, prog="genie-robotics pretrain", example="pretrain nano-tabletop --out worlds/nano"
+    )
     from genie_eval.pretrain.recipes import recipe, smoke
 
     plan = recipe(options.world)

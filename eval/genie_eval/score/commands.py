@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
+from genie_datasets.base.command_help import Option
 from genie_datasets.base.command_line import parse
 from genie_datasets.base.errors import UserError
 from genie_eval.commands import print_scorecard
@@ -18,15 +20,15 @@ class ScoreOptions:
 
     latents: tyro.conf.Positional[Path] = tyro.MISSING
     """npz or parquet with codes, motion, trajectory, step (docs/score_your_latents.md), or LARYBench's csv."""
-    out: Path = tyro.MISSING
+    out: Annotated[Path, Option("DIR")] = tyro.MISSING
     """Folder for the report."""
     num_codes: int | None = None
     """Size of the codebook (of all tuples of tokens), or number of clusters of an embedding."""
     trajectories: int | None = 1000
-    """Largest number of random trajectories; None: all that fit into 200,000 transitions."""
+    """Largest number of random trajectories, or "none" for all that fit into 200,000 transitions."""
     unit: str = ""
     """Unit of the motion; with m and motion named x, y, z it is also drawn as a map, in mm."""
-    data_root: tuple[Path, ...] = ()
+    data_root: Annotated[tuple[Path, ...], Option("DIR ...")] = ()
     """Folders to which the paths in a LARYBench table are relative."""
     draws: int = 2000
     """Bootstrap draws, at least 100."""
@@ -35,7 +37,7 @@ class ScoreOptions:
 
 
 def score(argv: list[str]) -> int:
-    options = parse(ScoreOptions, argv, prog="genie-robotics score")
+    options = parse(ScoreOptions, argv, prog="genie-robotics score", example="score latents.npz --out report")
     if options.draws < MIN_DRAWS:
         raise UserError(f"--draws must be at least {MIN_DRAWS} for stable intervals, got {options.draws}")
 
