@@ -83,7 +83,7 @@ def read_clips(options: DoctorOptions, notes: list[str]) -> "Tensor | None":
     data = read_json(options.run / "config.json").get("data", {})
     try:
         if options.data is None and "source" not in data:
-            raise UserError("config.json does not name the training data")
+            raise UserError(f"{options.run / 'config.json'} has no entry data.source")
         if options.data is None:
             options = replace(options, **data.get("reading", {}) | options.said())
         source = options.open(options.data or stored_source(data["source"], options.run))

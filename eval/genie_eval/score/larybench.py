@@ -145,7 +145,11 @@ def _array(path: Path) -> np.ndarray:
 def _names(pose: np.ndarray, table: Path) -> list[str]:
     width = pose.shape[-1] if pose.ndim > 1 else 0
     if width not in POSE:
-        raise UserError(f"{table}: actions must have {', '.join(map(str, POSE))} columns, got shape {pose.shape}")
+        expected = " or ".join(map(str, POSE))
+        raise UserError(
+            f"{table}: the actions of a pair must be (steps, {expected}), got {pose.shape}; "
+            "run LARYBench's extraction again"
+        )
     return POSE[width]
 
 
