@@ -6,7 +6,7 @@ which both versions allow.
 
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +16,7 @@ from jaxtyping import Shaped, UInt8
 
 from genie_datasets.base.errors import UserError
 from genie_datasets.base.files import atomic_file, unwritable
+from genie_datasets.base.mp4 import encode_frames
 from genie_datasets.writers.rlds import Frames, blocks_of
 
 VERSIONS = ("v2.1", "v3.0")
@@ -239,27 +240,23 @@ def write_video(path: Path, blocks: Iterable[UInt8[np.ndarray, "n H W 3"]], hz: 
 
     Returns at most 32 of the frames, evenly spaced. Raises UserError unless there are `length` frames of one size.
     """
-    from fractions import Fraction
-
-    import av
-
     wanted = {*np.linspace(0, length - 1, min(length, STATISTICS_FRAMES)).astype(int).tolist()}
-    kept, number = [], 0
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(hz).limit_denominator(1000))
-        stream.options = {"crf": "18", "g": "2", "bf": "0"}
-        for block in blocks:
-            if not number:
-                stream.height, stream.width, stream.pix_fmt = block.shape[1], block.shape[2], "yuv420p"
-            if block.shape[1:3] != (stream.height, stream.width):
+    kept: list[np.ndarray] = []
+    number = 0
+
+    def frames() -> Iterator[np.ndarray]:
+        nonlocal number
+        size = None
+        for frame in itertools.chain.from_iterable(blocks):
+            size = size or frame.shape
+            if frame.shape != size:
                 raise UserError(f"{path}: its frames have several sizes: fit them with genie_datasets.fit_frames")
-            for frame in block:
-                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-                container.mux(stream.encode(picture))
-                if number in wanted:
-                    kept.append(frame.copy())
-                number += 1
-        container.mux(stream.encode())
+            if number in wanted:
+                kept.append(frame.copy())
+            number += 1
+            yield frame
+
+    encode_frames(path, frames(), hz, {"crf": "18", "g": "2", "bf": "0"})
     if number != length:
         raise UserError(f"{path}: expected length={length} frames, got {number}")
     return np.stack(kept)
