@@ -15,15 +15,13 @@ from genie_datasets.base.fit import fit_frames
 from genie_datasets.base.folders import find_files, first_of, note_copies
 from genie_datasets.base.globs import exclude_option, keep_files
 from genie_datasets.base.notes import warn
-from genie_datasets.base.recent import RecentItems
+from genie_datasets.sources.file_split import FileSplit, split_folders
 from genie_datasets.sources.registry import DEFAULT_HZ, known_hz
 from genie_datasets.sources.rlds.schema import PREFERRED_IMAGES
-from genie_datasets.sources.split import BLOCK, Ids, Size, Source, Split, frame_ids
-from genie_datasets.sources.video.source import instruction_of, split_folders
+from genie_datasets.sources.split import Size, Source, Split
 
 SUFFIXES = (".npy", ".npz")
 FRAMES = ("frames", "video", "images", *PREFERRED_IMAGES)  # names of arrays, the most likely first
-KEEP_BYTES = 256 << 20  # of the episodes read last
 MAX_BYTES = 8 << 30  # of the frames of one episode
 
 
@@ -31,56 +29,28 @@ class DamagedArray(ValueError):
     """The file is not a numpy file, or holds no frames; the message says why."""
 
 
-class ArraySplit(Split):
+class ArraySplit(FileSplit):
     """Episodes in numpy files: array `keys[e]` of `files[e]`, of shape `shapes[e]` (L, H, W, 3)."""
 
     def __init__(
         self, name: str, fingerprint: str, root: Path, files: list[Path], keys: list[str], shapes: list[tuple],
         hz: np.ndarray,
     ):  # fmt: skip
-        self.name, self.fingerprint, self.root, self.files, self.keys = name, fingerprint, root, files, keys
-        self.shapes, self.hz = shapes, hz
+        super().__init__(name, fingerprint, root, files, hz)
+        self.keys, self.shapes = keys, shapes
         self.num_frames = np.array([shape[0] for shape in shapes], np.int64)
-        self._episodes: RecentItems[np.ndarray] = RecentItems(KEEP_BYTES, count_bytes=True)
 
-    def frames(self, episode: int, ids: Ids = None, size: Size | None = None, mode: str = "crop") -> np.ndarray:
-        wanted = frame_ids(ids, self.num_frames[episode])
-        height, width = size or self.shapes[episode][1:3]
-        is_large = int(self.num_frames[episode]) * height * width * 3 > KEEP_BYTES
-        if ids is None or is_large:
-            return self._read(episode, wanted, size, mode)
-        key, every = (episode, size and tuple(size), mode), np.arange(self.num_frames[episode])
-        return self._episodes.get(key, lambda: self._read(episode, every, size, mode))[wanted]
-
-    def frame_blocks(self, episode: int, size: Size | None = None, mode: str = "crop") -> Iterator[np.ndarray]:
-        height, width = size or self.shapes[episode][1:3]
-        block = np.empty((BLOCK, height, width, 3), np.uint8)
-        num = 0
-        with self._errors(episode):
-            for frame in frames_of_array(self.files[episode], self.keys[episode], self.shapes[episode]):
-                block[num] = frame if size is None else fit_frames(frame, size, mode)
-                num += 1
-                if num == BLOCK:
-                    yield block.copy()
-                    num = 0
-        if num:
-            yield block[:num].copy()
-
-    def _read(self, episode: int, ids: np.ndarray, size: Size | None, mode: str) -> np.ndarray:
-        out = np.empty((len(ids), *(size or self.shapes[episode][1:3]), 3), np.uint8)
-        with self._errors(episode):
-            for number, frame in enumerate(
-                frames_of_array(self.files[episode], self.keys[episode], self.shapes[episode])
-            ):
-                places = np.flatnonzero(ids == number)
-                if len(places):
-                    out[places] = frame if size is None else fit_frames(frame, size, mode)
-        return out
+    def _images(
+        self, episode: int, ids: np.ndarray, size: Size | None, mode: str
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        frames = frames_of_array(self.files[episode], self.keys[episode], self.shapes[episode])
+        for number, frame in enumerate(frames):
+            places = np.flatnonzero(ids == number)
+            if len(places):
+                yield places, frame if size is None else fit_frames(frame, size, mode)
 
     @contextlib.contextmanager
     def _errors(self, episode: int) -> Iterator[None]:
-        for state in self.states:
-            state.check(self.files[episode])
         try:
             yield
         except DamagedArray as error:
@@ -88,12 +58,6 @@ class ArraySplit(Split):
 
     def size_of(self, episode: int) -> Size:
         return self.shapes[episode][1:3]
-
-    def instruction(self, episode: int) -> str:
-        return instruction_of(self.files[episode])
-
-    def episode_name(self, episode: int) -> str:
-        return self.files[episode].relative_to(self.root).as_posix()
 
 
 def find_arrays(root: Path, notes: bool = False) -> list[Path]:

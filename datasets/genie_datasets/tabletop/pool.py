@@ -6,14 +6,14 @@ import pickle
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from queue import SimpleQueue
 from threading import Lock
 from typing import TypeVar
 
 from genie_datasets.base.errors import UserError
+from genie_datasets.base.ordered_map import map_ahead
 from genie_datasets.tabletop.worker import EncodedEpisode, Job
 
 ONE_THREAD = dict.fromkeys(
@@ -152,13 +152,8 @@ class WorkerPool:
         A thread of the pool calls `then` as soon as the episode is complete, even if earlier ones are not. Raises
         WorkerFailed for an episode in which workers died MAX_ATTEMPTS times.
         """
-        pending: deque[Future[T]] = deque()
-        for job in jobs:
-            pending.append(self._threads.submit(self._run, job, then))
-            if len(pending) > JOBS_AHEAD * len(self._workers):
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+        ahead = JOBS_AHEAD * len(self._workers) + 1
+        return map_ahead(self._threads, lambda job: self._run(job, then), jobs, ahead)
 
     def episodes(self, jobs: Iterable[Job]) -> Iterator[EncodedEpisode]:
         """Yield the episodes of `jobs` in their order."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
@@ -20,23 +19,21 @@ from genie_datasets.base.folders import find_files, first_of, note_copies
 from genie_datasets.base.globs import exclude_option, keep_files
 from genie_datasets.base.mapped_npz import BROKEN, ChunkedArray, map_npz, write_npz
 from genie_datasets.base.notes import warn
-from genie_datasets.base.recent import RecentItems
+from genie_datasets.sources.file_split import FileSplit, split_folders
 from genie_datasets.sources.frame_sizes import SizeChanges, several_sizes
 from genie_datasets.sources.registry import DEFAULT_HZ, known_hz
-from genie_datasets.sources.split import BLOCK, Ids, Size, Source, Split, frame_ids
-from genie_datasets.sources.video.file import DamagedVideo, Upright, VideoInfo, fitted, probe, probe_whole, read_frames
+from genie_datasets.sources.split import Size, Source, Split
+from genie_datasets.sources.video.file import DamagedVideo, Upright, VideoInfo, fitted, probe, probe_whole
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 UNREAD = (".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv", ".gif")  # video formats not read
-SPLIT_FOLDERS = ("train", "val", "validation", "test")
-KEEP_BYTES = 256 << 20  # of decoded episodes, so that successive clips do not decode the same file again
 PROBE_VERSION = 7
 RATE_DIFFERS = 0.01  # relative difference above which two rates differ
 
 Numbers = range | np.ndarray
 
 
-class VideoSplit(Split):
+class VideoSplit(FileSplit):
     """Episodes in video files. Random access decodes a file from its beginning: build a frame cache for training.
 
     numbers: for each episode, the numbers of its frames in the file, in order (repeats allowed). Default: all.
@@ -52,50 +49,20 @@ class VideoSplit(Split):
         hz: np.ndarray,
         numbers: Sequence[Numbers] | None = None,
     ):
-        self.name = name
-        self.fingerprint = fingerprint
-        self.root = root
-        self.files = files
+        super().__init__(name, fingerprint, root, files, hz)
         self.infos = infos
         self.numbers = [range(info.num_frames) for info in infos] if numbers is None else list(numbers)
         self.num_frames = np.array([len(chosen) for chosen in self.numbers], np.int64)
-        self.hz = hz
-        self._decoded: RecentItems[np.ndarray] = RecentItems(KEEP_BYTES, count_bytes=True)
 
-    def frames(self, episode: int, ids: Ids = None, size: Size | None = None, mode: str = "crop") -> np.ndarray:
-        wanted = frame_ids(ids, self.num_frames[episode])
-        if ids is None:
-            return self._decode(episode, wanted, size, mode)
-        height, width = size or self.size_of(episode)
-        if not len(wanted):
-            return np.empty((0, height, width, 3), np.uint8)
-        if self.num_frames[episode] * height * width * 3 > KEEP_BYTES:
-            return self._decode(episode, wanted, size, mode)
-        key, every = (episode, size and tuple(size), mode), np.arange(self.num_frames[episode])
-        return self._decoded.get(key, lambda: self._decode(episode, every, size, mode))[wanted]
-
-    def frame_blocks(self, episode: int, size: Size | None = None, mode: str = "crop") -> Iterator[np.ndarray]:
-        numbers = np.asarray(self.numbers[episode], np.int64)
-        block: list[np.ndarray] = []
-        with self._errors(episode):
-            for places, image in fitted(self.files[episode], numbers, size, mode, self.infos[episode]):
-                block += [image] * len(places)
-                while len(block) >= BLOCK:
-                    yield np.stack(block[:BLOCK])
-                    del block[:BLOCK]
-        if block:
-            yield np.stack(block)
-
-    def _decode(self, episode: int, ids: np.ndarray, size: Size | None, mode: str) -> np.ndarray:
+    def _images(
+        self, episode: int, ids: np.ndarray, size: Size | None, mode: str
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         numbers = np.asarray(self.numbers[episode], np.int64)[ids]
-        with self._errors(episode):
-            return read_frames(self.files[episode], numbers, size, mode, self.infos[episode])
+        return fitted(self.files[episode], numbers, size, mode, self.infos[episode])
 
     @contextlib.contextmanager
     def _errors(self, episode: int) -> Iterator[None]:
         file = self.files[episode]
-        for state in self.states:
-            state.check(self.files[episode])
         try:
             yield
         except DamagedVideo as error:
@@ -105,20 +72,6 @@ class VideoSplit(Split):
 
     def size_of(self, episode: int) -> Size:
         return self.infos[episode].height, self.infos[episode].width
-
-    def instruction(self, episode: int) -> str:
-        return instruction_of(self.files[episode])
-
-    def episode_name(self, episode: int) -> str:
-        return self.files[episode].relative_to(self.root).as_posix()
-
-
-def instruction_of(file: Path) -> str:
-    """The words of a file's name without the number of the take: 'pick_green_can_2.mp4' -> 'pick green can'."""
-    words = re.split(r"[\s_\-]+", file.stem)
-    while len(words) > 1 and words[-1].isdigit():
-        words.pop()
-    return " ".join(word for word in words if word)
 
 
 def find_videos(root: Path, notes: bool = False) -> list[Path]:
@@ -193,27 +146,6 @@ def note_oddities(root: Path, files: list[Path], infos: list[VideoInfo], resampl
             f"{more}. Frames are read as stored; --resample HZ samples by the clock of the container"
         )
     note_copies(files)
-
-
-def split_folders(root: Path, files: list[Path]) -> dict[str, list[int]]:
-    """Numbers of the files of each split. All are 'train', unless each lies in a folder train, val, validation or test.
-
-    These folders may lie below others that hold all files. The case of their names does not matter.
-    """
-    folders = [[part.lower() for part in file.relative_to(root).parts[:-1]] for file in files]
-    while all(len(parts) > 1 for parts in folders) and len({parts[0] for parts in folders}) == 1:
-        if folders[0][0] in SPLIT_FOLDERS:
-            break
-        folders = [parts[1:] for parts in folders]
-    tops = [parts[0] if parts else "" for parts in folders]
-    if not set(tops) <= set(SPLIT_FOLDERS):
-        if inside := [file for file, top in zip(files, tops, strict=True) if top in SPLIT_FOLDERS]:
-            outside = next(file for file, top in zip(files, tops, strict=True) if top not in SPLIT_FOLDERS)
-            warn(
-                f"{first_of(inside)} is in the folder of a split, {outside} is not: all are read as one split, 'train'"
-            )
-        return {"train": list(range(len(files)))}
-    return {name: [i for i, top in enumerate(tops) if top == name] for name in SPLIT_FOLDERS if name in tops}
 
 
 def episode_hz(root: Path, files: list[Path], infos: list[VideoInfo], asked: float | None) -> np.ndarray:
