@@ -15,7 +15,7 @@ from genie_datasets.sources.split import Ids, Split, frame_ids
 class EncodedSplit(Split):
     """Decodes the frames that `encoded` gives."""
 
-    folder: Path
+    folder: Path | str
 
     @abstractmethod
     def encoded(self, episode: int, step: int) -> bytes:
@@ -23,22 +23,27 @@ class EncodedSplit(Split):
 
     @abstractmethod
     def _place(self, episode: int) -> tuple[str, str]:
-        """The episode in words, for messages, and the file to leave out with --exclude."""
+        """The episode in words, for messages, and the file to leave out with --exclude, empty if that is impossible."""
 
     @abstractmethod
     def _bad(self, episode: int, what: str) -> UserError:
         """The error of a damaged episode."""
 
+    def _decode(self, data: bytes, size: Size | None, mode: str) -> np.ndarray:
+        """An image file as (H, W, 3) uint8, fitted to `size`. Raises DamagedImage."""
+        return decode_image(data, size, mode)
+
     def frames(self, episode: int, ids: Ids = None, size: Size | None = None, mode: str = "crop") -> np.ndarray:
         steps = frame_ids(ids, self.num_frames[episode]).tolist()
         where, file = self._place(episode)
+        reader = f"{self.folder} by {type(self).__name__}"
         out: np.ndarray | None = None
         native: Size | None = None
         for n, step in enumerate(steps):
             data = self.encoded(episode, step)
             try:
-                found, image = image_size(data), decode_image(data, size, mode)
-                check_size(step, found, native := native or found, size, str(self.folder), where)
+                found, image = image_size(data), self._decode(data, size, mode)
+                check_size(step, found, native := native or found, size, reader, where)
             except DamagedImage as error:
                 raise self._bad(episode, f"step {step}: {error}") from None
             except SizeChanges as error:

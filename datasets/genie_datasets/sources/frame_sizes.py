@@ -24,8 +24,6 @@ def check_size(step: int, found: Size, native: Size, size: Size | None, source: 
 
 
 def several_sizes(where: str, error: SizeChanges, name: str) -> UserError:
-    """The error of an episode with several sizes; name: of its file, for --exclude."""
-    return UserError(
-        f"{where}: {error}; expected one size; fit the frames with frames(episode, size=(64, 64)) or `data cache`, or "
-        f"leave the file out with {exclude_option([name])}"
-    )
+    """The error of an episode with several sizes; name: of its file, for --exclude; empty: it cannot be left out."""
+    remedy = f" or `data cache`, or leave the file out with {exclude_option([name])}" if name else ""
+    return UserError(f"{where}: {error}; expected one size; fit the frames with frames(episode, size=(64, 64)){remedy}")

@@ -122,7 +122,7 @@ class LeRobotWriter:
         except OSError as error:
             raise unwritable(self.folder, error) from None
         stats = {name: statistics(value) for name, value in columns.items() if value.dtype.kind in "fiub"}
-        stats[self.camera] = image_statistics(sampled)
+        stats[self.camera] = statistics(sampled)
         self.rows.append({"place": place, "length": length, "instruction": instruction, "stats": stats})
         self.splits.setdefault(split, []).append(number)
         self.num_frames += length
@@ -140,7 +140,10 @@ class LeRobotWriter:
         for name, value in fields.items():
             if len(value) != shape[0] or value.ndim > 2:
                 raise UserError(f"{where}: field '{name}' must have one row per frame, {shape[0]}, got {value.shape}")
-        kinds = {name: (kind_of(value), value.shape[1:] or (1,)) for name, value in fields.items()}
+        kinds = {
+            name: ("string" if value.dtype.kind in "US" else value.dtype.name, value.shape[1:] or (1,))
+            for name, value in fields.items()
+        }
         if self.rows and (kinds != self.fields or shape[1:] != self.shape):
             raise UserError(f"{where} has other fields or another size than the first: write it to another data set")
         if split in self.splits and split != next(reversed(self.splits)):
@@ -284,29 +287,16 @@ def with_index(table: Any, name: str) -> Any:
     return table.replace_schema_metadata({"pandas": json.dumps(notes)})
 
 
-def kind_of(value: np.ndarray) -> str:
-    return "string" if value.dtype.kind in "US" else value.dtype.name
+def statistics(values: Shaped[np.ndarray, "L *D"] | UInt8[np.ndarray, "L H W 3"]) -> dict[str, np.ndarray]:
+    """Statistics of an episode: min, max, mean, std and count (1,).
 
-
-def statistics(value: np.ndarray) -> dict[str, np.ndarray]:
-    """Statistics of an episode's rows: min, max, mean, std (D,), and count (1,)."""
-    rows = value.reshape(len(value), -1).astype(np.float64)
-    return {
-        "min": rows.min(0), "max": rows.max(0), "mean": rows.mean(0), "std": rows.std(0),
-        "count": np.array([len(rows)]),
-    }  # fmt: skip
-
-
-def image_statistics(frames: UInt8[np.ndarray, "L H W 3"]) -> dict[str, np.ndarray]:
-    """Statistics of the camera per channel, of pixels from 0 to 1: (3, 1, 1) each, as in lerobot."""
-    some = frames / 255.0
-    found = {
-        "min": some.min((0, 1, 2)),
-        "max": some.max((0, 1, 2)),
-        "mean": some.mean((0, 1, 2)),
-        "std": some.std((0, 1, 2)),
-    }
-    return {**{name: value.reshape(3, 1, 1) for name, value in found.items()}, "count": np.array([len(some)])}
+    Each is (D,) for rows of numbers, and (3, 1, 1) for frames, whose channels are scaled from 0 to 1, as in lerobot.
+    """
+    is_image = values.ndim == 4
+    rows = values / 255.0 if is_image else values.reshape(len(values), -1).astype(np.float64)
+    axes, shape = ((0, 1, 2), (3, 1, 1)) if is_image else (0, -1)
+    found = {name: getattr(rows, name)(axes).reshape(shape) for name in ("min", "max", "mean", "std")}
+    return {**found, "count": np.array([len(rows)])}
 
 
 def combine(episodes: list[dict[str, dict[str, np.ndarray]]]) -> dict[str, dict[str, np.ndarray]]:

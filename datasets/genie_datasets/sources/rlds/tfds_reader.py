@@ -19,12 +19,12 @@ from genie_datasets.base.file_state import FileState
 from genie_datasets.base.fit import fit_frames
 from genie_datasets.base.notes import warn
 from genie_datasets.sources.decode import DamagedImage, image_size, jpeg_ratio
-from genie_datasets.sources.frame_sizes import SizeChanges, check_size
+from genie_datasets.sources.encoded import EncodedSplit
 from genie_datasets.sources.registry import DEFAULT_HZ, known
 from genie_datasets.sources.rlds.reverb_stand_in import import_rlds
 from genie_datasets.sources.rlds.schema import find_image_key, find_instruction_key, read_schema
 from genie_datasets.sources.rlds.source import METADATA, resolve_hz
-from genie_datasets.sources.split import Ids, Size, Source, Split, frame_ids
+from genie_datasets.sources.split import Size, Source, Split
 
 
 def import_tensorflow():
@@ -36,13 +36,13 @@ def import_tensorflow():
     return tf
 
 
-class TfdsSplit(Split):
+class TfdsSplit(EncodedSplit):
     """A split that TFDS reads."""
 
     sequential = True
 
     def __init__(self, builder, name: str, image_key: str, instruction_key: str | None, hz: float, keep_if: str = ""):
-        self._builder, self.name = builder, name
+        self._builder, self.name, self.folder = builder, name, str(builder.data_path)
         self._image_key = image_key.split("/")[1:]
         self._instruction_key = instruction_key and instruction_key.split("/")[1:]
         self._keep_if = keep_if
@@ -111,33 +111,22 @@ class TfdsSplit(Split):
         steps_at_once = 1
         return import_rlds().transformations.map_steps(steps, self.image_of, steps_at_once)
 
-    def frames(self, episode: int, ids: Ids = None, size: Size | None = None, mode: str = "crop") -> np.ndarray:
+    def encoded(self, episode: int, step: int) -> bytes:
+        return self._images(episode)[step]
+
+    def _decode(self, data: bytes, size: Size | None, mode: str) -> np.ndarray:
         tf = import_tensorflow()
-        images = self._images(episode)
-        out: np.ndarray | None = None
-        native: Size | None = None
-        ids = frame_ids(ids, self.num_frames[episode])
-        where = f"episode {episode} of split '{self.name}' of {self._builder.data_path}"
-        for n, step in enumerate(ids.tolist()):
-            try:
-                found = image_size(images[step])
-                frame = decode(images[step], self._ratio(images[step], size)).numpy()
-            except (tf.errors.InvalidArgumentError, DamagedImage) as error:
-                raise UserError(
-                    f"{where} has a damaged image ({first_line(error)}): download its shard again"
-                ) from None
-            native = native or found
-            try:
-                check_size(step, found, native, size, f"{self._builder.data_path} read by TFDS", where)
-            except SizeChanges as error:
-                raise UserError(
-                    f"{where}: {error}; expected one size; fit the frames with frames(0, size=(64, 64))"
-                ) from None
-            frame = frame if size is None else fit_frames(frame, size, mode)
-            if out is None:
-                out = np.empty((len(ids), *frame.shape), np.uint8)
-            out[n] = frame
-        return np.empty((0, *(size or self.image_size), 3), np.uint8) if out is None else out
+        try:
+            frame = decode(data, self._ratio(data, size)).numpy()
+        except tf.errors.InvalidArgumentError as error:
+            raise DamagedImage(first_line(error)) from None
+        return frame if size is None else fit_frames(frame, size, mode)
+
+    def _place(self, episode: int) -> tuple[str, str]:
+        return f"episode {episode} of split '{self.name}' of {self.folder}", ""
+
+    def _bad(self, episode: int, what: str) -> UserError:
+        return UserError(f"{self._place(episode)[0]} has a damaged image ({what}): download its shard again")
 
     def instruction(self, episode: int) -> str:
         return self._instructions[episode]
