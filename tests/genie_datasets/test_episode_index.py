@@ -218,7 +218,7 @@ def test_an_npz_is_mapped_as_numpy_reads_it(tmp_path, writer):
         np.savez(path, **ARRAYS)
     else:
         with path.open("wb") as stream:
-            pieces = {name: ChunkedArray.of(array) for name, array in ARRAYS.items()}
+            pieces: dict = {name: array for name, array in ARRAYS.items()}
             pieces["large"] = ChunkedArray(np.dtype(np.int64), (5000,), iter(np.array_split(ARRAYS["large"], 7)))
             write_npz(stream, pieces)
     mapped = map_npz(path)

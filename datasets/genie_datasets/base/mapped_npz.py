@@ -3,7 +3,7 @@
 import math
 import struct
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -23,13 +23,8 @@ class ChunkedArray:
     shape: tuple[int, ...]
     chunks: Iterable[np.ndarray]
 
-    @classmethod
-    def of(cls, array: np.ndarray) -> "ChunkedArray":
-        """A whole array as one chunk."""
-        return cls(array.dtype, array.shape, [array])
 
-
-def write_npz(stream: IO[bytes], arrays: dict[str, ChunkedArray]) -> None:
+def write_npz(stream: IO[bytes], arrays: Mapping[str, np.ndarray | ChunkedArray]) -> None:
     """Writes what `numpy.savez` would write, with one chunk in memory at a time. Raises OSError."""
     with zipfile.ZipFile(stream, "w") as archive:
         for name, array in arrays.items():
@@ -37,7 +32,7 @@ def write_npz(stream: IO[bytes], arrays: dict[str, ChunkedArray]) -> None:
                 header = {"descr": npy.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
                 npy.write_array_header_1_0(member, header)
                 num_written = 0
-                for chunk in array.chunks:
+                for chunk in array.chunks if isinstance(array, ChunkedArray) else [array]:
                     member.write(np.ascontiguousarray(chunk, array.dtype).data.cast("B") if chunk.size else b"")
                     num_written += chunk.size
             if num_written != math.prod(array.shape):

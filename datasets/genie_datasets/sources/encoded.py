@@ -1,7 +1,6 @@
 """Splits whose frames are stored as image files, one per step: the shared part of RLDS and of images in tables."""
 
 from abc import abstractmethod
-from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from genie_datasets.sources.split import Ids, Split, frame_ids
 class EncodedSplit(Split):
     """Decodes the frames that `encoded` gives."""
 
-    folder: Path | str
+    location: str  # of the data set; a note about its sizes is printed once
 
     @abstractmethod
     def encoded(self, episode: int, step: int) -> bytes:
@@ -36,7 +35,7 @@ class EncodedSplit(Split):
     def frames(self, episode: int, ids: Ids = None, size: Size | None = None, mode: str = "crop") -> np.ndarray:
         steps = frame_ids(ids, self.num_frames[episode]).tolist()
         where, file = self._place(episode)
-        reader = f"{self.folder} by {type(self).__name__}"
+        reader = f"{self.location} by {type(self).__name__}"
         out: np.ndarray | None = None
         native: Size | None = None
         for n, step in enumerate(steps):

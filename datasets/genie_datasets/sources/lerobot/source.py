@@ -69,7 +69,8 @@ class LeRobotImages(LeRobotSplit, EncodedSplit):
 
     def __init__(self, name: str, fingerprint: str, meta: Meta, chosen: list[int], hz: float):
         super().__init__(meta, chosen)
-        self.name, self.fingerprint, self.key = name, fingerprint, meta.camera.key
+        self.name, self.fingerprint, self.location = name, fingerprint, str(meta.root)
+        self.key = meta.camera.key
         self.num_frames = np.array([episode.num_frames for episode in self.episodes], np.int64)
         self.hz = np.full(len(chosen), hz)
         self._images: RecentItems[list[bytes]] = RecentItems(KEEP_TABLES)

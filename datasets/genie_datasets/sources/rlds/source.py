@@ -43,7 +43,7 @@ class RldsSplit(EncodedSplit):
         self.num_filtered = index.num_filtered
         self.damage = index.damage.tolist()
         self.hz = np.full(len(self.num_frames), hz)
-        self.folder = folder
+        self.folder, self.location = folder, str(folder)
         paths = [folder / shard for shard in index.shards]
         self._files = ArrayRecordFiles(paths) if is_array_record(paths[0]) else ShardFiles(paths)
         self._truth = truth
@@ -118,7 +118,7 @@ def open_rlds(
     unfiltered: also read episodes that the catalog leaves out. skip_damaged: leave out what cannot be read.
     """
     schema = read_schema_file(folder / "features.json")
-    info = read_info(folder)
+    info = read_described(folder / "dataset_info.json")
     name = str(info.get("name") or folder.parent.name)
     row = known(name)
     key = find_image_key(schema, image_key, str(folder), row.image_key if row else None)
@@ -212,13 +212,8 @@ def _check_one_kind(folder: Path, globs: dict[str, Path], what: str) -> None:
         )
 
 
-def read_info(folder: Path) -> dict:
-    """dataset_info.json, which is optional: {} if it is missing or damaged."""
-    return read_described(folder / "dataset_info.json")
-
-
 def read_described(path: Path) -> dict:
-    """A JSON object; {} if the file is missing, or, with a note, damaged."""
+    """A JSON object that describes a data set; {} if the file is missing, or, with a note, damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8-sig"))
         if isinstance(found, dict):

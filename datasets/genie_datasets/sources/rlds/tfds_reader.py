@@ -42,7 +42,7 @@ class TfdsSplit(EncodedSplit):
     sequential = True
 
     def __init__(self, builder, name: str, image_key: str, instruction_key: str | None, hz: float, keep_if: str = ""):
-        self._builder, self.name, self.folder = builder, name, str(builder.data_path)
+        self._builder, self.name, self.location = builder, name, str(builder.data_path)
         self._image_key = image_key.split("/")[1:]
         self._instruction_key = instruction_key and instruction_key.split("/")[1:]
         self._keep_if = keep_if
@@ -123,7 +123,7 @@ class TfdsSplit(EncodedSplit):
         return frame if size is None else fit_frames(frame, size, mode)
 
     def _place(self, episode: int) -> tuple[str, str]:
-        return f"episode {episode} of split '{self.name}' of {self.folder}", ""
+        return f"episode {episode} of split '{self.name}' of {self.location}", ""
 
     def _bad(self, episode: int, what: str) -> UserError:
         return UserError(f"{self._place(episode)[0]} has a damaged image ({what}): download its shard again")

@@ -17,7 +17,7 @@ from genie_datasets.base.file_state import FileState
 from genie_datasets.base.files import atomic_file
 from genie_datasets.base.folders import find_files, first_of, note_copies
 from genie_datasets.base.globs import exclude_option, keep_files
-from genie_datasets.base.mapped_npz import BROKEN, ChunkedArray, map_npz, write_npz
+from genie_datasets.base.mapped_npz import BROKEN, map_npz, write_npz
 from genie_datasets.base.notes import warn
 from genie_datasets.sources.file_split import FileSplit, split_folders
 from genie_datasets.sources.frame_sizes import SizeChanges, several_sizes
@@ -232,8 +232,7 @@ def _inspect_all(
         return infos, bad
     try:
         with atomic_file(path) as stream:
-            arrays = _arrays_of_infos(root, infos, bad)
-            write_npz(stream, {name: ChunkedArray.of(array) for name, array in arrays.items()})
+            write_npz(stream, _arrays_of_infos(root, infos, bad))
     except OSError as error:
         warn(f"cannot keep the frame counts in {path.parent} ({error.strerror}): they will be counted again")
     return infos, bad
