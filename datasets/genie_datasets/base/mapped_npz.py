@@ -65,6 +65,11 @@ def map_npz(path: Path) -> dict[str, np.ndarray]:
             raise BrokenNpz(f"{path.name} is not an npz file: {str(error)[:120]}") from None
 
 
+def read_npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether it is stored in Fortran's order, and type of the array that begins here. Raises ValueError."""
+    return (npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0)(stream)
+
+
 def _map_member(path: Path, stream: IO[bytes], member: zipfile.ZipInfo) -> np.ndarray:
     if member.compress_type != zipfile.ZIP_STORED:
         raise BrokenNpz(f"{path.name} is compressed, so it cannot be mapped")
@@ -72,8 +77,7 @@ def _map_member(path: Path, stream: IO[bytes], member: zipfile.ZipInfo) -> np.nd
     name_length, extra_length = struct.unpack("<HH", stream.read(LOCAL_HEADER)[26:])
     start = member.header_offset + LOCAL_HEADER + name_length + extra_length
     stream.seek(start)
-    read_header = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = read_header(stream)
+    shape, fortran, dtype = read_npy_header(stream)
     if fortran or dtype.hasobject or any(n < 0 for n in shape):
         raise BrokenNpz(f"{path.name}: '{member.filename}' is not a plain array")
     num_bytes = math.prod(shape) * dtype.itemsize

@@ -1,12 +1,12 @@
 """Folders of numpy files: one .npy or .npz per episode, with frames (L, H, W, 3) of whole numbers from 0 to 255."""
 
 import contextlib
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
-from numpy.lib import format as npy
 
 from genie_datasets.base.cache_dir import fingerprint
 from genie_datasets.base.errors import UserError, first_line
@@ -14,6 +14,7 @@ from genie_datasets.base.file_state import FileState
 from genie_datasets.base.fit import fit_frames
 from genie_datasets.base.folders import find_files, first_of, note_copies
 from genie_datasets.base.globs import exclude_option, keep_files
+from genie_datasets.base.mapped_npz import read_npy_header
 from genie_datasets.base.notes import warn
 from genie_datasets.sources.file_split import FileSplit, split_folders
 from genie_datasets.sources.registry import DEFAULT_HZ, known_hz
@@ -106,25 +107,18 @@ def open_arrays(root: Path, hz: float | None, include=None, exclude=None, image_
 
 def read_headers(file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     """Shape and type of each array of a file, read from the headers ("" is the name of the array of a .npy)."""
-    import zipfile
 
-    def header(stream: Any) -> tuple[tuple[int, ...], np.dtype]:
-        read = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read(stream)
+    def header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+        shape, _, dtype = read_npy_header(stream)
         return shape, dtype
 
     try:
         if file.suffix.lower() == ".npy":
             with file.open("rb") as stream:
                 return {"": header(stream)}
-        found = {}
         with zipfile.ZipFile(file) as archive:
-            for name in archive.namelist():
-                if not name.endswith(".npy"):
-                    continue
-                with archive.open(name) as member:
-                    found[name.removesuffix(".npy")] = header(member)
-        return found
+            names = [name for name in archive.namelist() if name.endswith(".npy")]
+            return {name.removesuffix(".npy"): header(archive.open(name)) for name in names}
     except Exception as error:  # zipfile and numpy raise exceptions of many types for arbitrary bytes
         raise DamagedArray(f"not a numpy file: {first_line(error)}") from None
 
@@ -167,29 +161,19 @@ def frames_of_array(file: Path, key: str, expected: tuple[int, ...]) -> Iterator
         raise DamagedArray(f"its shape has changed since it was opened, from {expected} to {shape}")
     if int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize > MAX_BYTES:
         raise DamagedArray(f"it claims {shape} {dtype}")
-    frames = _mapped(file) if file.suffix.lower() == ".npy" else _streamed(file, key)
-    while True:
-        try:
-            frame = next(frames, None)
-        except DamagedArray:
-            raise
-        except Exception as error:  # as above
-            raise DamagedArray(f"cut off or damaged: {first_line(error)}") from None
-        if frame is None:
-            return
-        yield _as_uint8(frame)
-
-
-def _mapped(file: Path) -> Iterator[np.ndarray]:
-    yield from np.load(file, mmap_mode="r", allow_pickle=False)
+    try:
+        is_npy = file.suffix.lower() == ".npy"
+        for frame in np.load(file, mmap_mode="r", allow_pickle=False) if is_npy else _streamed(file, key):
+            yield _as_uint8(frame)
+    except DamagedArray:
+        raise
+    except Exception as error:  # as above
+        raise DamagedArray(f"cut off or damaged: {first_line(error)}") from None
 
 
 def _streamed(file: Path, key: str) -> Iterator[np.ndarray]:
-    import zipfile
-
     with zipfile.ZipFile(file) as archive, archive.open(f"{key}.npy") as member:
-        read = npy.read_array_header_1_0 if npy.read_magic(member) == (1, 0) else npy.read_array_header_2_0
-        shape, is_fortran, dtype = read(member)
+        shape, is_fortran, dtype = read_npy_header(member)
         if not is_fortran:
             num_bytes = int(np.prod(shape[1:])) * dtype.itemsize
             for _ in range(shape[0]):

@@ -111,13 +111,8 @@ class Simulator:
         opening = self.control.default_rotation[:, 1]  # the line along which the fingers open
         heading = float(np.arctan2(opening[1], opening[0]))
         for index, pose in enumerate(object_poses(self.scene, heading, rng, lying)):
-            self.place_object(index, pose.position, pose.quaternion)
-
-    def settle(self, substeps: int) -> None:
-        """Let the objects come to rest while the arm holds still."""
-        import mujoco
-
-        mujoco.mj_step(self.model, self.data, substeps)
+            at = self._objects[index]
+            self.data.qpos[at : at + 7] = [*pose.position, *pose.quaternion]
 
     def step(self, action: np.ndarray) -> None:
         """Carry out one action (7,), which takes a third of a second; `Controller.step` defines it.
@@ -173,11 +168,6 @@ class Simulator:
         openings = np.zeros(NUM_DRAWERS)
         openings[: len(self._drawers)] = self.data.qpos[self._drawers]
         return openings
-
-    def place_object(self, index: int, position: np.ndarray, quaternion: np.ndarray) -> None:
-        """Put an object at `position` (3,) in m with orientation `quaternion` (4,) (w x y z)."""
-        at = self._objects[index]
-        self.data.qpos[at : at + 7] = [*position, *quaternion]
 
     def open_drawer(self, index: int, opening: float) -> None:
         """Set how far a drawer is open, in m. Raises IndexError if the scene has no such drawer."""

@@ -67,7 +67,9 @@ def build_frame_cache(
                         f"{out_dir} is made again: its source, or how it is read, has changed, or the cache is damaged"
                     )
                 _write(split, partial, size, mode, fingerprint, progress)
-                _check_unchanged(split)
+                for state in split.states:
+                    if name := state.first_change():
+                        raise UserError(f"{Path(state.root) / name} changed while it was read: rerun the command")
                 _put_in_place(partial, out_dir, is_replaced)
             elif not cache.describes(split):
                 with atomic_file(out_dir / INDEX) as stream:
@@ -88,13 +90,6 @@ def _finished_cache(out_dir: Path, fingerprint: str, split: Split) -> FrameCache
     except (UserError, *BROKEN_STATE):
         return None
     return cache if cache.fingerprint == fingerprint and is_current else None
-
-
-def _check_unchanged(split: Split) -> None:
-    """Raises UserError if a file has changed since the source was opened."""
-    for state in split.states:
-        if name := state.first_change():
-            raise UserError(f"{Path(state.root) / name} changed while it was read: rerun the command")
 
 
 def _check_replaceable(out_dir: Path) -> bool:

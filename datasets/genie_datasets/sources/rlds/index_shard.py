@@ -179,18 +179,12 @@ def read_episode(buffer: Buffer, start: int, end: int, spec: IndexSpec) -> Found
         raise
     except (IndexError, ValueError):
         raise DamagedRecord(f"has a damaged tf.train.Example at byte {start}") from None
-    if spec.skip_damaged:
-        check_images(buffer, images)
-    return FoundEpisode(end, images, instruction, is_kept, is_joined, is_retold)
-
-
-def check_images(buffer: Buffer, images: np.ndarray) -> None:
-    """Raises DamagedRecord if an image does not decode."""
-    for start, end in images.tolist():
+    for first, last in images.tolist() if spec.skip_damaged else ():
         try:
-            decode_image(bytes(buffer[start:end]))
+            decode_image(bytes(buffer[first:last]))
         except DamagedImage as error:
-            raise DamagedRecord(f"has an image at byte {start} that does not decode ({error})") from None
+            raise DamagedRecord(f"has an image at byte {first} that does not decode ({error})") from None
+    return FoundEpisode(end, images, instruction, is_kept, is_joined, is_retold)
 
 
 def changes(buffer: Buffer, feature: tuple[int, int] | None, num_steps: int) -> bool:

@@ -138,13 +138,10 @@ def find_step_key(schema: dict[str, Feature]) -> str:
 
 
 def find_instruction_key(schema: dict[str, Feature]) -> str | None:
-    """The feature that holds the instruction, or None."""
-    return next((path for path in INSTRUCTIONS if path in schema and is_words(schema[path])), None)
-
-
-def is_words(feature: Feature) -> bool:
-    """True for text and for rows of character codes."""
-    return feature.kind == "text" or feature.dtype == "string" or feature.dtype.startswith(("int", "uint"))
+    """The feature that holds the instruction, a text or a row of character codes; or None."""
+    present = {path: schema[path] for path in INSTRUCTIONS if path in schema}
+    types = ("string", "int", "uint")
+    return next((path for path, f in present.items() if f.kind == "text" or f.dtype.startswith(types)), None)
 
 
 def _listing(paths) -> str:

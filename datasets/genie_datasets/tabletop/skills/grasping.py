@@ -53,17 +53,6 @@ def grasp(workspace: Workspace, index: int) -> Steps:
     yield action()
 
 
-def put_down(workspace: Workspace, index: int, place: np.ndarray) -> Steps:
-    """Carry the held object to `place` (2,), lower and release it, and go up."""
-    offset = workspace.tool - workspace.position(index)  # the object's center goes to the place, not the tool
-    above = np.array([place[0] + offset[0], place[1] + offset[1], workspace.tool[2]])
-    yield from go(workspace, above)
-    bottom = TABLE_TOP + HALF_HEIGHT[workspace.kind(index)] + offset[2]
-    yield from go(workspace, np.array([above[0], above[1], bottom + 0.004]), tolerance=0.004)
-    yield action(grip=OPEN)
-    yield from go(workspace, workspace.tool + 0.10 * UP)
-
-
 def pick_steps(workspace: Workspace, index: int) -> Steps:
     """Grasp and lift an object."""
     yield from grasp(workspace, index)
@@ -86,7 +75,13 @@ def pick(workspace: Workspace) -> Skill | None:
 def carry_steps(workspace: Workspace, index: int, place: np.ndarray) -> Steps:
     """Pick an object up and put it down at `place` (2,)."""
     yield from pick_steps(workspace, index)
-    yield from put_down(workspace, index, place)
+    offset = workspace.tool - workspace.position(index)  # the object's center goes to the place, not the tool
+    above = np.array([place[0] + offset[0], place[1] + offset[1], workspace.tool[2]])
+    yield from go(workspace, above)
+    bottom = TABLE_TOP + HALF_HEIGHT[workspace.kind(index)] + offset[2]
+    yield from go(workspace, np.array([above[0], above[1], bottom + 0.004]), tolerance=0.004)
+    yield action(grip=OPEN)
+    yield from go(workspace, workspace.tool + 0.10 * UP)
     yield from turn_back(workspace)
 
 
