@@ -3,7 +3,7 @@
 import itertools
 import mmap
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +50,6 @@ class ShardIndex:
     num_joined: np.ndarray  # () int64, kept episodes with is_first set at a later step
     num_empty: np.ndarray  # () int64, without an image
     num_retold: np.ndarray  # () int64, kept episodes whose instruction changes
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        return asdict(self)
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "ShardIndex":

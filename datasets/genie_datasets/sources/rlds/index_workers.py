@@ -165,7 +165,7 @@ def run_job(job: tuple[Path, Path, IndexSpec]) -> tuple[DamagedRecord | OSError 
         index = index_shard(shard, spec)
         is_read = True
         with atomic_file(path) as stream:
-            write_npz(stream, index.arrays())
+            write_npz(stream, vars(index))
     except (DamagedRecord, OSError) as error:
         return error, is_read
     return None, True

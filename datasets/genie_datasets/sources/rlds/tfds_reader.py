@@ -7,8 +7,10 @@ earlier episode than the last one is read again from the beginning. Build a fram
 import hashlib
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,6 @@ from genie_datasets.base.notes import warn
 from genie_datasets.sources.decode import DamagedImage, image_size, jpeg_ratio
 from genie_datasets.sources.encoded import EncodedSplit
 from genie_datasets.sources.registry import DEFAULT_HZ, known
-from genie_datasets.sources.rlds.reverb_stand_in import import_rlds
 from genie_datasets.sources.rlds.schema import find_image_key, find_instruction_key, read_schema
 from genie_datasets.sources.rlds.source import METADATA, resolve_hz
 from genie_datasets.sources.split import Size, Source, Split
@@ -34,6 +35,28 @@ def import_tensorflow():
 
     tf.config.set_visible_devices([], "GPU")
     return tf
+
+
+def import_rlds():
+    """The module `rlds`, with a stub of `reverb` if the real one cannot be imported.
+
+    The last release of dm-reverb cannot be loaded together with current TensorFlow. `rlds.transformations.pattern`
+    imports it at the top, but only `pattern_map` and similar functions use it, which are not used here.
+    """
+    try:
+        import reverb
+    except ImportError:
+        for name in [n for n in sys.modules if n == "reverb" or n.startswith("reverb.")]:
+            del sys.modules[name]  # remains of the failed import
+        writer = ModuleType("reverb.structured_writer")
+        for name in ("Config", "Pattern", "ReferenceStep", "Condition"):
+            setattr(writer, name, type(name, (), {}))
+        reverb = ModuleType("reverb")
+        reverb.structured_writer = writer
+        sys.modules.update({"reverb": reverb, "reverb.structured_writer": writer})
+    import rlds
+
+    return rlds
 
 
 class TfdsSplit(EncodedSplit):
