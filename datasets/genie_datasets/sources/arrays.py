@@ -1,6 +1,5 @@
 """Folders of numpy files: one .npy or .npz per episode, with frames (L, H, W, 3) of whole numbers from 0 to 255."""
 
-import contextlib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from genie_datasets.base.folders import find_files, first_of, note_copies
 from genie_datasets.base.globs import exclude_option, keep_files
 from genie_datasets.base.mapped_npz import read_npy_header
 from genie_datasets.base.notes import warn
-from genie_datasets.sources.file_split import FileSplit, split_folders
+from genie_datasets.sources.file_split import DamagedFile, FileSplit, Images, split_folders
 from genie_datasets.sources.registry import DEFAULT_HZ, known_hz
 from genie_datasets.sources.rlds.schema import PREFERRED_IMAGES
 from genie_datasets.sources.split import Size, Source, Split
@@ -24,10 +23,6 @@ from genie_datasets.sources.split import Size, Source, Split
 SUFFIXES = (".npy", ".npz")
 FRAMES = ("frames", "video", "images", *PREFERRED_IMAGES)  # names of arrays, the most likely first
 MAX_BYTES = 8 << 30  # of the frames of one episode
-
-
-class DamagedArray(ValueError):
-    """The file is not a numpy file, or holds no frames; the message says why."""
 
 
 class ArraySplit(FileSplit):
@@ -41,21 +36,15 @@ class ArraySplit(FileSplit):
         self.keys, self.shapes = keys, shapes
         self.num_frames = np.array([shape[0] for shape in shapes], np.int64)
 
-    def _images(
-        self, episode: int, ids: np.ndarray, size: Size | None, mode: str
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _images(self, episode: int, ids: np.ndarray, size: Size | None, mode: str) -> Images:
         frames = frames_of_array(self.files[episode], self.keys[episode], self.shapes[episode])
         for number, frame in enumerate(frames):
             places = np.flatnonzero(ids == number)
             if len(places):
                 yield places, frame if size is None else fit_frames(frame, size, mode)
 
-    @contextlib.contextmanager
-    def _errors(self, episode: int) -> Iterator[None]:
-        try:
-            yield
-        except DamagedArray as error:
-            raise _bad_file(self.root, self.files[episode], str(error)) from None
+    def _bad(self, episode: int, error: DamagedFile) -> UserError:
+        return _bad_file(self.root, self.files[episode], str(error))
 
     def size_of(self, episode: int) -> Size:
         return self.shapes[episode][1:3]
@@ -79,7 +68,7 @@ def open_arrays(root: Path, hz: float | None, include=None, exclude=None, image_
             key, shape = find_frames(found, image_key)
             if image_key is None and (rest := [name for name in frame_arrays(found) if name != key]):
                 others[file] = rest
-        except DamagedArray as error:
+        except DamagedFile as error:
             raise _bad_file(root, file, str(error)) from None
         keys.append(key)
         shapes.append(shape)
@@ -120,7 +109,7 @@ def read_headers(file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
             names = [name for name in archive.namelist() if name.endswith(".npy")]
             return {name.removesuffix(".npy"): header(archive.open(name)) for name in names}
     except Exception as error:  # zipfile and numpy raise exceptions of many types for arbitrary bytes
-        raise DamagedArray(f"not a numpy file: {first_line(error)}") from None
+        raise DamagedFile(f"not a numpy file: {first_line(error)}") from None
 
 
 def frame_arrays(found: dict[str, tuple[tuple[int, ...], np.dtype]]) -> dict[str, tuple[int, ...]]:
@@ -133,12 +122,12 @@ def frame_arrays(found: dict[str, tuple[tuple[int, ...], np.dtype]]) -> dict[str
 
 
 def find_frames(found: dict[str, tuple[tuple[int, ...], np.dtype]], asked: str | None) -> tuple[str, tuple[int, ...]]:
-    """Name and shape of the array of frames. Raises DamagedArray."""
+    """Name and shape of the array of frames. Raises DamagedFile."""
     likely = frame_arrays(found)
     listing = ", ".join(f"{name or 'the array'} {shape} {dtype}" for name, (shape, dtype) in found.items()) or "nothing"
     if asked is not None:
         if asked not in likely:
-            raise DamagedArray(f"no frames (L, H, W, 3) of whole numbers '{asked}': it holds {listing}")
+            raise DamagedFile(f"no frames (L, H, W, 3) of whole numbers '{asked}': it holds {listing}")
         return asked, likely[asked]
     for name in ("", *FRAMES, *(likely if len(likely) == 1 else ())):
         if name in likely:
@@ -148,27 +137,27 @@ def find_frames(found: dict[str, tuple[tuple[int, ...], np.dtype]], asked: str |
         if likely
         else "no frames (L, H, W, 3) of whole numbers"
     )
-    raise DamagedArray(f"{what}: it holds {listing}")
+    raise DamagedFile(f"{what}: it holds {listing}")
 
 
 def frames_of_array(file: Path, key: str, expected: tuple[int, ...]) -> Iterator[np.ndarray]:
-    """Yields the frames (H, W, 3) uint8 of an array, with one in memory at a time. Raises DamagedArray.
+    """Yields the frames (H, W, 3) uint8 of an array, with one in memory at a time. Raises DamagedFile.
 
     An .npz is read as a stream up to its end, where the checksum is compared.
     """
     shape, dtype = read_headers(file).get(key, ((), np.dtype(np.uint8)))
     if shape != expected:
-        raise DamagedArray(f"its shape has changed since it was opened, from {expected} to {shape}")
+        raise DamagedFile(f"its shape has changed since it was opened, from {expected} to {shape}")
     if int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize > MAX_BYTES:
-        raise DamagedArray(f"it claims {shape} {dtype}")
+        raise DamagedFile(f"it claims {shape} {dtype}")
     try:
         is_npy = file.suffix.lower() == ".npy"
         for frame in np.load(file, mmap_mode="r", allow_pickle=False) if is_npy else _streamed(file, key):
             yield _as_uint8(frame)
-    except DamagedArray:
+    except DamagedFile:
         raise
     except Exception as error:  # as above
-        raise DamagedArray(f"cut off or damaged: {first_line(error)}") from None
+        raise DamagedFile(f"cut off or damaged: {first_line(error)}") from None
 
 
 def _streamed(file: Path, key: str) -> Iterator[np.ndarray]:
@@ -179,7 +168,7 @@ def _streamed(file: Path, key: str) -> Iterator[np.ndarray]:
             for _ in range(shape[0]):
                 data = member.read(num_bytes)
                 if len(data) < num_bytes:
-                    raise DamagedArray("cut off")
+                    raise DamagedFile("cut off")
                 yield np.frombuffer(data, dtype).reshape(shape[1:])
             member.read(1)  # to the end, where the checksum is compared
             return
@@ -188,11 +177,11 @@ def _streamed(file: Path, key: str) -> Iterator[np.ndarray]:
 
 
 def _as_uint8(frames: np.ndarray) -> np.ndarray:
-    """Whole numbers as uint8. Raises DamagedArray unless all are from 0 to 255."""
+    """Whole numbers as uint8. Raises DamagedFile unless all are from 0 to 255."""
     if frames.dtype == np.uint8:
         return frames
     if frames.size and (frames.min() < 0 or frames.max() > 255):
-        raise DamagedArray(f"values from {frames.min()} to {frames.max()}, expected pixels from 0 to 255")
+        raise DamagedFile(f"values from {frames.min()} to {frames.max()}, expected pixels from 0 to 255")
     return frames.astype(np.uint8)
 
 

@@ -1,20 +1,28 @@
 """Splits with one file per episode: the shared part of folders of videos and of numpy files."""
 
+import contextlib
 import re
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 
+from genie_datasets.base.errors import UserError
 from genie_datasets.base.folders import first_of
 from genie_datasets.base.notes import warn
 from genie_datasets.base.recent import RecentItems
+from genie_datasets.sources.frame_sizes import SizeChanges, several_sizes
 from genie_datasets.sources.split import BLOCK, Ids, Size, Split, frame_ids
 
 SPLIT_FOLDERS = ("train", "val", "validation", "test")
 KEEP_BYTES = 256 << 20  # of decoded episodes, so that successive clips do not decode the same file again
+Images = Iterator[tuple[np.ndarray, np.ndarray]]
+"""(positions among the wanted frames, image (H, W, 3) uint8) of each."""
+
+
+class DamagedFile(ValueError):
+    """The file is of another kind, or damaged; the message says why."""
 
 
 class FileSplit(Split):
@@ -25,14 +33,25 @@ class FileSplit(Split):
         self._decoded: RecentItems[np.ndarray] = RecentItems(KEEP_BYTES, count_bytes=True)
 
     @abstractmethod
-    def _images(
-        self, episode: int, ids: np.ndarray, size: Size | None, mode: str
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields (positions in `ids`, image (H, W, 3) uint8) of each wanted frame, in the order of the file."""
+    def _images(self, episode: int, ids: np.ndarray, size: Size | None, mode: str) -> Images:
+        """Yields the wanted frames, in the order of the file. Raises DamagedFile, SizeChanges."""
 
     @abstractmethod
-    def _errors(self, episode: int) -> AbstractContextManager[None]:
+    def _bad(self, episode: int, error: DamagedFile) -> UserError:
+        """The error of a damaged file."""
+
+    @contextlib.contextmanager
+    def _errors(self, episode: int) -> Iterator[None]:
         """Turns errors of reading an episode into UserError."""
+        file = self.files[episode]
+        for state in self.states:
+            state.check(file)
+        try:
+            yield
+        except DamagedFile as error:
+            raise self._bad(episode, error) from None
+        except SizeChanges as error:
+            raise several_sizes(str(file), error, file.relative_to(self.root).as_posix()) from None
 
     def frames(self, episode: int, ids: Ids = None, size: Size | None = None, mode: str = "crop") -> np.ndarray:
         wanted = frame_ids(ids, self.num_frames[episode])
@@ -40,7 +59,6 @@ class FileSplit(Split):
 
         def read(numbers: np.ndarray) -> np.ndarray:
             out = np.empty((len(numbers), height, width, 3), np.uint8)
-            self._check_unchanged(episode)
             with self._errors(episode):
                 for places, image in self._images(episode, numbers, size, mode):
                     out[places] = image
@@ -53,7 +71,6 @@ class FileSplit(Split):
 
     def frame_blocks(self, episode: int, size: Size | None = None, mode: str = "crop") -> Iterator[np.ndarray]:
         block: list[np.ndarray] = []
-        self._check_unchanged(episode)
         with self._errors(episode):
             for places, image in self._images(episode, np.arange(self.num_frames[episode]), size, mode):
                 block += [image] * len(places)
@@ -62,10 +79,6 @@ class FileSplit(Split):
                     del block[:BLOCK]
         if block:
             yield np.stack(block)
-
-    def _check_unchanged(self, episode: int) -> None:
-        for state in self.states:
-            state.check(self.files[episode])
 
     def instruction(self, episode: int) -> str:
         return instruction_of(self.files[episode])

@@ -76,7 +76,7 @@ class _Worker:
                 self.process.stdin.close()  # type: ignore[union-attr]
 
 
-class WorkerPool:
+class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
     """Simulation workers, which start in the background: `with WorkerPool(n, backend) as pool`.
 
     Closing the pool, also after an error or Ctrl-C, lets workers finish their current episode within 5 s.
@@ -93,9 +93,6 @@ class WorkerPool:
         except BaseException:
             self.__exit__()
             raise
-
-    def __enter__(self) -> "WorkerPool":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -7,8 +7,8 @@ which both versions allow.
 import itertools
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ PATHS = {
 }
 
 
-class LeRobotWriter:
+class LeRobotWriter(AbstractContextManager["LeRobotWriter"]):
     """`with LeRobotWriter(folder, hz=3) as writer: writer.add(frames, "pick the can", {"action": actions})`.
 
     The folder becomes a data set when the block ends: `meta/info.json`, by which readers recognize it, is written last.
@@ -64,12 +64,7 @@ class LeRobotWriter:
         self.splits: dict[str, list[int]] = {}
         self.num_frames = 0
 
-    def __enter__(self) -> "LeRobotWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.finish()
 

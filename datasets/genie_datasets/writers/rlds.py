@@ -8,8 +8,8 @@ import io
 import re
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import cv2
@@ -32,7 +32,7 @@ Kinds = tuple[tuple[int, ...], dict[str, tuple[np.dtype, tuple[int, ...]]], dict
 RESERVED = ("is_first", "is_last", "is_terminal", IMAGE, INSTRUCTION)
 
 
-class RldsWriter:
+class RldsWriter(AbstractContextManager["RldsWriter"]):
     """`with RldsWriter(out, "my_robot", hz=3) as writer: writer.add(frames, "pick the can", {"action": actions})`.
 
     The data set appears as OUT/NAME/VERSION when the block ends without an error.
@@ -68,12 +68,7 @@ class RldsWriter:
         self._lengths: dict[str, list[int]] = {}  # episodes per shard, by split
         self._bytes: dict[str, list[int]] = {}
 
-    def __enter__(self) -> "RldsWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.finish()
         else:

@@ -67,11 +67,6 @@ class Meta:
     files: list[Path]
     """All files of `meta/`."""
 
-    @property
-    def deciding(self) -> list[Path]:
-        """The files of `meta/` that decide which frames and instructions are read."""
-        return [file for file in self.files if file.name != "episodes_stats.jsonl" and file.name != "stats.json"]
-
 
 def read_meta(root: Path, image_key: str | None = None) -> Meta:
     """Reads `meta/`. Raises UserError, which names the file that is missing, damaged, or of another layout."""

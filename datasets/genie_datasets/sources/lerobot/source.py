@@ -112,9 +112,7 @@ def open_lerobot(
             f"{root}: {len(meta.absent)} of {len(meta.absent) + len(meta.episodes)} episodes have no file of "
             f"{meta.camera.key}, such as {meta.absent[0].file}: left out"
         )
-    files = sorted({root / episode.file for episode in meta.episodes})
-    kept = {path.relative_to(root).as_posix() for path in keep_files(files, root, include, exclude)}
-    files = [root / name for name in sorted(kept)]
+    files = keep_files(sorted({root / episode.file for episode in meta.episodes}), root, include, exclude)
     damage: list[str] = []
     is_video = meta.camera.kind == "video"
     if skip_damaged and not is_video:
@@ -123,12 +121,14 @@ def open_lerobot(
         )
     if skip_damaged and is_video:
         files, damage = leave_out_damaged(root, files)
-        kept = {path.relative_to(root).as_posix() for path in files}
+    kept = {path.relative_to(root).as_posix() for path in files}
     episodes = [episode for episode in meta.episodes if episode.file in kept]
     tables = sorted({root / episode.table for episode in episodes if (root / episode.table).is_file()})
     data = sorted({*files, *tables})
     note_copies(files)
-    digest = fingerprint(root, data, "lerobot", meta.camera.key, f"{meta.hz:g}", metadata=meta.deciding)
+    # These files of meta/ decide which frames and instructions are read.
+    deciding = [file for file in meta.files if file.name not in ("episodes_stats.jsonl", "stats.json")]
+    digest = fingerprint(root, data, "lerobot", meta.camera.key, f"{meta.hz:g}", metadata=deciding)
     state = FileState.read(root, data).merged(before)
     if tables:
         _once(f"lerobot-tables-v1-{digest}-{state.digest}", lambda: check_tables(root, episodes, meta.hz))

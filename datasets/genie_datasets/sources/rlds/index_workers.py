@@ -9,7 +9,7 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -113,10 +113,9 @@ def _index_missing(shards: list[Path], sizes: list[int], paths: list[Path], spec
                 idle.put(worker)
             return sizes[number]
 
-        jobs = [pool.submit(run, number) for number in todo]
         try:
-            for job in as_completed(jobs):
-                bar.update(job.result())
+            for num_bytes in pool.map(run, todo):
+                bar.update(num_bytes)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -10,7 +10,7 @@ import numpy as np
 from genie_datasets.base.cache_dir import fingerprint
 from genie_datasets.base.errors import UserError
 from genie_datasets.base.file_state import FileState
-from genie_datasets.base.folders import note_copies
+from genie_datasets.base.folders import first_of, note_copies
 from genie_datasets.base.globs import exclude_option, glob_of, keep_files
 from genie_datasets.base.notes import warn
 from genie_datasets.sources.encoded import EncodedSplit
@@ -140,8 +140,7 @@ def open_rlds(
         index = load_or_build(shards, spec, f"{digest}-{state.digest}", lengths)
         damage += index.damage.tolist()
         if len(index.damage):
-            more = f" (and {len(index.damage) - 1} more)" if len(index.damage) > 1 else ""
-            warn(f"split '{split}' of {folder}: skipped what is damaged: {index.damage[0]}{more}")
+            warn(f"split '{split}' of {folder}: skipped what is damaged: {first_of(index.damage)}")
         for num, what in (
             (index.num_joined, "have is_first set at a later step: each record is read as one episode"),
             (index.num_empty, "have no frames: left out"),

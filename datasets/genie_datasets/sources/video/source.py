@@ -1,8 +1,7 @@
 """Folders of videos: one file per episode, whose name is the instruction, in subfolders and behind links too."""
 
-import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 from importlib.metadata import version
@@ -19,8 +18,7 @@ from genie_datasets.base.folders import find_files, first_of, note_copies
 from genie_datasets.base.globs import exclude_option, keep_files
 from genie_datasets.base.mapped_npz import BROKEN, map_npz, write_npz
 from genie_datasets.base.notes import warn
-from genie_datasets.sources.file_split import FileSplit, split_folders
-from genie_datasets.sources.frame_sizes import SizeChanges, several_sizes
+from genie_datasets.sources.file_split import FileSplit, Images, split_folders
 from genie_datasets.sources.registry import DEFAULT_HZ, known_hz
 from genie_datasets.sources.split import Size, Source, Split
 from genie_datasets.sources.video.file import DamagedVideo, Upright, VideoInfo, fitted, probe, probe_whole
@@ -36,7 +34,7 @@ Numbers = range | np.ndarray
 class VideoSplit(FileSplit):
     """Episodes in video files. Random access decodes a file from its beginning: build a frame cache for training.
 
-    numbers: for each episode, the numbers of its frames in the file, in order (repeats allowed). Default: all.
+    numbers: for each episode, the numbers of its frames in the file, in order (repeats allowed).
     """
 
     def __init__(
@@ -47,28 +45,18 @@ class VideoSplit(FileSplit):
         files: list[Path],
         infos: list[VideoInfo],
         hz: np.ndarray,
-        numbers: Sequence[Numbers] | None = None,
+        numbers: Sequence[Numbers],
     ):
         super().__init__(name, fingerprint, root, files, hz)
-        self.infos = infos
-        self.numbers = [range(info.num_frames) for info in infos] if numbers is None else list(numbers)
-        self.num_frames = np.array([len(chosen) for chosen in self.numbers], np.int64)
+        self.infos, self.numbers = infos, numbers
+        self.num_frames = np.array([len(chosen) for chosen in numbers], np.int64)
 
-    def _images(
-        self, episode: int, ids: np.ndarray, size: Size | None, mode: str
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _images(self, episode: int, ids: np.ndarray, size: Size | None, mode: str) -> Images:
         numbers = np.asarray(self.numbers[episode], np.int64)[ids]
         return fitted(self.files[episode], numbers, size, mode, self.infos[episode])
 
-    @contextlib.contextmanager
-    def _errors(self, episode: int) -> Iterator[None]:
-        file = self.files[episode]
-        try:
-            yield
-        except DamagedVideo as error:
-            raise _bad_videos(self.root, {file: error}) from None
-        except SizeChanges as error:
-            raise several_sizes(str(file), error, file.relative_to(self.root).as_posix()) from None
+    def _bad(self, episode: int, error: DamagedVideo) -> UserError:  # type: ignore[override]
+        return _bad_videos(self.root, {self.files[episode]: error})
 
     def size_of(self, episode: int) -> Size:
         return self.infos[episode].height, self.infos[episode].width
@@ -100,7 +88,8 @@ def open_videos(
     keys = ("video", *([f"resample {resample!r}"] if resample else []))
     digest = fingerprint(root, files, *keys)
     infos = probe_all(root, files)
-    numbers = resampled(root, files, infos, resample) if resample else None
+    every: list[Numbers] = [range(info.num_frames) for info in infos]
+    numbers = resampled(root, files, infos, resample) if resample else every
     rates = np.full(len(files), resample) if resample else episode_hz(root, files, infos, hz)
     note_oddities(root, files, infos, resample)
     splits: dict[str, Split] = {}
@@ -108,14 +97,14 @@ def open_videos(
         chosen = [files[i] for i in members]
         splits[split] = VideoSplit(
             split, f"{digest}-{split}", root, chosen, [infos[i] for i in members], rates[members],
-            None if numbers is None else [numbers[i] for i in members],
+            [numbers[i] for i in members],
         )  # fmt: skip
         splits[split].damage = damage
         splits[split].states = [state.subset(chosen)]
     return Source(root.name, str(root), "video", splits, digest)
 
 
-def resampled(root: Path, files: list[Path], infos: list[VideoInfo], hz: float) -> list[np.ndarray]:
+def resampled(root: Path, files: list[Path], infos: list[VideoInfo], hz: float) -> list[Numbers]:
     """Numbers of the frames of each file that a player shows every 1/hz seconds. Raises UserError."""
     for file, info in zip(files, infos, strict=True):
         if info.times is None:
@@ -192,8 +181,7 @@ def leave_out_damaged(root: Path, files: list[Path]) -> tuple[list[Path], list[s
         raise _bad_videos(root, bad)
     damage = [f"{file.relative_to(root).as_posix()} ({error})" for file, error in bad.items()]
     if damage:
-        more = f" (and {len(damage) - 1} more files)" if len(damage) > 1 else ""
-        warn(f"{root}: skipped what is damaged: {damage[0]}{more}")
+        warn(f"{root}: skipped what is damaged: {first_of(damage)}")
     return [file for file in files if file not in bad], damage
 
 
@@ -270,11 +258,10 @@ def _infos_of_arrays(root: Path, kept: dict[str, np.ndarray]) -> tuple[list[Vide
 
 
 def _bad_videos(root: Path, bad: dict[Path, DamagedVideo]) -> UserError:
-    file, error = next(iter(bad.items()))
-    others = f" (and {len(bad) - 1} more files)" if len(bad) > 1 else ""
+    error = next(iter(bad.values()))
     names = [f.relative_to(root).as_posix() for f in bad]
     remedy = "make it readable and rerun the command" if error.is_temporary else "repair it"
     return UserError(
-        f"{file}{others} cannot be read as video ({error}): {remedy}, or leave it out with {exclude_option(names)} or "
-        "--skip-damaged"
+        f"{first_of([*bad])} cannot be read as video ({error}): {remedy}, or leave it out with "
+        f"{exclude_option(names)} or --skip-damaged"
     )
