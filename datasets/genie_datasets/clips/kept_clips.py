@@ -53,7 +53,11 @@ def motion_table(frames: Split, steps: np.ndarray) -> np.ndarray:
     """(F,) uint8: flags of the transition that begins at each frame, 0 at the end of an episode; steps: as above."""
 
     def episodes() -> Iterator[np.ndarray]:
-        return (transition_flags(frames, episode, int(step)) for episode, step in enumerate(steps))
+        for episode, step in enumerate(steps.tolist()):
+            found = motion(frames.frames(episode, None, MOTION_SIZE), step)
+            flags = np.zeros(int(frames.num_frames[episode]), np.uint8)
+            flags[: len(found.static)] = STATIC * found.static + CUT * found.cut
+            yield flags
 
     if isinstance(frames, FrameCache):
         key = hashlib.sha256(np.asarray(steps, np.int64).tobytes() + frames.stamp.encode()).hexdigest()[:8]
@@ -66,11 +70,3 @@ def motion_table(frames: Split, steps: np.ndarray) -> np.ndarray:
                 write_npz(stream, {"flags": ChunkedArray(np.dtype(np.uint8), shape, episodes())})
             return map_npz(path)["flags"]
     return np.concatenate([*episodes()])
-
-
-def transition_flags(frames: Split, episode: int, step: int) -> np.ndarray:
-    """(L,) uint8: STATIC and CUT of the transitions of one episode, padded with 0 to its length."""
-    found = motion(frames.frames(episode, None, MOTION_SIZE), step)
-    flags = np.zeros(int(frames.num_frames[episode]), np.uint8)
-    flags[: len(found.static)] = STATIC * found.static + CUT * found.cut
-    return flags

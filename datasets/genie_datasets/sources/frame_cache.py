@@ -68,13 +68,6 @@ class FrameCache(Split):
         """The files of the source when the cache was made. Raises one of `BROKEN_STATE`."""
         return [FileState.from_json(state) for state in json.loads((self.folder / STATE).read_text())]
 
-    def source_change(self) -> str | None:
-        """The first file of the source that has changed since; None if none has, or if the source is gone."""
-        for state in self.source_states:
-            if name := state.first_change():
-                return str(Path(state.root) / name)
-        return None
-
     def describes(self, split: Split) -> bool:
         """True if `split` has the rates and group weights of this cache, which may change without changing pixels."""
         same = np.array_equal(self.hz, np.asarray(split.hz))
@@ -156,7 +149,12 @@ def open_caches(path: Path, folders: list[Path], hz: float | None = None) -> Sou
         if hz is not None:
             cache.hz = np.full(cache.num_episodes, hz)
         with contextlib.suppress(*BROKEN_STATE):
-            if changed := cache.source_change():
-                warn(f"{changed} has changed since {cache.folder} was made from it: rerun `data cache` to update it")
+            for state in cache.source_states:
+                if name := state.first_change():
+                    changed = Path(state.root) / name
+                    warn(
+                        f"{changed} has changed since {cache.folder} was made from it: rerun `data cache` to update it"
+                    )
+                    break
         splits[cache.name] = cache
     return Source(path.name, str(path), "cache", splits, "+".join(cache.fingerprint for cache in caches))

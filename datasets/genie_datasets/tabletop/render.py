@@ -66,11 +66,6 @@ def renderer_name(backend: str) -> str:
     return "raycast" if backend == NO_GL else f"gl-{backend}"
 
 
-def oversampling(height: int, width: int) -> int:
-    """Rendered pixels per image pixel and side. With them, small images show motion of less than a pixel."""
-    return max(1, min(4, round(256 / max(height, width))))
-
-
 class OpenGLRenderer(Renderer):
     """Renders the head camera of a model with MuJoCo's OpenGL renderer, oversampled and averaged."""
 
@@ -79,7 +74,8 @@ class OpenGLRenderer(Renderer):
 
         self.name = renderer_name(os.environ.get("MUJOCO_GL", "default"))
         self.size = size
-        factor = oversampling(*size)
+        # Rendered pixels per image pixel and side: with them, small images show motion of less than a pixel.
+        factor = max(1, min(4, round(256 / max(size))))
         height, width = size[0] * factor, size[1] * factor
         model.vis.quality.offsamples = 0 if factor > 1 else MULTISAMPLES
         model.vis.global_.offheight, model.vis.global_.offwidth = height, width  # the default buffers are larger

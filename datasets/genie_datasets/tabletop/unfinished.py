@@ -198,9 +198,6 @@ def _remove(*paths: Path) -> None:
 
 def _is_vacant(out: Path) -> bool:
     """True if `out` is missing, empty, or holds nothing but the empty folder that a run creates first."""
-    if not out.exists():
-        return True
     if not out.is_dir():
-        return False
-    names = [entry.name for entry in out.iterdir()]
-    return not names or (names == [NAME] and (out / NAME).is_dir() and not any((out / NAME).iterdir()))
+        return not out.exists()
+    return all(path.name == NAME and path.is_dir() and not any(path.iterdir()) for path in out.iterdir())

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -130,8 +129,12 @@ def open_lerobot(
     deciding = [file for file in meta.files if file.name not in ("episodes_stats.jsonl", "stats.json")]
     digest = fingerprint(root, data, "lerobot", meta.camera.key, f"{meta.hz:g}", metadata=deciding)
     state = FileState.read(root, data).merged(before)
-    if tables:
-        _once(f"lerobot-tables-v1-{digest}-{state.digest}", lambda: check_tables(root, episodes, meta.hz))
+    passed = cache_dir() / "index" / f"lerobot-tables-v1-{digest}-{state.digest}"  # made when the check passes
+    if tables and not passed.exists():
+        check_tables(root, episodes, meta.hz)
+        with contextlib.suppress(OSError):
+            passed.parent.mkdir(parents=True, exist_ok=True)
+            passed.touch()
     rate = hz or meta.hz
     infos: dict[str, VideoInfo] = {}
     numbers: dict[int, Numbers] = {}
@@ -155,17 +158,6 @@ def open_lerobot(
         split.damage = damage
         split.states = [state]
     return Source(root.name, str(root), "lerobot", splits, digest)
-
-
-def _once(key: str, check: Callable[[], None]) -> None:
-    """Calls `check` unless it passed before, which the user's cache directory records."""
-    passed = cache_dir() / "index" / key
-    if passed.exists():
-        return
-    check()
-    with contextlib.suppress(OSError):
-        passed.parent.mkdir(parents=True, exist_ok=True)
-        passed.touch()
 
 
 def frame_numbers(meta: Meta, episode: Episode, info: VideoInfo) -> Numbers:

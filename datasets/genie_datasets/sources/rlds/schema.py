@@ -1,5 +1,6 @@
 """Reads `features.json` of a TFDS data set, and finds the features that hold the camera and the instruction."""
 
+import itertools
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -121,15 +122,10 @@ def find_image_key(schema: dict[str, Feature], asked: str | None, where: str, li
 
 
 def _most_likely(images: list[str], schema: dict[str, Feature], likely: str | None) -> str | None:
-    for name in (*([likely] if likely else []), *PREFERRED_IMAGES):
-        for path in images:
-            if path.endswith("/" + name):
-                return path
+    named = (path for name in (likely, *PREFERRED_IMAGES) if name for path in images if path.endswith("/" + name))
     color = [path for path in images if len(schema[path].shape) == 3 and schema[path].shape[-1] in (3, 4)]
-    for found in (images, color):
-        if len(found) == 1:
-            return found[0]
-    return None
+    only = images if len(images) == 1 else color if len(color) == 1 else []
+    return next(itertools.chain(named, only), None)
 
 
 def find_step_key(schema: dict[str, Feature]) -> str:

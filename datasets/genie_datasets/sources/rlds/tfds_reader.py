@@ -91,13 +91,10 @@ class TfdsSplit(EncodedSplit):
         skip = tfds.decode.SkipDecoding()
         for key in reversed(self._image_key):
             skip = {key: skip}
-        return self._episodes({"steps": skip})
+        return self.episodes({"steps": skip})
 
-    def decoded_episodes(self):
-        """tf.data of the episodes in file order, with every image decoded, as TFDS gives it by default."""
-        return self._episodes(None)
-
-    def _episodes(self, decoders):
+    def episodes(self, decoders=None):
+        """tf.data of the episodes in file order; by default with every image decoded, as TFDS gives it."""
         import tensorflow_datasets as tfds
 
         in_order = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
