@@ -40,10 +40,7 @@ class Row:
 
 
 def help_text(config: type, default: Any, prog: str, example: str) -> str:
-    """Usage, description, example, and the arguments by group, at most 100 characters wide.
-
-    Groups whose heading begins with "advanced" come last.
-    """
+    """Usage, description, example, and the arguments by group, of which those that begin with "advanced" come last."""
     width = min(shutil.get_terminal_size().columns, MAX_WIDTH)
     rows = help_rows(config, default)
     positional = [row.name if row.is_required else f"[{row.name}]" for row in rows if row.is_positional]

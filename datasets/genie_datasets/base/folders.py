@@ -44,10 +44,7 @@ def walk(root: Path, repeated: list[Path] | None = None) -> Iterator[tuple[Path,
 
 
 def find_files(root: Path, suffixes: Collection[str], notes: bool = False) -> list[Path]:
-    """Every file below `root` with one of these suffixes (lower case), in the order of paths, without hidden files.
-
-    notes: print a note about links that are not followed, and about broken ones.
-    """
+    """Every visible file below `root` with one of these suffixes, by path; notes: print notes about left out links."""
     repeated: list[Path] = []
     found = sorted(
         folder / name

@@ -48,10 +48,7 @@ BROKEN = (OSError, BrokenNpz)
 
 
 def map_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an uncompressed npz file, as `numpy.savez` and `write_npz` write it, as read-only memory maps.
-
-    Raises OSError, BrokenNpz.
-    """
+    """The arrays of an uncompressed npz file as read-only memory maps. Raises OSError, BrokenNpz."""
     with path.open("rb") as stream:
         try:
             with zipfile.ZipFile(stream) as archive:

@@ -136,10 +136,7 @@ def find_caches(path: Path) -> list[Path]:
 
 
 def open_caches(path: Path, folders: list[Path], hz: float | None = None) -> Source:
-    """Opens frame caches, one per split, with a note if the source of one has changed since.
-
-    hz: rate of the frames, if it is not that of the cache. Raises UserError if two caches hold the same split.
-    """
+    """Opens frame caches, one per split; hz: replaces their rate. Raises UserError if two hold the same split."""
     caches = sorted((FrameCache.open(folder) for folder in folders), key=lambda c: (c.name != "train", c.name))
     splits: dict[str, Split] = {}
     for cache in caches:
@@ -151,10 +148,8 @@ def open_caches(path: Path, folders: list[Path], hz: float | None = None) -> Sou
         with contextlib.suppress(*BROKEN_STATE):
             for state in cache.source_states:
                 if name := state.first_change():
-                    changed = Path(state.root) / name
-                    warn(
-                        f"{changed} has changed since {cache.folder} was made from it: rerun `data cache` to update it"
-                    )
+                    file = Path(state.root) / name
+                    warn(f"{file} has changed since {cache.folder} was made from it: rerun `data cache` to update it")
                     break
         splits[cache.name] = cache
     return Source(path.name, str(path), "cache", splits, "+".join(cache.fingerprint for cache in caches))

@@ -49,10 +49,7 @@ class Futures:
 
 
 def physics_checksum(scene: SceneConfig) -> float:
-    """A number of everything that decides the physics of a scene, but not its appearance.
-
-    Scenes with the same number can exchange states.
-    """
+    """A number of all that decides the physics of a scene; scenes with the same number can exchange states."""
     furniture, arm = scene.furniture, scene.arm
     parts = (furniture.layout, furniture.x, furniture.y, arm.shoulder, arm.slimness, arm.rest, scene.limits)
     kinds = [item.kind for item in scene.objects]
@@ -115,10 +112,7 @@ class Simulator:
             self.data.qpos[at : at + 7] = [*pose.position, *pose.quaternion]
 
     def step(self, action: np.ndarray) -> None:
-        """Carry out one action (7,), which takes a third of a second; `Controller.step` defines it.
-
-        Raises UserError if the action is not 7 finite numbers.
-        """
+        """Carry out one action (7,); `Controller.step` defines it. Raises UserError unless it is 7 finite numbers."""
         action = np.asarray(action, float)
         if action.shape != (7,) or not np.isfinite(action).all():
             raise UserError(

@@ -117,10 +117,7 @@ def meta_files(root: Path) -> list[Path]:
 
 
 def check_rows(root: Path, info: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    """Sorts the episodes by number, and prints notes about what a user may not expect.
-
-    Raises UserError if an episode is listed twice.
-    """
+    """Sorts episodes by number; prints notes. Raises UserError if an episode is listed twice."""
     rows.sort(key=lambda row: row["number"])
     numbers = [row["number"] for row in rows]
     if len({*numbers}) < len(numbers):

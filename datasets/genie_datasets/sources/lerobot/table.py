@@ -62,10 +62,7 @@ def order_of(columns: dict[str, Any]) -> np.ndarray:
 
 
 def check_tables(root: Path, episodes: list[Episode], hz: float) -> None:
-    """Compares every table with the metadata: rows per episode, frame numbers and times.
-
-    Raises UserError, which names the first file and episode that differ.
-    """
+    """Compares all tables with the metadata. Raises UserError, which names the first file and episode that differ."""
     by_table: dict[str, list[Episode]] = {}
     for episode in episodes:
         by_table.setdefault(episode.table, []).append(episode)

@@ -113,10 +113,7 @@ def open_rlds(
     unfiltered: bool = False,
     skip_damaged: bool = False,
 ) -> Source:
-    """Opens the folder that holds features.json.
-
-    unfiltered: also read episodes that the catalog leaves out. skip_damaged: leave out what cannot be read.
-    """
+    """Opens the folder with features.json; unfiltered: also read episodes that the catalog leaves out."""
     schema = read_schema_file(folder / "features.json")
     info = read_described(folder / "dataset_info.json")
     name = str(info.get("name") or folder.parent.name)
@@ -199,10 +196,7 @@ def find_shards(folder: Path, include=None, exclude=None) -> dict[str, list[Path
 
 
 def _check_one_kind(folder: Path, globs: dict[str, Path], what: str) -> None:
-    """Raises UserError if there are several kinds of shards, which together would hold episodes twice.
-
-    globs: one shard of each kind, by the glob that matches the kind.
-    """
+    """Raises UserError if there are several kinds of shards; globs: one shard of each, by the glob of its kind."""
     if len(globs) > 1:
         first, *others = globs
         raise UserError(

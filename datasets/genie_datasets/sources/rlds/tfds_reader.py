@@ -181,10 +181,7 @@ class TfdsSplit(EncodedSplit):
 
 
 def decode(image, ratio: int = 1):
-    """Decodes an image to (H, W, 3) uint8 in TensorFlow, with the accurate DCT of other decoders.
-
-    ratio: the factor by which a JPEG is shrunk while it is decoded.
-    """
+    """Decodes an image to (H, W, 3) uint8 with the accurate DCT; ratio: by which a JPEG is shrunk."""
     import tensorflow as tf
 
     is_png = tf.strings.substr(image, 0, 4) == b"\x89PNG"

@@ -75,10 +75,7 @@ def find_videos(root: Path, notes: bool = False) -> list[Path]:
 def open_videos(
     root: Path, hz: float | None, include=None, exclude=None, skip_damaged: bool = False, resample: float | None = None
 ) -> Source:
-    """Opens a folder of videos at any depth, or one video file.
-
-    skip_damaged: leave out videos that do not decode. resample: frames per second by the clock of the container.
-    """
+    """Opens a folder of videos, or a video file; resample: frames per second by the clock of the container."""
     files, root = (find_videos(root, notes=True), root) if root.is_dir() else ([root], root.parent)
     files = keep_files(files, root, include, exclude)
     damage: list[str] = []
