@@ -137,7 +137,7 @@ def open_rlds(
         index = load_or_build(shards, spec, f"{digest}-{state.digest}", lengths)
         damage += index.damage.tolist()
         if len(index.damage):
-            warn(f"split '{split}' of {folder}: skipped what is damaged: {first_of(index.damage)}")
+            warn(f"split '{split}' of {folder}: skipped what is damaged: {first_of(index.damage.tolist())}")
         for num, what in (
             (index.num_joined, "have is_first set at a later step: each record is read as one episode"),
             (index.num_empty, "have no frames: left out"),
