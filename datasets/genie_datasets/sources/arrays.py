@@ -141,10 +141,7 @@ def find_frames(found: dict[str, tuple[tuple[int, ...], np.dtype]], asked: str |
 
 
 def frames_of_array(file: Path, key: str, expected: tuple[int, ...]) -> Iterator[np.ndarray]:
-    """Yields the frames (H, W, 3) uint8 of an array, with one in memory at a time. Raises DamagedFile.
-
-    An .npz is read as a stream up to its end, where the checksum is compared.
-    """
+    """Yields the frames (H, W, 3) uint8 of an array, with one in memory at a time. Raises DamagedFile."""
     shape, dtype = read_headers(file).get(key, ((), np.dtype(np.uint8)))
     if shape != expected:
         raise DamagedFile(f"its shape has changed since it was opened, from {expected} to {shape}")

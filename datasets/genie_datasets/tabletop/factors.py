@@ -228,9 +228,7 @@ def redraw(scene: SceneConfig, factor: str, seed: int) -> SceneConfig:
     """Draw one factor of a scene again; `factor` is one of SWITCHES.
 
     All factors but "layout" leave the physics unchanged: a state recorded in `scene` can be restored in the redrawn
-    scene and rendered with its light, colors or camera.
-
-    Raises UserError for an unknown factor.
+    scene and rendered with its light, colors or camera. Raises UserError for an unknown factor.
     """
     if factor not in SWITCHES:
         raise UserError(f"unknown factor {factor!r}; pass one of {', '.join(SWITCHES)}")
@@ -243,8 +241,7 @@ def sample_scene(family: str, seed: int, factors: Factors | None = None) -> Scen
 
     Args:
         family: "easy" has one camera, one light, and a dark hand above a pale table; colors, textures and objects
-            differ between scenes. In "rt1" furniture, camera, light, textures, colors, clutter, distractor and objects
-            differ.
+            differ between scenes. In "rt1" all factors differ.
         factors: the switches; the default is `FAMILY_FACTORS[family]`.
 
     Raises UserError for an unknown family or a negative seed.

@@ -95,10 +95,7 @@ class OpenGLRenderer(Renderer):
 
 
 def make_renderer(model, size: tuple[int, int]) -> Renderer:
-    """The OpenGL renderer if MUJOCO_GL names a backend that works without a display, else the ray caster.
-
-    MuJoCo chose its backend when it was imported, so backends are not probed here.
-    """
+    """OpenGL if MuJoCo was imported with a backend that works without a display, else the ray caster."""
     if os.environ.get("MUJOCO_GL") in HEADLESS:
         return OpenGLRenderer(model, size)
     return RayCaster(model, size)

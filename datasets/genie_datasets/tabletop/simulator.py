@@ -211,10 +211,7 @@ class Simulator:
         self.control.restore(state[self._physics_size : size - 1])
 
     def futures(self, state: Float[np.ndarray, " S"], actions: Float[np.ndarray, "A n 7"] | Sequence) -> Futures:
-        """Carry out each of A action sequences from the same state. The simulator then returns to its own state.
-
-        Raises UserError if `actions` is not (A, n, 7) or if the state cannot be restored.
-        """
+        """Carry out A action sequences from one state; the simulator then returns to its own. Raises UserError."""
         actions = np.asarray(actions, float)
         if actions.ndim != 3 or actions.shape[2] != 7 or 0 in actions.shape:
             raise UserError(f"actions must be (A, n, 7), A sequences of n actions, got {actions.shape}")

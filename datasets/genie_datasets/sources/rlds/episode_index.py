@@ -45,10 +45,6 @@ class EpisodeIndex:
     def num_frames(self) -> np.ndarray:
         return np.diff(self.episode_start)
 
-    @property
-    def num_filtered(self) -> int:
-        return int(self.num_left_out.sum())
-
     @cached_property
     def digest(self) -> str:
         """Digest of number, place, length and instruction of each episode, and of the length of every image."""

@@ -40,7 +40,7 @@ class RldsSplit(EncodedSplit):
         self.fingerprint = fingerprint
         self.index = index
         self.num_frames = index.num_frames
-        self.num_filtered = index.num_filtered
+        self.num_filtered = int(index.num_left_out.sum())
         self.damage = index.damage.tolist()
         self.hz = np.full(len(self.num_frames), hz)
         self.folder, self.location = folder, str(folder)
