@@ -68,6 +68,7 @@ def _plain(info: Any) -> Any:
     from genie_datasets.base.fit import parse_size
 
     parse: Callable[[str], Any]
+    types: tuple[type, ...]
     if info.type_origin is tuple and get_args(info.type) == (int, int):
         metavar, parse, types = "HxW", parse_size, (tuple,)
     elif info.type in (int, float):

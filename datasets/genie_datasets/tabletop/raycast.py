@@ -1,18 +1,41 @@
-"""A renderer without OpenGL: numpy shading of the hits of `mj_multiRay`.
+"""The interface of renderers, and one without OpenGL: numpy shading of the hits of `mj_multiRay`.
 
-It follows the fixed-function lighting of MuJoCo's own renderer (a headlight, lamps with shadows, Blinn highlights, 2-D
-textures on flat surfaces), so that both give the same image except for edges and texture filtering.
+The ray caster follows the fixed-function lighting of MuJoCo's own renderer (a headlight, lamps with shadows, Blinn
+highlights, 2-D textures on flat surfaces): both give the same image except for edges and texture filtering.
 """
+
+from abc import ABC, abstractmethod
 
 import numpy as np
 
 from genie_datasets.tabletop.furniture import STATIC_GROUP
 from genie_datasets.tabletop.mjcf import CAMERA
-from genie_datasets.tabletop.renderer import Renderer
 
 FAR = 8.0  # m
 SHADOW_BIAS = 2e-3  # m
 UNSET = (0.5, 0.5, 0.5, 1.0)  # rgba of a geom whose material gives the color
+
+
+class Renderer(ABC):
+    """Turns a simulation state into an image."""
+
+    name: str
+
+    @abstractmethod
+    def __call__(self, data) -> np.ndarray:
+        """Render a mujoco.MjData as (H,W,3) uint8."""
+
+    def close(self) -> None:  # noqa: B027
+        """Free what the renderer holds."""
+
+
+class NoRenderer(Renderer):
+    """Renders nothing: for simulations that only need the truth."""
+
+    name = "none"
+
+    def __call__(self, data) -> np.ndarray:
+        return np.zeros((0, 0, 3), np.uint8)
 
 
 class RayCaster(Renderer):

@@ -12,8 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from genie_datasets.tabletop.mjcf import CAMERA
-from genie_datasets.tabletop.raycast import RayCaster
-from genie_datasets.tabletop.renderer import Renderer
+from genie_datasets.tabletop.raycast import RayCaster, Renderer
 
 NO_GL = "disable"
 HEADLESS = ("egl", "osmesa")

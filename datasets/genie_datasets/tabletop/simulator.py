@@ -12,8 +12,8 @@ from genie_datasets.tabletop.control import STATE_SIZE, SUBSTEPS, Controller, ma
 from genie_datasets.tabletop.furniture import drawer_names
 from genie_datasets.tabletop.mjcf import DISTRACTOR, HIDDEN, scene_xml
 from genie_datasets.tabletop.placement import object_poses
+from genie_datasets.tabletop.raycast import NoRenderer, Renderer
 from genie_datasets.tabletop.render import make_renderer
-from genie_datasets.tabletop.renderer import NoRenderer, Renderer
 from genie_datasets.tabletop.scene import MAX_OBJECTS, NUM_DRAWERS, SceneConfig
 
 MAX_STEP = 0.05  # m that the skills translate along an axis in one step

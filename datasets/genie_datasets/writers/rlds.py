@@ -125,7 +125,7 @@ class RldsWriter(AbstractContextManager["RldsWriter"]):
     def _encode(self, frames: Frames) -> tuple[list[io.BytesIO], tuple[int, ...]]:
         """The encoded images of an episode, which TFDS stores unchanged, and its shape (L, H, W, 3)."""
         images: list[io.BytesIO] = []
-        shape: tuple[int, ...] | None = None
+        shape: tuple[int, ...] = ()
         for block in blocks_of(frames, self._where()):
             shape = shape or block.shape[1:]
             if block.shape[1:] != shape:
@@ -134,7 +134,7 @@ class RldsWriter(AbstractContextManager["RldsWriter"]):
                     "one; fit them with genie_datasets.fit_frames"
                 )
             images += [io.BytesIO(self._encoded(frame)) for frame in block]
-        if shape is None:
+        if not images:
             raise UserError(f"{self._where()} has no frames; expected at least one")
         return images, (len(images), *shape)
 

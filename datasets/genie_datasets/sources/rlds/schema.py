@@ -93,24 +93,20 @@ def find_image_key(schema: dict[str, Feature], asked: str | None, where: str, li
     unfit = "; ".join(f"{path} is {why}" for path, feature in pictures.items() if (why := why_no_image(feature)))
     if asked is not None:
         found = [path for path in steps if path == asked or path.endswith("/" + asked)]
-        if len(found) == 1 and (why := why_no_image(steps[found[0]])):
+        remedy = f"pass one of its image features, {_listing(images)}"
+        if len(found) != 1:
+            raise UserError(f"{where} has no image feature '{asked}': {remedy}")
+        if why := why_no_image(steps[found[0]]):
             raise UserError(
                 f"{where}: '{found[0]}' cannot be read as frames ({why}); expected uint8 images of 1, 3 or 4 channels; "
-                f"pass one of its image features, {_listing(images)}"
-            )
-        if len(found) != 1:
-            raise UserError(
-                f"{where} has no image feature '{asked}': pass one of its image features, {_listing(images)}"
+                f"{remedy}"
             )
         return found[0]
-    if not images and unfit:
-        raise UserError(
-            f"{where} has no image feature to read: {unfit}; expected uint8 images of 1, 3 or 4 channels, one per step"
-            "; choose a data set with such a camera"
-        )
     if not images:
+        why = f" to read: {unfit}" if unfit else f"; its keys are {_listing(schema)}"
         raise UserError(
-            f"{where} has no image feature; its keys are {_listing(schema)}: choose a data set with a camera"
+            f"{where} has no image feature{why}; expected uint8 images of 1, 3 or 4 channels, one per step; choose a "
+            "data set with such a camera"
         )
     chosen = _most_likely(images, schema, likely)
     if chosen is None:

@@ -222,17 +222,16 @@ def read_described(path: Path) -> dict:
 
 def shard_lengths(info: dict) -> dict[str, int]:
     """Number of episodes of each shard, by file name, as stated in dataset_info.json; {} if that is damaged."""
-    lengths = {}
+    kind = info.get("fileFormat", "tfrecord")
     try:
-        for split in info.get("splits", []):
-            counts = split.get("shardLengths", [])
-            for number, count in enumerate(counts):
-                kind = info.get("fileFormat", "tfrecord")
-                shard = f"{info.get('name')}-{split.get('name')}.{kind}-{number:05d}-of-{len(counts):05d}"
-                lengths[shard] = int(count)
+        return {
+            f"{info.get('name')}-{split.get('name')}.{kind}-{number:05d}-of-{len(counts):05d}": int(count)
+            for split in info.get("splits", [])
+            for counts in [split.get("shardLengths", [])]
+            for number, count in enumerate(counts)
+        }
     except (TypeError, ValueError, AttributeError):
         return {}
-    return lengths
 
 
 def resolve_hz(folder: Path, name: str, asked: float | None) -> float:
