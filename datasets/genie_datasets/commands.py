@@ -206,7 +206,7 @@ def tabletop(config: TabletopConfig) -> int:
 
 
 def parse_splits(text: str) -> dict[str, float]:
-    """'train=0.8,test=0.2' -> {"train": 0.8, "test": 0.2}. Raises UserError."""
+    """'train=0.8,test=0.2' -> {"train": 0.8, "test": 0.2}, which `generate` checks. Raises UserError."""
     splits: dict[str, float] = {}
     try:
         for part in text.split(","):
@@ -214,8 +214,6 @@ def parse_splits(text: str) -> dict[str, float]:
             splits[name.strip()] = float(share)
     except ValueError:
         raise UserError(f"--split must be NAME=SHARE,..., such as train=0.8,test=0.2, got '{text}'") from None
-    if not all(name.isidentifier() and share > 0 for name, share in splits.items()):
-        raise UserError(f"--split needs names, and shares above 0, such as train=0.8,test=0.2, got '{text}'")
-    if len(splits) != text.count(",") + 1 or abs(sum(splits.values()) - 1) > 1e-6:
-        raise UserError(f"--split must name each split once, with shares that sum to 1, got '{text}'")
+    if len(splits) != text.count(",") + 1:
+        raise UserError(f"--split must name each split once, got '{text}'")
     return splits

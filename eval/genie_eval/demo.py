@@ -111,7 +111,7 @@ def train(options: DemoOptions, source, run: Path) -> None:
         model.clip_length = options.clip_length
     model.gap = options.gap
     plan = RunPlan(model, training_preset(options.preset), LoopConfig(seed=options.seed))
-    plan.minutes, plan.reading = options.minutes, options.said()
+    plan.minutes, plan.reading = options.minutes, options.non_defaults()
     train_run(run, source, training_split(source.splits, None), plan)
 
 

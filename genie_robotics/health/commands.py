@@ -85,7 +85,7 @@ def read_clips(options: DoctorOptions, notes: list[str]) -> "Tensor | None":
         if options.data is None and "source" not in data:
             raise UserError(f"{options.run / 'config.json'} has no entry data.source")
         if options.data is None:
-            options = replace(options, **data.get("reading", {}) | options.said())
+            options = replace(options, **data.get("reading", {}) | options.non_defaults())
         source = options.open(options.data or stored_source(data["source"], options.run))
         split = options.split or data.get("split")
         if options.split is None and split not in source.splits:

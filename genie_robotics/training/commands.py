@@ -97,7 +97,7 @@ def train(argv: list[str]) -> int:
         labels=options.labels,
         init=options.init,
         drop=ClipFilter(options.drop_static, options.drop_cuts),
-        reading=options.said(),
+        reading=options.non_defaults(),
     )
     with process_group():
         train_run(options.run, source, training_split(source.splits, options.split), plan)

@@ -160,7 +160,7 @@ def test_a_bad_source_is_one_line_and_status_2(spoil, rlds_dir, kit, tmp_path, c
         (["tabletop", "OUT", "--episodes", "4", "--size", "big"], "HEIGHTxWIDTH"),
         (["tabletop", "OUT", "--episodes", "4", "--workers", "0"], "--workers must be at least 1"),
         (["tabletop", "OUT", "--episodes", "4", "--split", "train"], "NAME=SHARE"),
-        (["tabletop", "OUT", "--episodes", "4", "--split", "train=0.5,test=0.2"], "sum to 1"),
+        (["tabletop", "OUT", "--episodes", "4", "--split", "train=0.5,test=0.2"], "add up to 1"),
         (["tabletop", "OUT", "--episodes", "4", "--split", "train=1.5,test=-0.5"], "above 0"),
         (["tabletop", "OUT", "--episodes", "4", "--split", "a=0.5,a=0.5"], "once"),
     ],

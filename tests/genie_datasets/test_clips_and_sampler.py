@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genie_datasets.base.errors import UserError
-from genie_datasets.clips import permutation
+from genie_datasets.clips import sampler as permutation
 from genie_datasets.clips.dataset import ClipDataset, frame_step
 from genie_datasets.clips.sampler import EpochSampler
 from genie_datasets.sources.opening import open_source

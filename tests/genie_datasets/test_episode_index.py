@@ -18,7 +18,7 @@ from genie_datasets.sources.opening import open_source
 from genie_datasets.sources.rlds import episode_index, index_workers
 from genie_datasets.sources.rlds.episode_index import EpisodeIndex
 from genie_datasets.sources.rlds.index_shard import IndexSpec
-from genie_datasets.sources.rlds.tfrecord import frame_record
+from genie_datasets.sources.rlds.tfrecord import DamagedRecord, frame_record
 
 FIELDS = [name for name in EpisodeIndex.__dataclass_fields__ if name != "path"]
 
@@ -218,7 +218,7 @@ def test_an_npz_is_mapped_as_numpy_reads_it(tmp_path, writer):
         np.savez(path, **ARRAYS)
     else:
         with path.open("wb") as stream:
-            pieces = {name: ChunkedArray.of(array) for name, array in ARRAYS.items()}
+            pieces: dict = {name: array for name, array in ARRAYS.items()}
             pieces["large"] = ChunkedArray(np.dtype(np.int64), (5000,), iter(np.array_split(ARRAYS["large"], 7)))
             write_npz(stream, pieces)
     mapped = map_npz(path)
@@ -247,9 +247,16 @@ def test_the_results_of_jobs(rlds_dir, tmp_path):
     """The results of jobs, computed in this process."""
     spec = IndexSpec("steps/observation/image")
     out = tmp_path / "part.npz"
-    assert index_workers.run_job(shards_of(rlds_dir)[0], out, spec) == {}
+    shard = shards_of(rlds_dir)[0]
+    assert index_workers.run_job((shard, out, spec)) == (None, True)
     assert map_npz(out)["num_frames"].tolist() == [5, 20]
-    assert "damaged" in index_workers.run_job(shards_of(rlds_dir)[0], out, IndexSpec("steps/other"))
-    assert "unreadable" in index_workers.run_job(rlds_dir / "none", out, spec)
+    error, is_read = index_workers.run_job((shard, out, IndexSpec("steps/other")))
+    assert isinstance(error, DamagedRecord)
+    assert not is_read
+    error, is_read = index_workers.run_job((rlds_dir / "none", out, spec))
+    assert isinstance(error, OSError)
+    assert not is_read
     (tmp_path / "file").touch()
-    assert index_workers.run_job(shards_of(rlds_dir)[0], tmp_path / "file" / "part.npz", spec)["errno"]
+    error, is_read = index_workers.run_job((shard, tmp_path / "file" / "part.npz", spec))
+    assert isinstance(error, OSError)
+    assert is_read

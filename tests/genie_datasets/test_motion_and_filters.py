@@ -9,7 +9,7 @@ from genie_datasets import build_frame_cache
 from genie_datasets.base.errors import UserError
 from genie_datasets.clips.dataset import ClipDataset
 from genie_datasets.clips.filters import ClipFilter
-from genie_datasets.clips.motion import episode_motion, motion
+from genie_datasets.clips.motion import MOTION_SIZE, motion
 from genie_datasets.clips.sampler import EpochSampler
 from genie_datasets.inspect.pace import pace
 from genie_datasets.sources.split import Split
@@ -149,4 +149,4 @@ def test_motion_of_an_episode_of_any_size():
 
             return fit_frames(self.episodes[episode], size)
 
-    assert episode_motion(Fitted([big]), 0, 1).static.tolist() == [False] * 8
+    assert motion(Fitted([big]).frames(0, None, MOTION_SIZE), 1).static.tolist() == [False] * 8

@@ -5,8 +5,8 @@ from threading import Event
 
 import pytest
 
+from genie_datasets.base import child_process
 from genie_datasets.base.errors import UserError
-from genie_datasets.tabletop import pool as pool_module
 from genie_datasets.tabletop.plan import plan
 from genie_datasets.tabletop.pool import WorkerPool
 
@@ -53,7 +53,7 @@ def test_results_come_in_order_and_do_not_wait_for_each_other():
 
 
 def test_closing_finishes_current_episodes_and_starts_no_worker(monkeypatch):
-    monkeypatch.setattr(pool_module, "GRACE_PERIOD", 60.0)
+    monkeypatch.setattr(child_process, "GRACE_PERIOD", 60.0)
     jobs = plan(4, 0, (16, 16), {"train": 1.0}, "easy")
     finished: list[int] = []
     with WorkerPool(2, "disable") as pool:

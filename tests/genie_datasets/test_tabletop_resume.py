@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from genie_datasets import open_source
+from genie_datasets.base import child_process
 from genie_datasets.base.errors import UserError
 from genie_datasets.tabletop import generate as generate_module
-from genie_datasets.tabletop import pool, shards
+from genie_datasets.tabletop import shards
 from genie_datasets.tabletop.generate import generate
 from genie_datasets.tabletop.pool import _Worker
 from genie_datasets.tabletop.unfinished import UnfinishedDataset, count_finished
@@ -300,7 +301,7 @@ def test_ctrl_c_keeps_finished_episodes_and_ends_the_workers(tmp_path, whole, mo
         add_to_shard(self, index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pool, "GRACE_PERIOD", 60.0)
+        patch.setattr(child_process, "GRACE_PERIOD", 60.0)
         patch.setattr(_Worker, "_start", record)
         patch.setattr(UnfinishedDataset, "add_to_shard", interrupted)
         with pytest.raises(KeyboardInterrupt):

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from genie_datasets.base.errors import UserError
+from genie_datasets.sources import file_split
+from genie_datasets.sources.file_split import instruction_of
 from genie_datasets.sources.opening import open_source
 from genie_datasets.sources.video import source as video_source
 from genie_datasets.sources.video.file import _decode
-from genie_datasets.sources.video.source import instruction_of
 
 
 def test_the_view_of_a_folder(video_dir, kit):
@@ -34,8 +35,8 @@ def test_the_view_of_a_folder(video_dir, kit):
 def test_clips_in_order_decode_each_file_once(video_dir, monkeypatch):
     split = open_source(video_dir, hz=3).split("train")
     decoded = []
-    original = video_source.read_frames
-    monkeypatch.setattr(video_source, "read_frames", lambda path, *rest: decoded.append(path) or original(path, *rest))
+    original = video_source.fitted
+    monkeypatch.setattr(video_source, "fitted", lambda path, *rest: decoded.append(path) or original(path, *rest))
     for episode in range(3):
         for start in range(8):
             split.frames(episode, np.arange(start, start + 4), (16, 16))
@@ -45,7 +46,7 @@ def test_clips_in_order_decode_each_file_once(video_dir, monkeypatch):
 def test_a_video_too_long_to_keep_still_reads(video_dir, monkeypatch):
     split = open_source(video_dir, hz=3).split("train")
     expected = split.frames(0, np.array([5, 2]))
-    monkeypatch.setattr(video_source, "KEEP_BYTES", 1000)
+    monkeypatch.setattr(file_split, "KEEP_BYTES", 1000)
     fresh = pickle.loads(pickle.dumps(split))
     np.testing.assert_array_equal(fresh.frames(0, np.array([5, 2])), expected)
     assert not fresh._decoded

@@ -58,9 +58,8 @@ def fingerprint(root: Path, files: Iterable[Path], *keys: str, metadata: Iterabl
 
 def unreadable(file: Path, name: str, error: OSError) -> UserError:
     """The error of a file that cannot be read; name: of the file below the root of its source."""
-    return UserError(
-        f"cannot read {file} ({error.strerror}): make it readable, or leave it out with {exclude_option([name])}"
-    )
+    reason = error.strerror or error
+    return UserError(f"cannot read {file} ({reason}): make it readable, or leave it out with {exclude_option([name])}")
 
 
 def sample_digest(file: Path) -> tuple[int, bytes]:

@@ -40,10 +40,7 @@ class Row:
 
 
 def help_text(config: type, default: Any, prog: str, example: str) -> str:
-    """Usage, description, example, and the arguments by group, at most 100 characters wide.
-
-    Groups whose heading begins with "advanced" come last.
-    """
+    """Usage, description, example, and the arguments by group, of which those that begin with "advanced" come last."""
     width = min(shutil.get_terminal_size().columns, MAX_WIDTH)
     rows = help_rows(config, default)
     positional = [row.name if row.is_required else f"[{row.name}]" for row in rows if row.is_positional]
@@ -80,7 +77,8 @@ def help_rows(config: type, default: Any = None, prefix: str = "", group: str = 
         kind, *notes = get_args(hint) if get_origin(hint) is Annotated else [hint]
         option = next((note for note in notes if isinstance(note, Option)), Option())
         title = option.group or vars(declared[field.name]).get("GROUP", group)
-        value = _default_of(field) if default is None else getattr(default, field.name)
+        own_default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        value = own_default if default is None else getattr(default, field.name)
         if tyro.conf.Suppress in notes:
             continue
         is_unprefixed = any(getattr(note, "prefix_name", None) is False for note in notes)  # tyro.conf.arg
@@ -106,10 +104,6 @@ def help_rows(config: type, default: Any = None, prefix: str = "", group: str = 
             words += " (required)" if is_required else f" (default: {shown})" if (shown := as_typed(value)) else ""
         rows.append(Row(f"--{name}", invocation, words.strip(), title, False, is_required))
     return [*rows, *nested]
-
-
-def _default_of(field: dataclasses.Field) -> Any:
-    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def _field_docs(config: type) -> dict[str, str]:

@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import re
+from collections.abc import Callable
 from typing import Any, TypeVar, get_args
 
 from genie_datasets.base.command_help import METAVARS, as_typed, help_rows, help_text, without_none
@@ -31,7 +33,7 @@ def parse(config: type[Config], argv: list[str], prog: str, default: Config | No
         print(help_text(config, default, prog, example))
         raise SystemExit(0)
     registry = tyro.constructors.ConstructorRegistry()
-    for rule in (_size, _number, _optional):
+    for rule in (_plain, _optional):
         registry.primitive_rule(rule)
     options: dict[str, Any] = {} if default is None else {"default": default}
     markers = (tyro.conf.PositionalMetavarFromFieldName,)
@@ -59,44 +61,35 @@ def _mistake(said: str, required: list[str]) -> str:
     return found[1] if found else words
 
 
-def _size(info: Any) -> Any:
-    """tyro's rule for (height, width)."""
+def _plain(info: Any) -> Any:
+    """tyro's rule for (height, width), int and float, with errors in plain words."""
     import tyro
 
     from genie_datasets.base.fit import parse_size
 
-    if info.type_origin is not tuple or get_args(info.type) != (int, int):
+    parse: Callable[[str], Any]
+    types: tuple[type, ...]
+    if info.type_origin is tuple and get_args(info.type) == (int, int):
+        metavar, parse, types = "HxW", parse_size, (tuple,)
+    elif info.type in (int, float):
+        metavar, parse, types = METAVARS[info.type], functools.partial(_number, info.type), (int, info.type)
+    else:
         return None
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
-        metavar="HxW",
-        instance_from_str=lambda words: parse_size(words[0]),
-        is_instance=lambda value: isinstance(value, tuple),
+        metavar=metavar,
+        instance_from_str=lambda words: parse(words[0]),
+        is_instance=lambda value: isinstance(value, types) and not isinstance(value, bool),
         str_from_instance=lambda value: [as_typed(value)],
     )
 
 
-def _number(info: Any) -> Any:
-    """tyro's rule for int and float, with an error in plain words."""
-    import tyro
-
-    if info.type not in (int, float):
-        return None
-
-    def number(words: list[str]) -> float:
-        try:
-            return info.type(words[0])
-        except ValueError:
-            what = "a whole number" if info.type is int else "a number"
-            raise ValueError(f"expected {what}, got '{words[0]}'") from None
-
-    return tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar=METAVARS[info.type],
-        instance_from_str=number,
-        is_instance=lambda value: isinstance(value, int | info.type) and not isinstance(value, bool),
-        str_from_instance=lambda value: [str(value)],
-    )
+def _number(kind: type, text: str) -> float:
+    try:
+        return kind(text)
+    except ValueError:
+        what = "a whole number" if kind is int else "a number"
+        raise ValueError(f"expected {what}, got '{text}'") from None
 
 
 def _optional(info: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from genie_datasets.base.cache_dir import sample_digest
@@ -44,10 +44,7 @@ def walk(root: Path, repeated: list[Path] | None = None) -> Iterator[tuple[Path,
 
 
 def find_files(root: Path, suffixes: Collection[str], notes: bool = False) -> list[Path]:
-    """Every file below `root` with one of these suffixes (lower case), in the order of paths, without hidden files.
-
-    notes: print a note about links that are not followed, and about broken ones.
-    """
+    """Every visible file below `root` with one of these suffixes, by path; notes: print notes about left out links."""
     repeated: list[Path] = []
     found = sorted(
         folder / name
@@ -77,7 +74,7 @@ def note_copies(files: list[Path]) -> None:
         warn(f"{' and '.join(map(str, copies[0][:2]))} seem to be the same file{more}: the episodes of each are read")
 
 
-def first_of(paths: list[Path]) -> str:
+def first_of(paths: Sequence[Path | str]) -> str:
     """The first path, and the number of the others."""
     return f"{paths[0]}" + (f" (and {len(paths) - 1} more)" if len(paths) > 1 else "")
 

@@ -3,7 +3,7 @@
 import math
 import struct
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -23,13 +23,8 @@ class ChunkedArray:
     shape: tuple[int, ...]
     chunks: Iterable[np.ndarray]
 
-    @classmethod
-    def of(cls, array: np.ndarray) -> "ChunkedArray":
-        """A whole array as one chunk."""
-        return cls(array.dtype, array.shape, [array])
 
-
-def write_npz(stream: IO[bytes], arrays: dict[str, ChunkedArray]) -> None:
+def write_npz(stream: IO[bytes], arrays: Mapping[str, np.ndarray | ChunkedArray]) -> None:
     """Writes what `numpy.savez` would write, with one chunk in memory at a time. Raises OSError."""
     with zipfile.ZipFile(stream, "w") as archive:
         for name, array in arrays.items():
@@ -37,7 +32,7 @@ def write_npz(stream: IO[bytes], arrays: dict[str, ChunkedArray]) -> None:
                 header = {"descr": npy.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
                 npy.write_array_header_1_0(member, header)
                 num_written = 0
-                for chunk in array.chunks:
+                for chunk in array.chunks if isinstance(array, ChunkedArray) else [array]:
                     member.write(np.ascontiguousarray(chunk, array.dtype).data.cast("B") if chunk.size else b"")
                     num_written += chunk.size
             if num_written != math.prod(array.shape):
@@ -53,10 +48,7 @@ BROKEN = (OSError, BrokenNpz)
 
 
 def map_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an uncompressed npz file, as `numpy.savez` and `write_npz` write it, as read-only memory maps.
-
-    Raises OSError, BrokenNpz.
-    """
+    """The arrays of an uncompressed npz file as read-only memory maps. Raises OSError, BrokenNpz."""
     with path.open("rb") as stream:
         try:
             with zipfile.ZipFile(stream) as archive:
@@ -70,6 +62,11 @@ def map_npz(path: Path) -> dict[str, np.ndarray]:
             raise BrokenNpz(f"{path.name} is not an npz file: {str(error)[:120]}") from None
 
 
+def read_npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether it is stored in Fortran's order, and type of the array that begins here. Raises ValueError."""
+    return (npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0)(stream)
+
+
 def _map_member(path: Path, stream: IO[bytes], member: zipfile.ZipInfo) -> np.ndarray:
     if member.compress_type != zipfile.ZIP_STORED:
         raise BrokenNpz(f"{path.name} is compressed, so it cannot be mapped")
@@ -77,8 +74,7 @@ def _map_member(path: Path, stream: IO[bytes], member: zipfile.ZipInfo) -> np.nd
     name_length, extra_length = struct.unpack("<HH", stream.read(LOCAL_HEADER)[26:])
     start = member.header_offset + LOCAL_HEADER + name_length + extra_length
     stream.seek(start)
-    read_header = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = read_header(stream)
+    shape, fortran, dtype = read_npy_header(stream)
     if fortran or dtype.hasobject or any(n < 0 for n in shape):
         raise BrokenNpz(f"{path.name}: '{member.filename}' is not a plain array")
     num_bytes = math.prod(shape) * dtype.itemsize

@@ -114,10 +114,8 @@ class ClipDataset(Dataset):
             f"{span} at this gap)"
         )
         if span < 2:
-            raise UserError(f"{what}: pass --clip-length 2 and a --gap of at most {self._longest_gap():.4g} (s)")
+            # The longest gap in seconds, rounded down, at which some episode still has two frames.
+            exact = float(((frames.num_frames - 1) / frames.hz).max())
+            gap = rounded if (rounded := float(f"{exact:.3e}")) <= exact else exact * 0.999
+            raise UserError(f"{what}: pass --clip-length 2 and a --gap of at most {gap:.4g} (s)")
         raise UserError(f"{what}: pass --clip-length {span}")
-
-    def _longest_gap(self) -> float:
-        """The longest gap, in seconds and rounded down, at which some episode still has two frames."""
-        longest = float(((self._frames.num_frames - 1) / self._frames.hz).max())
-        return float(f"{longest:.3e}") if float(f"{longest:.3e}") <= longest else longest * 0.999

@@ -26,8 +26,8 @@ class ClipFilter:
 
     def __str__(self) -> str:
         """The filter in words, which are part of the fingerprint of clips."""
-        static = [] if self.static is None else [f"static from {self.static:g}"]
-        return ", ".join([*static, *(["cuts"] if self.cuts else [])])
+        static = "" if self.static is None else f"static from {self.static:g}"
+        return ", ".join(filter(None, [static, "cuts" if self.cuts else ""]))
 
     def kept(self, motion: Motion, num_clips: int, clip_length: int, step: int) -> np.ndarray:
         """(num_clips,) bool: True for the windows of an episode that stay.

@@ -10,7 +10,7 @@ from genie_datasets.base.files import atomic_file
 from genie_datasets.base.mapped_npz import BROKEN, ChunkedArray, map_npz, write_npz
 from genie_datasets.base.recent import RecentItems
 from genie_datasets.clips.filters import ClipFilter
-from genie_datasets.clips.motion import Motion, episode_motion
+from genie_datasets.clips.motion import MOTION_SIZE, Motion, motion
 from genie_datasets.sources.frame_cache import FrameCache
 from genie_datasets.sources.split import Split
 
@@ -41,8 +41,8 @@ class KeptClips:
 
     def _flags(self, episode: int) -> np.ndarray:
         flags = self._table[self._first[episode] : self._first[episode + 1]]
-        motion = Motion(static=(flags & STATIC) > 0, cut=(flags & CUT) > 0)
-        return self._drop.kept(motion, int(self._windows[episode]), self._length, int(self._steps[episode]))
+        found = Motion(static=(flags & STATIC) > 0, cut=(flags & CUT) > 0)
+        return self._drop.kept(found, int(self._windows[episode]), self._length, int(self._steps[episode]))
 
     def start(self, episode: int, number: int) -> int:
         """First frame of kept clip `number` of an episode."""
@@ -50,13 +50,14 @@ class KeptClips:
 
 
 def motion_table(frames: Split, steps: np.ndarray) -> np.ndarray:
-    """(F,) uint8: flags of the transition that begins at each frame, 0 at the end of an episode.
-
-    steps: (E,) frames from one frame of a clip to the next.
-    """
+    """(F,) uint8: flags of the transition that begins at each frame, 0 at the end of an episode; steps: as above."""
 
     def episodes() -> Iterator[np.ndarray]:
-        return (transition_flags(frames, episode, int(step)) for episode, step in enumerate(steps))
+        for episode, step in enumerate(steps.tolist()):
+            found = motion(frames.frames(episode, None, MOTION_SIZE), step)
+            flags = np.zeros(int(frames.num_frames[episode]), np.uint8)
+            flags[: len(found.static)] = STATIC * found.static + CUT * found.cut
+            yield flags
 
     if isinstance(frames, FrameCache):
         key = hashlib.sha256(np.asarray(steps, np.int64).tobytes() + frames.stamp.encode()).hexdigest()[:8]
@@ -69,11 +70,3 @@ def motion_table(frames: Split, steps: np.ndarray) -> np.ndarray:
                 write_npz(stream, {"flags": ChunkedArray(np.dtype(np.uint8), shape, episodes())})
             return map_npz(path)["flags"]
     return np.concatenate([*episodes()])
-
-
-def transition_flags(frames: Split, episode: int, step: int) -> np.ndarray:
-    """(L,) uint8: STATIC and CUT of the transitions of one episode, padded with 0 to its length."""
-    found = episode_motion(frames, episode, step)
-    flags = np.zeros(int(frames.num_frames[episode]), np.uint8)
-    flags[: len(found.static)] = STATIC * found.static + CUT * found.cut
-    return flags

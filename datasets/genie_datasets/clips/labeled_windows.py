@@ -57,9 +57,8 @@ class LabeledWindows:
                 "from one frame to the next: leave out --gap or --labels"
             )
         # The order of the rows in the file has no meaning.
-        order = np.lexsort((labels.step[fits], labels.episode[fits]))
-        self.episode, self.step = labels.episode[fits][order], labels.step[fits][order]
-        self.action = labels.action[fits][order].astype(np.float32)  # (M, A)
+        kept = Labels(labels.split, labels.episode[fits], labels.step[fits], labels.action[fits]).ordered()
+        self.episode, self.step, self.action = kept.episode, kept.step, kept.action.astype(np.float32)  # action: (M, A)
 
     def __len__(self) -> int:
         return len(self.step)

@@ -133,10 +133,7 @@ def read_actions(split: Split, episode: int) -> Float[np.ndarray, "L A"] | None:
 
 
 def draw_labels(split: Split, count: int, seed: int) -> Labels:
-    """Up to `count` transitions with their recorded actions, drawn at random from a whole split.
-
-    Raises UserError if the source has no actions, or actions of several widths.
-    """
+    """Up to `count` random transitions of a split with their recorded actions. Raises UserError if it has none."""
     rng = np.random.default_rng([seed, 31])
     transitions = split.num_frames - 1
     total = int(transitions.sum())

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from genie_datasets.base.fit import fit_frames
-from genie_datasets.sources.split import Split
 
 MOTION_SIZE = (64, 64)
 BLOCK = 8
@@ -54,8 +53,3 @@ def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(n,) correlation of the pixels of n pairs of images (n, H, W); 0 for an image of one gray level."""
     a, b = (x.reshape(len(x), -1) - x.mean((1, 2))[:, None] for x in (a, b))
     return (a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-6)
-
-
-def episode_motion(split: Split, episode: int, step: int) -> Motion:
-    """`motion` of one episode of a split."""
-    return motion(split.frames(episode, None, MOTION_SIZE), step)

@@ -1,6 +1,6 @@
 """The pace of a source: the clips that filters would drop, and the gap between frames at which motion shows."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +41,7 @@ class Pace:
 
     def figures(self) -> dict[str, float | list[float]]:
         """The figures of `data inspect --json --motion`."""
-        names = ("static_transitions", "static_clips", "mostly_static_clips", "cut_clips")
-        return {name: getattr(self, name) for name in names} | {
-            "suggested_gap": self.suggested_gap, "gaps": list(self.gaps), "visible": list(self.visible),
-        }  # fmt: skip
+        return {**asdict(self), "suggested_gap": self.suggested_gap}
 
 
 def pace(split: Split, clip_length: int = 16, gap: float | None = None) -> Pace:
@@ -53,33 +50,35 @@ def pace(split: Split, clip_length: int = 16, gap: float | None = None) -> Pace:
     hz = float(np.median(split.hz[chosen]))
     longest = max(1, round(LONGEST_GAP * hz))
     steps = sorted({max(1, round(s)) for s in np.geomspace(1, longest, min(longest, MAX_GAPS))})
-    visible = {step: [0, 0] for step in steps}
-    dropped = {"static": 0, "mostly": 0, "cut": 0}
-    filters = {"static": ClipFilter(static=1.0), "mostly": ClipFilter(static=0.5), "cut": ClipFilter(cuts=True)}
-    num_clips = still = num_transitions = 0
+    filters = {
+        "static_clips": ClipFilter(static=1.0), "mostly_static_clips": ClipFilter(static=0.5),
+        "cut_clips": ClipFilter(cuts=True),
+    }  # fmt: skip
+    visible: dict[int, list[np.ndarray]] = {step: [] for step in steps}
+    dropped: dict[str, list[np.ndarray]] = {name: [] for name in filters}
+    static: list[np.ndarray] = []
     for episode in chosen:
         frames = split.frames(episode, None, MOTION_SIZE)
         for step in steps:
-            static = motion(frames, step).static
-            visible[step][0] += int((~static).sum())
-            visible[step][1] += len(static)
+            visible[step].append(~motion(frames, step).static)
         step = frame_step(gap, split.hz[episode])
         found = motion(frames, step)
-        still += int(found.static.sum())
-        num_transitions += len(found.static)
+        static.append(found.static)
         windows = max(0, len(frames) - (clip_length - 1) * step)
-        num_clips += windows
         for name, drop in filters.items():
-            dropped[name] += int((~drop.kept(found, windows, clip_length, step)).sum())
-    measured = [step for step in steps if visible[step][1]] or steps[:1]
+            dropped[name].append(~drop.kept(found, windows, clip_length, step))
+    measured = [step for step in steps if any(map(len, visible[step]))] or steps[:1]
     return Pace(
-        static_transitions=still / max(1, num_transitions),
-        static_clips=dropped["static"] / max(1, num_clips),
-        mostly_static_clips=dropped["mostly"] / max(1, num_clips),
-        cut_clips=dropped["cut"] / max(1, num_clips),
+        static_transitions=_share(static),
         gaps=tuple(step / hz for step in measured),
-        visible=tuple(visible[step][0] / max(1, visible[step][1]) for step in measured),
+        visible=tuple(_share(visible[step]) for step in measured),
+        **{name: _share(flags) for name, flags in dropped.items()},
     )
+
+
+def _share(flags: list[np.ndarray]) -> float:
+    """Share of the flags that are set, 0 without flags."""
+    return float(np.concatenate(flags).mean()) if any(map(len, flags)) else 0.0
 
 
 def plot_pace(found: Pace, path: Path, title: str) -> None:

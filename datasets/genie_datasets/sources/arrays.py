@@ -1,12 +1,11 @@
 """Folders of numpy files: one .npy or .npz per episode, with frames (L, H, W, 3) of whole numbers from 0 to 255."""
 
-import contextlib
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
-from numpy.lib import format as npy
 
 from genie_datasets.base.cache_dir import fingerprint
 from genie_datasets.base.errors import UserError, first_line
@@ -14,86 +13,41 @@ from genie_datasets.base.file_state import FileState
 from genie_datasets.base.fit import fit_frames
 from genie_datasets.base.folders import find_files, first_of, note_copies
 from genie_datasets.base.globs import exclude_option, keep_files
+from genie_datasets.base.mapped_npz import read_npy_header
 from genie_datasets.base.notes import warn
-from genie_datasets.base.recent import RecentItems
+from genie_datasets.sources.file_split import DamagedFile, FileSplit, Images, split_folders
 from genie_datasets.sources.registry import DEFAULT_HZ, known_hz
 from genie_datasets.sources.rlds.schema import PREFERRED_IMAGES
-from genie_datasets.sources.split import BLOCK, Ids, Size, Source, Split, frame_ids
-from genie_datasets.sources.video.source import instruction_of, split_folders
+from genie_datasets.sources.split import Size, Source, Split
 
 SUFFIXES = (".npy", ".npz")
 FRAMES = ("frames", "video", "images", *PREFERRED_IMAGES)  # names of arrays, the most likely first
-KEEP_BYTES = 256 << 20  # of the episodes read last
 MAX_BYTES = 8 << 30  # of the frames of one episode
 
 
-class DamagedArray(ValueError):
-    """The file is not a numpy file, or holds no frames; the message says why."""
-
-
-class ArraySplit(Split):
+class ArraySplit(FileSplit):
     """Episodes in numpy files: array `keys[e]` of `files[e]`, of shape `shapes[e]` (L, H, W, 3)."""
 
     def __init__(
         self, name: str, fingerprint: str, root: Path, files: list[Path], keys: list[str], shapes: list[tuple],
         hz: np.ndarray,
     ):  # fmt: skip
-        self.name, self.fingerprint, self.root, self.files, self.keys = name, fingerprint, root, files, keys
-        self.shapes, self.hz = shapes, hz
+        super().__init__(name, fingerprint, root, files, hz)
+        self.keys, self.shapes = keys, shapes
         self.num_frames = np.array([shape[0] for shape in shapes], np.int64)
-        self._episodes: RecentItems[np.ndarray] = RecentItems(KEEP_BYTES, count_bytes=True)
 
-    def frames(self, episode: int, ids: Ids = None, size: Size | None = None, mode: str = "crop") -> np.ndarray:
-        wanted = frame_ids(ids, self.num_frames[episode])
-        height, width = size or self.shapes[episode][1:3]
-        is_large = int(self.num_frames[episode]) * height * width * 3 > KEEP_BYTES
-        if ids is None or is_large:
-            return self._read(episode, wanted, size, mode)
-        key, every = (episode, size and tuple(size), mode), np.arange(self.num_frames[episode])
-        return self._episodes.get(key, lambda: self._read(episode, every, size, mode))[wanted]
+    def _images(self, episode: int, ids: np.ndarray, size: Size | None, mode: str) -> Images:
+        frames = frames_of_array(self.files[episode], self.keys[episode], self.shapes[episode])
+        for number, frame in enumerate(frames):
+            places = np.flatnonzero(ids == number)
+            if len(places):
+                yield places, frame if size is None else fit_frames(frame, size, mode)
 
-    def frame_blocks(self, episode: int, size: Size | None = None, mode: str = "crop") -> Iterator[np.ndarray]:
-        height, width = size or self.shapes[episode][1:3]
-        block = np.empty((BLOCK, height, width, 3), np.uint8)
-        num = 0
-        with self._errors(episode):
-            for frame in frames_of_array(self.files[episode], self.keys[episode], self.shapes[episode]):
-                block[num] = frame if size is None else fit_frames(frame, size, mode)
-                num += 1
-                if num == BLOCK:
-                    yield block.copy()
-                    num = 0
-        if num:
-            yield block[:num].copy()
-
-    def _read(self, episode: int, ids: np.ndarray, size: Size | None, mode: str) -> np.ndarray:
-        out = np.empty((len(ids), *(size or self.shapes[episode][1:3]), 3), np.uint8)
-        with self._errors(episode):
-            for number, frame in enumerate(
-                frames_of_array(self.files[episode], self.keys[episode], self.shapes[episode])
-            ):
-                places = np.flatnonzero(ids == number)
-                if len(places):
-                    out[places] = frame if size is None else fit_frames(frame, size, mode)
-        return out
-
-    @contextlib.contextmanager
-    def _errors(self, episode: int) -> Iterator[None]:
-        for state in self.states:
-            state.check(self.files[episode])
-        try:
-            yield
-        except DamagedArray as error:
-            raise _bad_file(self.root, self.files[episode], str(error)) from None
+    def _bad(self, episode: int, error: DamagedFile) -> UserError:
+        return _bad_file(self.root, self.files[episode], str(error))
 
     def size_of(self, episode: int) -> Size:
         return self.shapes[episode][1:3]
-
-    def instruction(self, episode: int) -> str:
-        return instruction_of(self.files[episode])
-
-    def episode_name(self, episode: int) -> str:
-        return self.files[episode].relative_to(self.root).as_posix()
 
 
 def find_arrays(root: Path, notes: bool = False) -> list[Path]:
@@ -114,7 +68,7 @@ def open_arrays(root: Path, hz: float | None, include=None, exclude=None, image_
             key, shape = find_frames(found, image_key)
             if image_key is None and (rest := [name for name in frame_arrays(found) if name != key]):
                 others[file] = rest
-        except DamagedArray as error:
+        except DamagedFile as error:
             raise _bad_file(root, file, str(error)) from None
         keys.append(key)
         shapes.append(shape)
@@ -142,27 +96,20 @@ def open_arrays(root: Path, hz: float | None, include=None, exclude=None, image_
 
 def read_headers(file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     """Shape and type of each array of a file, read from the headers ("" is the name of the array of a .npy)."""
-    import zipfile
 
-    def header(stream: Any) -> tuple[tuple[int, ...], np.dtype]:
-        read = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read(stream)
+    def header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+        shape, _, dtype = read_npy_header(stream)
         return shape, dtype
 
     try:
         if file.suffix.lower() == ".npy":
             with file.open("rb") as stream:
                 return {"": header(stream)}
-        found = {}
         with zipfile.ZipFile(file) as archive:
-            for name in archive.namelist():
-                if not name.endswith(".npy"):
-                    continue
-                with archive.open(name) as member:
-                    found[name.removesuffix(".npy")] = header(member)
-        return found
+            names = [name for name in archive.namelist() if name.endswith(".npy")]
+            return {name.removesuffix(".npy"): header(archive.open(name)) for name in names}
     except Exception as error:  # zipfile and numpy raise exceptions of many types for arbitrary bytes
-        raise DamagedArray(f"not a numpy file: {first_line(error)}") from None
+        raise DamagedFile(f"not a numpy file: {first_line(error)}") from None
 
 
 def frame_arrays(found: dict[str, tuple[tuple[int, ...], np.dtype]]) -> dict[str, tuple[int, ...]]:
@@ -175,12 +122,12 @@ def frame_arrays(found: dict[str, tuple[tuple[int, ...], np.dtype]]) -> dict[str
 
 
 def find_frames(found: dict[str, tuple[tuple[int, ...], np.dtype]], asked: str | None) -> tuple[str, tuple[int, ...]]:
-    """Name and shape of the array of frames. Raises DamagedArray."""
+    """Name and shape of the array of frames. Raises DamagedFile."""
     likely = frame_arrays(found)
     listing = ", ".join(f"{name or 'the array'} {shape} {dtype}" for name, (shape, dtype) in found.items()) or "nothing"
     if asked is not None:
         if asked not in likely:
-            raise DamagedArray(f"no frames (L, H, W, 3) of whole numbers '{asked}': it holds {listing}")
+            raise DamagedFile(f"no frames (L, H, W, 3) of whole numbers '{asked}': it holds {listing}")
         return asked, likely[asked]
     for name in ("", *FRAMES, *(likely if len(likely) == 1 else ())):
         if name in likely:
@@ -190,48 +137,35 @@ def find_frames(found: dict[str, tuple[tuple[int, ...], np.dtype]], asked: str |
         if likely
         else "no frames (L, H, W, 3) of whole numbers"
     )
-    raise DamagedArray(f"{what}: it holds {listing}")
+    raise DamagedFile(f"{what}: it holds {listing}")
 
 
 def frames_of_array(file: Path, key: str, expected: tuple[int, ...]) -> Iterator[np.ndarray]:
-    """Yields the frames (H, W, 3) uint8 of an array, with one in memory at a time. Raises DamagedArray.
-
-    An .npz is read as a stream up to its end, where the checksum is compared.
-    """
+    """Yields the frames (H, W, 3) uint8 of an array, with one in memory at a time. Raises DamagedFile."""
     shape, dtype = read_headers(file).get(key, ((), np.dtype(np.uint8)))
     if shape != expected:
-        raise DamagedArray(f"its shape has changed since it was opened, from {expected} to {shape}")
+        raise DamagedFile(f"its shape has changed since it was opened, from {expected} to {shape}")
     if int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize > MAX_BYTES:
-        raise DamagedArray(f"it claims {shape} {dtype}")
-    frames = _mapped(file) if file.suffix.lower() == ".npy" else _streamed(file, key)
-    while True:
-        try:
-            frame = next(frames, None)
-        except DamagedArray:
-            raise
-        except Exception as error:  # as above
-            raise DamagedArray(f"cut off or damaged: {first_line(error)}") from None
-        if frame is None:
-            return
-        yield _as_uint8(frame)
-
-
-def _mapped(file: Path) -> Iterator[np.ndarray]:
-    yield from np.load(file, mmap_mode="r", allow_pickle=False)
+        raise DamagedFile(f"it claims {shape} {dtype}")
+    try:
+        is_npy = file.suffix.lower() == ".npy"
+        for frame in np.load(file, mmap_mode="r", allow_pickle=False) if is_npy else _streamed(file, key):
+            yield _as_uint8(frame)
+    except DamagedFile:
+        raise
+    except Exception as error:  # as above
+        raise DamagedFile(f"cut off or damaged: {first_line(error)}") from None
 
 
 def _streamed(file: Path, key: str) -> Iterator[np.ndarray]:
-    import zipfile
-
     with zipfile.ZipFile(file) as archive, archive.open(f"{key}.npy") as member:
-        read = npy.read_array_header_1_0 if npy.read_magic(member) == (1, 0) else npy.read_array_header_2_0
-        shape, is_fortran, dtype = read(member)
+        shape, is_fortran, dtype = read_npy_header(member)
         if not is_fortran:
             num_bytes = int(np.prod(shape[1:])) * dtype.itemsize
             for _ in range(shape[0]):
                 data = member.read(num_bytes)
                 if len(data) < num_bytes:
-                    raise DamagedArray("cut off")
+                    raise DamagedFile("cut off")
                 yield np.frombuffer(data, dtype).reshape(shape[1:])
             member.read(1)  # to the end, where the checksum is compared
             return
@@ -240,11 +174,11 @@ def _streamed(file: Path, key: str) -> Iterator[np.ndarray]:
 
 
 def _as_uint8(frames: np.ndarray) -> np.ndarray:
-    """Whole numbers as uint8. Raises DamagedArray unless all are from 0 to 255."""
+    """Whole numbers as uint8. Raises DamagedFile unless all are from 0 to 255."""
     if frames.dtype == np.uint8:
         return frames
     if frames.size and (frames.min() < 0 or frames.max() > 255):
-        raise DamagedArray(f"values from {frames.min()} to {frames.max()}, expected pixels from 0 to 255")
+        raise DamagedFile(f"values from {frames.min()} to {frames.max()}, expected pixels from 0 to 255")
     return frames.astype(np.uint8)
 
 

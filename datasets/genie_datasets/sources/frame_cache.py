@@ -68,13 +68,6 @@ class FrameCache(Split):
         """The files of the source when the cache was made. Raises one of `BROKEN_STATE`."""
         return [FileState.from_json(state) for state in json.loads((self.folder / STATE).read_text())]
 
-    def source_change(self) -> str | None:
-        """The first file of the source that has changed since; None if none has, or if the source is gone."""
-        for state in self.source_states:
-            if name := state.first_change():
-                return str(Path(state.root) / name)
-        return None
-
     def describes(self, split: Split) -> bool:
         """True if `split` has the rates and group weights of this cache, which may change without changing pixels."""
         same = np.array_equal(self.hz, np.asarray(split.hz))
@@ -143,10 +136,7 @@ def find_caches(path: Path) -> list[Path]:
 
 
 def open_caches(path: Path, folders: list[Path], hz: float | None = None) -> Source:
-    """Opens frame caches, one per split, with a note if the source of one has changed since.
-
-    hz: rate of the frames, if it is not that of the cache. Raises UserError if two caches hold the same split.
-    """
+    """Opens frame caches, one per split; hz: replaces their rate. Raises UserError if two hold the same split."""
     caches = sorted((FrameCache.open(folder) for folder in folders), key=lambda c: (c.name != "train", c.name))
     splits: dict[str, Split] = {}
     for cache in caches:
@@ -156,7 +146,10 @@ def open_caches(path: Path, folders: list[Path], hz: float | None = None) -> Sou
         if hz is not None:
             cache.hz = np.full(cache.num_episodes, hz)
         with contextlib.suppress(*BROKEN_STATE):
-            if changed := cache.source_change():
-                warn(f"{changed} has changed since {cache.folder} was made from it: rerun `data cache` to update it")
+            for state in cache.source_states:
+                if name := state.first_change():
+                    file = Path(state.root) / name
+                    warn(f"{file} has changed since {cache.folder} was made from it: rerun `data cache` to update it")
+                    break
         splits[cache.name] = cache
     return Source(path.name, str(path), "cache", splits, "+".join(cache.fingerprint for cache in caches))

@@ -1,14 +1,9 @@
 """Episodes whose frames have several sizes: each frame is fitted, with one note, or reading ends in one error."""
 
-from collections.abc import Iterable
-
-import numpy as np
-
 from genie_datasets.base.errors import UserError
 from genie_datasets.base.fit import Size
 from genie_datasets.base.globs import exclude_option
 from genie_datasets.base.notes import warn_once
-from genie_datasets.sources.decode import DamagedImage, decode_image, image_size
 
 
 class SizeChanges(ValueError):
@@ -28,31 +23,7 @@ def check_size(step: int, found: Size, native: Size, size: Size | None, source: 
     warn_once(f"sizes in {source}", f"{where}: {what}; each frame is fitted to {size[0]}x{size[1]}")
 
 
-def decode_frames(
-    images: Iterable[tuple[int, bytes]], num: int, size: Size | None, mode: str, source: str, where: str
-) -> np.ndarray | None:
-    """Decodes `num` pairs (step, image file) to (num, H, W, 3) uint8; None if there are none.
-
-    Raises DamagedImage, which names the step; SizeChanges.
-    """
-    out: np.ndarray | None = None
-    native: Size | None = None
-    for n, (step, data) in enumerate(images):
-        try:
-            found = image_size(data)
-            image = decode_image(data, size, mode)
-        except DamagedImage as error:
-            raise DamagedImage(f"step {step}: {error}") from None
-        check_size(step, found, native := native or found, size, source, where)
-        if out is None:
-            out = np.empty((num, *image.shape), np.uint8)
-        out[n] = image
-    return out
-
-
 def several_sizes(where: str, error: SizeChanges, name: str) -> UserError:
-    """The error of an episode with several sizes; name: of its file, for --exclude."""
-    return UserError(
-        f"{where}: {error}; expected one size; fit the frames with frames(episode, size=(64, 64)) or `data cache`, or "
-        f"leave the file out with {exclude_option([name])}"
-    )
+    """The error of an episode with several sizes; name: of its file, for --exclude; empty: it cannot be left out."""
+    remedy = f" or `data cache`, or leave the file out with {exclude_option([name])}" if name else ""
+    return UserError(f"{where}: {error}; expected one size; fit the frames with frames(episode, size=(64, 64)){remedy}")

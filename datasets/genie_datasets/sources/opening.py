@@ -8,8 +8,14 @@ from genie_datasets.base.errors import UserError
 from genie_datasets.base.folders import first_of, walk
 from genie_datasets.base.globs import Globs
 from genie_datasets.base.notes import warn
+from genie_datasets.sources.arrays import find_arrays, open_arrays
+from genie_datasets.sources.frame_cache import find_caches, open_caches
+from genie_datasets.sources.lerobot.source import open_lerobot
+from genie_datasets.sources.mixture import open_mixture, parse_mixture
 from genie_datasets.sources.registry import MIXES, SHORT, known
+from genie_datasets.sources.rlds.source import open_rlds
 from genie_datasets.sources.split import Source
+from genie_datasets.sources.video.source import SUFFIXES, find_videos, open_videos
 
 READERS = ("index", "rlds")
 MAX_DEPTH = 6  # folders between the given one and the one that holds features.json
@@ -59,8 +65,6 @@ def open_source(
     Raises:
         UserError: the source cannot be read, or an option does not fit it.
     """
-    from genie_datasets.sources.mixture import open_mixture, parse_mixture
-
     if reader not in READERS:
         raise UserError(f"unknown reader '{reader}'; --reader must be one of {', '.join(READERS)}")
     hz, resample = _checked_rate("hz", hz), _checked_rate("resample", resample)
@@ -96,10 +100,10 @@ def _checked_rate(option: str, value: float | None) -> float | None:
     return rate
 
 
-def _refuse(place: str | Path, reason: str, **options: object) -> None:
+def _refuse(place: str | Path, reason: str, options: _Options, *names: str) -> None:
     """Raises UserError if one of these options is set: an option is never ignored silently."""
-    for name, value in options.items():
-        if value:
+    for name in names:
+        if getattr(options, name):
             raise UserError(f"{place}: --{name.replace('_', '-')} cannot be used here: {reason}; leave it out")
 
 
@@ -109,122 +113,72 @@ def seconds_of_video(source: Source) -> float:
 
 
 def _open_bucket(address: str, options: _Options) -> Source:
-    from genie_datasets.sources.rlds.tfds_reader import open_tfds
-
     reason = "a bucket is read in whole splits, with --reader rlds"
-    _refuse(address, reason, include=options.include, exclude=options.exclude, resample=options.resample)
-    _refuse(address, "TFDS cannot skip damaged records", skip_damaged=options.skip_damaged)
+    _refuse(address, reason, options, "include", "exclude", "resample")
+    return _open_tfds(address, options, "TFDS")
+
+
+def _open_tfds(address: str, options: _Options, reader: str) -> Source:
+    from genie_datasets.sources.rlds.tfds_reader import open_tfds  # imports TensorFlow
+
+    _refuse(address, f"{reader} cannot skip damaged records", options, "skip_damaged")
     return open_tfds(address, options.hz, options.image_key, options.unfiltered)
 
 
-def _open_path(path: Path, options: _Options) -> Source:
+def _open_path(path: Path, o: _Options) -> Source:
     if path.is_file():
-        return _open_file(path, options)
-    for open_kind in (_open_caches, _open_rlds, _open_lerobot, _refuse_bare_shards, _open_videos, _open_arrays):
-        if source := open_kind(path, options):
-            return source
+        if path.suffix.lower() not in SUFFIXES:
+            raise UserError(f"{path} is a file; expected a folder, or a video ({', '.join(SUFFIXES)})")
+        _refuse(path, "it is one video file", o, "include", "exclude")
+        return open_videos(path, o.hz, skip_damaged=o.skip_damaged, resample=o.resample)
+    if caches := find_caches(path):
+        reason = "it is a frame cache; pass the option to `data cache` instead"
+        _refuse(path, reason, o, "include", "exclude", "resample", "image_key")
+        _note_other_files(path, caches)
+        return open_caches(path, caches, o.hz)
+    if folder := find_rlds(path):
+        _refuse(folder, "it is an RLDS data set, and only video files are resampled", o, "resample")
+        _note_other_files(path, [folder])
+        if o.reader == "rlds":
+            _refuse(folder, "--reader rlds reads whole splits", o, "include", "exclude")
+            return _open_tfds(str(folder), o, "--reader rlds")
+        return open_rlds(folder, o.hz, o.include, o.exclude, o.image_key, o.unfiltered, o.skip_damaged)
+    if root := find_lerobot(path):
+        _refuse(root, "it is a LeRobotDataset, and only video files are resampled", o, "resample")
+        _note_other_files(path, [root])
+        return open_lerobot(root, o.hz, o.include, o.exclude, o.image_key, o.skip_damaged)
+    if any(path.glob("*.tfrecord*")):
+        raise UserError(
+            f"{path} has TFRecord shards but no features.json: copy features.json of the data set into this folder"
+        )
+    arrays = find_arrays(path)
+    if find_videos(path):
+        _refuse(path, "a folder of videos has one camera; choose files with --include", o, "image_key")
+        if arrays:
+            warn(f"{path} holds videos and numpy files: the {len(arrays)} numpy files are left out")
+        return open_videos(path, o.hz, o.include, o.exclude, o.skip_damaged, o.resample)
+    if arrays:
+        _refuse(path, "it is a folder of numpy files, and only video files are resampled", o, "resample")
+        if o.skip_damaged:
+            warn(f"--skip-damaged has no effect on the numpy files of {path}: leave files out with --exclude")
+        return open_arrays(path, o.hz, o.include, o.exclude, o.image_key)
+    raise _nothing_found(path)
+
+
+def _nothing_found(path: Path) -> UserError:
+    """The error of a folder that holds no finished data set."""
     if unfinished := next((folder for folder, _, _ in walk(path) if folder.suffix == ".incomplete"), None):
         if "tabletop" in unfinished.parts:
-            raise UserError(f"{unfinished} is not finished: rerun the `data tabletop` command that began it")
-        raise UserError(f"{unfinished} is not finished, because its writer was stopped: write it again")
-    from genie_datasets.sources.video.source import SUFFIXES
-
-    raise UserError(
+            return UserError(f"{unfinished} is not finished: rerun the `data tabletop` command that began it")
+        return UserError(f"{unfinished} is not finished, because its writer was stopped: write it again")
+    return UserError(
         f"{path} holds no robot video; expected features.json with TFRecord shards (RLDS), a LeRobotDataset, videos "
         f"({', '.join(SUFFIXES)}) or numpy files; choose a folder that holds one of these"
     )
 
 
-def _open_file(path: Path, options: _Options) -> Source:
-    from genie_datasets.sources.video.source import SUFFIXES, open_videos
-
-    if path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{path} is a file; expected a folder, or a video ({', '.join(SUFFIXES)})")
-    _refuse(path, "it is one video file", include=options.include, exclude=options.exclude)
-    return open_videos(path, options.hz, skip_damaged=options.skip_damaged, resample=options.resample)
-
-
-def _open_caches(path: Path, options: _Options) -> Source | None:
-    from genie_datasets.sources.frame_cache import find_caches, open_caches
-
-    if not (caches := find_caches(path)):
-        return None
-    reason = "it is a frame cache; pass the option to `data cache` instead"
-    _refuse(path, reason, include=options.include, exclude=options.exclude)
-    _refuse(path, reason, resample=options.resample, image_key=options.image_key)
-    _note_other_files(path, caches)
-    return open_caches(path, caches, options.hz)
-
-
-def _open_rlds(path: Path, options: _Options) -> Source | None:
-    if not (folder := find_rlds(path)):
-        return None
-    _refuse(folder, "it is an RLDS data set, and only video files are resampled", resample=options.resample)
-    _note_other_files(path, [folder])
-    if options.reader == "rlds":
-        _refuse(folder, "--reader rlds reads whole splits", include=options.include, exclude=options.exclude)
-        _refuse(folder, "--reader rlds cannot skip damaged records", skip_damaged=options.skip_damaged)
-        from genie_datasets.sources.rlds.tfds_reader import open_tfds
-
-        return open_tfds(str(folder), options.hz, options.image_key, options.unfiltered)
-    from genie_datasets.sources.rlds.source import open_rlds
-
-    return open_rlds(
-        folder,
-        options.hz,
-        options.include,
-        options.exclude,
-        options.image_key,
-        options.unfiltered,
-        options.skip_damaged,
-    )
-
-
-def _open_lerobot(path: Path, options: _Options) -> Source | None:
-    from genie_datasets.sources.lerobot.source import open_lerobot
-
-    if not (root := find_lerobot(path)):
-        return None
-    _refuse(root, "it is a LeRobotDataset, and only video files are resampled", resample=options.resample)
-    _note_other_files(path, [root])
-    return open_lerobot(root, options.hz, options.include, options.exclude, options.image_key, options.skip_damaged)
-
-
-def _refuse_bare_shards(path: Path, options: _Options) -> None:
-    if any(path.glob("*.tfrecord*")):
-        raise UserError(
-            f"{path} has TFRecord shards but no features.json: copy features.json of the data set into this folder"
-        )
-
-
-def _open_videos(path: Path, options: _Options) -> Source | None:
-    from genie_datasets.sources.arrays import find_arrays
-    from genie_datasets.sources.video.source import find_videos, open_videos
-
-    if not find_videos(path):
-        return None
-    _refuse(path, "a folder of videos has one camera; choose files with --include", image_key=options.image_key)
-    if arrays := find_arrays(path):
-        warn(f"{path} holds videos and numpy files: the {len(arrays)} numpy files are left out")
-    return open_videos(path, options.hz, options.include, options.exclude, options.skip_damaged, options.resample)
-
-
-def _open_arrays(path: Path, options: _Options) -> Source | None:
-    from genie_datasets.sources.arrays import find_arrays, open_arrays
-
-    if not find_arrays(path):
-        return None
-    _refuse(path, "it is a folder of numpy files, and only video files are resampled", resample=options.resample)
-    if options.skip_damaged:
-        warn(f"--skip-damaged has no effect on numpy files, such as those of {path}: leave files out with --exclude")
-    return open_arrays(path, options.hz, options.include, options.exclude, options.image_key)
-
-
 def _note_other_files(path: Path, folders: list[Path]) -> None:
     """Prints a note if there are videos or numpy files below `path` that are not in the folders that are read."""
-    from genie_datasets.sources.arrays import find_arrays
-    from genie_datasets.sources.video.source import find_videos
-
     if path in folders:
         return
     found = (*find_videos(path), *find_arrays(path))

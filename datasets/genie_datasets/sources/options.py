@@ -34,13 +34,13 @@ class SourceOptions:
     skip_damaged: bool = False
     """Skip and count what cannot be read; every image is decoded once to find it."""
 
-    def said(self) -> dict[str, str | float | bool]:
+    def non_defaults(self) -> dict[str, str | float | bool]:
         """The options above that are not at their defaults."""
-        values = {field.name: getattr(self, field.name) for field in fields(SourceOptions)}
-        return {name: value for name, value in values.items() if value != getattr(SourceOptions, name)}
+        values = ((field, getattr(self, field.name)) for field in fields(SourceOptions))
+        return {field.name: value for field, value in values if value != field.default}
 
     def open(self, path_or_name: str) -> Source:
         """Opens a source with these options. Raises UserError."""
         from genie_datasets.sources.opening import open_source
 
-        return open_source(path_or_name, **{field.name: getattr(self, field.name) for field in fields(SourceOptions)})
+        return open_source(path_or_name, **self.non_defaults())  # type: ignore[arg-type]

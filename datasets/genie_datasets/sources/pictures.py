@@ -32,11 +32,7 @@ def as_array(value: Any) -> Any:
 
 
 def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
-    """The picture in a file.
-
-    Raises:
-        UserError: the file is missing, not a picture, an animation, or too large.
-    """
+    """The picture in a file. Raises UserError if it is missing, not a picture, an animation, or too large."""
     try:
         if path.is_dir():
             raise UserError(f"{path} is a folder; {FORMATS}")
@@ -57,10 +53,7 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
 
 
 def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Decodes a picture, or the first of an animation; `name` stands for it in errors.
-
-    The size in the header is checked before anything is decoded. Raises UserError.
-    """
+    """Decodes a picture, or the first of an animation, once the size in its header is checked. Raises UserError."""
     height, width = claimed_size(data, name)
     if height * width > max_pixels:
         raise UserError(f"{name} has {height}x{width} pixels; expected at most {max_pixels:,}; shrink the picture")

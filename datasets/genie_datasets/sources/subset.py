@@ -33,11 +33,7 @@ class Subset(ComposedSplit):
 
 
 def some_episodes(source: Source, split: str, number: int, seed: int) -> Source:
-    """`source` with `number` random episodes of `split`. For one seed, a smaller draw is a subset of a larger one.
-
-    Raises:
-        UserError: the split has fewer episodes.
-    """
+    """`source` with `number` random episodes of `split`; for one seed, a smaller draw is a subset. Raises UserError."""
     whole = source.split(split)
     if number > whole.num_episodes:
         raise UserError(

@@ -34,18 +34,3 @@ class Truth:
         if self.gripper is not None:
             motion["gripper"] = np.diff(self.gripper[ids])[:, None]
         return motion
-
-
-def rotvec_from_quaternion(xyzw: np.ndarray) -> np.ndarray:
-    """Rotation vectors (L, 3) of quaternions (L, 4); a zero quaternion (no measurement) reads as no rotation."""
-    from scipy.spatial.transform import Rotation
-
-    xyzw = np.where(np.linalg.norm(xyzw, axis=-1, keepdims=True) > 1e-6, xyzw, [0.0, 0.0, 0.0, 1.0])
-    return Rotation.from_quat(xyzw).as_rotvec()
-
-
-def rotvec_from_euler(rpy: np.ndarray) -> np.ndarray:
-    """Rotation vectors (L, 3) of roll, pitch, yaw (L, 3) in radians about fixed axes."""
-    from scipy.spatial.transform import Rotation
-
-    return Rotation.from_euler("xyz", rpy).as_rotvec()

@@ -128,11 +128,10 @@ class Controller:
         return q.round(DECIMALS)
 
     def step(self, action: np.ndarray) -> None:
-        """Carry out one control step, a third of a second.
+        """Carry out one action (7,), in a third of a second.
 
-        Args:
-            action: (7,): translation (3) in m and rotation vector (3) in rad, both in the base frame, and gripper (1):
-                +1 closes, -1 opens, 0 keeps.
+        action: translation (3) in m and rotation vector (3) in rad, both in the base frame, and gripper (1): +1 closes,
+            -1 opens, 0 keeps.
         """
         import mujoco
 

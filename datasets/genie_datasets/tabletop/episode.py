@@ -70,16 +70,10 @@ def commands(workspace: Workspace, behavior: Behavior, first: Skill) -> Iterator
     while True:
         for command in skill.steps:
             yield skill.instruction, command
-        skill = (_draw_skill(workspace) if behavior == "expert" else None) or play(workspace)
-
-
-def _draw_skill(workspace: Workspace) -> Skill | None:
-    """Draw a skill that the scene allows; None if ten draws find none."""
-    for _ in range(10):
-        name = choose_skill(workspace.scene.family, "expert", workspace.sim.num_drawers > 0, workspace.rng)
-        if skill := SKILLS[name](workspace):
-            return skill
-    return None
+        tries = 10 if behavior == "expert" else 0  # the scene may not allow a drawn skill
+        has_drawers = workspace.sim.num_drawers > 0
+        names = (choose_skill(workspace.scene.family, behavior, has_drawers, workspace.rng) for _ in range(tries))
+        skill = next(filter(None, (SKILLS[name](workspace) for name in names)), None) or play(workspace)
 
 
 def execute(workspace: Workspace, command: np.ndarray) -> np.ndarray:

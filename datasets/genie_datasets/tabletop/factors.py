@@ -90,19 +90,21 @@ def jitter(rng: np.random.Generator, color: Rgb, amount: float) -> Rgb:
     return tuple(float(v) for v in values.round(3))  # type: ignore[return-value]
 
 
+def _round(value: float) -> float:
+    return float(np.round(value, 3))
+
+
 def _rounded(values: Any) -> Any:
     return tuple(float(v) for v in np.round(values, 4))
 
 
 def draw_layout(rng: np.random.Generator, scene: SceneConfig, nominal: SceneConfig) -> dict:
-    furniture = scene.furniture
     layout = str(rng.choice(("desk", "table", "counter"), p=(0.6, 0.2, 0.2)))
-    if layout == "table":
-        furniture = replace(furniture, layout="table", x=(0.40, 1.12), y=0.60)
-    elif layout == "counter":
-        furniture = replace(furniture, layout="counter", x=(0.44, 1.20), y=1.60)
+    if layout == "desk":
+        x, y = DESK.x, _round(rng.uniform(0.40, 0.50))
     else:
-        furniture = replace(furniture, layout="desk", x=DESK.x, y=float(np.round(rng.uniform(0.40, 0.50), 3)))
+        x, y = ((0.40, 1.12), 0.60) if layout == "table" else ((0.44, 1.20), 1.60)
+    furniture = replace(scene.furniture, layout=layout, x=x, y=y)  # type: ignore[arg-type]
     return {"furniture": furniture, "work": RT1_WORK, "limits": DESK_LIMITS if layout == "desk" else RT1_WORK}
 
 
@@ -113,9 +115,9 @@ def draw_textures(rng: np.random.Generator, scene: SceneConfig, nominal: SceneCo
         "furniture": replace(
             scene.furniture,
             table_pattern=str(rng.choice(patterns)),
-            table_contrast=float(rng.uniform(0.02, 0.07 if easy else 0.12).__round__(3)),
+            table_contrast=round(rng.uniform(0.02, 0.07 if easy else 0.12), 3),
             floor_pattern="speckle" if easy else str(rng.choice(("speckle", "cloth", "check"))),
-            floor_contrast=0.08 if easy else float(rng.uniform(0.05, 0.14).__round__(3)),
+            floor_contrast=0.08 if easy else round(rng.uniform(0.05, 0.14), 3),
             texture_seed=int(rng.integers(1 << 30)),
         )
     }
@@ -154,7 +156,7 @@ def draw_lighting(rng: np.random.Generator, scene: SceneConfig, nominal: SceneCo
             second=_rounded(np.array(light.second) + rng.uniform(-1, 1, 3) * [0.4, 0.5, 0.3]),
             color=_rounded(np.maximum(np.array(light.color) * power + tint, 0)),
             second_color=_rounded(np.array(light.second_color) * rng.uniform(0.5, 1.2)),
-            ambient=float(np.round(light.ambient * rng.uniform(0.75, 1.15), 3)),
+            ambient=_round(light.ambient * rng.uniform(0.75, 1.15)),
         )
     }
 
@@ -165,10 +167,10 @@ def draw_camera(rng: np.random.Generator, scene: SceneConfig, nominal: SceneConf
         "camera": replace(
             camera,
             position=_rounded(np.array(camera.position) + pose[:3] * [0.02, 0.03, 0.03]),
-            pitch=float(np.round(camera.pitch + 1.5 * pose[3], 3)),
-            yaw=float(np.round(camera.yaw + 2.0 * pose[4], 3)),
-            roll=float(np.round(camera.roll + 1.2 * pose[5], 3)),
-            fovy=float(np.round(camera.fovy + np.clip(2.5 * pose[6], -5, 5), 3)),
+            pitch=_round(camera.pitch + 1.5 * pose[3]),
+            yaw=_round(camera.yaw + 2.0 * pose[4]),
+            roll=_round(camera.roll + 1.2 * pose[5]),
+            fovy=_round(camera.fovy + np.clip(2.5 * pose[6], -5, 5)),
         )
     }
 
@@ -189,10 +191,10 @@ def draw_distractor(rng: np.random.Generator, scene: SceneConfig, nominal: Scene
     return {
         "distractor": DistractorConfig(
             color=jitter(rng, (0.35, 0.35, 0.40), 0.25),
-            x=float(np.round(rng.uniform(1.25, 1.40), 3)),
-            reach=float(np.round(rng.uniform(0.3, 0.8), 3)),
-            period=float(np.round(rng.uniform(5, 14), 3)),
-            phase=float(np.round(rng.uniform(0, 2 * np.pi), 3)),
+            x=_round(rng.uniform(1.25, 1.40)),
+            reach=_round(rng.uniform(0.3, 0.8)),
+            period=_round(rng.uniform(5, 14)),
+            phase=_round(rng.uniform(0, 2 * np.pi)),
         )
     }
 
@@ -226,9 +228,7 @@ def redraw(scene: SceneConfig, factor: str, seed: int) -> SceneConfig:
     """Draw one factor of a scene again; `factor` is one of SWITCHES.
 
     All factors but "layout" leave the physics unchanged: a state recorded in `scene` can be restored in the redrawn
-    scene and rendered with its light, colors or camera.
-
-    Raises UserError for an unknown factor.
+    scene and rendered with its light, colors or camera. Raises UserError for an unknown factor.
     """
     if factor not in SWITCHES:
         raise UserError(f"unknown factor {factor!r}; pass one of {', '.join(SWITCHES)}")
@@ -241,8 +241,7 @@ def sample_scene(family: str, seed: int, factors: Factors | None = None) -> Scen
 
     Args:
         family: "easy" has one camera, one light, and a dark hand above a pale table; colors, textures and objects
-            differ between scenes. In "rt1" furniture, camera, light, textures, colors, clutter, distractor and objects
-            differ.
+            differ between scenes. In "rt1" all factors differ.
         factors: the switches; the default is `FAMILY_FACTORS[family]`.
 
     Raises UserError for an unknown family or a negative seed.

@@ -5,7 +5,7 @@ import numpy as np
 from genie_datasets.tabletop.arm import ARM_DEFAULTS, arm_xml
 from genie_datasets.tabletop.furniture import FURNITURE_DEFAULTS, drawer_names, furniture_xml, paint
 from genie_datasets.tabletop.objects import OBJECT_DEFAULTS, object_xml
-from genie_datasets.tabletop.scene import TABLE_TOP, TIMESTEP, LightConfig, SceneConfig, Vector
+from genie_datasets.tabletop.scene import TABLE_TOP, TIMESTEP, SceneConfig, Vector
 from genie_datasets.tabletop.textures import png_bytes, surface
 from genie_datasets.tabletop.xml_text import Rgb, numbers
 
@@ -20,11 +20,6 @@ def _lamp(name: str, position: Vector, color: Rgb, shadow: bool) -> str:
     return f"""<light name="{name}" type="spot" pos="{numbers(position)}" dir="{numbers(direction)}"
       castshadow="{str(shadow).lower()}" diffuse="{numbers(color)}"
       specular=".15 .15 .15" cutoff="75" exponent="0"/>"""
-
-
-def _lamps(light: LightConfig) -> str:
-    lamps = _lamp("lamp", light.position, light.color, True)
-    return lamps + (_lamp("second", light.second, light.second_color, light.soft) if any(light.second_color) else "")
 
 
 def _distractor(config: SceneConfig) -> str:
@@ -43,8 +38,12 @@ def scene_xml(config: SceneConfig) -> tuple[str, dict[str, bytes]]:
     """The scene as (MJCF text, file name -> content of the files it refers to)."""
     arm, actuators = arm_xml(config.arm)
     camera, axes, furniture = config.camera, config.camera.axes(), config.furniture
-    ambient = numbers([config.light.ambient] * 3)
-    seed, shadow_size = furniture.texture_seed, 512 if config.light.soft else 1024
+    light = config.light
+    lamps = _lamp("lamp", light.position, light.color, True)
+    if any(light.second_color):
+        lamps += _lamp("second", light.second, light.second_color, light.soft)
+    ambient = numbers([light.ambient] * 3)
+    seed, shadow_size = furniture.texture_seed, 512 if light.soft else 1024
     table = surface(furniture.table_pattern, furniture.table_color, furniture.table_contrast, seed)
     floor = surface(furniture.floor_pattern, furniture.floor_color, furniture.floor_contrast, seed + 1)
     objects = "".join(object_xml(i, item) for i, item in enumerate(config.objects))
@@ -74,7 +73,7 @@ def scene_xml(config: SceneConfig) -> tuple[str, dict[str, bytes]]:
     {ARM_DEFAULTS}{OBJECT_DEFAULTS}
   </default>
   <worldbody>
-    {_lamps(config.light)}
+    {lamps}
     <camera name="{CAMERA}" pos="{numbers(camera.position)}" fovy="{camera.fovy:.7g}"
       xyaxes="{" ".join(f"{v:.9g}" for v in (*axes[:, 0], *axes[:, 1]))}"/>
     {furniture_xml(furniture)}{_distractor(config)}

@@ -18,28 +18,21 @@ COLORS: dict[str, Rgb] = {
     "black": (0.09, 0.09, 0.10),
     "lime": (0.55, 0.80, 0.15),
 }
-KINDS = ("can", "bottle", "ball", "block", "sponge", "chip bag", "cup")
 LONG_KINDS = ("sponge", "chip bag")  # only their narrow side fits between the fingers
 UPRIGHT_KINDS = ("can", "bottle", "cup")  # they stand, and can be knocked over and put upright
 RADIUS = {"can": 0.030, "bottle": 0.027, "cup": 0.033}  # m, of the upright kinds
-HALF_HEIGHT = {  # m
-    "can": 0.055,
-    "bottle": 0.062,
-    "ball": 0.033,
-    "block": 0.027,
-    "sponge": 0.018,
-    "chip bag": 0.022,
-    "cup": 0.040,
+HEIGHTS = {  # m: half of the height of an object, and height above the table at which it is grasped
+    "can": (0.055, 0.075),
+    "bottle": (0.062, 0.060),
+    "ball": (0.033, 0.036),
+    "block": (0.027, 0.030),
+    "sponge": (0.018, 0.022),
+    "chip bag": (0.022, 0.026),
+    "cup": (0.040, 0.052),
 }
-GRASP_HEIGHT = {  # m above the table
-    "can": 0.075,
-    "bottle": 0.060,
-    "ball": 0.036,
-    "block": 0.030,
-    "sponge": 0.022,
-    "chip bag": 0.026,
-    "cup": 0.052,
-}
+KINDS = tuple(HEIGHTS)
+HALF_HEIGHT = {kind: half for kind, (half, _) in HEIGHTS.items()}
+GRASP_HEIGHT = {kind: grasp for kind, (_, grasp) in HEIGHTS.items()}
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ def object_poses(
         hand_heading: angle about the vertical axis of the line along which the fingers open, in rad.
         lying: indices of the objects that lie on their side, with their tops away from the robot.
     """
+    import mujoco
+
     low = np.add(scene.work.low[:2], (0.01, -0.05))
     high = np.add(scene.work.high[:2], (0.06, 0.05))
     placed: list[np.ndarray] = []
@@ -44,7 +46,7 @@ def object_poses(
         height = HALF_HEIGHT[item.kind]
         if index in lying:
             tilt = np.array([np.cos(np.pi / 4), 0, np.sin(np.pi / 4), 0])  # turns the z axis to x
-            quaternion = _multiply(quaternion, tilt)
+            mujoco.mju_mulQuat(quaternion, quaternion.copy(), tilt)
             height = RADIUS[item.kind]
         poses.append(Pose(np.array([*place.round(4), TABLE_TOP + height + 0.001]), quaternion))
     return poses
@@ -61,12 +63,3 @@ def _free_place(low: np.ndarray, high: np.ndarray, placed: list[np.ndarray], rng
         if gap > OBJECT_GAP:
             break
     return best
-
-
-def _multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The product of two quaternions."""
-    import mujoco
-
-    out = np.empty(4)
-    mujoco.mju_mulQuat(out, a, b)
-    return out

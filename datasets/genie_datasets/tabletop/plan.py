@@ -12,10 +12,7 @@ EPISODES_PER_RT1_SCENE = 2
 
 
 def apportion(total: int, fractions: list[float]) -> list[int]:
-    """Divide `total` into integers of at least 1, in proportion to `fractions` (largest remainder method).
-
-    Needs total >= len(fractions).
-    """
+    """Divide `total` >= len(fractions) into integers of at least 1 in proportion to them (largest remainders)."""
     exact = np.array(fractions) / sum(fractions) * total
     counts = np.maximum(np.floor(exact).astype(int), 1)
     while counts.sum() < total:

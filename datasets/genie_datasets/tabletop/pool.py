@@ -2,18 +2,17 @@
 
 import contextlib
 import os
-import pickle
 import subprocess
-import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from queue import SimpleQueue
 from threading import Lock
 from typing import TypeVar
 
+from genie_datasets.base import child_process
 from genie_datasets.base.errors import UserError
+from genie_datasets.base.ordered_map import map_ahead
 from genie_datasets.tabletop.worker import EncodedEpisode, Job
 
 ONE_THREAD = dict.fromkeys(
@@ -21,16 +20,11 @@ ONE_THREAD = dict.fromkeys(
 )
 MAX_ATTEMPTS = 3  # per episode, each in a new process: OpenGL drivers crash sometimes
 JOBS_AHEAD = 4  # per worker, that may start while an earlier job is still running
-GRACE_PERIOD = 5.0  # s in which workers may finish their current episode when the pool is closed
 T = TypeVar("T")
 
 
 class WorkerFailed(UserError):
     """Workers ended MAX_ATTEMPTS times in one episode, or could not be started."""
-
-
-class _WorkerDied(Exception):
-    """The worker ended before its episode was complete; the argument is its exit status."""
 
 
 class _Worker:
@@ -45,9 +39,8 @@ class _Worker:
     def _start(self) -> subprocess.Popen:
         env = {**os.environ, **ONE_THREAD, "MUJOCO_GL": self._backend}
         env.pop("PYOPENGL_PLATFORM", None)
-        command = [sys.executable, "-m", "genie_datasets.tabletop.worker"]
-        try:  # in its own process group, so that the terminal's Ctrl-C does not reach it
-            return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, process_group=0)
+        try:
+            return child_process.start("genie_datasets.tabletop.worker", env)
         except OSError as error:
             raise WorkerFailed(f"cannot start a simulation worker: {error.strerror or error}") from error
 
@@ -57,7 +50,7 @@ class _Worker:
         for _ in range(MAX_ATTEMPTS):
             try:
                 return self._ask(job)
-            except _WorkerDied as died:
+            except child_process.ChildDied as died:
                 (status,) = died.args
                 self._restart()
         raise WorkerFailed(
@@ -66,21 +59,13 @@ class _Worker:
         )
 
     def _ask(self, job: Job) -> EncodedEpisode:
-        process = self.process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            pickle.dump(job, process.stdin)
-            process.stdin.flush()
-            return pickle.load(process.stdout)
-        except (EOFError, OSError, ValueError, pickle.UnpicklingError):
-            raise _WorkerDied(_exit_status(process, GRACE_PERIOD)) from None
+        return child_process.ask(self.process, job)
 
     def _restart(self) -> None:
         with self._lock:
             if self._closed:
                 raise CancelledError
-            _close_pipes(self.process)
+            child_process.close_pipes(self.process)
             self.process = self._start()
 
     def stop(self) -> None:
@@ -91,25 +76,10 @@ class _Worker:
                 self.process.stdin.close()  # type: ignore[union-attr]
 
 
-def _exit_status(process: subprocess.Popen, seconds: float) -> int:
-    """Wait for a process to end, kill it after `seconds`, and return its exit status."""
-    try:
-        return process.wait(timeout=max(0.0, seconds))
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.wait()
-
-
-def _close_pipes(process: subprocess.Popen) -> None:
-    for pipe in (process.stdin, process.stdout):
-        with contextlib.suppress(OSError):
-            pipe.close()  # type: ignore[union-attr]
-
-
-class WorkerPool:
+class WorkerPool(contextlib.AbstractContextManager["WorkerPool"]):
     """Simulation workers, which start in the background: `with WorkerPool(n, backend) as pool`.
 
-    Closing the pool, also after an error or Ctrl-C, lets workers finish their current episode within GRACE_PERIOD.
+    Closing the pool, also after an error or Ctrl-C, lets workers finish their current episode within 5 s.
     """
 
     def __init__(self, workers: int, backend: str):
@@ -124,19 +94,16 @@ class WorkerPool:
             self.__exit__()
             raise
 
-    def __enter__(self) -> "WorkerPool":
-        return self
-
     def __exit__(self, *_: object) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
         for worker in self._workers:
             worker.stop()
-        deadline = time.monotonic() + GRACE_PERIOD
+        deadline = time.monotonic() + child_process.GRACE_PERIOD
         for worker in self._workers:
-            _exit_status(worker.process, deadline - time.monotonic())
+            child_process.exit_status(worker.process, deadline - time.monotonic())
         self._threads.shutdown(wait=True)
         for worker in self._workers:
-            _close_pipes(worker.process)
+            child_process.close_pipes(worker.process)
 
     def _run(self, job: Job, then: Callable[[Job, EncodedEpisode], T]) -> T:
         worker = self._idle.get()
@@ -152,13 +119,8 @@ class WorkerPool:
         A thread of the pool calls `then` as soon as the episode is complete, even if earlier ones are not. Raises
         WorkerFailed for an episode in which workers died MAX_ATTEMPTS times.
         """
-        pending: deque[Future[T]] = deque()
-        for job in jobs:
-            pending.append(self._threads.submit(self._run, job, then))
-            if len(pending) > JOBS_AHEAD * len(self._workers):
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+        ahead = JOBS_AHEAD * len(self._workers) + 1
+        return map_ahead(self._threads, lambda job: self._run(job, then), jobs, ahead)
 
     def episodes(self, jobs: Iterable[Job]) -> Iterator[EncodedEpisode]:
         """Yield the episodes of `jobs` in their order."""

@@ -1,18 +1,41 @@
-"""A renderer without OpenGL: numpy shading of the hits of `mj_multiRay`.
+"""The interface of renderers, and one without OpenGL: numpy shading of the hits of `mj_multiRay`.
 
-It follows the fixed-function lighting of MuJoCo's own renderer (a headlight, lamps with shadows, Blinn highlights, 2-D
-textures on flat surfaces), so that both give the same image except for edges and texture filtering.
+The ray caster follows the fixed-function lighting of MuJoCo's own renderer (a headlight, lamps with shadows, Blinn
+highlights, 2-D textures on flat surfaces): both give the same image except for edges and texture filtering.
 """
+
+from abc import ABC, abstractmethod
 
 import numpy as np
 
 from genie_datasets.tabletop.furniture import STATIC_GROUP
 from genie_datasets.tabletop.mjcf import CAMERA
-from genie_datasets.tabletop.renderer import Renderer
 
 FAR = 8.0  # m
 SHADOW_BIAS = 2e-3  # m
 UNSET = (0.5, 0.5, 0.5, 1.0)  # rgba of a geom whose material gives the color
+
+
+class Renderer(ABC):
+    """Turns a simulation state into an image."""
+
+    name: str
+
+    @abstractmethod
+    def __call__(self, data) -> np.ndarray:
+        """Render a mujoco.MjData as (H,W,3) uint8."""
+
+    def close(self) -> None:  # noqa: B027
+        """Free what the renderer holds."""
+
+
+class NoRenderer(Renderer):
+    """Renders nothing: for simulations that only need the truth."""
+
+    name = "none"
+
+    def __call__(self, data) -> np.ndarray:
+        return np.zeros((0, 0, 3), np.uint8)
 
 
 class RayCaster(Renderer):
@@ -81,7 +104,8 @@ class RayCaster(Renderer):
         for index, texture in self._textures.items():
             textured = np.flatnonzero(hit & (self._geom == index))
             color[textured] = self._texture_color(data, index, texture, points[textured])
-        image = self._headlight(axes, color, normals)
+        head = self.model.vis.headlight  # with the ambient light
+        image = color * (head.ambient + head.diffuse * np.maximum(normals @ axes[:, 2], 0)[:, None])
         for lamp in range(self.model.nlight):
             image += self._lamp(data, lamp, axes, color, geom, points, normals)
         image[~hit] = 0
@@ -91,11 +115,6 @@ class RayCaster(Renderer):
         if self._factor > 1:
             image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         return np.rint(image).astype(np.uint8)
-
-    def _headlight(self, axes, color, normals) -> np.ndarray:
-        """Light (n,3) of the headlight, with the ambient light, on hits of `color` (n,3)."""
-        head = self.model.vis.headlight
-        return color * (head.ambient + head.diffuse * np.maximum(normals @ axes[:, 2], 0)[:, None])
 
     def _lamp(self, data, lamp: int, axes, color, geom, points, normals) -> np.ndarray:
         """Light (n,3) of one lamp on hits of `color` (n,3)."""
@@ -146,10 +165,6 @@ class RayCaster(Renderer):
 
 def _blur(texture: np.ndarray, width: int) -> np.ndarray:
     """Blur a texture (H,W,3) with a box of `width` pixels that wraps around."""
-    out = np.zeros_like(texture)
-    for shift in range(width):
-        out += np.roll(texture, shift - width // 2, axis=0)
-    texture, out = out / width, np.zeros_like(texture)
-    for shift in range(width):
-        out += np.roll(texture, shift - width // 2, axis=1)
-    return out / width
+    for axis in (0, 1):
+        texture = np.sum([np.roll(texture, shift - width // 2, axis) for shift in range(width)], axis=0) / width
+    return texture

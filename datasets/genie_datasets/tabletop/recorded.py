@@ -36,10 +36,7 @@ class Recording:
 
 
 def read_recording(split: Split, episode: int) -> Recording:
-    """Read the recording of an episode of a tabletop data set.
-
-    Raises UserError if there is no such episode, or if its record holds no simulator state.
-    """
+    """Read the recording of an episode of a tabletop data set. Raises UserError if there is none."""
     if not 0 <= episode < split.num_episodes:
         raise UserError(f"split '{split.name}' has episodes 0 to {split.num_episodes - 1}, got {episode}")
     buffer = split.record(episode)

@@ -12,8 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from genie_datasets.tabletop.mjcf import CAMERA
-from genie_datasets.tabletop.raycast import RayCaster
-from genie_datasets.tabletop.renderer import Renderer
+from genie_datasets.tabletop.raycast import RayCaster, Renderer
 
 NO_GL = "disable"
 HEADLESS = ("egl", "osmesa")
@@ -66,11 +65,6 @@ def renderer_name(backend: str) -> str:
     return "raycast" if backend == NO_GL else f"gl-{backend}"
 
 
-def oversampling(height: int, width: int) -> int:
-    """Rendered pixels per image pixel and side. With them, small images show motion of less than a pixel."""
-    return max(1, min(4, round(256 / max(height, width))))
-
-
 class OpenGLRenderer(Renderer):
     """Renders the head camera of a model with MuJoCo's OpenGL renderer, oversampled and averaged."""
 
@@ -79,7 +73,8 @@ class OpenGLRenderer(Renderer):
 
         self.name = renderer_name(os.environ.get("MUJOCO_GL", "default"))
         self.size = size
-        factor = oversampling(*size)
+        # Rendered pixels per image pixel and side: with them, small images show motion of less than a pixel.
+        factor = max(1, min(4, round(256 / max(size))))
         height, width = size[0] * factor, size[1] * factor
         model.vis.quality.offsamples = 0 if factor > 1 else MULTISAMPLES
         model.vis.global_.offheight, model.vis.global_.offwidth = height, width  # the default buffers are larger
@@ -99,10 +94,7 @@ class OpenGLRenderer(Renderer):
 
 
 def make_renderer(model, size: tuple[int, int]) -> Renderer:
-    """The OpenGL renderer if MUJOCO_GL names a backend that works without a display, else the ray caster.
-
-    MuJoCo chose its backend when it was imported, so backends are not probed here.
-    """
+    """OpenGL if MuJoCo was imported with a backend that works without a display, else the ray caster."""
     if os.environ.get("MUJOCO_GL") in HEADLESS:
         return OpenGLRenderer(model, size)
     return RayCaster(model, size)

@@ -14,10 +14,7 @@ EPISODES_PER_SHARD = 200
 
 
 def count_records(path: Path) -> int:
-    """Count the records in a file by their lengths, without TensorFlow and without verifying checksums.
-
-    A missing file has 0 records: another process may have renamed it.
-    """
+    """Count records by their lengths, without checksums; 0 if another process has renamed the file."""
     count = 0
     # mmap raises ValueError for an empty file.
     with contextlib.suppress(DamagedRecord, ValueError, FileNotFoundError), path.open("rb") as file:
@@ -51,11 +48,7 @@ class Shard:
 
 
 class Shards:
-    """The shards of all splits, filled one after another.
-
-    Args:
-        lengths: split -> number of episodes.
-    """
+    """The shards of all splits, filled one after another; lengths: split -> number of episodes."""
 
     def __init__(self, folder: Path, lengths: dict[str, int]):
         self._shards: list[Shard] = []

@@ -12,8 +12,8 @@ from genie_datasets.tabletop.control import STATE_SIZE, SUBSTEPS, Controller, ma
 from genie_datasets.tabletop.furniture import drawer_names
 from genie_datasets.tabletop.mjcf import DISTRACTOR, HIDDEN, scene_xml
 from genie_datasets.tabletop.placement import object_poses
+from genie_datasets.tabletop.raycast import NoRenderer, Renderer
 from genie_datasets.tabletop.render import make_renderer
-from genie_datasets.tabletop.renderer import NoRenderer, Renderer
 from genie_datasets.tabletop.scene import MAX_OBJECTS, NUM_DRAWERS, SceneConfig
 
 MAX_STEP = 0.05  # m that the skills translate along an axis in one step
@@ -49,10 +49,7 @@ class Futures:
 
 
 def physics_checksum(scene: SceneConfig) -> float:
-    """A number of everything that decides the physics of a scene, but not its appearance.
-
-    Scenes with the same number can exchange states.
-    """
+    """A number of all that decides the physics of a scene; scenes with the same number can exchange states."""
     furniture, arm = scene.furniture, scene.arm
     parts = (furniture.layout, furniture.x, furniture.y, arm.shoulder, arm.slimness, arm.rest, scene.limits)
     kinds = [item.kind for item in scene.objects]
@@ -111,19 +108,11 @@ class Simulator:
         opening = self.control.default_rotation[:, 1]  # the line along which the fingers open
         heading = float(np.arctan2(opening[1], opening[0]))
         for index, pose in enumerate(object_poses(self.scene, heading, rng, lying)):
-            self.place_object(index, pose.position, pose.quaternion)
-
-    def settle(self, substeps: int) -> None:
-        """Let the objects come to rest while the arm holds still."""
-        import mujoco
-
-        mujoco.mj_step(self.model, self.data, substeps)
+            at = self._objects[index]
+            self.data.qpos[at : at + 7] = [*pose.position, *pose.quaternion]
 
     def step(self, action: np.ndarray) -> None:
-        """Carry out one action (7,), which takes a third of a second; `Controller.step` defines it.
-
-        Raises UserError if the action is not 7 finite numbers.
-        """
+        """Carry out one action (7,); `Controller.step` defines it. Raises UserError unless it is 7 finite numbers."""
         action = np.asarray(action, float)
         if action.shape != (7,) or not np.isfinite(action).all():
             raise UserError(
@@ -174,11 +163,6 @@ class Simulator:
         openings[: len(self._drawers)] = self.data.qpos[self._drawers]
         return openings
 
-    def place_object(self, index: int, position: np.ndarray, quaternion: np.ndarray) -> None:
-        """Put an object at `position` (3,) in m with orientation `quaternion` (4,) (w x y z)."""
-        at = self._objects[index]
-        self.data.qpos[at : at + 7] = [*position, *quaternion]
-
     def open_drawer(self, index: int, opening: float) -> None:
         """Set how far a drawer is open, in m. Raises IndexError if the scene has no such drawer."""
         self.data.qpos[self._drawers[index]] = opening
@@ -227,10 +211,7 @@ class Simulator:
         self.control.restore(state[self._physics_size : size - 1])
 
     def futures(self, state: Float[np.ndarray, " S"], actions: Float[np.ndarray, "A n 7"] | Sequence) -> Futures:
-        """Carry out each of A action sequences from the same state. The simulator then returns to its own state.
-
-        Raises UserError if `actions` is not (A, n, 7) or if the state cannot be restored.
-        """
+        """Carry out A action sequences from one state; the simulator then returns to its own. Raises UserError."""
         actions = np.asarray(actions, float)
         if actions.ndim != 3 or actions.shape[2] != 7 or 0 in actions.shape:
             raise UserError(f"actions must be (A, n, 7), A sequences of n actions, got {actions.shape}")

@@ -15,6 +15,8 @@ SETTLING_SUBSTEPS = 40
 
 def begin(sim: Simulator, rng: np.random.Generator, skill: str) -> None:
     """Draw the initial state of an episode that starts with `skill`, and let the objects come to rest."""
+    import mujoco
+
     work, is_rt1 = sim.scene.work, sim.scene.family == "rt1"
     sim.reset()
     upright = [i for i, item in enumerate(sim.scene.objects) if item.kind in UPRIGHT_KINDS]
@@ -31,4 +33,4 @@ def begin(sim: Simulator, rng: np.random.Generator, skill: str) -> None:
             sim.open_drawer(drawer, opening)
     tool = rng.uniform([*work.low[:2], work.low[2] + MIN_HEIGHT], work.high)
     sim.control.reset(tool, grip=float(rng.random() < CLOSED_GRIPPER_SHARE))
-    sim.settle(SETTLING_SUBSTEPS)
+    mujoco.mj_step(sim.model, sim.data, SETTLING_SUBSTEPS)

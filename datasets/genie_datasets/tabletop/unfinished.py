@@ -8,17 +8,14 @@ OUT/tabletop/1.0.0.incomplete/
 """
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import json
-import os
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from genie_datasets.base.errors import UserError
+from genie_datasets.base.file_lock import file_lock, is_at
+from genie_datasets.base.files import atomic_file
 from genie_datasets.tabletop.shards import NAME, VERSION, Shards, complete_records, count_records
 from genie_datasets.tabletop.worker import Job
 
@@ -28,10 +25,7 @@ FORMAT = 1  # of this folder; a folder of another format cannot be continued
 
 def fingerprint(jobs: list[Job]) -> str:
     """A hash of all fields of all jobs."""
-    digest = hashlib.sha256()
-    for job in jobs:
-        digest.update(repr(job).encode())
-    return digest.hexdigest()
+    return hashlib.sha256("".join(map(repr, jobs)).encode()).hexdigest()
 
 
 def count_finished(out: Path) -> int:
@@ -56,7 +50,6 @@ class UnfinishedDataset:
         self._plan = {"format": FORMAT, "arguments": arguments, "jobs": fingerprint(jobs)}
         self._partial = out / NAME / f"{VERSION}.incomplete"
         self._finished = self._partial / "finished"
-        self._lock: IO[str] | None = None
         self.final = out / NAME / VERSION
         self.data = self._partial / VERSION
         self.shards = Shards(self.data, Counter(job.split for job in jobs))
@@ -64,15 +57,20 @@ class UnfinishedDataset:
     def __enter__(self) -> "UnfinishedDataset":
         if not self._partial.is_dir() and not _is_vacant(self._out):
             raise self._occupied()
+        lock = self._partial / "lock"
         try:
             self._partial.mkdir(parents=True, exist_ok=True)
-            self._lock = (self._partial / "lock").open("a")
-            self._take_lock(self._lock)
-            self._continue_or_start()
-        except BaseException as error:
-            self._release_lock()
-            if not isinstance(error, OSError):
-                raise
+            with contextlib.ExitStack() as held:
+                # The last holder may have removed the file, and a third process may have created another one.
+                if not is_at(held.enter_context(file_lock(lock, wait=False)), lock):
+                    raise BlockingIOError
+                self._continue_or_start()
+                self._lock = held.pop_all()
+        except BlockingIOError:
+            raise UserError(
+                f"another process is already writing to {self._out}; wait for it or choose another folder"
+            ) from None
+        except OSError as error:
             reason = error.strerror or error
             raise UserError(f"cannot write to {self._out}: {reason}; fix this or choose another folder") from error
         return self
@@ -82,31 +80,12 @@ class UnfinishedDataset:
             self._remove_episodes()
         if not self.num_finished or self.final.is_dir():
             self._remove_folders()
-        self._release_lock()
+        self._lock.close()
 
     def _occupied(self) -> UserError:
         if self.final.is_dir():
             return UserError(f"{self._out} already holds a finished data set; use it or choose another folder")
         return UserError(f"{self._out} exists and is not an empty folder; choose another folder or remove it")
-
-    def _take_lock(self, lock: IO[str]) -> None:
-        busy = UserError(f"another process is already writing to {self._out}; wait for it or choose another folder")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise busy from None
-            return  # the file system has no locks
-        try:  # the last holder may have removed the file, and a third process may have created another one
-            same = os.path.samestat(os.fstat(lock.fileno()), os.stat(lock.name))
-        except FileNotFoundError:
-            same = False
-        if not same:
-            raise busy
-
-    def _release_lock(self) -> None:
-        if self._lock is not None:
-            self._lock.close()
 
     def _continue_or_start(self) -> None:
         """Keep what an earlier run of the same jobs finished, or start. Raises UserError for other jobs."""
@@ -121,14 +100,13 @@ class UnfinishedDataset:
         if plan is not None:
             self._check_no_episodes(plan["arguments"])
         self._remove_episodes()
-        path = self._partial / "plan.json"
-        path.with_suffix(".tmp").write_text(json.dumps(self._plan, indent=2) + "\n")
-        path.with_suffix(".tmp").replace(path)
+        with atomic_file(self._partial / "plan.json", durable=True) as stream:
+            stream.write(json.dumps(self._plan, indent=2).encode() + b"\n")
         self._make_folders()
 
     def _make_folders(self) -> None:
-        for folder in (self._finished, self.data):
-            folder.mkdir(exist_ok=True)
+        self._finished.mkdir(exist_ok=True)
+        self.data.mkdir(exist_ok=True)
 
     def _read_plan(self) -> dict | None:
         """The plan of an earlier run; None if there was none, or if it ended before it wrote one."""
@@ -137,7 +115,7 @@ class UnfinishedDataset:
             plan = json.loads(path.read_bytes())
             dict(plan["arguments"])
         except FileNotFoundError:
-            if {entry.name for entry in self._partial.iterdir()} <= {"lock", "plan.tmp"}:
+            if {entry.name for entry in self._partial.iterdir()} <= {"lock", "plan.json.tmp"}:
                 return None
         except (ValueError, KeyError, TypeError):
             pass
@@ -171,15 +149,10 @@ class UnfinishedDataset:
         for partial in self._finished.glob("*.tmp"):
             partial.unlink()
         self.shards.recover()
-        for index, path in list(self._pending()):
+        for index in self.pending:
+            path = self.record_path(index)
             if index < self.shards.episodes or complete_records(path) != (1, path.stat().st_size):
                 path.unlink()
-
-    def _pending(self) -> Iterator[tuple[int, Path]]:
-        for path in self._finished.glob(RECORDS):
-            number = path.name.removeprefix("episode.tfrecord-")
-            if number.isdigit():
-                yield int(number), path
 
     def record_path(self, index: int) -> Path:
         """The file of finished episode `index` until it is added to a shard."""
@@ -188,7 +161,8 @@ class UnfinishedDataset:
     @property
     def pending(self) -> set[int]:
         """Indices of the finished episodes that are not in a shard yet."""
-        return {index for index, _ in self._pending()}
+        numbers = (path.name.removeprefix("episode.tfrecord-") for path in self._finished.glob(RECORDS))
+        return {int(number) for number in numbers if number.isdigit()}
 
     @property
     def num_finished(self) -> int:
@@ -207,7 +181,6 @@ class UnfinishedDataset:
         return self.final
 
     def _remove_episodes(self) -> None:
-        """Remove all files of episodes."""
         _remove(*self._finished.glob("*.tmp"), *self._finished.glob(RECORDS), *self.data.glob(RECORDS))
 
     def _remove_folders(self) -> None:
@@ -225,9 +198,6 @@ def _remove(*paths: Path) -> None:
 
 def _is_vacant(out: Path) -> bool:
     """True if `out` is missing, empty, or holds nothing but the empty folder that a run creates first."""
-    if not out.exists():
-        return True
     if not out.is_dir():
-        return False
-    names = [entry.name for entry in out.iterdir()]
-    return not names or (names == [NAME] and (out / NAME).is_dir() and not any((out / NAME).iterdir()))
+        return not out.exists()
+    return all(path.name == NAME and path.is_dir() and not any(path.iterdir()) for path in out.iterdir())

@@ -1,21 +1,12 @@
-"""A simulation worker process, which reads jobs and writes episodes: `python -m genie_datasets.tabletop.worker`.
-
-A `concurrent.futures.ProcessPoolExecutor` would not do. Its workers
-- import modules before their environment (renderer, one BLAS thread) can be set,
-- import the caller's script, which may import TensorFlow: TensorFlow and Mesa's OpenGL crash in one process,
-- keep running when the command is killed.
-"""
+"""A simulation worker process, which simulates jobs: `python -m genie_datasets.tabletop.worker`."""
 
 import json
-import os
-import pickle
-import signal
-import sys
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from genie_datasets.base.child_process import serve
 from genie_datasets.tabletop.episode import Episode, rollout
 from genie_datasets.tabletop.factors import Factors, sample_scene
 from genie_datasets.tabletop.mjcf import TEXTURES
@@ -96,26 +87,8 @@ def run(job: Job) -> EncodedEpisode:
     return encode(rollout(sim, job.seed, job.factors.behaviour), sim, job.factors)
 
 
-def main() -> int:
-    """Simulate jobs from stdin until it closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which closes the pipe
-    jobs, episodes = sys.stdin.buffer, sys.stdout.buffer
-    sys.stdout = sys.stderr  # keeps the output of libraries out of the pipe
-    while True:
-        try:
-            job = pickle.load(jobs)
-        except EOFError:
-            return 0
-        episode = run(job)
-        try:
-            pickle.dump(episode, episodes, pickle.HIGHEST_PROTOCOL)
-            episodes.flush()
-        except BrokenPipeError:  # the parent was killed
-            os._exit(1)  # sys.exit would flush the closed pipe and print an error
-
-
 if __name__ == "__main__":
     # Pickled classes must come from the importable module, not from __main__.
     from genie_datasets.tabletop import worker
 
-    sys.exit(worker.main())
+    serve(worker.run)

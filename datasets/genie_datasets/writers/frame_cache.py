@@ -12,11 +12,9 @@ import errno
 import json
 import os
 import shutil
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -28,6 +26,7 @@ from genie_datasets.base.file_state import combined_digest
 from genie_datasets.base.files import atomic_file
 from genie_datasets.base.fit import FIT_VERSION, Size, check_mode
 from genie_datasets.base.notes import warn
+from genie_datasets.base.ordered_map import map_ahead
 from genie_datasets.sources.frame_cache import BROKEN_STATE, CACHE_VERSION, FRAMES, INDEX, META, STATE, FrameCache
 from genie_datasets.sources.split import Split
 
@@ -68,7 +67,9 @@ def build_frame_cache(
                         f"{out_dir} is made again: its source, or how it is read, has changed, or the cache is damaged"
                     )
                 _write(split, partial, size, mode, fingerprint, progress)
-                _check_unchanged(split)
+                for state in split.states:
+                    if name := state.first_change():
+                        raise UserError(f"{Path(state.root) / name} changed while it was read: rerun the command")
                 _put_in_place(partial, out_dir, is_replaced)
             elif not cache.describes(split):
                 with atomic_file(out_dir / INDEX) as stream:
@@ -89,13 +90,6 @@ def _finished_cache(out_dir: Path, fingerprint: str, split: Split) -> FrameCache
     except (UserError, *BROKEN_STATE):
         return None
     return cache if cache.fingerprint == fingerprint and is_current else None
-
-
-def _check_unchanged(split: Split) -> None:
-    """Raises UserError if a file has changed since the source was opened."""
-    for state in split.states:
-        if name := state.first_change():
-            raise UserError(f"{Path(state.root) / name} changed while it was read: rerun the command")
 
 
 def _check_replaceable(out_dir: Path) -> bool:
@@ -171,16 +165,13 @@ def _write(split: Split, partial: Path, size: Size, mode: str, fingerprint: str,
         return episode, split.frames(episode, None, size, mode)
 
     num_bytes = 0
+    num_threads = 1 if split.sequential else num_cores()
+    pool = ThreadPoolExecutor(num_threads)  # decoders release the GIL
     bar = tqdm(total=int(start[-1]), initial=written, desc=f"decode {split.name}", unit="frame", leave=False,
                disable=not progress)  # fmt: skip
     try:
-        with (
-            bar,
-            contextlib.closing(
-                _map_in_order(decode, np.flatnonzero(~done).tolist(), 1 if split.sequential else num_cores())
-            ) as decoded,
-        ):
-            for episode, images in decoded:
+        with bar:
+            for episode, images in map_ahead(pool, decode, np.flatnonzero(~done).tolist(), AHEAD * num_threads):
                 write_at(frames, images, int(start[episode]) * frame_bytes)
                 unsynced.append(episode)
                 num_bytes += images.nbytes
@@ -189,6 +180,7 @@ def _write(split: Split, partial: Path, size: Size, mode: str, fingerprint: str,
                     num_bytes = 0
                 bar.update(len(images))
     finally:
+        pool.shutdown(cancel_futures=True)
         with contextlib.suppress(OSError):  # the error that led here says more
             sync()
         os.close(frames)
@@ -246,18 +238,3 @@ def write_at(file: int, images: np.ndarray, offset: int) -> None:
         if not num:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         left, offset = left[num:], offset + num
-
-
-def _map_in_order(work: Callable, items: list[int], num_threads: int) -> Generator[Any]:
-    """Yields `work(item)` of each item in order, computed a few items ahead by threads: decoders release the GIL."""
-    waiting: deque[Future] = deque()
-    pool = ThreadPoolExecutor(num_threads)
-    try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) >= AHEAD * num_threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -6,9 +6,9 @@ which both versions allow.
 
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from jaxtyping import Shaped, UInt8
 
 from genie_datasets.base.errors import UserError
 from genie_datasets.base.files import atomic_file, unwritable
+from genie_datasets.base.mp4 import encode_frames
 from genie_datasets.writers.rlds import Frames, blocks_of
 
 VERSIONS = ("v2.1", "v3.0")
@@ -34,7 +35,7 @@ PATHS = {
 }
 
 
-class LeRobotWriter:
+class LeRobotWriter(AbstractContextManager["LeRobotWriter"]):
     """`with LeRobotWriter(folder, hz=3) as writer: writer.add(frames, "pick the can", {"action": actions})`.
 
     The folder becomes a data set when the block ends: `meta/info.json`, by which readers recognize it, is written last.
@@ -63,12 +64,7 @@ class LeRobotWriter:
         self.splits: dict[str, list[int]] = {}
         self.num_frames = 0
 
-    def __enter__(self) -> "LeRobotWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.finish()
 
@@ -121,7 +117,7 @@ class LeRobotWriter:
         except OSError as error:
             raise unwritable(self.folder, error) from None
         stats = {name: statistics(value) for name, value in columns.items() if value.dtype.kind in "fiub"}
-        stats[self.camera] = image_statistics(sampled)
+        stats[self.camera] = statistics(sampled)
         self.rows.append({"place": place, "length": length, "instruction": instruction, "stats": stats})
         self.splits.setdefault(split, []).append(number)
         self.num_frames += length
@@ -139,7 +135,10 @@ class LeRobotWriter:
         for name, value in fields.items():
             if len(value) != shape[0] or value.ndim > 2:
                 raise UserError(f"{where}: field '{name}' must have one row per frame, {shape[0]}, got {value.shape}")
-        kinds = {name: (kind_of(value), value.shape[1:] or (1,)) for name, value in fields.items()}
+        kinds = {
+            name: ("string" if value.dtype.kind in "US" else value.dtype.name, value.shape[1:] or (1,))
+            for name, value in fields.items()
+        }
         if self.rows and (kinds != self.fields or shape[1:] != self.shape):
             raise UserError(f"{where} has other fields or another size than the first: write it to another data set")
         if split in self.splits and split != next(reversed(self.splits)):
@@ -239,27 +238,23 @@ def write_video(path: Path, blocks: Iterable[UInt8[np.ndarray, "n H W 3"]], hz: 
 
     Returns at most 32 of the frames, evenly spaced. Raises UserError unless there are `length` frames of one size.
     """
-    from fractions import Fraction
-
-    import av
-
     wanted = {*np.linspace(0, length - 1, min(length, STATISTICS_FRAMES)).astype(int).tolist()}
-    kept, number = [], 0
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(hz).limit_denominator(1000))
-        stream.options = {"crf": "18", "g": "2", "bf": "0"}
-        for block in blocks:
-            if not number:
-                stream.height, stream.width, stream.pix_fmt = block.shape[1], block.shape[2], "yuv420p"
-            if block.shape[1:3] != (stream.height, stream.width):
+    kept: list[np.ndarray] = []
+    number = 0
+
+    def frames() -> Iterator[np.ndarray]:
+        nonlocal number
+        size = None
+        for frame in itertools.chain.from_iterable(blocks):
+            size = size or frame.shape
+            if frame.shape != size:
                 raise UserError(f"{path}: its frames have several sizes: fit them with genie_datasets.fit_frames")
-            for frame in block:
-                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-                container.mux(stream.encode(picture))
-                if number in wanted:
-                    kept.append(frame.copy())
-                number += 1
-        container.mux(stream.encode())
+            if number in wanted:
+                kept.append(frame.copy())
+            number += 1
+            yield frame
+
+    encode_frames(path, frames(), hz, {"crf": "18", "g": "2", "bf": "0"})
     if number != length:
         raise UserError(f"{path}: expected length={length} frames, got {number}")
     return np.stack(kept)
@@ -287,29 +282,16 @@ def with_index(table: Any, name: str) -> Any:
     return table.replace_schema_metadata({"pandas": json.dumps(notes)})
 
 
-def kind_of(value: np.ndarray) -> str:
-    return "string" if value.dtype.kind in "US" else value.dtype.name
+def statistics(values: Shaped[np.ndarray, "L *D"] | UInt8[np.ndarray, "L H W 3"]) -> dict[str, np.ndarray]:
+    """Statistics of an episode: min, max, mean, std and count (1,).
 
-
-def statistics(value: np.ndarray) -> dict[str, np.ndarray]:
-    """Statistics of an episode's rows: min, max, mean, std (D,), and count (1,)."""
-    rows = value.reshape(len(value), -1).astype(np.float64)
-    return {
-        "min": rows.min(0), "max": rows.max(0), "mean": rows.mean(0), "std": rows.std(0),
-        "count": np.array([len(rows)]),
-    }  # fmt: skip
-
-
-def image_statistics(frames: UInt8[np.ndarray, "L H W 3"]) -> dict[str, np.ndarray]:
-    """Statistics of the camera per channel, of pixels from 0 to 1: (3, 1, 1) each, as in lerobot."""
-    some = frames / 255.0
-    found = {
-        "min": some.min((0, 1, 2)),
-        "max": some.max((0, 1, 2)),
-        "mean": some.mean((0, 1, 2)),
-        "std": some.std((0, 1, 2)),
-    }
-    return {**{name: value.reshape(3, 1, 1) for name, value in found.items()}, "count": np.array([len(some)])}
+    Each is (D,) for rows of numbers, and (3, 1, 1) for frames, whose channels are scaled from 0 to 1, as in lerobot.
+    """
+    is_image = values.ndim == 4
+    rows = values / 255.0 if is_image else values.reshape(len(values), -1).astype(np.float64)
+    axes, shape = ((0, 1, 2), (3, 1, 1)) if is_image else (0, -1)
+    found = {name: getattr(rows, name)(axes).reshape(shape) for name in ("min", "max", "mean", "std")}
+    return {**found, "count": np.array([len(rows)])}
 
 
 def combine(episodes: list[dict[str, dict[str, np.ndarray]]]) -> dict[str, dict[str, np.ndarray]]:

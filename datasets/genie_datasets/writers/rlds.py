@@ -8,8 +8,8 @@ import io
 import re
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import cv2
@@ -27,10 +27,12 @@ SHARD_BYTES = 128 << 20  # a shard is full when it reaches this size
 JPEG_QUALITY = 95  # that of RT-1
 IMAGE, INSTRUCTION = "observation/image", "observation/natural_language_instruction"
 Frames = UInt8[np.ndarray, "L H W 3"] | Iterable[UInt8[np.ndarray, "n H W 3"]]
+Kinds = tuple[tuple[int, ...], dict[str, tuple[np.dtype, tuple[int, ...]]], dict[str, np.dtype]]
+"""(H, W, 3) of an episode's frames, type and shape of its fields, and type of its metadata."""
 RESERVED = ("is_first", "is_last", "is_terminal", IMAGE, INSTRUCTION)
 
 
-class RldsWriter:
+class RldsWriter(AbstractContextManager["RldsWriter"]):
     """`with RldsWriter(out, "my_robot", hz=3) as writer: writer.add(frames, "pick the can", {"action": actions})`.
 
     The data set appears as OUT/NAME/VERSION when the block ends without an error.
@@ -60,20 +62,13 @@ class RldsWriter:
         if self.folder.exists():
             raise UserError(f"{self.folder} exists: choose another folder or name")
         shutil.rmtree(self._partial, ignore_errors=True)  # of a call that was interrupted
-        self._shape: tuple[int, ...] | None = None
-        self._kinds: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
-        self._metadata_kinds: dict[str, np.dtype] = {}
+        self._kinds: Kinds | None = None
         self._records: Records | None = None
         self._features: Any = None
         self._lengths: dict[str, list[int]] = {}  # episodes per shard, by split
         self._bytes: dict[str, list[int]] = {}
 
-    def __enter__(self) -> "RldsWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.finish()
         else:
@@ -100,15 +95,17 @@ class RldsWriter:
         fields = {key: field_of(value) for key, value in (fields or {}).items()}
         metadata = {key: field_of(value) for key, value in (metadata or {}).items()}
         images, shape = self._encode(frames)
-        self._check(shape, fields, metadata, split)
+        kinds = self._check(shape, fields, metadata, split)
         if self._records is None:
-            self._shape = shape[1:]
-            self._kinds = {key: (value.dtype, value.shape[1:]) for key, value in fields.items()}
-            self._metadata_kinds = {key: value.dtype for key, value in metadata.items()}
-            self._features = features_of(self._shape, self.image_format, self._kinds, self._metadata_kinds)
+            self._kinds, self._features = kinds, features_of(self.image_format, *kinds)
             self._records = Records(self._features)
-        steps = [nested(self._step(t, images, instruction, fields)) for t in range(len(images))]
-        episode: dict[str, Any] = {"steps": steps}
+        last = len(images) - 1
+        steps = (
+            {"is_first": t == 0, "is_last": t == last, "is_terminal": t == last, IMAGE: image, INSTRUCTION: instruction}
+            | {key: value[t] for key, value in fields.items()}
+            for t, image in enumerate(images)
+        )
+        episode: dict[str, Any] = {"steps": [*map(nested, steps)]}
         if metadata:
             episode["episode_metadata"] = {key: value[()] for key, value in metadata.items()}
         record = self._records.encode(episode)
@@ -125,20 +122,10 @@ class RldsWriter:
         lengths[-1] += 1
         sizes[-1] += len(record)
 
-    def _step(
-        self, t: int, images: list[io.BytesIO], instruction: str, fields: dict[str, np.ndarray]
-    ) -> dict[str, Any]:
-        last = t == len(images) - 1
-        return {
-            "is_first": t == 0, "is_last": last, "is_terminal": last,
-            IMAGE: images[t], INSTRUCTION: instruction,
-            **{key: value[t] for key, value in fields.items()},
-        }  # fmt: skip
-
     def _encode(self, frames: Frames) -> tuple[list[io.BytesIO], tuple[int, ...]]:
         """The encoded images of an episode, which TFDS stores unchanged, and its shape (L, H, W, 3)."""
         images: list[io.BytesIO] = []
-        shape: tuple[int, ...] | None = None
+        shape: tuple[int, ...] = ()
         for block in blocks_of(frames, self._where()):
             shape = shape or block.shape[1:]
             if block.shape[1:] != shape:
@@ -147,7 +134,7 @@ class RldsWriter:
                     "one; fit them with genie_datasets.fit_frames"
                 )
             images += [io.BytesIO(self._encoded(frame)) for frame in block]
-        if shape is None:
+        if not images:
             raise UserError(f"{self._where()} has no frames; expected at least one")
         return images, (len(images), *shape)
 
@@ -161,7 +148,7 @@ class RldsWriter:
 
     def _check(
         self, shape: tuple[int, ...], fields: dict[str, np.ndarray], metadata: dict[str, np.ndarray], split: str
-    ) -> None:
+    ) -> Kinds:
         where, length = self._where(), shape[0]
         if not re.fullmatch(r"\w+", split):
             raise UserError(f"{where}: split '{split}' is not a name; expected letters, digits and underscores")
@@ -175,11 +162,14 @@ class RldsWriter:
         for key, value in metadata.items():
             if value.ndim:
                 raise UserError(f"{where}: metadata '{key}' must be one number or text, got {value.shape}")
-        kinds = {key: (value.dtype, value.shape[1:]) for key, value in fields.items()}
-        metadata_kinds = {key: value.dtype for key, value in metadata.items()}
-        found, first = (kinds, metadata_kinds, shape[1:]), (self._kinds, self._metadata_kinds, self._shape)
-        if self._records is not None and found != first:
+        kinds = (
+            shape[1:],
+            {key: (value.dtype, value.shape[1:]) for key, value in fields.items()},
+            {key: value.dtype for key, value in metadata.items()},
+        )
+        if self._kinds not in (None, kinds):
             raise UserError(f"{where} has other fields or another size than the first: write it to another data set")
+        return kinds
 
     def finish(self) -> Path:
         """Finishes the data set and returns its folder. Raises UserError."""
@@ -218,7 +208,7 @@ def field_of(value: Any) -> np.ndarray:
 
 
 def features_of(
-    shape: tuple[int, ...], image_format: str, kinds: dict[str, tuple[np.dtype, tuple[int, ...]]],
+    image_format: str, shape: tuple[int, ...], kinds: dict[str, tuple[np.dtype, tuple[int, ...]]],
     metadata: dict[str, np.dtype],
 ) -> Any:  # fmt: skip
     """The tfds FeaturesDict of episodes with such images, fields and metadata."""

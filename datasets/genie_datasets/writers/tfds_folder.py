@@ -68,9 +68,7 @@ def describe(
     import tensorflow_datasets as tfds
 
     core = tfds.core
-    identity = core.dataset_info.DatasetIdentity(
-        name=name, version=core.Version(version), data_dir=str(folder), module_name=__name__
-    )
+    identity = core.dataset_info.DatasetIdentity(name, core.Version(version), str(folder), module_name=__name__)
     info = core.DatasetInfo(
         builder=identity,
         features=features,
@@ -79,13 +77,9 @@ def describe(
         metadata=core.MetadataDict(metadata),
     )
     rows = []
-    for split, (shard_lengths, num_bytes) in splits.items():
+    for split, (lengths, num_bytes) in splits.items():
         template = core.ShardedFileTemplate(data_dir=folder, dataset_name=name, split=split, filetype_suffix="tfrecord")
-        rows.append(
-            core.splits.SplitInfo(
-                name=split, shard_lengths=shard_lengths, num_bytes=num_bytes, filename_template=template
-            )
-        )
+        rows.append(core.splits.SplitInfo(split, lengths, num_bytes, template))
     info.set_splits(core.splits.SplitDict(rows))
     try:
         with os_errors():

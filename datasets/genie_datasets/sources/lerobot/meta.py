@@ -21,6 +21,7 @@ from genie_datasets.base.notes import warn
 
 INFO = "meta/info.json"
 PREFERRED = ("image", "image_0", "top", "front", "ego_view", "base_view", "exterior_image_1_left", "cam_high")
+VIDEO_PARTS = ("chunk_index", "file_index", "from_timestamp")
 FIELD = re.compile(r"\{(\w+)(?::0?(\d*)d)?\}")
 
 
@@ -67,11 +68,6 @@ class Meta:
     files: list[Path]
     """All files of `meta/`."""
 
-    @property
-    def deciding(self) -> list[Path]:
-        """The files of `meta/` that decide which frames and instructions are read."""
-        return [file for file in self.files if file.name != "episodes_stats.jsonl" and file.name != "stats.json"]
-
 
 def read_meta(root: Path, image_key: str | None = None) -> Meta:
     """Reads `meta/`. Raises UserError, which names the file that is missing, damaged, or of another layout."""
@@ -108,7 +104,7 @@ def read_meta(root: Path, image_key: str | None = None) -> Meta:
         raise UserError(
             f"{root} has the metadata of {len(rows)} episodes but none of their files: download some, such as {example}"
         )
-    kept = [episode for episode, there in zip(episodes, present, strict=True) if there]
+    kept = list(itertools.compress(episodes, present))
     absent = [episode for episode, there in zip(episodes, present, strict=True) if not there]
     if image_key is None and len(cameras) > 1:
         others = ", ".join(other.key for other in cameras if other != camera)
@@ -122,10 +118,7 @@ def meta_files(root: Path) -> list[Path]:
 
 
 def check_rows(root: Path, info: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    """Sorts the episodes by number, and prints notes about what a user may not expect.
-
-    Raises UserError if an episode is listed twice.
-    """
+    """Sorts episodes by number; prints notes. Raises UserError if an episode is listed twice."""
     rows.sort(key=lambda row: row["number"])
     numbers = [row["number"] for row in rows]
     if len({*numbers}) < len(numbers):
@@ -186,12 +179,12 @@ def find_cameras(features: dict[str, Any], asked: str | None, root: Path) -> lis
         return [known[hits[0]]]
     if not known:
         raise UserError(f"{root / INFO} lists no camera: choose a data set with video or image features")
-    ranked = sorted(known, key=lambda key: rank(key.rsplit(".", 1)[-1]))
-    return [known[key] for key in ranked]
 
+    def rank(camera: Camera) -> int:
+        name = camera.key.rsplit(".", 1)[-1]
+        return PREFERRED.index(name) if name in PREFERRED else len(PREFERRED) + ("wrist" in name or "gripper" in name)
 
-def rank(name: str) -> int:
-    return PREFERRED.index(name) if name in PREFERRED else len(PREFERRED) + ("wrist" in name or "gripper" in name)
+    return sorted(known.values(), key=rank)
 
 
 def read_episodes_v2(root: Path, chunk: int) -> Iterator[dict[str, Any]]:
@@ -216,12 +209,11 @@ def read_episodes_v3(root: Path, cameras: list[Camera]) -> Iterator[dict[str, An
     files = find_files(root / "meta/episodes", (".parquet",)) if (root / "meta/episodes").is_dir() else []
     if not files:
         raise UserError(f"{root / 'meta/episodes'} holds no .parquet: download meta/ again")
-    parts = ("chunk_index", "file_index", "from_timestamp")
     for file in files:
         try:
             names = parquet.read_schema(file).names
             wanted = ["episode_index", "length", "tasks", "data/chunk_index", "data/file_index"]
-            wanted += [f"videos/{camera.key}/{part}" for camera in cameras for part in parts]
+            wanted += [f"videos/{camera.key}/{part}" for camera in cameras for part in VIDEO_PARTS]
             rows = parquet.read_table(file, columns=[name for name in wanted if name in names]).to_pylist()
         except (OSError, ValueError, NotImplementedError) as error:  # subclasses of these are pyarrow's errors
             raise UserError(f"{file} is not a table of episodes ({first_line(error)}): download meta/ again") from None
@@ -235,20 +227,16 @@ def read_episodes_v3(root: Path, cameras: list[Camera]) -> Iterator[dict[str, An
 
 
 def episode_of(row: dict[str, Any], camera: Camera, tables: str, videos: str, hz: float) -> Episode:
-    table = fill(tables, row["fields"])
-    if camera.kind == "image":
-        return Episode(row["number"], row["length"], row["instruction"], table, "")
-    if "row" not in row:
-        return Episode(
-            row["number"], row["length"], row["instruction"], table,
-            fill(videos, {**row["fields"], "video_key": camera.key}),
-        )  # fmt: skip
-    own = {part: row["row"][f"videos/{camera.key}/{part}"] for part in ("chunk_index", "file_index", "from_timestamp")}
-    fields = {"chunk_index": int(own["chunk_index"]), "file_index": int(own["file_index"]), "video_key": camera.key}
-    start = float(own["from_timestamp"])
-    if not 0 <= start < float("inf"):
-        raise ValueError(f"episode {row['number']} begins at {start} s")
-    return Episode(row["number"], row["length"], row["instruction"], table, fill(videos, fields), start)
+    fields, video, start = row["fields"], "", 0.0
+    if camera.kind == "video":
+        own = dict(fields)
+        if "row" in row:
+            chunk, file, begin = (row["row"][f"videos/{camera.key}/{part}"] for part in VIDEO_PARTS)
+            own, start = {"chunk_index": int(chunk), "file_index": int(file)}, float(begin)
+            if not 0 <= start < float("inf"):
+                raise ValueError(f"episode {row['number']} begins at {start} s")
+        video = fill(videos, {**own, "video_key": camera.key})
+    return Episode(row["number"], row["length"], row["instruction"], fill(tables, fields), video, start)
 
 
 def fill(template: str, fields: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,11 @@ from genie_datasets.base.folders import first_of, note_copies
 from genie_datasets.base.globs import exclude_option, keep_files
 from genie_datasets.base.notes import warn
 from genie_datasets.base.recent import RecentItems
-from genie_datasets.sources.decode import DamagedImage, image_size
-from genie_datasets.sources.frame_sizes import SizeChanges, decode_frames, several_sizes
+from genie_datasets.sources.encoded import EncodedSplit
 from genie_datasets.sources.lerobot.meta import Episode, Meta, meta_files, read_meta
 from genie_datasets.sources.lerobot.table import TOLERANCE, DamagedTable, bad_table, check_tables, episode_column
 from genie_datasets.sources.lerobot.truth import TruthColumns
-from genie_datasets.sources.split import Ids, Size, Source, Split, frame_ids
+from genie_datasets.sources.split import Source, Split
 from genie_datasets.sources.truth import Truth
 from genie_datasets.sources.video.file import VideoInfo
 from genie_datasets.sources.video.source import RATE_DIFFERS, Numbers, VideoSplit, leave_out_damaged, probe_all
@@ -27,7 +25,25 @@ from genie_datasets.sources.video.source import RATE_DIFFERS, Numbers, VideoSpli
 KEEP_TABLES = 4  # columns of images in memory, each of one episode
 
 
-class LeRobotVideos(VideoSplit):
+class LeRobotSplit(Split):
+    """The part of a LeRobotDataset's split that does not depend on how its frames are stored."""
+
+    def __init__(self, meta: Meta, chosen: list[int]):
+        self.folder = meta.root
+        self.episodes = [meta.episodes[i] for i in chosen]
+        self._truth = TruthColumns.find(meta.features)
+
+    def truth(self, episode: int) -> Truth | None:
+        return None if self._truth is None else self._truth.read(self.folder, self.episodes[episode])
+
+    def instruction(self, episode: int) -> str:
+        return self.episodes[episode].instruction
+
+    def episode_name(self, episode: int) -> str:
+        return f"{self.episodes[episode].file}#{self.episodes[episode].number}"
+
+
+class LeRobotVideos(LeRobotSplit, VideoSplit):
     """Episodes in video files; several may share one."""
 
     def __init__(
@@ -40,57 +56,31 @@ class LeRobotVideos(VideoSplit):
         numbers: dict[int, Numbers],
         hz: float,
     ):
-        self.episodes = [meta.episodes[i] for i in chosen]
+        LeRobotSplit.__init__(self, meta, chosen)
         files = [meta.root / episode.file for episode in self.episodes]
         own = [infos[episode.file] for episode in self.episodes]
         frames = [numbers[episode.number] for episode in self.episodes]
-        super().__init__(name, fingerprint, meta.root, files, own, np.full(len(files), hz), frames)
-        self._truth = TruthColumns.find(meta.features)
-
-    def truth(self, episode: int) -> Truth | None:
-        return None if self._truth is None else self._truth.read(self.root, self.episodes[episode])
-
-    def instruction(self, episode: int) -> str:
-        return self.episodes[episode].instruction
-
-    def episode_name(self, episode: int) -> str:
-        return f"{self.episodes[episode].file}#{self.episodes[episode].number}"
+        VideoSplit.__init__(self, name, fingerprint, meta.root, files, own, np.full(len(files), hz), frames)
 
 
-class LeRobotImages(Split):
+class LeRobotImages(LeRobotSplit, EncodedSplit):
     """Episodes whose frames are encoded images in a column of the table."""
 
     def __init__(self, name: str, fingerprint: str, meta: Meta, chosen: list[int], hz: float):
-        self.name, self.fingerprint, self.root, self.key = name, fingerprint, meta.root, meta.camera.key
-        self.episodes = [meta.episodes[i] for i in chosen]
+        super().__init__(meta, chosen)
+        self.name, self.fingerprint, self.location = name, fingerprint, str(meta.root)
+        self.key = meta.camera.key
         self.num_frames = np.array([episode.num_frames for episode in self.episodes], np.int64)
         self.hz = np.full(len(chosen), hz)
-        self._truth = TruthColumns.find(meta.features)
         self._images: RecentItems[list[bytes]] = RecentItems(KEEP_TABLES)
 
-    def truth(self, episode: int) -> Truth | None:
-        return None if self._truth is None else self._truth.read(self.root, self.episodes[episode])
-
-    def frames(self, episode: int, ids: Ids = None, size: Size | None = None, mode: str = "crop") -> np.ndarray:
-        steps = frame_ids(ids, self.num_frames[episode]).tolist()
-        encoded = self._encoded(episode)
-        where, name = f"{self.root / self.episode_name(episode)}", self.episodes[episode].table
-        try:
-            images = ((step, encoded[step]) for step in steps)
-            out = decode_frames(images, len(steps), size, mode, str(self.root), where)
-        except DamagedImage as error:
-            raise self._bad(episode, str(error)) from None
-        except SizeChanges as error:
-            raise several_sizes(where, error, name) from None
-        return np.empty((0, *(size or self.image_size), 3), np.uint8) if out is None else out
-
-    def _encoded(self, episode: int) -> list[bytes]:
-        return self._images.get(episode, lambda: self._read(episode))
+    def encoded(self, episode: int, step: int) -> bytes:
+        return self._images.get(episode, lambda: self._read(episode))[step]
 
     def _read(self, episode: int) -> list[bytes]:
         entry = self.episodes[episode]
         try:
-            rows = episode_column(self.root / entry.table, entry, self.key)
+            rows = episode_column(self.folder / entry.table, entry, self.key)
         except DamagedTable as error:
             raise self._bad(episode, str(error)) from None
         images = [row["bytes"] if isinstance(row, dict) else row for row in rows]
@@ -98,20 +88,11 @@ class LeRobotImages(Split):
             raise self._bad(episode, f"column '{self.key}' holds no encoded images")
         return images
 
-    def size_of(self, episode: int) -> Size:
-        try:
-            return image_size(self._encoded(episode)[0])
-        except DamagedImage as error:
-            raise self._bad(episode, f"step 0: {error}") from None
-
-    def instruction(self, episode: int) -> str:
-        return self.episodes[episode].instruction
-
-    def episode_name(self, episode: int) -> str:
-        return f"{self.episodes[episode].table}#{self.episodes[episode].number}"
+    def _place(self, episode: int) -> tuple[str, str]:
+        return f"{self.folder / self.episode_name(episode)}", self.episodes[episode].table
 
     def _bad(self, episode: int, what: str) -> UserError:
-        return bad_table(self.root, self.episodes[episode], what)
+        return bad_table(self.folder, self.episodes[episode], what)
 
 
 def open_lerobot(
@@ -130,9 +111,7 @@ def open_lerobot(
             f"{root}: {len(meta.absent)} of {len(meta.absent) + len(meta.episodes)} episodes have no file of "
             f"{meta.camera.key}, such as {meta.absent[0].file}: left out"
         )
-    files = sorted({root / episode.file for episode in meta.episodes})
-    kept = {path.relative_to(root).as_posix() for path in keep_files(files, root, include, exclude)}
-    files = [root / name for name in sorted(kept)]
+    files = keep_files(sorted({root / episode.file for episode in meta.episodes}), root, include, exclude)
     damage: list[str] = []
     is_video = meta.camera.kind == "video"
     if skip_damaged and not is_video:
@@ -141,15 +120,21 @@ def open_lerobot(
         )
     if skip_damaged and is_video:
         files, damage = leave_out_damaged(root, files)
-        kept = {path.relative_to(root).as_posix() for path in files}
+    kept = {path.relative_to(root).as_posix() for path in files}
     episodes = [episode for episode in meta.episodes if episode.file in kept]
     tables = sorted({root / episode.table for episode in episodes if (root / episode.table).is_file()})
     data = sorted({*files, *tables})
     note_copies(files)
-    digest = fingerprint(root, data, "lerobot", meta.camera.key, f"{meta.hz:g}", metadata=meta.deciding)
+    # These files of meta/ decide which frames and instructions are read.
+    deciding = [file for file in meta.files if file.name not in ("episodes_stats.jsonl", "stats.json")]
+    digest = fingerprint(root, data, "lerobot", meta.camera.key, f"{meta.hz:g}", metadata=deciding)
     state = FileState.read(root, data).merged(before)
-    if tables:
-        _once(f"lerobot-tables-v1-{digest}-{state.digest}", lambda: check_tables(root, episodes, meta.hz))
+    passed = cache_dir() / "index" / f"lerobot-tables-v1-{digest}-{state.digest}"  # made when the check passes
+    if tables and not passed.exists():
+        check_tables(root, episodes, meta.hz)
+        with contextlib.suppress(OSError):
+            passed.parent.mkdir(parents=True, exist_ok=True)
+            passed.touch()
     rate = hz or meta.hz
     infos: dict[str, VideoInfo] = {}
     numbers: dict[int, Numbers] = {}
@@ -173,17 +158,6 @@ def open_lerobot(
         split.damage = damage
         split.states = [state]
     return Source(root.name, str(root), "lerobot", splits, digest)
-
-
-def _once(key: str, check: Callable[[], None]) -> None:
-    """Calls `check` unless it passed before, which the user's cache directory records."""
-    passed = cache_dir() / "index" / key
-    if passed.exists():
-        return
-    check()
-    with contextlib.suppress(OSError):
-        passed.parent.mkdir(parents=True, exist_ok=True)
-        passed.touch()
 
 
 def frame_numbers(meta: Meta, episode: Episode, info: VideoInfo) -> Numbers:

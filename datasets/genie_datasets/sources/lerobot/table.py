@@ -62,31 +62,23 @@ def order_of(columns: dict[str, Any]) -> np.ndarray:
 
 
 def check_tables(root: Path, episodes: list[Episode], hz: float) -> None:
-    """Compares every table with the metadata: rows per episode, frame numbers and times.
-
-    Raises UserError, which names the first file and episode that differ.
-    """
+    """Compares all tables with the metadata. Raises UserError, which names the first file and episode that differ."""
     by_table: dict[str, list[Episode]] = {}
     for episode in episodes:
         by_table.setdefault(episode.table, []).append(episode)
     present = [name for name in sorted(by_table) if (root / name).is_file()]
 
-    def wrong(name: str) -> UserError | None:
+    def check(name: str) -> None:
+        episode = by_table[name][0]
         try:
             columns = read_columns(root / name, list(ORDER))
-        except DamagedTable as error:
-            return bad_table(root, by_table[name][0], str(error))
-        for episode in by_table[name]:
-            try:
+            for episode in by_table[name]:
                 check_episode(columns, episode, hz)
-            except DamagedTable as error:
-                return bad_table(root, episode, str(error))
-        return None
+        except DamagedTable as error:
+            raise bad_table(root, episode, str(error)) from None
 
     with ThreadPoolExecutor(num_cores()) as pool:
-        for error in pool.map(wrong, present):
-            if error:
-                raise error
+        list(pool.map(check, present))
 
 
 def check_episode(columns: dict[str, Any], episode: Episode, hz: float) -> None:

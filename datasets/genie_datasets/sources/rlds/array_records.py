@@ -4,7 +4,6 @@ The index of TFRecord shards works here unchanged: a byte has the address `numbe
 """
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +46,6 @@ def read_record(reader: Any, number: int) -> bytes:
     if not reader.ok():
         raise DamagedRecord(f"has a damaged record {number}")
     return data
-
-
-def records(shard: Path) -> Iterator[tuple[int, bytes]]:
-    """Yields (number, data) of each record in order. Raises DamagedRecord."""
-    reader = open_reader(shard)
-    try:
-        for number in range(reader.num_records()):
-            yield number, read_record(reader, number)
-    finally:
-        reader.close()
 
 
 class ArrayRecordFiles(ShardFiles):

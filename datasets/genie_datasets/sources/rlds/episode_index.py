@@ -45,10 +45,6 @@ class EpisodeIndex:
     def num_frames(self) -> np.ndarray:
         return np.diff(self.episode_start)
 
-    @property
-    def num_filtered(self) -> int:
-        return int(self.num_left_out.sum())
-
     @cached_property
     def digest(self) -> str:
         """Digest of number, place, length and instruction of each episode, and of the length of every image."""
@@ -108,7 +104,11 @@ def load_or_build(shards: list[Path], spec: IndexSpec, key: str, lengths: dict[s
         )
         with index_shards(shards, spec, lengths, None) as read:
             arrays = combine(shards, read)
-            return EpisodeIndex.from_arrays({name: np.concatenate([*array.chunks]) for name, array in arrays.items()})
+            whole = {
+                name: np.concatenate([*array.chunks]) if isinstance(array, ChunkedArray) else array
+                for name, array in arrays.items()
+            }
+            return EpisodeIndex.from_arrays(whole)
 
 
 def build(path: Path, shards: list[Path], spec: IndexSpec, lengths: dict[str, int]) -> None:
@@ -117,7 +117,7 @@ def build(path: Path, shards: list[Path], spec: IndexSpec, lengths: dict[str, in
         write_npz(stream, combine(shards, read))
 
 
-def combine(shards: Sequence[Path], read: Callable[[int], ShardIndex]) -> dict[str, ChunkedArray]:
+def combine(shards: Sequence[Path], read: Callable[[int], ShardIndex]) -> dict[str, np.ndarray | ChunkedArray]:
     """The arrays of an index made from those of its shards, of which one at a time is in memory."""
     numbers = range(len(shards))
     instructions: dict[str, int] = {}
@@ -143,7 +143,7 @@ def combine(shards: Sequence[Path], read: Callable[[int], ShardIndex]) -> dict[s
     def frames(name: str) -> Iterable[np.ndarray]:
         return (getattr(read(number), name) for number in numbers)
 
-    small = {
+    small: dict[str, np.ndarray | ChunkedArray] = {
         "shards": np.array([shard.name for shard in shards]),
         "record_shard": table[:, 0].astype(np.int32),
         "record_start": table[:, 1],
@@ -155,7 +155,7 @@ def combine(shards: Sequence[Path], read: Callable[[int], ShardIndex]) -> dict[s
         **{name: np.array([count]) for name, count in counts.items()},
         "damage": np.array(damage, str),
     }
-    return {name: ChunkedArray.of(array) for name, array in small.items()} | {
+    return small | {
         "frame_offset": ChunkedArray(np.dtype(np.int64), total, frames("frame_offset")),
         "frame_length": ChunkedArray(np.dtype(np.int32), total, frames("frame_length")),
     }

@@ -3,7 +3,7 @@
 import itertools
 import mmap
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +50,6 @@ class ShardIndex:
     num_joined: np.ndarray  # () int64, kept episodes with is_first set at a later step
     num_empty: np.ndarray  # () int64, without an image
     num_retold: np.ndarray  # () int64, kept episodes whose instruction changes
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        return asdict(self)
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "ShardIndex":
@@ -179,18 +176,12 @@ def read_episode(buffer: Buffer, start: int, end: int, spec: IndexSpec) -> Found
         raise
     except (IndexError, ValueError):
         raise DamagedRecord(f"has a damaged tf.train.Example at byte {start}") from None
-    if spec.skip_damaged:
-        check_images(buffer, images)
-    return FoundEpisode(end, images, instruction, is_kept, is_joined, is_retold)
-
-
-def check_images(buffer: Buffer, images: np.ndarray) -> None:
-    """Raises DamagedRecord if an image does not decode."""
-    for start, end in images.tolist():
+    for first, last in images.tolist() if spec.skip_damaged else ():
         try:
-            decode_image(bytes(buffer[start:end]))
+            decode_image(bytes(buffer[first:last]))
         except DamagedImage as error:
-            raise DamagedRecord(f"has an image at byte {start} that does not decode ({error})") from None
+            raise DamagedRecord(f"has an image at byte {first} that does not decode ({error})") from None
+    return FoundEpisode(end, images, instruction, is_kept, is_joined, is_retold)
 
 
 def changes(buffer: Buffer, feature: tuple[int, int] | None, num_steps: int) -> bool:

@@ -1,32 +1,27 @@
 """Indexes several shards at once, and keeps the result of each in a file until the whole index is written.
 
-The work is a Python loop over memory maps, so threads would not speed it up. The workers are processes of this module
-and not a ProcessPoolExecutor: that would run a user's script without a main guard again, and its workers would outlive
-a killed parent, while these end when their pipe closes.
+The work is a Python loop over memory maps, so threads would not speed it up.
 """
 
 import contextlib
-import json
 import os
 import shlex
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
 
 from tqdm import tqdm
 
+from genie_datasets.base import child_process
+from genie_datasets.base.cache_dir import unreadable
 from genie_datasets.base.cores import num_cores
 from genie_datasets.base.errors import UserError
 from genie_datasets.base.files import atomic_file
 from genie_datasets.base.globs import exclude_option
-from genie_datasets.base.mapped_npz import BROKEN, ChunkedArray, map_npz, write_npz
+from genie_datasets.base.mapped_npz import BROKEN, map_npz, write_npz
 from genie_datasets.sources.rlds.index_shard import IndexSpec, ShardIndex, index_shard
 from genie_datasets.sources.rlds.tfrecord import GZIP, DamagedRecord
 
@@ -66,10 +61,12 @@ def index_shards(
 def _index_here(shard: Path, spec: IndexSpec) -> ShardIndex:
     try:
         return index_shard(shard, spec)
-    except DamagedRecord as error:
-        raise _damaged(shard, str(error)) from None
-    except OSError as error:
-        raise _unreadable(shard, error.strerror or str(error)) from None
+    except (DamagedRecord, OSError) as error:
+        raise _bad_shard(shard, error) from None
+
+
+def _bad_shard(shard: Path, error: DamagedRecord | OSError) -> UserError:
+    return unreadable(shard, shard.name, error) if isinstance(error, OSError) else _damaged(shard, str(error))
 
 
 def _checked(shard: Path, index: ShardIndex, lengths: Lengths, spec: IndexSpec) -> ShardIndex:
@@ -91,12 +88,6 @@ def _damaged(shard: Path, what: str) -> UserError:
     return UserError(
         f"shard {shard} {what}: download it again, or leave it out with {exclude_option([shard.name])} "
         "(--skip-damaged: only its damaged episodes)"
-    )
-
-
-def _unreadable(shard: Path, reason: str) -> UserError:
-    return UserError(
-        f"cannot read shard {shard} ({reason}): make it readable, or leave it out with {exclude_option([shard.name])}"
     )
 
 
@@ -122,10 +113,9 @@ def _index_missing(shards: list[Path], sizes: list[int], paths: list[Path], spec
                 idle.put(worker)
             return sizes[number]
 
-        jobs = [pool.submit(run, number) for number in todo]
         try:
-            for job in as_completed(jobs):
-                bar.update(job.result())
+            for num_bytes in pool.map(run, todo):
+                bar.update(num_bytes)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -140,69 +130,45 @@ def _is_whole(path: Path) -> bool:
 
 
 class Worker:
-    """One process, which reads a job per line of JSON and answers with a line. It ends when its pipe closes."""
+    """One process, which indexes a shard at a time. It ends when its pipe closes."""
 
     def __init__(self, spec: IndexSpec):
         self.spec = spec
 
     def __enter__(self) -> "Worker":
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", __spec__.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            process_group=0, env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        self.process = child_process.start(__spec__.name, {**os.environ, "OMP_NUM_THREADS": "1"})
         return self
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()  # safe, because files appear whole or not at all
         self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            with contextlib.suppress(OSError):
-                pipe.close()  # type: ignore[union-attr]
+        child_process.close_pipes(self.process)
 
     def index(self, shard: Path, path: Path) -> None:
         """Writes the index of a shard to `path`. Raises UserError; OSError if `path` cannot be written."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        job = {"shard": str(shard), "path": str(path), "spec": asdict(self.spec)}
         try:
-            self.process.stdin.write(json.dumps(job) + "\n")
-            self.process.stdin.flush()
-            result: dict[str, Any] = json.loads(self.process.stdout.readline())
-        except (OSError, ValueError):
-            status = self.process.poll()
+            error, is_read = child_process.ask(self.process, (shard, path, self.spec))
+        except child_process.ChildDied as died:
             raise UserError(
-                f"the process that indexed {shard} ended (exit status {status}): rerun the command, which resumes"
+                f"the process that indexed {shard} ended (exit status {died}): rerun the command, which resumes"
             ) from None
-        if "damaged" in result:
-            raise _damaged(shard, result["damaged"])
-        if "unreadable" in result:
-            raise _unreadable(shard, result["unreadable"])
-        if "unwritable" in result:
-            raise OSError(result["errno"], result["unwritable"])
+        if error:
+            raise error if is_read else _bad_shard(shard, error)
 
 
-def run_job(shard: Path, path: Path, spec: IndexSpec) -> dict[str, Any]:
-    """The work of one job, in the worker; the result is empty if all went well."""
+def run_job(job: tuple[Path, Path, IndexSpec]) -> tuple[DamagedRecord | OSError | None, bool]:
+    """The work of one job, in the worker: its error, and whether the shard was read."""
+    shard, path, spec = job
+    is_read = False
     try:
         index = index_shard(shard, spec)
-    except DamagedRecord as error:
-        return {"damaged": str(error)}
-    except OSError as error:
-        return {"unreadable": error.strerror or str(error)}
-    try:
+        is_read = True
         with atomic_file(path) as stream:
-            write_npz(stream, {name: ChunkedArray.of(array) for name, array in index.arrays().items()})
-    except OSError as error:
-        return {"unwritable": error.strerror or str(error), "errno": error.errno}
-    return {}
-
-
-def main() -> None:
-    """Runs one job per line of standard input."""
-    for line in sys.stdin:
-        job = json.loads(line)
-        print(json.dumps(run_job(Path(job["shard"]), Path(job["path"]), IndexSpec(**job["spec"]))), flush=True)
+            write_npz(stream, vars(index))
+    except (DamagedRecord, OSError) as error:
+        return error, is_read
+    return None, True
 
 
 if __name__ == "__main__":
-    main()
+    child_process.serve(run_job)

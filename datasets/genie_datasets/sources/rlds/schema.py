@@ -1,5 +1,6 @@
 """Reads `features.json` of a TFDS data set, and finds the features that hold the camera and the instruction."""
 
+import itertools
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,24 +93,20 @@ def find_image_key(schema: dict[str, Feature], asked: str | None, where: str, li
     unfit = "; ".join(f"{path} is {why}" for path, feature in pictures.items() if (why := why_no_image(feature)))
     if asked is not None:
         found = [path for path in steps if path == asked or path.endswith("/" + asked)]
-        if len(found) == 1 and (why := why_no_image(steps[found[0]])):
+        remedy = f"pass one of its image features, {_listing(images)}"
+        if len(found) != 1:
+            raise UserError(f"{where} has no image feature '{asked}': {remedy}")
+        if why := why_no_image(steps[found[0]]):
             raise UserError(
                 f"{where}: '{found[0]}' cannot be read as frames ({why}); expected uint8 images of 1, 3 or 4 channels; "
-                f"pass one of its image features, {_listing(images)}"
-            )
-        if len(found) != 1:
-            raise UserError(
-                f"{where} has no image feature '{asked}': pass one of its image features, {_listing(images)}"
+                f"{remedy}"
             )
         return found[0]
-    if not images and unfit:
-        raise UserError(
-            f"{where} has no image feature to read: {unfit}; expected uint8 images of 1, 3 or 4 channels, one per step"
-            "; choose a data set with such a camera"
-        )
     if not images:
+        why = f" to read: {unfit}" if unfit else f"; its keys are {_listing(schema)}"
         raise UserError(
-            f"{where} has no image feature; its keys are {_listing(schema)}: choose a data set with a camera"
+            f"{where} has no image feature{why}; expected uint8 images of 1, 3 or 4 channels, one per step; choose a "
+            "data set with such a camera"
         )
     chosen = _most_likely(images, schema, likely)
     if chosen is None:
@@ -121,15 +118,10 @@ def find_image_key(schema: dict[str, Feature], asked: str | None, where: str, li
 
 
 def _most_likely(images: list[str], schema: dict[str, Feature], likely: str | None) -> str | None:
-    for name in (*([likely] if likely else []), *PREFERRED_IMAGES):
-        for path in images:
-            if path.endswith("/" + name):
-                return path
+    named = (path for name in (likely, *PREFERRED_IMAGES) if name for path in images if path.endswith("/" + name))
     color = [path for path in images if len(schema[path].shape) == 3 and schema[path].shape[-1] in (3, 4)]
-    for found in (images, color):
-        if len(found) == 1:
-            return found[0]
-    return None
+    only = images if len(images) == 1 else color if len(color) == 1 else []
+    return next(itertools.chain(named, only), None)
 
 
 def find_step_key(schema: dict[str, Feature]) -> str:
@@ -138,13 +130,10 @@ def find_step_key(schema: dict[str, Feature]) -> str:
 
 
 def find_instruction_key(schema: dict[str, Feature]) -> str | None:
-    """The feature that holds the instruction, or None."""
-    return next((path for path in INSTRUCTIONS if path in schema and is_words(schema[path])), None)
-
-
-def is_words(feature: Feature) -> bool:
-    """True for text and for rows of character codes."""
-    return feature.kind == "text" or feature.dtype == "string" or feature.dtype.startswith(("int", "uint"))
+    """The feature that holds the instruction, a text or a row of character codes; or None."""
+    present = {path: schema[path] for path in INSTRUCTIONS if path in schema}
+    types = ("string", "int", "uint")
+    return next((path for path, f in present.items() if f.kind == "text" or f.dtype.startswith(types)), None)
 
 
 def _listing(paths) -> str:

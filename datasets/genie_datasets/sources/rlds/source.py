@@ -10,11 +10,10 @@ import numpy as np
 from genie_datasets.base.cache_dir import fingerprint
 from genie_datasets.base.errors import UserError
 from genie_datasets.base.file_state import FileState
-from genie_datasets.base.folders import note_copies
+from genie_datasets.base.folders import first_of, note_copies
 from genie_datasets.base.globs import exclude_option, glob_of, keep_files
 from genie_datasets.base.notes import warn
-from genie_datasets.sources.decode import DamagedImage, image_size
-from genie_datasets.sources.frame_sizes import SizeChanges, decode_frames, several_sizes
+from genie_datasets.sources.encoded import EncodedSplit
 from genie_datasets.sources.registry import DEFAULT_HZ, known, known_hz
 from genie_datasets.sources.rlds.array_records import ArrayRecordFiles, is_array_record
 from genie_datasets.sources.rlds.episode_index import EpisodeIndex, load_or_build
@@ -22,7 +21,7 @@ from genie_datasets.sources.rlds.index_shard import MAX_INSTRUCTION_CODES, Index
 from genie_datasets.sources.rlds.schema import find_image_key, find_instruction_key, find_step_key, read_schema_file
 from genie_datasets.sources.rlds.shard_files import ShardFiles
 from genie_datasets.sources.rlds.truth import TruthReader
-from genie_datasets.sources.split import Ids, Size, Source, Split, frame_ids
+from genie_datasets.sources.split import Ids, Size, Source, Split
 from genie_datasets.sources.truth import Truth
 
 SHARD = re.compile(
@@ -31,7 +30,7 @@ SHARD = re.compile(
 METADATA = ("features.json", "dataset_info.json", "metadata.json")
 
 
-class RldsSplit(Split):
+class RldsSplit(EncodedSplit):
     """A split whose frames are read through its EpisodeIndex."""
 
     def __init__(
@@ -41,53 +40,37 @@ class RldsSplit(Split):
         self.fingerprint = fingerprint
         self.index = index
         self.num_frames = index.num_frames
-        self.num_filtered = index.num_filtered
+        self.num_filtered = int(index.num_left_out.sum())
         self.damage = index.damage.tolist()
         self.hz = np.full(len(self.num_frames), hz)
-        self.folder = folder
+        self.folder, self.location = folder, str(folder)
         paths = [folder / shard for shard in index.shards]
         self._files = ArrayRecordFiles(paths) if is_array_record(paths[0]) else ShardFiles(paths)
         self._truth = truth
 
     def frames(self, episode: int, ids: Ids = None, size: Size | None = None, mode: str = "crop") -> np.ndarray:
-        steps = frame_ids(ids, self.num_frames[episode]).tolist()
-        images = ((step, self.encoded(episode, step)) for step in steps)
-        shard = str(self.index.shards[self.index.record_shard[episode]])
-        where = f"episode {self.index.record_number[episode]} of shard {self.folder / shard}"
-        try:
-            out = decode_frames(images, len(steps), size, mode, str(self.folder), where)
-        except DamagedImage as error:
-            raise self._bad(episode, str(error)) from None
-        except SizeChanges as error:
-            raise several_sizes(where, error, shard) from None
+        frames = super().frames(episode, ids, size, mode)
         if ids is None:
             self._check_intact(episode)
-        return np.empty((0, *(size or self.image_size), 3), np.uint8) if out is None else out
+        return frames
 
     def frame_blocks(self, episode: int, size: Size | None = None, mode: str = "crop") -> Iterator[np.ndarray]:
         yield from super().frame_blocks(episode, size, mode)
         self._check_intact(episode)
 
     def _check_intact(self, episode: int) -> None:
-        if not self._files.is_intact(*self._place(episode)):
+        if not self._files.is_intact(*self._span(episode)):
             raise self._bad(episode, "its checksum is wrong, so the file was changed or is damaged")
 
-    def _place(self, episode: int) -> tuple[int, int, int]:
+    def _span(self, episode: int) -> tuple[int, int, int]:
         """Number of the shard, start and end of the record."""
         index = self.index
         return int(index.record_shard[episode]), int(index.record_start[episode]), int(index.record_end[episode])
 
     def encoded(self, episode: int, step: int) -> bytes:
-        """The stored image file of one frame."""
         frame = self.index.episode_start[episode] + step
         shard = self.index.record_shard[episode]
         return self._files.read(shard, int(self.index.frame_offset[frame]), int(self.index.frame_length[frame]))
-
-    def size_of(self, episode: int) -> Size:
-        try:
-            return image_size(self.encoded(episode, 0))
-        except DamagedImage as error:
-            raise self._bad(episode, f"step 0: {error}") from None
 
     def instruction(self, episode: int) -> str:
         return str(self.index.instructions[self.index.instruction_id[episode]])
@@ -109,15 +92,16 @@ class RldsSplit(Split):
         return found
 
     def record(self, episode: int) -> bytes:
-        shard, start, end = self._place(episode)
+        shard, start, end = self._span(episode)
         return self._files.read(shard, start, end - start)
 
+    def _place(self, episode: int) -> tuple[str, str]:
+        shard = str(self.index.shards[self.index.record_shard[episode]])
+        return f"episode {self.index.record_number[episode]} of shard {self.folder / shard}", shard
+
     def _bad(self, episode: int, what: str) -> UserError:
-        shard = self.index.shards[self.index.record_shard[episode]]
-        return UserError(
-            f"episode {self.index.record_number[episode]} of shard {self.folder / shard}: {what}; download the "
-            f"shard again, or leave it out with {exclude_option([str(shard)])}"
-        )
+        where, shard = self._place(episode)
+        return UserError(f"{where}: {what}; download the shard again, or leave it out with {exclude_option([shard])}")
 
 
 def open_rlds(
@@ -129,12 +113,9 @@ def open_rlds(
     unfiltered: bool = False,
     skip_damaged: bool = False,
 ) -> Source:
-    """Opens the folder that holds features.json.
-
-    unfiltered: also read episodes that the catalog leaves out. skip_damaged: leave out what cannot be read.
-    """
+    """Opens the folder with features.json; unfiltered: also read episodes that the catalog leaves out."""
     schema = read_schema_file(folder / "features.json")
-    info = read_info(folder)
+    info = read_described(folder / "dataset_info.json")
     name = str(info.get("name") or folder.parent.name)
     row = known(name)
     key = find_image_key(schema, image_key, str(folder), row.image_key if row else None)
@@ -156,8 +137,7 @@ def open_rlds(
         index = load_or_build(shards, spec, f"{digest}-{state.digest}", lengths)
         damage += index.damage.tolist()
         if len(index.damage):
-            more = f" (and {len(index.damage) - 1} more)" if len(index.damage) > 1 else ""
-            warn(f"split '{split}' of {folder}: skipped what is damaged: {index.damage[0]}{more}")
+            warn(f"split '{split}' of {folder}: skipped what is damaged: {first_of(index.damage.tolist())}")
         for num, what in (
             (index.num_joined, "have is_first set at a later step: each record is read as one episode"),
             (index.num_empty, "have no frames: left out"),
@@ -216,10 +196,7 @@ def find_shards(folder: Path, include=None, exclude=None) -> dict[str, list[Path
 
 
 def _check_one_kind(folder: Path, globs: dict[str, Path], what: str) -> None:
-    """Raises UserError if there are several kinds of shards, which together would hold episodes twice.
-
-    globs: one shard of each kind, by the glob that matches the kind.
-    """
+    """Raises UserError if there are several kinds of shards; globs: one shard of each, by the glob of its kind."""
     if len(globs) > 1:
         first, *others = globs
         raise UserError(
@@ -228,13 +205,8 @@ def _check_one_kind(folder: Path, globs: dict[str, Path], what: str) -> None:
         )
 
 
-def read_info(folder: Path) -> dict:
-    """dataset_info.json, which is optional: {} if it is missing or damaged."""
-    return read_described(folder / "dataset_info.json")
-
-
 def read_described(path: Path) -> dict:
-    """A JSON object; {} if the file is missing, or, with a note, damaged."""
+    """A JSON object that describes a data set; {} if the file is missing, or, with a note, damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8-sig"))
         if isinstance(found, dict):
@@ -250,17 +222,16 @@ def read_described(path: Path) -> dict:
 
 def shard_lengths(info: dict) -> dict[str, int]:
     """Number of episodes of each shard, by file name, as stated in dataset_info.json; {} if that is damaged."""
-    lengths = {}
+    kind = info.get("fileFormat", "tfrecord")
     try:
-        for split in info.get("splits", []):
-            counts = split.get("shardLengths", [])
-            for number, count in enumerate(counts):
-                kind = info.get("fileFormat", "tfrecord")
-                shard = f"{info.get('name')}-{split.get('name')}.{kind}-{number:05d}-of-{len(counts):05d}"
-                lengths[shard] = int(count)
+        return {
+            f"{info.get('name')}-{split.get('name')}.{kind}-{number:05d}-of-{len(counts):05d}": int(count)
+            for split in info.get("splits", [])
+            for counts in [split.get("shardLengths", [])]
+            for number, count in enumerate(counts)
+        }
     except (TypeError, ValueError, AttributeError):
         return {}
-    return lengths
 
 
 def resolve_hz(folder: Path, name: str, asked: float | None) -> float:

@@ -7,8 +7,10 @@ earlier episode than the last one is read again from the beginning. Build a fram
 import hashlib
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,12 +21,11 @@ from genie_datasets.base.file_state import FileState
 from genie_datasets.base.fit import fit_frames
 from genie_datasets.base.notes import warn
 from genie_datasets.sources.decode import DamagedImage, image_size, jpeg_ratio
-from genie_datasets.sources.frame_sizes import SizeChanges, check_size
+from genie_datasets.sources.encoded import EncodedSplit
 from genie_datasets.sources.registry import DEFAULT_HZ, known
-from genie_datasets.sources.rlds.reverb_stand_in import import_rlds
 from genie_datasets.sources.rlds.schema import find_image_key, find_instruction_key, read_schema
 from genie_datasets.sources.rlds.source import METADATA, resolve_hz
-from genie_datasets.sources.split import Ids, Size, Source, Split, frame_ids
+from genie_datasets.sources.split import Size, Source, Split
 
 
 def import_tensorflow():
@@ -36,13 +37,35 @@ def import_tensorflow():
     return tf
 
 
-class TfdsSplit(Split):
+def import_rlds():
+    """The module `rlds`, with a stub of `reverb` if the real one cannot be imported.
+
+    The last release of dm-reverb cannot be loaded together with current TensorFlow. `rlds.transformations.pattern`
+    imports it at the top, but only `pattern_map` and similar functions use it, which are not used here.
+    """
+    try:
+        import reverb
+    except ImportError:
+        for name in [n for n in sys.modules if n == "reverb" or n.startswith("reverb.")]:
+            del sys.modules[name]  # remains of the failed import
+        writer = ModuleType("reverb.structured_writer")
+        for name in ("Config", "Pattern", "ReferenceStep", "Condition"):
+            setattr(writer, name, type(name, (), {}))
+        reverb = ModuleType("reverb")
+        reverb.structured_writer = writer
+        sys.modules.update({"reverb": reverb, "reverb.structured_writer": writer})
+    import rlds
+
+    return rlds
+
+
+class TfdsSplit(EncodedSplit):
     """A split that TFDS reads."""
 
     sequential = True
 
     def __init__(self, builder, name: str, image_key: str, instruction_key: str | None, hz: float, keep_if: str = ""):
-        self._builder, self.name = builder, name
+        self._builder, self.name, self.location = builder, name, str(builder.data_path)
         self._image_key = image_key.split("/")[1:]
         self._instruction_key = instruction_key and instruction_key.split("/")[1:]
         self._keep_if = keep_if
@@ -68,13 +91,10 @@ class TfdsSplit(Split):
         skip = tfds.decode.SkipDecoding()
         for key in reversed(self._image_key):
             skip = {key: skip}
-        return self._episodes({"steps": skip})
+        return self.episodes({"steps": skip})
 
-    def decoded_episodes(self):
-        """tf.data of the episodes in file order, with every image decoded, as TFDS gives it by default."""
-        return self._episodes(None)
-
-    def _episodes(self, decoders):
+    def episodes(self, decoders=None):
+        """tf.data of the episodes in file order; by default with every image decoded, as TFDS gives it."""
         import tensorflow_datasets as tfds
 
         in_order = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
@@ -111,33 +131,22 @@ class TfdsSplit(Split):
         steps_at_once = 1
         return import_rlds().transformations.map_steps(steps, self.image_of, steps_at_once)
 
-    def frames(self, episode: int, ids: Ids = None, size: Size | None = None, mode: str = "crop") -> np.ndarray:
+    def encoded(self, episode: int, step: int) -> bytes:
+        return self._images(episode)[step]
+
+    def _decode(self, data: bytes, size: Size | None, mode: str) -> np.ndarray:
         tf = import_tensorflow()
-        images = self._images(episode)
-        out: np.ndarray | None = None
-        native: Size | None = None
-        ids = frame_ids(ids, self.num_frames[episode])
-        where = f"episode {episode} of split '{self.name}' of {self._builder.data_path}"
-        for n, step in enumerate(ids.tolist()):
-            try:
-                found = image_size(images[step])
-                frame = decode(images[step], self._ratio(images[step], size)).numpy()
-            except (tf.errors.InvalidArgumentError, DamagedImage) as error:
-                raise UserError(
-                    f"{where} has a damaged image ({first_line(error)}): download its shard again"
-                ) from None
-            native = native or found
-            try:
-                check_size(step, found, native, size, f"{self._builder.data_path} read by TFDS", where)
-            except SizeChanges as error:
-                raise UserError(
-                    f"{where}: {error}; expected one size; fit the frames with frames(0, size=(64, 64))"
-                ) from None
-            frame = frame if size is None else fit_frames(frame, size, mode)
-            if out is None:
-                out = np.empty((len(ids), *frame.shape), np.uint8)
-            out[n] = frame
-        return np.empty((0, *(size or self.image_size), 3), np.uint8) if out is None else out
+        try:
+            frame = decode(data, self._ratio(data, size)).numpy()
+        except tf.errors.InvalidArgumentError as error:
+            raise DamagedImage(first_line(error)) from None
+        return frame if size is None else fit_frames(frame, size, mode)
+
+    def _place(self, episode: int) -> tuple[str, str]:
+        return f"episode {episode} of split '{self.name}' of {self.location}", ""
+
+    def _bad(self, episode: int, what: str) -> UserError:
+        return UserError(f"{self._place(episode)[0]} has a damaged image ({what}): download its shard again")
 
     def instruction(self, episode: int) -> str:
         return self._instructions[episode]
@@ -172,10 +181,7 @@ class TfdsSplit(Split):
 
 
 def decode(image, ratio: int = 1):
-    """Decodes an image to (H, W, 3) uint8 in TensorFlow, with the accurate DCT of other decoders.
-
-    ratio: the factor by which a JPEG is shrunk while it is decoded.
-    """
+    """Decodes an image to (H, W, 3) uint8 with the accurate DCT; ratio: by which a JPEG is shrunk."""
     import tensorflow as tf
 
     is_png = tf.strings.substr(image, 0, 4) == b"\x89PNG"

@@ -61,8 +61,7 @@ def record_spans(buffer: Buffer) -> Iterator[tuple[int, int]]:
         yield start, start + length
 
 
-def frame_record(data: bytes, checksum: bool = True) -> bytes:
+def frame_record(data: bytes) -> bytes:
     """The bytes of one record with these data."""
     head = struct.pack("<Q", len(data))
-    crc = masked_crc32c(data) if checksum else 0
-    return head + struct.pack("<I", masked_crc32c(head)) + data + struct.pack("<I", crc)
+    return head + struct.pack("<I", masked_crc32c(head)) + data + struct.pack("<I", masked_crc32c(data))

@@ -6,7 +6,7 @@ import numpy as np
 
 from genie_datasets.sources.rlds.example import feature_spans, floats, ints
 from genie_datasets.sources.rlds.schema import Feature
-from genie_datasets.sources.truth import Truth, rotvec_from_euler, rotvec_from_quaternion
+from genie_datasets.sources.truth import Truth
 
 TABLETOP = "steps/truth/ee_position"
 RT1 = "steps/observation/base_pose_tool_reached"
@@ -34,6 +34,8 @@ class TruthReader:
 
     def read(self, record: bytes) -> Truth:
         """The true motion of one tf.train.Example."""
+        from scipy.spatial.transform import Rotation
+
         spans = feature_spans(record, 0, len(record))
 
         def column(key: str, width: int) -> np.ndarray:
@@ -48,10 +50,14 @@ class TruthReader:
             image, gripper = column("steps/truth/ee_image", 2), column("steps/truth/gripper", 1)[:, 0]
         elif self.convention == "rt1":
             pose = column(RT1, 7)
-            position, rotation = pose[:, :3], rotvec_from_quaternion(pose[:, 3:])
+            turns = pose[:, 3:]
+            is_measured = np.linalg.norm(turns, axis=-1, keepdims=True) > 1e-6  # else it reads as no rotation
+            rotation = Rotation.from_quat(np.where(is_measured, turns, [0.0, 0.0, 0.0, 1.0])).as_rotvec()
+            position = pose[:, :3]
             gripper = column(RT1_GRIPPER, 1)[:, 0] if RT1_GRIPPER in spans else None
         else:  # x, y, z, roll, pitch, yaw, and how far the gripper is open
             state = column(BRIDGE, 7)
-            position, rotation, gripper = state[:, :3], rotvec_from_euler(state[:, 3:6]), 1.0 - state[:, 6]
+            position, gripper = state[:, :3], 1.0 - state[:, 6]
+            rotation = Rotation.from_euler("xyz", state[:, 3:6]).as_rotvec()
         known = [position, rotation] + ([] if gripper is None else [gripper[:, None]])
         return Truth(position, image, rotation, gripper, scene, np.concatenate(known, axis=1))

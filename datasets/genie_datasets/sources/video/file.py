@@ -13,6 +13,7 @@ import numpy as np
 
 from genie_datasets.base.fit import Size, fit_frames, resize
 from genie_datasets.sources.decode import MAX_PIXELS
+from genie_datasets.sources.file_split import DamagedFile, Images
 from genie_datasets.sources.frame_sizes import check_size
 
 HDR = {16: "PQ", 18: "HLG"}  # transfer functions by their number in ITU-T H.273
@@ -24,7 +25,7 @@ UNEVEN = 0.25  # share of the median by which an uneven interval differs from it
 RIGHT_ANGLE = 0.0175  # sine of 1 degree: a turn this near to a right angle is one, as in FFmpeg
 
 
-class DamagedVideo(ValueError):
+class DamagedVideo(DamagedFile):
     """The file is not a video, or is damaged; the message says why.
 
     is_temporary: the file could not be opened or read this time, so its content may be good.
@@ -307,9 +308,7 @@ def read_frames(path: Path, ids: np.ndarray, size: Size | None, mode: str, info:
     return out
 
 
-def fitted(
-    path: Path, ids: np.ndarray, size: Size | None, mode: str, info: VideoInfo
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def fitted(path: Path, ids: np.ndarray, size: Size | None, mode: str, info: VideoInfo) -> Images:
     """Yields (positions in `ids`, image (H, W, 3) uint8) of each wanted frame, in the order of the video."""
     from av.video.reformatter import VideoReformatter
 

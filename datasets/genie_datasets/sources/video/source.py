@@ -1,9 +1,7 @@
 """Folders of videos: one file per episode, whose name is the instruction, in subfolders and behind links too."""
 
-import contextlib
 import hashlib
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 from importlib.metadata import version
@@ -18,28 +16,25 @@ from genie_datasets.base.file_state import FileState
 from genie_datasets.base.files import atomic_file
 from genie_datasets.base.folders import find_files, first_of, note_copies
 from genie_datasets.base.globs import exclude_option, keep_files
-from genie_datasets.base.mapped_npz import BROKEN, ChunkedArray, map_npz, write_npz
+from genie_datasets.base.mapped_npz import BROKEN, map_npz, write_npz
 from genie_datasets.base.notes import warn
-from genie_datasets.base.recent import RecentItems
-from genie_datasets.sources.frame_sizes import SizeChanges, several_sizes
+from genie_datasets.sources.file_split import FileSplit, Images, split_folders
 from genie_datasets.sources.registry import DEFAULT_HZ, known_hz
-from genie_datasets.sources.split import BLOCK, Ids, Size, Source, Split, frame_ids
-from genie_datasets.sources.video.file import DamagedVideo, Upright, VideoInfo, fitted, probe, probe_whole, read_frames
+from genie_datasets.sources.split import Size, Source, Split
+from genie_datasets.sources.video.file import DamagedVideo, Upright, VideoInfo, fitted, probe, probe_whole
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 UNREAD = (".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv", ".gif")  # video formats not read
-SPLIT_FOLDERS = ("train", "val", "validation", "test")
-KEEP_BYTES = 256 << 20  # of decoded episodes, so that successive clips do not decode the same file again
 PROBE_VERSION = 7
 RATE_DIFFERS = 0.01  # relative difference above which two rates differ
 
 Numbers = range | np.ndarray
 
 
-class VideoSplit(Split):
+class VideoSplit(FileSplit):
     """Episodes in video files. Random access decodes a file from its beginning: build a frame cache for training.
 
-    numbers: for each episode, the numbers of its frames in the file, in order (repeats allowed). Default: all.
+    numbers: for each episode, the numbers of its frames in the file, in order (repeats allowed).
     """
 
     def __init__(
@@ -50,75 +45,21 @@ class VideoSplit(Split):
         files: list[Path],
         infos: list[VideoInfo],
         hz: np.ndarray,
-        numbers: Sequence[Numbers] | None = None,
+        numbers: Sequence[Numbers],
     ):
-        self.name = name
-        self.fingerprint = fingerprint
-        self.root = root
-        self.files = files
-        self.infos = infos
-        self.numbers = [range(info.num_frames) for info in infos] if numbers is None else list(numbers)
-        self.num_frames = np.array([len(chosen) for chosen in self.numbers], np.int64)
-        self.hz = hz
-        self._decoded: RecentItems[np.ndarray] = RecentItems(KEEP_BYTES, count_bytes=True)
+        super().__init__(name, fingerprint, root, files, hz)
+        self.infos, self.numbers = infos, numbers
+        self.num_frames = np.array([len(chosen) for chosen in numbers], np.int64)
 
-    def frames(self, episode: int, ids: Ids = None, size: Size | None = None, mode: str = "crop") -> np.ndarray:
-        wanted = frame_ids(ids, self.num_frames[episode])
-        if ids is None:
-            return self._decode(episode, wanted, size, mode)
-        height, width = size or self.size_of(episode)
-        if not len(wanted):
-            return np.empty((0, height, width, 3), np.uint8)
-        if self.num_frames[episode] * height * width * 3 > KEEP_BYTES:
-            return self._decode(episode, wanted, size, mode)
-        key, every = (episode, size and tuple(size), mode), np.arange(self.num_frames[episode])
-        return self._decoded.get(key, lambda: self._decode(episode, every, size, mode))[wanted]
-
-    def frame_blocks(self, episode: int, size: Size | None = None, mode: str = "crop") -> Iterator[np.ndarray]:
-        numbers = np.asarray(self.numbers[episode], np.int64)
-        block: list[np.ndarray] = []
-        with self._errors(episode):
-            for places, image in fitted(self.files[episode], numbers, size, mode, self.infos[episode]):
-                block += [image] * len(places)
-                while len(block) >= BLOCK:
-                    yield np.stack(block[:BLOCK])
-                    del block[:BLOCK]
-        if block:
-            yield np.stack(block)
-
-    def _decode(self, episode: int, ids: np.ndarray, size: Size | None, mode: str) -> np.ndarray:
+    def _images(self, episode: int, ids: np.ndarray, size: Size | None, mode: str) -> Images:
         numbers = np.asarray(self.numbers[episode], np.int64)[ids]
-        with self._errors(episode):
-            return read_frames(self.files[episode], numbers, size, mode, self.infos[episode])
+        return fitted(self.files[episode], numbers, size, mode, self.infos[episode])
 
-    @contextlib.contextmanager
-    def _errors(self, episode: int) -> Iterator[None]:
-        file = self.files[episode]
-        for state in self.states:
-            state.check(self.files[episode])
-        try:
-            yield
-        except DamagedVideo as error:
-            raise _bad_videos(self.root, {file: error}) from None
-        except SizeChanges as error:
-            raise several_sizes(str(file), error, file.relative_to(self.root).as_posix()) from None
+    def _bad(self, episode: int, error: DamagedVideo) -> UserError:  # type: ignore[override]
+        return _bad_videos(self.root, {self.files[episode]: error})
 
     def size_of(self, episode: int) -> Size:
         return self.infos[episode].height, self.infos[episode].width
-
-    def instruction(self, episode: int) -> str:
-        return instruction_of(self.files[episode])
-
-    def episode_name(self, episode: int) -> str:
-        return self.files[episode].relative_to(self.root).as_posix()
-
-
-def instruction_of(file: Path) -> str:
-    """The words of a file's name without the number of the take: 'pick_green_can_2.mp4' -> 'pick green can'."""
-    words = re.split(r"[\s_\-]+", file.stem)
-    while len(words) > 1 and words[-1].isdigit():
-        words.pop()
-    return " ".join(word for word in words if word)
 
 
 def find_videos(root: Path, notes: bool = False) -> list[Path]:
@@ -134,10 +75,7 @@ def find_videos(root: Path, notes: bool = False) -> list[Path]:
 def open_videos(
     root: Path, hz: float | None, include=None, exclude=None, skip_damaged: bool = False, resample: float | None = None
 ) -> Source:
-    """Opens a folder of videos at any depth, or one video file.
-
-    skip_damaged: leave out videos that do not decode. resample: frames per second by the clock of the container.
-    """
+    """Opens a folder of videos, or a video file; resample: frames per second by the clock of the container."""
     files, root = (find_videos(root, notes=True), root) if root.is_dir() else ([root], root.parent)
     files = keep_files(files, root, include, exclude)
     damage: list[str] = []
@@ -147,7 +85,8 @@ def open_videos(
     keys = ("video", *([f"resample {resample!r}"] if resample else []))
     digest = fingerprint(root, files, *keys)
     infos = probe_all(root, files)
-    numbers = resampled(root, files, infos, resample) if resample else None
+    every: list[Numbers] = [range(info.num_frames) for info in infos]
+    numbers = resampled(root, files, infos, resample) if resample else every
     rates = np.full(len(files), resample) if resample else episode_hz(root, files, infos, hz)
     note_oddities(root, files, infos, resample)
     splits: dict[str, Split] = {}
@@ -155,14 +94,14 @@ def open_videos(
         chosen = [files[i] for i in members]
         splits[split] = VideoSplit(
             split, f"{digest}-{split}", root, chosen, [infos[i] for i in members], rates[members],
-            None if numbers is None else [numbers[i] for i in members],
+            [numbers[i] for i in members],
         )  # fmt: skip
         splits[split].damage = damage
         splits[split].states = [state.subset(chosen)]
     return Source(root.name, str(root), "video", splits, digest)
 
 
-def resampled(root: Path, files: list[Path], infos: list[VideoInfo], hz: float) -> list[np.ndarray]:
+def resampled(root: Path, files: list[Path], infos: list[VideoInfo], hz: float) -> list[Numbers]:
     """Numbers of the frames of each file that a player shows every 1/hz seconds. Raises UserError."""
     for file, info in zip(files, infos, strict=True):
         if info.times is None:
@@ -193,27 +132,6 @@ def note_oddities(root: Path, files: list[Path], infos: list[VideoInfo], resampl
             f"{more}. Frames are read as stored; --resample HZ samples by the clock of the container"
         )
     note_copies(files)
-
-
-def split_folders(root: Path, files: list[Path]) -> dict[str, list[int]]:
-    """Numbers of the files of each split. All are 'train', unless each lies in a folder train, val, validation or test.
-
-    These folders may lie below others that hold all files. The case of their names does not matter.
-    """
-    folders = [[part.lower() for part in file.relative_to(root).parts[:-1]] for file in files]
-    while all(len(parts) > 1 for parts in folders) and len({parts[0] for parts in folders}) == 1:
-        if folders[0][0] in SPLIT_FOLDERS:
-            break
-        folders = [parts[1:] for parts in folders]
-    tops = [parts[0] if parts else "" for parts in folders]
-    if not set(tops) <= set(SPLIT_FOLDERS):
-        if inside := [file for file, top in zip(files, tops, strict=True) if top in SPLIT_FOLDERS]:
-            outside = next(file for file, top in zip(files, tops, strict=True) if top not in SPLIT_FOLDERS)
-            warn(
-                f"{first_of(inside)} is in the folder of a split, {outside} is not: all are read as one split, 'train'"
-            )
-        return {"train": list(range(len(files)))}
-    return {name: [i for i, top in enumerate(tops) if top == name] for name in SPLIT_FOLDERS if name in tops}
 
 
 def episode_hz(root: Path, files: list[Path], infos: list[VideoInfo], asked: float | None) -> np.ndarray:
@@ -260,8 +178,7 @@ def leave_out_damaged(root: Path, files: list[Path]) -> tuple[list[Path], list[s
         raise _bad_videos(root, bad)
     damage = [f"{file.relative_to(root).as_posix()} ({error})" for file, error in bad.items()]
     if damage:
-        more = f" (and {len(damage) - 1} more files)" if len(damage) > 1 else ""
-        warn(f"{root}: skipped what is damaged: {damage[0]}{more}")
+        warn(f"{root}: skipped what is damaged: {first_of(damage)}")
     return [file for file in files if file not in bad], damage
 
 
@@ -300,8 +217,7 @@ def _inspect_all(
         return infos, bad
     try:
         with atomic_file(path) as stream:
-            arrays = _arrays_of_infos(root, infos, bad)
-            write_npz(stream, {name: ChunkedArray.of(array) for name, array in arrays.items()})
+            write_npz(stream, _arrays_of_infos(root, infos, bad))
     except OSError as error:
         warn(f"cannot keep the frame counts in {path.parent} ({error.strerror}): they will be counted again")
     return infos, bad
@@ -339,11 +255,10 @@ def _infos_of_arrays(root: Path, kept: dict[str, np.ndarray]) -> tuple[list[Vide
 
 
 def _bad_videos(root: Path, bad: dict[Path, DamagedVideo]) -> UserError:
-    file, error = next(iter(bad.items()))
-    others = f" (and {len(bad) - 1} more files)" if len(bad) > 1 else ""
+    error = next(iter(bad.values()))
     names = [f.relative_to(root).as_posix() for f in bad]
     remedy = "make it readable and rerun the command" if error.is_temporary else "repair it"
     return UserError(
-        f"{file}{others} cannot be read as video ({error}): {remedy}, or leave it out with {exclude_option(names)} or "
-        "--skip-damaged"
+        f"{first_of([*bad])} cannot be read as video ({error}): {remedy}, or leave it out with "
+        f"{exclude_option(names)} or --skip-damaged"
     )

@@ -1,5 +1,7 @@
 """Skills that grasp an object: pick, place, move near, place upright."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from genie_datasets.tabletop.objects import GRASP_HEIGHT, HALF_HEIGHT, LONG_KINDS
@@ -53,17 +55,6 @@ def grasp(workspace: Workspace, index: int) -> Steps:
     yield action()
 
 
-def put_down(workspace: Workspace, index: int, place: np.ndarray) -> Steps:
-    """Carry the held object to `place` (2,), lower and release it, and go up."""
-    offset = workspace.tool - workspace.position(index)  # the object's center goes to the place, not the tool
-    above = np.array([place[0] + offset[0], place[1] + offset[1], workspace.tool[2]])
-    yield from go(workspace, above)
-    bottom = TABLE_TOP + HALF_HEIGHT[workspace.kind(index)] + offset[2]
-    yield from go(workspace, np.array([above[0], above[1], bottom + 0.004]), tolerance=0.004)
-    yield action(grip=OPEN)
-    yield from go(workspace, workspace.tool + 0.10 * UP)
-
-
 def pick_steps(workspace: Workspace, index: int) -> Steps:
     """Grasp and lift an object."""
     yield from grasp(workspace, index)
@@ -86,17 +77,20 @@ def pick(workspace: Workspace) -> Skill | None:
 def carry_steps(workspace: Workspace, index: int, place: np.ndarray) -> Steps:
     """Pick an object up and put it down at `place` (2,)."""
     yield from pick_steps(workspace, index)
-    yield from put_down(workspace, index, place)
+    offset = workspace.tool - workspace.position(index)  # the object's center goes to the place, not the tool
+    above = np.array([place[0] + offset[0], place[1] + offset[1], workspace.tool[2]])
+    yield from go(workspace, above)
+    bottom = TABLE_TOP + HALF_HEIGHT[workspace.kind(index)] + offset[2]
+    yield from go(workspace, np.array([above[0], above[1], bottom + 0.004]), tolerance=0.004)
+    yield action(grip=OPEN)
+    yield from go(workspace, workspace.tool + 0.10 * UP)
     yield from turn_back(workspace)
 
 
-def free_place(workspace: Workspace, index: int, low: np.ndarray, high: np.ndarray) -> np.ndarray | None:
-    """Draw a place (2,) in a rectangle that is free of objects other than `index`; None if none is found."""
-    for _ in range(FREE_TRIES):
-        place = workspace.rng.uniform(low, high)
-        if workspace.is_free(place, index, FREE_GAP):
-            return place
-    return None
+def free_place(workspace: Workspace, index: int, gap: float, draw: Callable[[], np.ndarray]) -> np.ndarray | None:
+    """The first drawn place (2,) in the work area with `gap` m to objects other than `index`; None if none is found."""
+    places = (draw() for _ in range(FREE_TRIES))
+    return next((p for p in places if workspace.is_inside(p) and workspace.is_free(p, index, gap)), None)
 
 
 def is_released(workspace: Workspace, index: int) -> bool:
@@ -112,7 +106,9 @@ def place(workspace: Workspace) -> Skill | None:
     cell = workspace.rng.integers(3, size=2)
     low, high = np.array(workspace.work_area.low[:2]), np.array(workspace.work_area.high[:2])
     size = (high - low) / 3
-    target = free_place(workspace, index, low + cell * size, low + (cell + 1) * size)
+    target = free_place(
+        workspace, index, FREE_GAP, lambda: workspace.rng.uniform(low + cell * size, low + (cell + 1) * size)
+    )
     if target is None or np.linalg.norm(workspace.position(index)[:2] - target) < 0.08:
         return None
     row, column = ("near", "middle", "far")[cell[0]], ("right", "middle", "left")[cell[1]]
@@ -136,8 +132,12 @@ def move_near(workspace: Workspace) -> Skill | None:
     second = workspace.choose(lambda i: i != first and (first is None or _distance(workspace, first, i) > NEAR + 0.03))
     if first is None or second is None:
         return None
-    goal = _place_near(workspace, first, second)
-    if goal is None:
+
+    def draw() -> np.ndarray:
+        angle = workspace.rng.uniform(-np.pi, np.pi)
+        return workspace.position(second)[:2] + NEAR_GOAL * np.array([np.cos(angle), np.sin(angle)])
+
+    if (goal := free_place(workspace, first, 0.10, draw)) is None:
         return None
     return Skill(
         "move near",
@@ -149,17 +149,6 @@ def move_near(workspace: Workspace) -> Skill | None:
 
 def _distance(workspace: Workspace, first: int, second: int) -> float:
     return float(np.linalg.norm((workspace.position(first) - workspace.position(second))[:2]))
-
-
-def _place_near(workspace: Workspace, first: int, second: int) -> np.ndarray | None:
-    """Draw a free place (2,) next to object `second` for object `first`; None if none is found."""
-    for _ in range(FREE_TRIES):
-        angle = workspace.rng.uniform(-np.pi, np.pi)
-        place = workspace.position(second)[:2] + NEAR_GOAL * np.array([np.cos(angle), np.sin(angle)])
-        inside = np.all(place > workspace.work_area.low[:2]) and np.all(place < workspace.work_area.high[:2])
-        if inside and workspace.is_free(place, first, 0.10):
-            return place
-    return None
 
 
 def upright_steps(workspace: Workspace, index: int) -> Steps:

@@ -72,8 +72,11 @@ class Workspace:
     def within_reach(self, index: int) -> bool:
         """True if an object is on the table and the tool can go above it."""
         position = self.position(index)
-        inside = np.all(position[:2] > self.work_area.low[:2]) and np.all(position[:2] < self.work_area.high[:2])
-        return bool(inside and position[2] > TABLE_TOP)
+        return bool(self.is_inside(position[:2]) and position[2] > TABLE_TOP)
+
+    def is_inside(self, place: np.ndarray) -> bool:
+        """True if a place (2,) is in the work area."""
+        return bool(np.all(place > self.work_area.low[:2]) and np.all(place < self.work_area.high[:2]))
 
     def choose(self, is_suitable: Callable[[int], bool] = lambda index: True) -> int | None:
         """Draw a suitable object within reach; None if there is none."""
