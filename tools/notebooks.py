@@ -19,7 +19,7 @@ def execute(script: Path) -> Path:
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed; run pip install 'genie_robotics[notebooks]'") from None
     notebook = jupytext.read(script)
-    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(script.parent)}}).execute()
+    NotebookClient(notebook, timeout=3600, resources={"metadata": {"path": str(script.parent)}}).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times of this run
         if "outputs" in cell:

@@ -81,7 +81,7 @@ def cost(options: EstimateOptions) -> dict[str, Any]:
 
     config = options.model.resolved()
     if config.latent_action.frame_space == "tokens":
-        raise UserError("estimate supports only --latent-action.frame-space pixels, got tokens; estimate the same preset with pixels")
+        raise UserError("estimate supports only --latent-action.frame-space pixels, got tokens; use pixels here")
     rate = 1e12 * (options.tflops or GPUS[options.gpu].tflops * options.reached)
     frame = frame_flops(config)
     return {

@@ -104,7 +104,7 @@ def test_impossible_episodes_are_refused(tmp_path, kit):
     frames = kit.moving_square(5, 32, 48)
     with pytest.raises(UserError, match="unknown LeRobot version 'v1.0'"):
         LeRobotWriter(tmp_path / "a", hz=3, version="v1.0")
-    with pytest.raises(UserError, match="no episode was added"):
+    with pytest.raises(UserError, match="none was added"):
         LeRobotWriter(tmp_path / "b", hz=3).finish()
     writer = LeRobotWriter(tmp_path / "c", hz=3)
     for wrong, message in (

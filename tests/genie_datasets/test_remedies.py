@@ -189,7 +189,7 @@ def test_a_video_without_time_stamps_is_read_with_hz_or_left_out(tmp_path, monke
 
 def test_the_example_of_a_glob_matches(tmp_path):
     folder = rlds(tmp_path).finish()
-    with pytest.raises(UserError, match="leaves none of the 2 files .* choose others, for files such as") as caught:
+    with pytest.raises(UserError, match="leaves none of the 2 files .* pass other globs, for files such as") as caught:
         open_source(folder, include="*.mp4")
     example = re.search(r"such as '(.*)'", str(caught.value))[1]
     assert open_source(folder, include=example).split("train").num_episodes == 1

@@ -111,7 +111,7 @@ def test_impossible_episodes_are_refused(tmp_path, kit):
     ):
         with pytest.raises(UserError, match=message):
             RldsWriter(tmp_path, name, hz=3, **more)
-    with pytest.raises(UserError, match="no episode was added"):
+    with pytest.raises(UserError, match="none was added"):
         RldsWriter(tmp_path, "none", hz=3).finish()
     writer = RldsWriter(tmp_path, "robot", hz=3)
     for arguments, message in (

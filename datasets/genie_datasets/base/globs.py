@@ -24,7 +24,7 @@ def keep_files(files: list[Path], root: Path, include: Globs = None, exclude: Gl
         asked = " ".join(f"--{k} '{v}'" for k, v in (("include", include), ("exclude", exclude)) if v)
         example = files[0].relative_to(root).as_posix()
         raise UserError(
-            f"{asked} leaves none of the {len(files)} files of {root}: choose others, for files such as '{example}'"
+            f"{asked} leaves none of the {len(files)} files of {root}: pass other globs, for files such as '{example}'"
         )
     for option, globs in (("include", wanted), ("exclude", unwanted)):
         for glob in globs:

@@ -15,8 +15,8 @@ from genie_datasets.base.folders import find_files, first_of, note_copies
 from genie_datasets.base.globs import exclude_option, keep_files
 from genie_datasets.base.mapped_npz import read_npy_header
 from genie_datasets.base.notes import warn
+from genie_datasets.sources.catalog import DEFAULT_HZ, known_hz
 from genie_datasets.sources.file_split import DamagedFile, FileSplit, Images, split_folders
-from genie_datasets.sources.registry import DEFAULT_HZ, known_hz
 from genie_datasets.sources.rlds.schema import PREFERRED_IMAGES
 from genie_datasets.sources.split import Size, Source, Split
 

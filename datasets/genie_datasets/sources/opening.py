@@ -9,10 +9,10 @@ from genie_datasets.base.folders import first_of, walk
 from genie_datasets.base.globs import Globs
 from genie_datasets.base.notes import warn
 from genie_datasets.sources.arrays import find_arrays, open_arrays
+from genie_datasets.sources.catalog import MIXES, SHORT, known
 from genie_datasets.sources.frame_cache import find_caches, open_caches
 from genie_datasets.sources.lerobot.source import open_lerobot
 from genie_datasets.sources.mixture import open_mixture, parse_mixture
-from genie_datasets.sources.registry import MIXES, SHORT, known
 from genie_datasets.sources.rlds.source import open_rlds
 from genie_datasets.sources.split import Source
 from genie_datasets.sources.video.source import SUFFIXES, find_videos, open_videos

@@ -150,7 +150,7 @@ class LeRobotWriter(AbstractContextManager["LeRobotWriter"]):
     def finish(self) -> None:
         """Writes `meta/`. Raises UserError."""
         if not self.rows or self.shape is None:
-            raise UserError(f"{self.folder}: no episode was added; expected at least one")
+            raise UserError(f"{self.folder}: a data set needs at least one episode; none was added")
         try:
             if self.version == "v3.0":
                 self._describe_v3()

@@ -174,7 +174,7 @@ class RldsWriter(AbstractContextManager["RldsWriter"]):
     def finish(self) -> Path:
         """Finishes the data set and returns its folder. Raises UserError."""
         if self._records is None:
-            raise UserError(f"{self.folder}: no episode was added; expected at least one")
+            raise UserError(f"{self.folder}: a data set needs at least one episode; none was added")
         try:
             for split, lengths in self._lengths.items():
                 for number in range(len(lengths)):

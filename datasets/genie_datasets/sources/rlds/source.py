@@ -13,8 +13,8 @@ from genie_datasets.base.file_state import FileState
 from genie_datasets.base.folders import first_of, note_copies
 from genie_datasets.base.globs import exclude_option, glob_of, keep_files
 from genie_datasets.base.notes import warn
+from genie_datasets.sources.catalog import DEFAULT_HZ, known, known_hz
 from genie_datasets.sources.encoded import EncodedSplit
-from genie_datasets.sources.registry import DEFAULT_HZ, known, known_hz
 from genie_datasets.sources.rlds.array_records import ArrayRecordFiles, is_array_record
 from genie_datasets.sources.rlds.episode_index import EpisodeIndex, load_or_build
 from genie_datasets.sources.rlds.index_shard import MAX_INSTRUCTION_CODES, IndexSpec

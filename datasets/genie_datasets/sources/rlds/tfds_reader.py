@@ -20,9 +20,9 @@ from genie_datasets.base.errors import UserError, first_line
 from genie_datasets.base.file_state import FileState
 from genie_datasets.base.fit import fit_frames
 from genie_datasets.base.notes import warn
+from genie_datasets.sources.catalog import DEFAULT_HZ, known
 from genie_datasets.sources.decode import DamagedImage, image_size, jpeg_ratio
 from genie_datasets.sources.encoded import EncodedSplit
-from genie_datasets.sources.registry import DEFAULT_HZ, known
 from genie_datasets.sources.rlds.schema import find_image_key, find_instruction_key, read_schema
 from genie_datasets.sources.rlds.source import METADATA, resolve_hz
 from genie_datasets.sources.split import Size, Source, Split

@@ -8,15 +8,15 @@ import pytest
 from genie_datasets import open_source
 from genie_datasets.base.errors import UserError
 from genie_datasets.clips.labels import draw_labels
+from genie_datasets.sources.catalog import CATALOG, MIXES, catalog_table, known
 from genie_datasets.sources.opening import find_path, seconds_of_video
-from genie_datasets.sources.registry import CATALOG, MIXES, catalog_table, known
 
 README = Path(__file__).parents[2] / "datasets" / "README.md"
 
 
 def test_the_page_shows_the_table():
     assert catalog_table() in README.read_text(), (
-        "run `python -m genie_datasets.sources.registry` and paste what it prints"
+        "run `python -m genie_datasets.sources.catalog` and paste what it prints"
     )
 
 

@@ -1,6 +1,6 @@
 """The catalog of public data sets: their cameras, rates, true motion and licenses, found by name.
 
-`python -m genie_datasets.sources.registry` prints it as the table of datasets/README.md.
+`python -m genie_datasets.sources.catalog` prints it as the table of datasets/README.md.
 
 The rate matters because a latent action spans the time between two frames: mixing rates mixes meanings.
 """
