@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from genie_eval.dreams.readout_error import ReadoutError
 from genie_eval.dreams.sequences import sequence_share
 from genie_eval.plotting import (
     DREAM,
@@ -238,10 +239,9 @@ def sequence_chart(path: Path, metric: dict[str, Any], flow: dict[str, Any], ste
     return caption
 
 
-def readout_histogram(
-    path: Path, errors_mm: Float[np.ndarray, " n"], moved_mm: Float[np.ndarray, " n"], reliability: float, gap: int
-) -> str:
+def readout_histogram(path: Path, error: ReadoutError) -> str:
     """Histograms of the read-out's error and of the true displacement."""
+    errors_mm, moved_mm, gap = error.errors_mm, error.moved_mm, error.gap
     top = float(np.quantile(np.concatenate([errors_mm, moved_mm]), 0.995))
     edges = np.linspace(0, max(top, 1e-9), 50)
     with figure(path, 6.6, 2.9, nrows=1, ncols=1) as (_, axis):
@@ -257,7 +257,7 @@ def readout_histogram(
             )  # fmt: skip
         axis.set_xlabel(f"length over {gap} steps, mm")
         axis.set_ylabel("pairs of frames")
-        axis.legend(title=f"R2 of displacement: {reliability:.2f}", fontsize=8, title_fontsize=8)
+        axis.legend(title=f"R2 of displacement: {error.reliability:.2f}", fontsize=8, title_fontsize=8)
     return (
         f"Error of the motion read-out over {gap} steps, on the tokenizer's reconstruction of held-out real video "
         "(orange), and the true displacement of the arm (gray). Better: errors far to the left of the displacements. "
