@@ -24,7 +24,7 @@ from genie_eval.plotting import (
     shown_codes,
     whisker,
 )
-from genie_eval.report.charts import quiver_panel
+from genie_eval.report.charts import panel_grid, quiver_panel
 from genie_eval.resampling import bootstrap_weights, interval
 
 QUIVER_DRAWS = 500  # bootstrap draws for the region of a mean
@@ -46,12 +46,8 @@ def dream_quiver(
     weights = bootstrap_weights(len(dreamt), QUIVER_DRAWS)
     shown = shown_codes(cards)
     reach = max(float(np.nanquantile(np.abs(dreamt[known]), 0.97)), 1e-6) if known.any() else 1e-6
-    columns = min(4, len(shown))
-    rows = -(-len(shown) // columns)
-    with figure(path, 2.35 * columns, 2.5 * rows + 0.5, nrows=rows, ncols=columns, squeeze=False) as (fig, axes):
-        for axis in axes.flat[len(shown) :]:
-            axis.set_axis_off()
-        for axis, k in zip(axes.flat, shown, strict=False):
+    with panel_grid(path, len(shown), 4, (2.35, 2.5), (0, 0.5)) as (fig, axes):
+        for axis, k in zip(axes, shown, strict=True):
             own = dreamt[known[:, k], k]
             filled = np.where(known[:, k, None], dreamt[:, k], 0.0)
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -124,12 +120,8 @@ def command_confusion(path: Path, panels: list[Judge]) -> str:
     codes = len(panels[0].counts)
     side = max(2.5, 0.24 * min(codes, 24) + 0.5)
     across = min(len(panels), 2 if codes > 10 else 4)
-    down = -(-len(panels) // across)
-    size = ((side + 0.25) * across, (side + 1.15) * down)
-    with figure(path, *size, nrows=down, ncols=across, squeeze=False) as (_, axes):
-        for axis in axes.flat[len(panels) :]:
-            axis.set_axis_off()
-        for n, (axis, judge) in enumerate(zip(axes.flat, panels, strict=False)):
+    with panel_grid(path, len(panels), across, (side + 0.25, side + 1.15), (0, 0)) as (_, axes):
+        for n, (axis, judge) in enumerate(zip(axes, panels, strict=True)):
             sent = judge.counts.sum(axis=1, keepdims=True)
             with np.errstate(divide="ignore", invalid="ignore"):
                 share = judge.counts / sent

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genie_eval.inference.flips import SECOND_FRAME_MARK
-from genie_eval.metrics import METRICS, MIN_CODE_CTC
+from genie_eval.metrics import MIN_CODE_CTC
 from genie_eval.report.animations import animations
 from genie_eval.report.charts import baseline_chart, code_usage, motion_quiver
 from genie_eval.report.code_charts import (
@@ -27,7 +27,7 @@ from genie_eval.report.control_charts import (
     sequence_chart,
     sequence_steps,
 )
-from genie_eval.report.findings import consistency_rows, nuisance_rows, variance_shares
+from genie_eval.report.findings import consistency_rows, mark_of, nuisance_rows, variance_shares
 from genie_eval.report.horizon_charts import fidelity_chart, use_chart
 from genie_eval.report.pictures import Arrows, dream_grid, filmstrip
 
@@ -40,12 +40,6 @@ STEP_DRAWS = 500  # bootstrap draws of a line in a figure
 def measured_on(ladder: list[dict[str, Any]]) -> str:
     """Suffix of the metrics that are shown: "" for true motion, "_flow" where a source has none."""
     return "" if any(row.get("grounding_skill") is not None for row in ladder) else "_flow"
-
-
-def pass_mark(name: str) -> float:
-    mark = METRICS[name].mark
-    assert mark is not None
-    return mark.good
 
 
 class Figures:
@@ -94,7 +88,7 @@ def _codes_and_dreams(
         figures.add("ladder", "Comparison with baselines and oracles", baseline_chart, results.ladder, suffix)
     by_code, by_scene = consistency_rows(getattr(results, "details", {}), cards)
     if any(row["value"] is not None for row in by_code):
-        marks = {"good": pass_mark("ctc"), "code": MIN_CODE_CTC}
+        marks = {"good": mark_of("ctc").good, "code": MIN_CODE_CTC}
         figures.add("consistency", "Consistency of each code", forest, by_code, by_scene, metrics["ctc"], marks)
 
 
@@ -122,11 +116,11 @@ def _control(figures: Figures, results: "Results", metrics: dict[str, Any], conf
             spread = base.std(axis=0)
             spread = np.where(spread > 1e-9, spread, np.inf)  # a dimension that never moves has no weight
             steps = sequence_steps(moved, spread, min(config.draws, STEP_DRAWS))
-        title, good = "The same sequence from different starts", pass_mark("sequence_consistency")
+        title, good = "The same sequence from different starts", mark_of("sequence_consistency").good
         figures.add("sequences", title, sequence_chart, metric, flow, steps, good)
     horizon = details.get("horizon") or {}
     if any(row.get("delta_psnr") for row in (horizon.get("laws") or {}).values()):
-        marks = {"delta_psnr": pass_mark("delta_psnr_t4"), "aaf": pass_mark("action_attributable_fraction")}
+        marks = {"delta_psnr": mark_of("delta_psnr_t4").good, "aaf": mark_of("action_attributable_fraction").good}
         figures.add("use", "Effect of the codes", use_chart, horizon, marks)
 
 
@@ -160,7 +154,7 @@ def _details(figures: Figures, results: "Results", metrics: dict[str, Any]) -> N
         figures.add("transitions", "Transitions between codes", transition_chart, followers, cards)
     by_nuisance, second, null = nuisance_rows(metrics, details)
     if by_nuisance or second:
-        marks = (pass_mark("nuisance_flip_rate"), SECOND_FRAME_MARK)
+        marks = (mark_of("nuisance_flip_rate").good, SECOND_FRAME_MARK)
         figures.add("nuisances", "Nuisances that change a code", flip_bars, by_nuisance, second, null, marks)
     error = getattr(getattr(results, "control", None), "error", None)
     if error is not None and len(error.errors_mm):
