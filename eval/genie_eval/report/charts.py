@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 
 from genie_eval.codes.code_sums import code_sums, usage
 from genie_eval.codes.naming import code_means
@@ -36,15 +36,22 @@ def panel_grid(
         yield fig, axes.flat[:panels]
 
 
+def trajectory_means(
+    codes: Codes, values: Float[np.ndarray, "M D"], table: Transitions, num_codes: int
+) -> tuple[Float[np.ndarray, "I K D"], Bool[np.ndarray, "I K"]]:
+    """Mean of each code in each trajectory, and whether it has enough transitions there to be drawn."""
+    sums = code_sums(codes, values, table.trajectory, num_codes)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return sums.total / sums.count[..., None], sums.count >= MIN_TRANSITIONS
+
+
 def motion_quiver(path: Path, table: Transitions, codes: Codes, cards: list[dict[str, Any]], draws: int) -> str:
     """One panel per code: a thin line for each trajectory's mean motion, a thick one for the mean of all."""
     motion, x, y, third, words = plane(table)
     values = table.motions[motion]
     mean, drawn = code_means(table, values, codes, len(cards), bootstrap_weights(table.num_trajectories, draws))
-    sums = code_sums(codes, values, table.trajectory, len(cards))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        own = sums.total / sums.count[..., None]  # (I, K, D)
-    shown, enough = shown_codes(cards), sums.count >= MIN_TRANSITIONS
+    own, enough = trajectory_means(codes, values, table, len(cards))
+    shown = shown_codes(cards)
     reach = max(float(np.nanquantile(np.abs(own[enough]), 0.97)), 1e-9)
     with panel_grid(path, len(shown), 4, (2.35, 2.5), (0, 0.3)) as (fig, axes):
         for axis, k in zip(axes, shown, strict=True):

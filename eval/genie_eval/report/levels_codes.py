@@ -51,25 +51,19 @@ def _usage(section: Section, details: Row) -> None:
     found = details.get("codebook") or {}
     if not section.has("use along and between trajectories", found):
         return
-    bits = ("divergence_bits", "next_code_information_bits")
-    divergence, follows = (found.get(name) or {} for name in bits)
-    least = at(found, "coverage_by_scene", "least") or {}
-    where = f"scene {least.get('scene')} with code {least.get('code')}"
-    facts = (
-        (
-            "divergence of the trajectories in their use of codes, bits (Jensen-Shannon)", divergence.get("value"),
-            lambda value: f"{number(value)} (null: {number(divergence.get('null'))})",
-        ),
-        (
-            "information of a code on the next one, bits", follows.get("value"),
-            lambda value: f"{number(value)} (null: {number(follows.get('null'))})",
-        ),
-        ("mean number of steps that a code is held", at(found, "dwell", "mean"), number),
-        (
-            f"least coverage: trajectories of {where} (mark: {share(at(found, 'coverage_by_scene', 'asked'))})",
-            least.get("share"), share,
-        ),
-    )  # fmt: skip
+    bits = {
+        "divergence_bits": "divergence of the trajectories in their use of codes, bits (Jensen-Shannon)",
+        "next_code_information_bits": "information of a code on the next one, bits",
+    }
+    facts: list[tuple[str, Any, Any]] = [
+        (label, found.get(name), lambda part: f"{number(part['value'])} (null: {number(part.get('null'))})")
+        for name, label in bits.items()
+        if at(found, name, "value") is not None
+    ]
+    facts.append(("mean number of steps that a code is held", at(found, "dwell", "mean"), number))
+    least, wanted = at(found, "coverage_by_scene", "least") or {}, share(at(found, "coverage_by_scene", "asked"))
+    where = f"scene {least.get('scene')} with code {least.get('code')} (mark: {wanted})"
+    facts.append((f"least coverage: trajectories of {where}", least.get("share"), share))
     note = "A divergence far above its null: a code belongs to a scene, a style or a camera."
     section.facts("Use along and between trajectories", facts, note)
     section.rest = flat({name: part for name, part in found.items() if name not in bits})
@@ -174,12 +168,9 @@ def _agreement(section: Section, found: Row) -> None:
     """Directions of each code, variance components, scenes."""
     rows = [
         [
-            str(row["code"]),
-            any_number(row.get("n_trajectories")),
-            number(row.get("cosine")),
-            number(row.get("magnitude_cv")),
-            share(row.get("same_side")),
-            p_value(row.get("p_holm")),
+            *(any_number(row.get(part)) for part in ("code", "n_trajectories")),
+            *(number(row.get(part)) for part in ("cosine", "magnitude_cv")),
+            *(share(row.get("same_side")), p_value(row.get("p_holm"))),
         ]
         for row in found.get("codes") or []
     ]
@@ -216,14 +207,11 @@ def _agreement(section: Section, found: Row) -> None:
 def _variance_components(section: Section, parts: Row) -> None:
     if not section.has("variance components", parts):
         return
-    labels = {
-        "code": "code", "code_scene": "code x scene", "code_trajectory": "code x trajectory",
-        "residual": "not explained by the code",
-    }  # fmt: skip
     rows, whole = [], parts.get("total") or 0
-    for name, label in labels.items():
+    for name in ("code", "code_scene", "code_trajectory", "residual"):
         if at(parts, name, "value") is not None:
             part = parts[name]
+            label = "not explained by the code" if name == "residual" else name.replace("_", " x ")
             rows.append([label, estimate(part, 3), share(part["value"] / whole, 1) if whole else "–"])
     if at(parts, "coefficient", "value") is not None:
         rows.append(["generalizability coefficient of the code", estimate(parts["coefficient"]), ""])

@@ -60,6 +60,10 @@ def sequences(section: Section, metrics: Row, details: Row) -> None:
         "Higher is better. Identified: dreams whose sequence is recognized by the displacements from the other starts.",
     )
     algebra, null = at(found, "pairs", "algebra") or {}, found.get("null_motion") or {}
+
+    def still(_: Any) -> str:
+        return f"{number(null['per_step_mm'], 1)} mm (usual step: {number(null['usual_step_mm'], 1)} mm)"
+
     facts: tuple[tuple[str, Any, Any], ...] = (
         ("mean cosine of the directions of the same code", metric.get("cosine"), number),
         ("opposite codes both go the right way", at(metric, "opposites", "credit"), share),
@@ -67,11 +71,8 @@ def sequences(section: Section, metrics: Row, details: Row) -> None:
         ("dreams from which the read-out abstains", metric.get("abstained"), lambda value: share(value, 1)),
         ("additivity: error of D(ab) against D(a) + D(b) (0: they add up)", algebra.get("additivity_error"), number),
         ("order: difference of D(ab) and D(ba) (0: it does not matter)", algebra.get("commutator"), number),
-        (
-            f"motion of the arm in one step of the stillest code ({null.get('code')})", null.get("ratio"),
-            lambda _: f"{number(null['per_step_mm'], 1)} mm (usual step: {number(null['usual_step_mm'], 1)} mm)",
-        ),
-    )  # fmt: skip
+        (f"motion of the arm in one step of the stillest code ({null.get('code')})", null.get("ratio"), still),
+    )
     section.facts("Further measures", facts)
     _readout(section, metrics, details)
 

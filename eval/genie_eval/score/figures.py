@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from genie_eval.codes.code_sums import code_sums
 from genie_eval.codes.naming import code_means
 from genie_eval.plotting import GRAY, INK, MAX_CODES, RULE, code_color, shown_codes
-from genie_eval.report.charts import MIN_TRANSITIONS, baseline_chart, code_usage, motion_quiver, panel_grid
+from genie_eval.report.charts import baseline_chart, code_usage, motion_quiver, panel_grid, trajectory_means
 from genie_eval.report.figures import Figures
 from genie_eval.resampling import bootstrap_weights, interval
 from genie_eval.score.latents import Latents
@@ -44,10 +43,8 @@ def motion_profile(path: Path, latents: Latents, cards: list[dict[str, Any]], dr
     values = motion / np.where(spread > 1e-9, spread, 1.0)  # not centered: 0 stays "no motion"
     mean, drawn = code_means(table, values, codes, len(cards), bootstrap_weights(table.num_trajectories, draws))
     low, high = interval(drawn)
-    sums = code_sums(codes, values, table.trajectory, len(cards))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        own = sums.total / sums.count[..., None]  # (I, K, D)
-    shown, enough = shown_codes(cards), sums.count >= MIN_TRANSITIONS
+    own, enough = trajectory_means(codes, values, table, len(cards))
+    shown = shown_codes(cards)
     dims = values.shape[1]
     reach = np.nanquantile(np.abs(own[enough]), 0.99) if enough.any() else 1.0
     reach = 1.1 * max(float(reach), 1e-9)

@@ -74,10 +74,8 @@ class ParquetColumns(Mapping[str, np.ndarray]):
         self.groups = _groups(self.file.schema_arrow.names)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        if name == "motion_names" and "motion" in self.groups:
-            names = [column.removeprefix("motion_") for column in self.groups["motion"]]
-            if len(names) > 1 and not all(n.isdigit() for n in names):
-                return np.array(names)
+        if name == "motion_names" and self._named():
+            return np.array([column.removeprefix("motion_") for column in self.groups["motion"]])
         if name not in self.groups:
             raise KeyError(name)
         arrays = [self._column(column) for column in self.groups[name]]
