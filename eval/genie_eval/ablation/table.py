@@ -11,7 +11,7 @@ import numpy as np
 
 from genie_datasets.base.errors import UserError
 from genie_datasets.base.files import atomic_file
-from genie_eval.ablation.columns import COLUMNS, LEGEND, Column, markdown_table, signed
+from genie_eval.ablation.columns import COLUMNS, LEGEND, Column, signed
 from genie_eval.ablation.compare import MIN_SEEDS, Difference, adjusted, difference, verdict
 from genie_eval.ablation.figures import draw
 from genie_eval.ablation.held_out import BASELINES, HeldOut
@@ -20,7 +20,7 @@ from genie_eval.ablation.reading import MISSING, TrialResult, read_trials
 from genie_eval.ablation.study import Study
 from genie_eval.ablation.trend import trend_table, trends
 from genie_eval.metrics import plain
-from genie_eval.report.cells import number, with_interval
+from genie_eval.report.cells import markdown_table, number, with_interval
 
 BySeed = Mapping[int, TrialResult]
 

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from genie_eval.ablation.columns import Column, markdown_table, signed
+from genie_eval.ablation.columns import Column, signed
 from genie_eval.ablation.compare import LEVEL, Difference, adjusted, difference, verdict
 from genie_eval.ablation.reading import MISSING, Reading, TrialResult
 from genie_eval.ablation.study import Study
+from genie_eval.report.cells import markdown_table
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,8 @@ def trend(x: Sequence[float], readings: Sequence[Sequence[Reading]], power: bool
     if any(reading.value is None for row in table for reading in row):
         return None
     place = np.log10(np.asarray(x, float))
-    slope_weights, bend_weights = trend_weights(place)
-    slope = difference([_weighted_sum([row[s] for row in table], slope_weights) for s in range(len(seeds))])
-    bend = difference([_weighted_sum([row[s] for row in table], bend_weights) for s in range(len(seeds))])
+    by_seed = list(zip(*table, strict=True))
+    slope, bend = (difference([_weighted_sum(row, weights) for row in by_seed]) for weights in trend_weights(place))
     assert slope is not None
     assert bend is not None
     values = np.array([[reading.value for reading in row] for row in table], float)
@@ -67,7 +67,7 @@ def trend_weights(place: Float[np.ndarray, " V"]) -> tuple[Float[np.ndarray, " V
     return slope, -curve / (curve**2).sum() * half**2
 
 
-def _weighted_sum(readings: list[Reading], weights: Float[np.ndarray, " V"]) -> Reading:
+def _weighted_sum(readings: Sequence[Reading], weights: Float[np.ndarray, " V"]) -> Reading:
     """The weights sum to 0 up to rounding. Summing differences to the first reading makes the sum of equal values
     exactly 0."""
     first = readings[0]

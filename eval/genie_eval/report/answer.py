@@ -68,9 +68,8 @@ def consistency_answer(metrics: dict[str, Metric]) -> tuple[str, str]:
     mark = mark_of("ctc")
     sentence = f"{_capital(_ctc_share(ctc))} of the mean motion of a code within one trajectory holds in every other"
     if grounding.skill is not None:
-        sentence += (
-            f". The codes explain {max(grounding.skill, 0):.0%} of the motion that {_many(metrics)} could explain"
-        )
+        many = metrics["codebook_perplexity"].more.get("num_codes", "as many")
+        sentence += f". The codes explain {max(grounding.skill, 0):.0%} of the motion that {many} codes could explain"
     if ctc.value >= mark.good and ctc.ci95[0] >= (mark.low or 0):
         word = "Yes" if ctc.verdict == "pass" else "Probably"
         if grounding.skill is not None and grounding.skill < mark_of("grounding_r2").bad:
@@ -155,10 +154,6 @@ def _share(value: float, ci95: Any, name: str = "") -> str:
 def _ctc_share(metric: Metric) -> str:
     assert metric.value is not None
     return _share(metric.value, metric.ci95, "CTC ")
-
-
-def _many(metrics: dict[str, Metric]) -> str:
-    return f"{metrics['codebook_perplexity'].more.get('num_codes', 'as many')} codes"
 
 
 def _capital(text: str) -> str:

@@ -25,6 +25,7 @@ from genie_eval.plotting import (
     whisker,
 )
 from genie_eval.report.charts import panel_grid, quiver_panel
+from genie_eval.report.findings import at
 from genie_eval.resampling import bootstrap_weights, interval
 
 QUIVER_DRAWS = 500  # bootstrap draws for the region of a mean
@@ -87,7 +88,6 @@ class Judge:
     """One judge: counts[sent, read], bits with their interval, and the bits of the same judge on real video."""
 
     title: str
-    about: str
     counts: Float[np.ndarray, "K K"]
     bits: float | None = None
     ci95: Any = None
@@ -97,21 +97,16 @@ class Judge:
 def judges(metrics: dict[str, Any]) -> list[Judge]:
     """The judges in the JSON metrics of a report: own, independent, physical, and the simulator's futures."""
     found = []
-    commands = metrics.get("command_bits", {})
-    rows = dict((commands.get("judges") or {}).items())
-    rows["physical"] = metrics.get("command_bits_physical", {})
+    rows = {**(at(metrics, "command_bits", "judges") or {}), "physical": metrics.get("command_bits_physical")}
     titles = {"own": "own latent action model", "independent": "independent model", "physical": "physical read-out"}
     for name, title in titles.items():
         row = rows.get(name) or {}
         if row.get("confusion"):
-            counts = np.array(row["confusion"], float)
-            found.append(
-                Judge(title, row.get("about", ""), counts, row.get("bits"), row.get("ci95"), row.get("ceiling_bits"))
-            )
+            counts, read = np.array(row["confusion"], float), (row.get(n) for n in ("bits", "ci95", "ceiling_bits"))
+            found.append(Judge(title, counts, *read))
     truth = metrics.get("counterfactual_id", {})
     if truth.get("confusion"):
-        counts = np.array(truth["confusion"], float)
-        found.append(Judge("nearest simulated future", "in pixels, through the tokenizer", counts))
+        found.append(Judge("nearest simulated future", np.array(truth["confusion"], float)))
     return found
 
 

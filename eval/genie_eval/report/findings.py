@@ -8,6 +8,12 @@ from typing import Any
 from genie_eval.metrics import DEAD_CODE, METRICS, MIN_CODE_CTC, MIN_RECALL, Mark
 
 Row = dict[str, Any]
+DIMENSION_NAMES = {
+    "base": ("x (forward)", "y (left)", "z (up)"),
+    "image": ("right", "down"),
+    "rotation": ("roll", "pitch", "yaw"),
+    "gripper": ("gripper",),
+}
 
 
 def mark_of(name: str) -> Mark:

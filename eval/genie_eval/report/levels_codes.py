@@ -15,14 +15,8 @@ from genie_eval.report.cells import (
     with_interval,
     words,
 )
-from genie_eval.report.findings import at, inference
+from genie_eval.report.findings import DIMENSION_NAMES, at, inference
 from genie_eval.report.section import Row, Section
-
-DIMENSION_NAMES = {
-    "base": ("x (forward)", "y (left)", "z (up)"),
-    "image": ("right", "down"),
-    "rotation": ("roll", "pitch", "yaw"),
-}
 
 
 def codebook(section: Section, metrics: Row, details: Row) -> None:
@@ -111,7 +105,7 @@ def _dimensions(section: Section, details: Row) -> None:
         explained = part.get("dimensions") or {}
         labels = DIMENSION_NAMES.get(motion, ())
         for d, eta2 in enumerate(explained.get("eta2") or []):
-            label = labels[d] if d < len(labels) else ("" if len(explained["eta2"]) == 1 else str(d))
+            label = "" if len(explained["eta2"]) == 1 else labels[d] if d < len(labels) else str(d)
             omega2, r2 = (explained[name][d] if explained.get(name) else None for name in ("omega2", "r2"))
             rows.append([f"{motion} {label}".strip(), number(eta2), number(omega2), number(r2)])
     section.table(
