@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 
 from genie_eval.metrics import METRICS
-from genie_eval.report.cells import markdown_table, number
-
-__all__ = ["COLUMNS", "LEGEND", "Column", "markdown_table", "signed"]
+from genie_eval.report.cells import number
 
 
 @dataclass(frozen=True)

@@ -66,9 +66,7 @@ def _paired_draws(a: Reading, b: Reading) -> np.ndarray | None:
 
 
 def _variance(reading: Reading) -> float:
-    if reading.ci95 is None or None in list(reading.ci95):
-        return float("nan")
-    return float(((reading.ci95[1] - reading.ci95[0]) / INTERVAL_WIDTH) ** 2)
+    return float("nan") if reading.ends is None else float((np.ptp(reading.ends) / INTERVAL_WIDTH) ** 2)
 
 
 def _t_test(

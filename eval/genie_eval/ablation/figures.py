@@ -8,6 +8,7 @@ import numpy as np
 from genie_eval.ablation.columns import Column
 from genie_eval.ablation.study import Study
 from genie_eval.plotting import BAD, GOOD, GRAY, INK, PALETTE, RULE, figure, whisker
+from genie_eval.report.charts import panel_grid
 
 PANELS_PER_ROW = 4
 MIN_LABELS = 0.005  # place of "no labels" on the logarithmic axis of label fractions
@@ -66,12 +67,9 @@ def differences(path: Path, reference: str, rows: Rows, columns: list[Column]) -
 def label_curve(path: Path, rows: Rows, columns: list[Column], about: dict[str, Any]) -> None:
     """Every metric against the fraction of labeled transitions: each seed and the mean."""
     shown = [c for c in columns if any((r["metrics"].get(c.name) or {}).get("mean") is not None for r in rows)]
-    across, down = min(PANELS_PER_ROW, len(shown)), -(-len(shown) // PANELS_PER_ROW)
     places = [max(row["labels"], MIN_LABELS) for row in rows]
-    with figure(path, 2.3 * across + 0.4, 2.1 * down, nrows=down, ncols=across, squeeze=False) as (_, axes):
-        for axis in axes.flat[len(shown) :]:
-            axis.set_axis_off()
-        for axis, column in zip(axes.flat, shown, strict=False):
+    with panel_grid(path, len(shown), PANELS_PER_ROW, (2.3, 2.1), (0.4, 0)) as (_, axes):
+        for axis, column in zip(axes, shown, strict=True):
             entries = [row["metrics"][column.name] for row in rows]
             mean = [np.nan if e["mean"] is None else e["mean"] for e in entries]
             axis.plot(places, mean, color=PALETTE[0], lw=1.8)

@@ -49,14 +49,11 @@ def measure(
     evidence = read_codes(genie, sample)
     readings: Readings = {}
     details: dict[str, Any] = {}
-    if "codes" in groups:
-        found, more = code_readings(genie, sample, evidence)
-        readings |= found
-        details |= more
-    if "dreams" in groups:
-        found, more = dream_readings(genie, sample, evidence)
-        readings |= found
-        details |= more
+    for group, read in (("codes", code_readings), ("dreams", dream_readings)):
+        if group in groups:
+            found, more = read(genie, sample, evidence)
+            readings |= found
+            details |= more
     if "commands" in groups:
         readings |= command_readings(genie, sample, evidence)
     if "losses" in groups:
@@ -69,8 +66,7 @@ def code_readings(genie: Genie, sample: HeldOut, evidence: Evidence) -> tuple[Re
     codes, table, seed, draws = evidence.codes, sample.table, sample.sampling.seed, sample.sampling.draws
     num_codes = genie.config.num_actions
     oracle = sample.baseline_codes("oracle", num_codes)
-    readings = grounding_readings(sample, codes, num_codes)
-    readings |= ctc_readings(sample, codes, num_codes)
+    readings = grounding_readings(sample, codes, num_codes) | ctc_readings(sample, codes, num_codes)
     weights = bootstrap_weights(table.num_trajectories, draws, seed)
     drawn = perplexity(weights @ usage(codes, table.trajectory, num_codes))
     readings["codebook_perplexity"] = Reading.of(

@@ -36,6 +36,11 @@ class Reading:
     def of(cls, metric: Metric, draws: Float[np.ndarray, " R"] | None = None) -> "Reading":
         return cls(metric.value, metric.ci95, draws, metric.n_trajectories or 0, metric.reason)
 
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """Both ends of the interval; None if one is unknown."""
+        return None if self.ci95 is None or None in list(self.ci95) else (self.ci95[0], self.ci95[1])
+
 
 Readings = dict[str, Reading]
 MISSING = Reading(None)

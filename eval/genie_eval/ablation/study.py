@@ -91,9 +91,9 @@ class Study:
         if axis not in AXES:
             raise ValueError(f"unknown axis '{axis}'; expected one of: {', '.join(AXES)}")
         names = [variant.name for variant in self.variants]
-        unknown = [name for name in members if name not in names]
-        if unknown:
-            raise ValueError(f"axis {axis}: unknown variant '{unknown[0]}'; its variants are: {', '.join(names)}")
+        for name in members:
+            if name not in names:
+                raise ValueError(f"axis {axis}: unknown variant '{name}'; its variants are: {', '.join(names)}")
         if len(set(members)) < 3:
             raise ValueError(f"axis {axis} has {len(set(members))} variants; a line needs at least three")
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from genie_datasets.base.errors import UserError
 from genie_datasets.base.files import atomic_file
-from genie_eval.ablation.columns import COLUMNS, LEGEND, Column, markdown_table, signed
+from genie_eval.ablation.columns import COLUMNS, LEGEND, Column, signed
 from genie_eval.ablation.compare import MIN_SEEDS, Difference, adjusted, difference, verdict
 from genie_eval.ablation.figures import draw
 from genie_eval.ablation.held_out import BASELINES, HeldOut
@@ -20,7 +20,7 @@ from genie_eval.ablation.reading import MISSING, TrialResult, read_trials
 from genie_eval.ablation.study import Study
 from genie_eval.ablation.trend import trend_table, trends
 from genie_eval.metrics import plain
-from genie_eval.report.cells import number
+from genie_eval.report.cells import markdown_table, number, with_interval
 
 BySeed = Mapping[int, TrialResult]
 
@@ -252,13 +252,10 @@ def _variant_text(row: dict[str, Any], study: Study) -> str:
 def _value_text(entry: dict[str, Any] | None, column: Column) -> str:
     if entry is None or entry["mean"] is None:
         return "–"
-    text = number(entry["mean"], column.digits)
     if entry["sd"] is not None:
-        return f"{text} ± {number(entry['sd'], column.digits)}"
+        return f"{number(entry['mean'], column.digits)} ± {number(entry['sd'], column.digits)}"
     ends = entry["ci95"]
-    if ends is None or None in ends:
-        return text
-    return f"{text} [{number(ends[0], column.digits)}, {number(ends[1], column.digits)}]"
+    return with_interval(entry["mean"], None if ends is None or None in ends else ends, column.digits)
 
 
 def _difference_text(entry: dict[str, Any] | None, column: Column) -> str:

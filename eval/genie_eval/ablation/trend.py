@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from genie_eval.ablation.columns import Column, markdown_table, signed
+from genie_eval.ablation.columns import Column, signed
 from genie_eval.ablation.compare import LEVEL, Difference, adjusted, difference, verdict
 from genie_eval.ablation.reading import MISSING, Reading, TrialResult
 from genie_eval.ablation.study import Study
+from genie_eval.report.cells import markdown_table
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,6 @@ class Trend:
     at: float
     """Value of the line at x = 1 (its logarithm, for a power law)."""
 
-    def line(self, x: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        height = self.at + self.slope.value * np.log10(x)
-        return 10**height if self.power else height
-
 
 def trend(x: Sequence[float], readings: Sequence[Sequence[Reading]], power: bool = False) -> Trend | None:
     """Fits a line, or the power law y = a x^b, through the variants v: x[v] is the size, readings[v][s] is of seed s.
@@ -50,9 +47,8 @@ def trend(x: Sequence[float], readings: Sequence[Sequence[Reading]], power: bool
     if any(reading.value is None for row in table for reading in row):
         return None
     place = np.log10(np.asarray(x, float))
-    slope_weights, bend_weights = trend_weights(place)
-    slope = difference([_weighted_sum([row[s] for row in table], slope_weights) for s in range(len(seeds))])
-    bend = difference([_weighted_sum([row[s] for row in table], bend_weights) for s in range(len(seeds))])
+    by_seed = list(zip(*table, strict=True))
+    slope, bend = (difference([_weighted_sum(row, weights) for row in by_seed]) for weights in trend_weights(place))
     assert slope is not None
     assert bend is not None
     values = np.array([[reading.value for reading in row] for row in table], float)
@@ -71,7 +67,7 @@ def trend_weights(place: Float[np.ndarray, " V"]) -> tuple[Float[np.ndarray, " V
     return slope, -curve / (curve**2).sum() * half**2
 
 
-def _weighted_sum(readings: list[Reading], weights: Float[np.ndarray, " V"]) -> Reading:
+def _weighted_sum(readings: Sequence[Reading], weights: Float[np.ndarray, " V"]) -> Reading:
     """The weights sum to 0 up to rounding. Summing differences to the first reading makes the sum of equal values
     exactly 0."""
     first = readings[0]
@@ -82,14 +78,10 @@ def _weighted_sum(readings: list[Reading], weights: Float[np.ndarray, " V"]) -> 
     units = min(r.units for r in readings)
     drawn = [r.draws for r in readings if r.draws is not None]
     if len(drawn) < len(readings) or len({len(d) for d in drawn}) > 1 or len({r.units for r in readings}) > 1:
-        spread = np.sqrt(sum((w * _half_width(r)) ** 2 for w, r in zip(weights, readings, strict=True)))
+        half = [float("nan") if r.ends is None else float(np.ptp(r.ends)) / 2 for r in readings]
+        spread = np.sqrt(sum((w * h) ** 2 for w, h in zip(weights, half, strict=True)))
         return Reading(value, (value - spread, value + spread), None, units)
     return Reading(value, None, np.tensordot(weights, np.stack(drawn) - drawn[0], axes=1), units)
-
-
-def _half_width(reading: Reading) -> float:
-    ends = reading.ci95
-    return float("nan") if ends is None or None in list(ends) else float(ends[1] - ends[0]) / 2
 
 
 def _logarithm(reading: Reading) -> Reading:
@@ -97,11 +89,8 @@ def _logarithm(reading: Reading) -> Reading:
         return MISSING
     with np.errstate(invalid="ignore", divide="ignore"):
         draws = None if reading.draws is None else np.log10(reading.draws)
-    ends = reading.ci95
-    if ends is not None and None not in list(ends) and min(ends) > 0:
-        ends = (float(np.log10(ends[0])), float(np.log10(ends[1])))
-    else:
-        ends = None
+    ends = reading.ends
+    ends = None if ends is None or min(ends) <= 0 else (float(np.log10(ends[0])), float(np.log10(ends[1])))
     return Reading(float(np.log10(reading.value)), ends, draws, reading.units)
 
 

@@ -258,11 +258,8 @@ def copy_component(run: Path, component: str, into: Path) -> None:
     folder = into / component
     if (folder / "model.safetensors").exists():
         return
-    folder.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "model.safetensors"):
-        partial = folder / f"{name}.tmp"
-        shutil.copyfile(run / component / name, partial)
-        partial.replace(folder / name)
+        write_atomically(folder / name, (run / component / name).read_bytes())
 
 
 def load(plan: Plan, run: Path, device: str) -> Genie:

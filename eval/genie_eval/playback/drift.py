@@ -72,33 +72,25 @@ class Drifts:
 
     def table(self, seed: int) -> list[dict[str, Any]]:
         """One row per control and horizon: means with 95 % intervals (bootstrap over trajectories)."""
-        rows = []
-        for name, values in self.drift.items():
-            low, high = mean_interval(values, seed)
-            gripper = self.gripper[name].mean(axis=0)
-            for h in range(1, self.horizon + 1):
-                rows.append(
-                    {
-                        "control": name, "horizon": h, "drift_cm": float(values[:, h].mean()),
-                        "ci95": [float(low[h]), float(high[h])], "gripper_error": float(gripper[h]),
-                    }
-                )  # fmt: skip
-        return rows
+        return [
+            {"control": name, **row, "gripper_error": float(self.gripper[name].mean(axis=0)[row["horizon"]])}
+            for name, values in self.drift.items()
+            for row in _by_horizon("drift_cm", values, seed)
+        ]
 
     def differences(self, seed: int) -> list[dict[str, Any]]:
         """Decoded minus shuffled and minus zero, paired by trajectory, at every horizon."""
-        rows = []
-        for other in ("shuffled", "zero"):
-            paired = self.drift["decoded"] - self.drift[other]
-            low, high = mean_interval(paired, seed)
-            for h in range(1, self.horizon + 1):
-                rows.append(
-                    {
-                        "minus": other, "horizon": h, "difference_cm": float(paired[:, h].mean()),
-                        "ci95": [float(low[h]), float(high[h])],
-                    }
-                )  # fmt: skip
-        return rows
+        return [
+            {"minus": other, **row}
+            for other in ("shuffled", "zero")
+            for row in _by_horizon("difference_cm", self.drift["decoded"] - self.drift[other], seed)
+        ]
+
+
+def _by_horizon(name: str, values: Float[np.ndarray, "E H+1"], seed: int) -> list[dict[str, Any]]:
+    """The mean over trajectories under `name`, with its interval, at every horizon from 1."""
+    ends = mean_interval(values, seed).T.tolist()
+    return [{"horizon": h, name: float(values[:, h].mean()), "ci95": ends[h]} for h in range(1, len(ends))]
 
 
 def mean_interval(values: Float[np.ndarray, "E *rest"], seed: int = 0) -> Float[np.ndarray, "2 *rest"]:

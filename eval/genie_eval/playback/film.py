@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from genie_eval.plotting import GRAY, code_color, figure
+from genie_eval.report.pictures import show
 
 PANEL = 256  # pixels of a panel's longer side
 BAR, GAP = 28, 8  # pixels above and below the panels, and between them
@@ -52,7 +53,8 @@ def compose(film: Film, t: int) -> UInt8[np.ndarray, "H W 3"]:
     scale = PANEL / max(height, width)
     h, w = 2 * round(height * scale / 2), 2 * round(width * scale / 2)
     canvas = np.full((h + 2 * BAR, len(film.panels) * (w + GAP) - GAP, 3), BACKGROUND, np.uint8)
-    below = {"dream": _caption(film, t)}
+    played = f"step {t} ({t / film.hz:.1f} s): code {film.codes[t - 1]}" if t else "start"
+    below = {"dream": played}
     if film.drift is not None:
         below["simulator"] = f"{film.drift[t]:.1f} cm from recorded"
     for i, (title, frames) in enumerate(film.panels.items()):
@@ -65,12 +67,6 @@ def compose(film: Film, t: int) -> UInt8[np.ndarray, "H W 3"]:
         rgb = tuple(int(color[i : i + 2], 16) for i in (0, 2, 4))
         cv2.rectangle(canvas, (w - 16, BAR + h + 8), (w - 4, BAR + h + 20), rgb, -1)
     return canvas
-
-
-def _caption(film: Film, t: int) -> str:
-    if t == 0:
-        return "start"
-    return f"step {t} ({t / film.hz:.1f} s): code {film.codes[t - 1]}"
 
 
 def _write_text(canvas: UInt8[np.ndarray, "H W 3"], text: str, x: int, y: int, color: tuple[int, int, int]) -> None:
@@ -92,11 +88,7 @@ def write_strip(path: Path, film: Film) -> None:
         fig.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)
         for row, (title, frames) in zip(axes, film.panels.items(), strict=True):
             for i, (axis, t) in enumerate(zip(row, columns, strict=True)):
-                axis.imshow(frames[t], interpolation="nearest")
-                axis.set_xticks([])
-                axis.set_yticks([])
-                for spine in axis.spines.values():
-                    spine.set_visible(False)
+                show(axis, frames[t])
                 if title == "dream":
                     since = film.codes[columns[i - 1] : t].tolist() if i else []
                     color = code_color(since[0]) if len(set(since)) == 1 else GRAY

@@ -163,23 +163,14 @@ def _prepare(
     labeled = with_codes(world, source, found, config.seed, progress, None if starts else config.fit_labels)
     used = labeled.take(slice(config.fit_labels))
     action_map = ActionMap.fit(used.codes, used.actions, world.config.num_actions, config.mode)
+    data = {"source": source.path, "fingerprint": source.fingerprint, "split": split.name, "hz": float(split.hz[first])}
+    settings = {"labels": len(found), "labels_from": origin, "label_split": found.split, "fit_labels": len(used)}
     result = {
         "schema_version": SCHEMA_VERSION,
         "package_version": package_version(),
         "run": run,
-        "data": {
-            "source": source.path,
-            "fingerprint": source.fingerprint,
-            "split": split.name,
-            "hz": float(split.hz[first]),
-        },
-        "settings": {
-            **to_dict(config),
-            "labels": len(found),
-            "labels_from": origin,
-            "label_split": found.split,
-            "fit_labels": len(used),
-        },
+        "data": data,
+        "settings": to_dict(config) | settings,
         "map": action_map.rows(),
         "codes_without_label": action_map.unlabeled,
         "files": ["playback.json", "playback.md", *(["labels.npz"] if labels is None else [])],
@@ -267,11 +258,8 @@ def _charts(
     drift_chart(out / "figures/drift.png", drifts, num_codes, result["data"]["hz"], config.seed)
     result["files"].append("figures/drift.png")
     if curve:
-        lines = {
-            name: float(drifts.drift[name][:curve_episodes, drifts.headline].mean())
-            for name in ("oracle", "zero")
-            if curve_episodes
-        }
+        shown = ("oracle", "zero") if curve_episodes else ()
+        lines = {name: float(drifts.drift[name][:curve_episodes, drifts.headline].mean()) for name in shown}
         oracle_r2 = result["translation_r2"]["oracle"]
         label_chart(out / "figures/labels.png", curve, oracle_r2, lines, result["settings"]["fit_labels"])
         result["files"].append("figures/labels.png")

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from genie_eval.report.cells import interval_text, markdown_table
+
 SHOWN = (1, 2, 4, 8, 15)  # horizons of the drift table
 MIN_TRAJECTORIES = 10  # for an answer
 ENOUGH = 0.8  # share of the distance from standing still to the oracle from which the answer is yes
@@ -36,7 +38,7 @@ def answer(result: dict[str, Any]) -> str:
         )
     figures = (
         f"After {h} steps ({h / result['data']['hz']:.1f} s) the end effector is {cm['decoded']:.1f} cm "
-        f"{format_interval(drift['decoded']['ci95'], 1)} from its position in the video; with another episode's codes "
+        f"{interval_text(drift['decoded']['ci95'], 1)} from its position in the video; with another episode's codes "
         f"{cm['shuffled']:.1f} cm, standing still {cm['zero']:.1f} cm, with the best {num_codes} codes "
         f"{cm['oracle']:.1f} cm."
     )
@@ -58,11 +60,6 @@ def answer(result: dict[str, Any]) -> str:
     return f"{verdict} {figures}"
 
 
-def format_interval(interval: list[float], digits: int) -> str:
-    """'[1.2, 3.4]'."""
-    return f"[{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
-
-
 def drift_rows(result: dict[str, Any]) -> list[list[str]]:
     """Head and body of the drift table: one row per horizon, one column per control."""
     rows = [["steps", *CONTROL_COLUMNS.values(), "decoded - another's", "decoded - no action"]]
@@ -71,11 +68,11 @@ def drift_rows(result: dict[str, Any]) -> list[list[str]]:
         cells = [str(h)]
         for name in CONTROL_COLUMNS:
             row = row_at(result["drift"], h, control=name)
-            interval = format_interval(row["ci95"], 1)
+            interval = interval_text(row["ci95"], 1)
             cells.append(f"{row['drift_cm']:.3f}" if name == "true" else f"{row['drift_cm']:.1f} {interval}")
         for other in ("shuffled", "zero"):
             row = row_at(result["differences"], h, minus=other)
-            cells.append(f"{row['difference_cm']:+.1f} {format_interval(row['ci95'], 1)}")
+            cells.append(f"{row['difference_cm']:+.1f} {interval_text(row['ci95'], 1)}")
         rows.append(cells)
     return rows
 
@@ -98,7 +95,7 @@ def curve_rows(result: dict[str, Any]) -> list[list[str]]:
     """Head and body of the label table: one row per number of labels."""
     rows = [["labels", "R2, mean of labels", "R2, one label at random", "codes without a label", "drift cm"]]
     for row in result["curve"]:
-        r2 = [f"{row['r2'][m]:.2f} {format_interval(row['interval95'][m], 2)}" for m in ("mean", "sample")]
+        r2 = [f"{row['r2'][m]:.2f} {interval_text(row['interval95'][m], 2)}" for m in ("mean", "sample")]
         drifts = ", ".join(f"{d:.1f}" for d in row.get("drift_cm", [])) or "-"
         rows.append([str(row["labels"]), *r2, f"{row['codes_without_label']:.1f}", drifts])
     return rows
@@ -113,9 +110,8 @@ def path_rows(result: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def markdown_table(rows: list[list[str]]) -> str:
-    lines = [" | ".join(row) for row in rows]
-    return "\n".join(f"| {line} |" for line in [lines[0], " | ".join(["---"] * len(rows[0])), *lines[1:]])
+def _table(rows: list[list[str]]) -> str:
+    return "\n".join(markdown_table(rows[0], rows[1:]))
 
 
 def text_table(rows: list[list[str]]) -> str:
@@ -143,7 +139,7 @@ def measured_markdown(result: dict[str, Any]) -> str:
         "Distance of the measured end effector to the recorded one, in cm; lower is better. One row per number of "
         "steps, one column per control. Brackets: 95 % intervals of the mean (bootstrap over trajectories, for each "
         "horizon separately). Differences are paired by trajectory; below 0, decoded is closer.",
-        markdown_table(drift_rows(result)),
+        _table(drift_rows(result)),
         f"Gripper (0 open, 1 closed) after {h} steps, mean absolute error: {gripper}.",
         "- recorded actions: checks the whole chain; must be 0.\n"
         "- oracle: each true action replaced by the mean of its cluster (k-means of the labels' translations, one "
@@ -155,7 +151,7 @@ def measured_markdown(result: dict[str, Any]) -> str:
         "![drift](figures/drift.png)",
         *_map_section(result),
         f"On the {data['transitions']} transitions of the measured episodes its translations have R2 {r2['value']:.2f} "
-        f"{format_interval(r2['ci95'], 2)} (bootstrap over trajectories); the oracle {r2['oracle']:.2f}.",
+        f"{interval_text(r2['ci95'], 2)} (bootstrap over trajectories); the oracle {r2['oracle']:.2f}.",
         "## Number of labels",
     ]
     if result["curve"]:
@@ -164,7 +160,7 @@ def measured_markdown(result: dict[str, Any]) -> str:
             f"R2 over {settings['curve_draws']} random sets of that many labels; higher is better. {CURVE_INTERVAL} "
             f"Drift after {first.get('drift_horizon', '-')} steps, one number per set, mean over "
             f"{first.get('drift_trajectories', '-')} trajectories.",
-            markdown_table(curve_rows(result)),
+            _table(curve_rows(result)),
             "![labels](figures/labels.png)",
         ]
     else:
@@ -182,7 +178,7 @@ def typed_markdown(result: dict[str, Any]) -> str:
         f"Run {result['run']}, data {data['source']}.",
         "## Path of the end effector",
         "Measured position in the robot's base frame (x forward, y left, z up); gripper 0 open, 1 closed.",
-        markdown_table(path_rows(result)),
+        _table(path_rows(result)),
         *_map_section(result),
         *_film_section(result),
     ]
@@ -198,7 +194,7 @@ def _map_section(result: dict[str, Any]) -> list[str]:
         "## The map",
         f"Fitted on {settings['fit_labels']} of {settings['labels']} labeled transitions of split "
         f"'{settings['label_split']}'. Each code decodes {how}.",
-        markdown_table(map_rows(result)),
+        _table(map_rows(result)),
         *([] if any(row["gripper"] != "keeps" for row in result["map"]) else [NO_GRIPPER]),
     ]
 

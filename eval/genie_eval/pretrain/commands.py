@@ -24,7 +24,6 @@ from genie_eval.demo import say, tabletop
 if TYPE_CHECKING:
     from genie_datasets import Source
     from genie_eval.pretrain.recipes import Recipe, TabletopSet
-    from genie_robotics.models.config import GenieConfig
 
 STEPS = 6
 
@@ -127,11 +126,13 @@ def tabletop_source(data: "TabletopSet", folder: Path) -> "Source":
 
 def train(plan: "Recipe", data: "Source", run: Path, minutes: float | None, device: str, judge: bool = False) -> None:
     """Trains the world, or its judge: a latent action model alone, of another seed."""
+    from genie_robotics.models.presets import preset
     from genie_robotics.training.config import LoopConfig, training_preset
     from genie_robotics.training.run import RunPlan, train_run
     from genie_robotics.training.stages import stages_of
 
-    model, training = model_of(plan), training_preset(plan.preset)
+    model, training = preset(plan.preset), training_preset(plan.preset)
+    model.clip_length = plan.clip_length or model.clip_length
     shares = sum(training.stage(stage).share for stage in stages_of(training.mode))
     judge_share = training.latent_action.share / (shares + training.latent_action.share)
     for stage, steps in plan.steps.items():
@@ -144,18 +145,10 @@ def train(plan: "Recipe", data: "Source", run: Path, minutes: float | None, devi
     train_run(
         run, data, "train",
         RunPlan(
-            model, training, loop, stage="latent_action" if judge else "all",
+            model.resolved(), training, loop, stage="latent_action" if judge else "all",
             minutes=None if minutes is None else minutes * share, device=device,
         ),
     )  # fmt: skip
-
-
-def model_of(plan: "Recipe") -> "GenieConfig":
-    from genie_robotics.models.presets import preset
-
-    model = preset(plan.preset)
-    model.clip_length = plan.clip_length or model.clip_length
-    return model.resolved()
 
 
 def evaluate_world(

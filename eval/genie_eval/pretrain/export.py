@@ -8,7 +8,6 @@ Weights are stored in 16 bits and loaded as float32. The latent action models ha
 """
 
 import copy
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,7 @@ from genie_datasets.base.errors import UserError
 from genie_eval.dreams.pixels import decibel
 from genie_robotics.genie import Genie
 from genie_robotics.models.config import COMPONENTS, read_json
-from genie_robotics.run_folder import (
-    in_range,
-    load_component,
-    load_config,
-    on_cpu,
-    save_component,
-    save_config,
-)
+from genie_robotics.run_folder import in_range, load_component, load_config, on_cpu, save_component, save_config
 
 LARGEST = 10_000_000
 """Largest allowed size of a world that comes with the package, judge included, in bytes."""
@@ -49,7 +41,7 @@ def export_world(
     genie = Genie.from_pretrained(run)
     judge = load_judge(judge_run)
     check_judge(genie, judge, judge_run)
-    measured = asdict(measure_rounding(genie, clips)) if clips is not None else {}
+    measured = measure_rounding(genie, clips) if clips is not None else {}
     for model in (genie, judge):
         model.latent_action.drop_decoder()
     stored = read_json(run / "config.json")
@@ -69,18 +61,6 @@ def export_world(
     return exported
 
 
-@dataclass(frozen=True)
-class Rounding:
-    """How the model with rounded weights differs from the model itself."""
-
-    codes: float
-    """Fraction of latent actions that differ."""
-    tokens: float
-    """Fraction of tokens that differ."""
-    psnr_lost: float
-    """Loss of reconstruction PSNR, dB."""
-
-
 def rounded(genie: Genie, dtype: torch.dtype = torch.float16) -> Genie:
     """A copy with weights rounded to `dtype`, as a file stores them."""
     made = copy.deepcopy(genie)
@@ -90,17 +70,18 @@ def rounded(genie: Genie, dtype: torch.dtype = torch.float16) -> Genie:
     return made
 
 
-def measure_rounding(genie: Genie, clips: UInt8[Tensor, "B T H W 3"]) -> Rounding:
-    """The effect of storing weights in float16, on these clips."""
+def measure_rounding(genie: Genie, clips: UInt8[Tensor, "B T H W 3"]) -> dict[str, float]:
+    """The effect of storing weights in float16, on these clips: fractions of latent actions (`codes`) and of `tokens`
+    that differ, and the loss of reconstruction PSNR in dB (`psnr_lost`)."""
     other = rounded(genie)
     tokens, codes = genie.tokenize(clips), genie.infer_actions(clips)
     other_tokens = other.tokenize(clips)
     lost = _psnr(genie.detokenize(tokens), clips) - _psnr(other.detokenize(other_tokens), clips)
-    return Rounding(
-        codes=(codes != other.infer_actions(clips)).double().mean().item(),
-        tokens=(tokens != other_tokens).double().mean().item(),
-        psnr_lost=lost,
-    )
+    return {
+        "codes": (codes != other.infer_actions(clips)).double().mean().item(),
+        "tokens": (tokens != other_tokens).double().mean().item(),
+        "psnr_lost": lost,
+    }
 
 
 def _psnr(a: UInt8[Tensor, "*S"], b: UInt8[Tensor, "*S"]) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 from genie_datasets.base.errors import UserError
 from genie_eval.metrics import about, in_order
 from genie_eval.pretrain.recipes import Recipe
-from genie_eval.report.cells import interval_text, number, with_interval
+from genie_eval.report.cells import estimate, interval_text, number, with_interval
 
 
 def write_card(plan: Recipe, report: dict[str, Any], world: Path, run: Path, judge: Path) -> Path:
@@ -68,22 +68,12 @@ def stage_row(stage: str, config: dict[str, Any], run: Path) -> dict[str, str]:
 
 def figures(metrics: dict[str, Any]) -> list[dict[str, str]]:
     """A row for every metric, in the report's order."""
-    rows = []
-    for name in in_order(metrics):
-        metric = metrics[name]
-        rows.append(
-            {
-                "name": name,
-                "about": about(name),
-                "value": with_interval(metric["value"], metric["ci95"]),
-                "null": number(metric["null"]),
-                "oracle": number(metric["oracle"]),
-                "skill": number(metric["skill"]),
-                "verdict": metric["verdict"],
-                "trajectories": str(metric["n_trajectories"] or "–"),
-            }
-        )
-    return rows
+    return [
+        {part: number(metrics[name][part]) for part in ("null", "oracle", "skill")}
+        | {"name": name, "about": about(name), "value": estimate(metrics[name]), "verdict": metrics[name]["verdict"]}
+        | {"trajectories": str(metrics[name]["n_trajectories"] or "–")}
+        for name in in_order(metrics)
+    ]
 
 
 def independent(metrics: dict[str, Any]) -> str:

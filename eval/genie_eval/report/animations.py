@@ -96,7 +96,7 @@ def _enlarged(frame: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def animations(folder: Path, dreams: DreamSet, seed: int) -> list[dict[str, str]]:
-    """Writes worst.gif and random.gif; {"name", "title", "caption"} of each."""
+    """Writes worst.gif and random.gif; {"file" (relative to the report's folder), "title", "caption"} of each."""
     quality = moving_psnr(dreams)
     found: list[dict[str, str]] = []
     below = (
@@ -116,5 +116,6 @@ def animations(folder: Path, dreams: DreamSet, seed: int) -> list[dict[str, str]
     ):  # fmt: skip
         if len(chosen):
             dream_gif(folder / f"{name}.gif", dreams, chosen, quality)
-            found.append({"name": name, "title": title, "caption": f"{how.format(n=len(chosen))} {below}"})
+            caption = f"{how.format(n=len(chosen))} {below}"
+            found.append({"file": f"figures/{name}.gif", "title": title, "caption": caption})
     return found

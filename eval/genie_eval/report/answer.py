@@ -5,7 +5,8 @@ from typing import Any
 
 from genie_eval.dreams.readout_error import RELIABLE
 from genie_eval.dreams.sequences import NO_RESPONSE
-from genie_eval.metrics import FEW, FEW_STARTS, METRICS, P_GROUNDING, Mark, Metric
+from genie_eval.metrics import FEW, FEW_STARTS, P_GROUNDING, Metric
+from genie_eval.report.findings import mark_of
 
 QUESTION = "Does the same latent action mean the same motion in every trajectory?"
 SEQUENCE_QUESTION = "Does the same sequence of latent actions have the same effect from different starts?"
@@ -43,12 +44,6 @@ def _p_text(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def _mark(name: str) -> Mark:
-    mark = METRICS[name].mark
-    assert mark is not None
-    return mark
-
-
 def consistency_answer(metrics: dict[str, Metric]) -> tuple[str, str]:
     """(one or two words, the sentence that explains them) for QUESTION."""
     ctc, grounding = metrics["ctc"], metrics["grounding_r2"]
@@ -70,15 +65,14 @@ def consistency_answer(metrics: dict[str, Metric]) -> tuple[str, str]:
                 f"trajectories to ask whether they mean the same in others.{few}",
             )
         return "No", f"The codes are not reliably related to motion, not even within one trajectory.{few}"
-    mark = _mark("ctc")
+    mark = mark_of("ctc")
     sentence = f"{_capital(_ctc_share(ctc))} of the mean motion of a code within one trajectory holds in every other"
     if grounding.skill is not None:
-        sentence += (
-            f". The codes explain {max(grounding.skill, 0):.0%} of the motion that {_many(metrics)} could explain"
-        )
+        many = metrics["codebook_perplexity"].more.get("num_codes", "as many")
+        sentence += f". The codes explain {max(grounding.skill, 0):.0%} of the motion that {many} codes could explain"
     if ctc.value >= mark.good and ctc.ci95[0] >= (mark.low or 0):
         word = "Yes" if ctc.verdict == "pass" else "Probably"
-        if grounding.skill is not None and grounding.skill < _mark("grounding_r2").bad:
+        if grounding.skill is not None and grounding.skill < mark_of("grounding_r2").bad:
             word += ", but they mean little"
         if ctc.verdict != "pass":
             sentence += f". Why this is not a plain yes: {'; '.join(ctc.missing) or ctc.reason}"
@@ -105,7 +99,7 @@ def sequence_answer(metrics: dict[str, Metric]) -> tuple[str, str]:
             f"{_share(flow.value, flow.ci95)} of the effect of a sequence is the same from every start: a hint, not an "
             "answer.",
         )
-    more, mark = metric.more, _mark("sequence_consistency")
+    more, mark = metric.more, mark_of("sequence_consistency")
     low, high = (metric.value, metric.value) if metric.ci95 is None else metric.ci95
     if more.get("response") is not None and more["response"] <= NO_RESPONSE:
         return "No", f"The dreams move the same whatever sequence is played.{_few_starts(metric)}"
@@ -160,10 +154,6 @@ def _share(value: float, ci95: Any, name: str = "") -> str:
 def _ctc_share(metric: Metric) -> str:
     assert metric.value is not None
     return _share(metric.value, metric.ci95, "CTC ")
-
-
-def _many(metrics: dict[str, Metric]) -> str:
-    return f"{metrics['codebook_perplexity'].more.get('num_codes', 'as many')} codes"
 
 
 def _capital(text: str) -> str:

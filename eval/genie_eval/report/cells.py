@@ -31,6 +31,11 @@ def with_interval(value: float | None, ci95: Any, digits: int = 2) -> str:
     return f"{number(value, digits)} {interval_text(ci95, digits)}".strip()
 
 
+def estimate(row: Any, digits: int = 2) -> str:
+    """The value of an object with its interval, if it has one."""
+    return with_interval(row["value"], row.get("ci95"), digits)
+
+
 def any_number(value: Any) -> str:
     """A number of any size with about three digits; other values as words."""
     if value is None:
@@ -55,7 +60,7 @@ def flat(node: Any, prefix: str = "") -> list[tuple[str, str]]:
             return [(prefix or "all", f"not run: {node['reason']}")]
         rows = []
         if isinstance(node.get("value"), int | float):
-            rows.append((prefix or "value", with_interval(node["value"], node.get("ci95"), 2)))
+            rows.append((prefix or "value", estimate(node)))
         for key, item in node.items():
             if rows and key in ("value", "ci95"):
                 continue

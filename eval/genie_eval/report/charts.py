@@ -1,20 +1,48 @@
 """Figures of codes and baselines: motion of each code, use of the codes, comparison with other codes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 
 from genie_eval.codes.code_sums import code_sums, usage
 from genie_eval.codes.naming import code_means
 from genie_eval.codes.transitions import Transitions
-from genie_eval.metrics import METRICS
 from genie_eval.plotting import GOOD, GRAY, INK, MODEL, RULE, code_color, ellipse, figure, shown_codes
+from genie_eval.report.findings import mark_of
 from genie_eval.resampling import bootstrap_weights
 
 Codes = Int[np.ndarray, " M"]
 MIN_TRANSITIONS = 2  # of a code in a trajectory, for the trajectory to be drawn
+
+
+@contextmanager
+def panel_grid(
+    path: Path, panels: int, across: int, size: tuple[float, float], margin: tuple[float, float], **subplots: Any
+) -> Iterator[tuple[Any, Any]]:
+    """Yields (figure, axes of the panels), at most `across` panels in a row; the other places stay empty.
+
+    size: width and height of a panel; margin: what the figure has in addition, in inches.
+    """
+    columns = max(1, min(across, panels))
+    rows = max(1, -(-panels // columns))
+    wide, tall = size[0] * columns + margin[0], size[1] * rows + margin[1]
+    with figure(path, wide, tall, nrows=rows, ncols=columns, squeeze=False, **subplots) as (fig, axes):
+        for axis in axes.flat[panels:]:
+            axis.set_axis_off()
+        yield fig, axes.flat[:panels]
+
+
+def trajectory_means(
+    codes: Codes, values: Float[np.ndarray, "M D"], table: Transitions, num_codes: int
+) -> tuple[Float[np.ndarray, "I K D"], Bool[np.ndarray, "I K"]]:
+    """Mean of each code in each trajectory, and whether it has enough transitions there to be drawn."""
+    sums = code_sums(codes, values, table.trajectory, num_codes)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return sums.total / sums.count[..., None], sums.count >= MIN_TRANSITIONS
 
 
 def motion_quiver(path: Path, table: Transitions, codes: Codes, cards: list[dict[str, Any]], draws: int) -> str:
@@ -22,17 +50,11 @@ def motion_quiver(path: Path, table: Transitions, codes: Codes, cards: list[dict
     motion, x, y, third, words = plane(table)
     values = table.motions[motion]
     mean, drawn = code_means(table, values, codes, len(cards), bootstrap_weights(table.num_trajectories, draws))
-    sums = code_sums(codes, values, table.trajectory, len(cards))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        own = sums.total / sums.count[..., None]  # (I, K, D)
-    shown, enough = shown_codes(cards), sums.count >= MIN_TRANSITIONS
+    own, enough = trajectory_means(codes, values, table, len(cards))
+    shown = shown_codes(cards)
     reach = max(float(np.nanquantile(np.abs(own[enough]), 0.97)), 1e-9)
-    columns = min(4, len(shown))
-    rows = -(-len(shown) // columns)
-    with figure(path, 2.35 * columns, 2.5 * rows + 0.3, nrows=rows, ncols=columns, squeeze=False) as (fig, axes):
-        for axis in axes.flat[len(shown) :]:
-            axis.set_axis_off()
-        for axis, k in zip(axes.flat, shown, strict=False):
+    with panel_grid(path, len(shown), 4, (2.35, 2.5), (0, 0.3)) as (fig, axes):
+        for axis, k in zip(axes, shown, strict=True):
             quiver_panel(axis, own[enough[:, k], k], mean[k], drawn[:, k], x, y, third, reach, code_color(k))
             axis.set_title(f"code {k}: {cards[k]['name']}\n{cards[k]['share']:.0%} of transitions", color=code_color(k))
         fig.supxlabel(words["x"], fontsize=9)
@@ -132,16 +154,13 @@ def baseline_chart(path: Path, rows: list[dict[str, Any]], suffix: str) -> str:
 
     rows: `ladder` of report.json. suffix: "" for true motion, "_flow" for optical flow.
     """
-    grounding, ctc = METRICS["grounding_r2"].mark, METRICS["ctc"].mark
-    assert grounding is not None
-    assert ctc is not None
     kept = [row for row in rows if row.get(f"grounding{suffix}_skill") is not None]
     order = sorted(kept, key=lambda row: row[f"grounding{suffix}_skill"])
     shown = {row["name"] for row in order}
     with figure(path, 8.2, 0.3 * len(order) + 1.1, nrows=1, ncols=2, sharey=True, width_ratios=[1.35, 1]) as (_, axes):
         for axis, metric, title, mark in (
-            (axes[0], f"grounding{suffix}_skill", "grounding skill", grounding.good),
-            (axes[1], f"ctc{suffix}", "cross-trajectory consistency (CTC)", ctc.good),
+            (axes[0], f"grounding{suffix}_skill", "grounding skill", mark_of("grounding_r2").good),
+            (axes[1], f"ctc{suffix}", "cross-trajectory consistency (CTC)", mark_of("ctc").good),
         ):
             axis.axvline(0, color=RULE, lw=1)
             axis.axvline(1, color=RULE, lw=1)

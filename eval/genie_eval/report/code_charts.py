@@ -23,12 +23,8 @@ from genie_eval.plotting import (
     shown_codes,
     whisker,
 )
+from genie_eval.report.findings import DIMENSION_NAMES
 
-DIMENSIONS = {
-    "base": ("x (forward)", "y (left)", "z (up)"),
-    "rotation": ("roll", "pitch", "yaw"),
-    "gripper": ("gripper",),
-}
 MAX_ROWS = 32  # codes in one panel
 VARIANCE_WORDS = {
     "code": "code, the same in all trajectories",
@@ -47,8 +43,8 @@ def eta_squared(
     The sum over codes is eta squared. Dimensions that are not known, not finite or never change are left out.
     """
     columns, names = [], []
-    for motion, words in DIMENSIONS.items():
-        values = table.motions.get(motion)
+    for motion in ("base", "rotation", "gripper"):
+        words, values = DIMENSION_NAMES[motion], table.motions.get(motion)
         if values is None or not np.isfinite(values).all():
             continue
         for d, column in enumerate(values.reshape(len(codes), -1).T):

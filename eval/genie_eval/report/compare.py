@@ -18,8 +18,9 @@ import numpy as np
 from genie_datasets.base.errors import UserError
 from genie_datasets.base.files import make_folder, write_atomically
 from genie_eval.metrics import METRICS, about, digits, in_order, plain
-from genie_eval.plotting import GOOD, GRAY, PALETTE, RULE, figure, whisker
+from genie_eval.plotting import GOOD, GRAY, PALETTE, RULE, whisker
 from genie_eval.report.cells import interval_text, number
+from genie_eval.report.charts import panel_grid
 from genie_eval.report.findings import at
 from genie_eval.report.write import SCHEMA_VERSION, page_environment, validate
 
@@ -322,13 +323,9 @@ def _picture(path: Path, found: dict[str, Any]) -> None:
     ]
     shown = shown or [row for row in found["metrics"] if any(c["value"] is not None for c in row["runs"])][:3]
     labels = [run["label"] for run in found["runs"]]
-    across = max(1, min(3, len(shown)))
-    down = max(1, -(-len(shown) // across))
-    size = (3.0 * across + 1.2, down * (0.34 * len(labels) + 0.75))
-    with figure(path, *size, nrows=down, ncols=across, squeeze=False, sharey=True) as (_, axes):
-        for axis in axes.flat[len(shown) :]:
-            axis.set_axis_off()
-        for axis, row in zip(axes.flat, shown, strict=False):
+    size = (3.0, 0.34 * len(labels) + 0.75)
+    with panel_grid(path, len(shown), 3, size, (1.2, 0), sharey=True) as (_, axes):
+        for axis, row in zip(axes, shown, strict=True):
             axis.axvline(0, color=RULE, lw=1)
             definition = METRICS.get(row["name"])
             if definition and definition.mark and definition.mark_on == "value":

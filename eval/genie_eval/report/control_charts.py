@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from genie_eval.dreams.readout_error import ReadoutError
 from genie_eval.dreams.sequences import sequence_share
 from genie_eval.plotting import (
     DREAM,
@@ -23,7 +24,8 @@ from genie_eval.plotting import (
     shown_codes,
     whisker,
 )
-from genie_eval.report.charts import quiver_panel
+from genie_eval.report.charts import panel_grid, quiver_panel
+from genie_eval.report.findings import at
 from genie_eval.resampling import bootstrap_weights, interval
 
 QUIVER_DRAWS = 500  # bootstrap draws for the region of a mean
@@ -45,12 +47,8 @@ def dream_quiver(
     weights = bootstrap_weights(len(dreamt), QUIVER_DRAWS)
     shown = shown_codes(cards)
     reach = max(float(np.nanquantile(np.abs(dreamt[known]), 0.97)), 1e-6) if known.any() else 1e-6
-    columns = min(4, len(shown))
-    rows = -(-len(shown) // columns)
-    with figure(path, 2.35 * columns, 2.5 * rows + 0.5, nrows=rows, ncols=columns, squeeze=False) as (fig, axes):
-        for axis in axes.flat[len(shown) :]:
-            axis.set_axis_off()
-        for axis, k in zip(axes.flat, shown, strict=False):
+    with panel_grid(path, len(shown), 4, (2.35, 2.5), (0, 0.5)) as (fig, axes):
+        for axis, k in zip(axes, shown, strict=True):
             own = dreamt[known[:, k], k]
             filled = np.where(known[:, k, None], dreamt[:, k], 0.0)
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -90,7 +88,6 @@ class Judge:
     """One judge: counts[sent, read], bits with their interval, and the bits of the same judge on real video."""
 
     title: str
-    about: str
     counts: Float[np.ndarray, "K K"]
     bits: float | None = None
     ci95: Any = None
@@ -100,21 +97,16 @@ class Judge:
 def judges(metrics: dict[str, Any]) -> list[Judge]:
     """The judges in the JSON metrics of a report: own, independent, physical, and the simulator's futures."""
     found = []
-    commands = metrics.get("command_bits", {})
-    rows = dict((commands.get("judges") or {}).items())
-    rows["physical"] = metrics.get("command_bits_physical", {})
+    rows = {**(at(metrics, "command_bits", "judges") or {}), "physical": metrics.get("command_bits_physical")}
     titles = {"own": "own latent action model", "independent": "independent model", "physical": "physical read-out"}
     for name, title in titles.items():
         row = rows.get(name) or {}
         if row.get("confusion"):
-            counts = np.array(row["confusion"], float)
-            found.append(
-                Judge(title, row.get("about", ""), counts, row.get("bits"), row.get("ci95"), row.get("ceiling_bits"))
-            )
+            counts, read = np.array(row["confusion"], float), (row.get(n) for n in ("bits", "ci95", "ceiling_bits"))
+            found.append(Judge(title, counts, *read))
     truth = metrics.get("counterfactual_id", {})
     if truth.get("confusion"):
-        counts = np.array(truth["confusion"], float)
-        found.append(Judge("nearest simulated future", "in pixels, through the tokenizer", counts))
+        found.append(Judge("nearest simulated future", np.array(truth["confusion"], float)))
     return found
 
 
@@ -123,12 +115,8 @@ def command_confusion(path: Path, panels: list[Judge]) -> str:
     codes = len(panels[0].counts)
     side = max(2.5, 0.24 * min(codes, 24) + 0.5)
     across = min(len(panels), 2 if codes > 10 else 4)
-    down = -(-len(panels) // across)
-    size = ((side + 0.25) * across, (side + 1.15) * down)
-    with figure(path, *size, nrows=down, ncols=across, squeeze=False) as (_, axes):
-        for axis in axes.flat[len(panels) :]:
-            axis.set_axis_off()
-        for n, (axis, judge) in enumerate(zip(axes.flat, panels, strict=False)):
+    with panel_grid(path, len(panels), across, (side + 0.25, side + 1.15), (0, 0)) as (_, axes):
+        for n, (axis, judge) in enumerate(zip(axes, panels, strict=True)):
             sent = judge.counts.sum(axis=1, keepdims=True)
             with np.errstate(divide="ignore", invalid="ignore"):
                 share = judge.counts / sent
@@ -238,10 +226,9 @@ def sequence_chart(path: Path, metric: dict[str, Any], flow: dict[str, Any], ste
     return caption
 
 
-def readout_histogram(
-    path: Path, errors_mm: Float[np.ndarray, " n"], moved_mm: Float[np.ndarray, " n"], reliability: float, gap: int
-) -> str:
+def readout_histogram(path: Path, error: ReadoutError) -> str:
     """Histograms of the read-out's error and of the true displacement."""
+    errors_mm, moved_mm, gap = error.errors_mm, error.moved_mm, error.gap
     top = float(np.quantile(np.concatenate([errors_mm, moved_mm]), 0.995))
     edges = np.linspace(0, max(top, 1e-9), 50)
     with figure(path, 6.6, 2.9, nrows=1, ncols=1) as (_, axis):
@@ -257,7 +244,7 @@ def readout_histogram(
             )  # fmt: skip
         axis.set_xlabel(f"length over {gap} steps, mm")
         axis.set_ylabel("pairs of frames")
-        axis.legend(title=f"R2 of displacement: {reliability:.2f}", fontsize=8, title_fontsize=8)
+        axis.legend(title=f"R2 of displacement: {error.reliability:.2f}", fontsize=8, title_fontsize=8)
     return (
         f"Error of the motion read-out over {gap} steps, on the tokenizer's reconstruction of held-out real video "
         "(orange), and the true displacement of the arm (gray). Better: errors far to the left of the displacements. "

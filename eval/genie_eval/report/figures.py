@@ -1,12 +1,13 @@
 """The figures of a report, most important first; each is drawn only where its input is there."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from genie_eval.inference.flips import SECOND_FRAME_MARK
-from genie_eval.metrics import METRICS, MIN_CODE_CTC
+from genie_eval.metrics import MIN_CODE_CTC
 from genie_eval.report.animations import animations
 from genie_eval.report.charts import baseline_chart, code_usage, motion_quiver
 from genie_eval.report.code_charts import (
@@ -26,7 +27,7 @@ from genie_eval.report.control_charts import (
     sequence_chart,
     sequence_steps,
 )
-from genie_eval.report.findings import consistency_rows, nuisance_rows, variance_shares
+from genie_eval.report.findings import consistency_rows, mark_of, nuisance_rows, variance_shares
 from genie_eval.report.horizon_charts import fidelity_chart, use_chart
 from genie_eval.report.pictures import Arrows, dream_grid, filmstrip
 
@@ -41,24 +42,17 @@ def measured_on(ladder: list[dict[str, Any]]) -> str:
     return "" if any(row.get("grounding_skill") is not None for row in ladder) else "_flow"
 
 
-def pass_mark(name: str) -> float:
-    mark = METRICS[name].mark
-    assert mark is not None
-    return mark.good
-
-
 class Figures:
-    """The figures that were written: {"file" (relative to the report's folder), "title", "caption"}."""
+    """Draws figures and keeps {"file" (relative to the report's folder), "title", "caption"} of each."""
 
     def __init__(self, out: Path):
         self.folder = out / "figures"
         self.found: list[dict[str, str]] = []
 
-    def path(self, name: str) -> Path:
-        return self.folder / f"{name}.png"
-
-    def add(self, name: str, title: str, caption: str, kind: str = "png") -> None:
-        self.found.append({"file": f"figures/{name}.{kind}", "title": title, "caption": caption})
+    def add(self, name: str, title: str, chart: Callable[..., str], *arguments: Any) -> None:
+        """chart(path, *arguments) writes the figure and returns its caption."""
+        caption = chart(self.folder / f"{name}.png", *arguments)
+        self.found.append({"file": f"figures/{name}.png", "title": title, "caption": caption})
 
 
 def draw(results: "Results", out: Path, config: "EvaluationConfig") -> list[dict[str, str]]:
@@ -69,9 +63,7 @@ def draw(results: "Results", out: Path, config: "EvaluationConfig") -> list[dict
     _control(figures, results, metrics, config)
     _dreams(figures, results, metrics)
     _details(figures, results, metrics)
-    for one in animations(figures.folder, results.dreams, config.seed):
-        figures.add(one["name"], one["title"], one["caption"], "gif")
-    return figures.found
+    return figures.found + animations(figures.folder, results.dreams, config.seed)
 
 
 def _codes_and_dreams(
@@ -80,30 +72,24 @@ def _codes_and_dreams(
     """The pictures that show the answer at a glance."""
     table, codes, cards = results.evidence.table, results.evidence.codes, results.codes
     control = getattr(results, "control", None)
-    starts, grid, arrows = results.grid_starts, results.grid, None
-    if control is not None:
-        arrows = arrows_of(control, len(starts))
-    caption = dream_grid(figures.path("same_action"), starts, grid, cards, arrows)
-    figures.add("same_action", "One latent action, many starts", caption)
+    starts = results.grid_starts
+    arrows = None if control is None else arrows_of(control, len(starts))
+    figures.add("same_action", "One latent action, many starts", dream_grid, starts, results.grid, cards, arrows)
     if table.why_unusable("base") is None or table.why_unusable("flow") is None:
-        caption = motion_quiver(figures.path("motion"), table, codes, cards, config.draws)
-        figures.add("motion", "Motion of each code in real video", caption)
+        title = "Motion of each code in real video"
+        figures.add("motion", title, motion_quiver, table, codes, cards, config.draws)
     if control is not None and control.displacements is not None:
         simulated = control.simulated_displacements
         true = None if simulated is None else simulated.confident("base")
-        dreamed = control.displacements.confident("base")
-        caption = dream_quiver(figures.path("dream_motion"), dreamed, true, cards, control.constant.steps)
-        figures.add("dream_motion", "Motion of each code in the dreams", caption)
+        dreamed, steps = control.displacements.confident("base"), control.constant.steps
+        figures.add("dream_motion", "Motion of each code in the dreams", dream_quiver, dreamed, true, cards, steps)
     suffix = measured_on(results.ladder)
     if any(row.get(f"grounding{suffix}_skill") is not None for row in results.ladder):
-        caption = baseline_chart(figures.path("ladder"), results.ladder, suffix)
-        figures.add("ladder", "Comparison with baselines and oracles", caption)
+        figures.add("ladder", "Comparison with baselines and oracles", baseline_chart, results.ladder, suffix)
     by_code, by_scene = consistency_rows(getattr(results, "details", {}), cards)
     if any(row["value"] is not None for row in by_code):
-        whole = {"value": metrics["ctc"]["value"], "ci95": metrics["ctc"]["ci95"]}
-        marks = {"good": pass_mark("ctc"), "code": MIN_CODE_CTC}
-        caption = forest(figures.path("consistency"), by_code, by_scene, whole, marks)
-        figures.add("consistency", "Consistency of each code", caption)
+        marks = {"good": mark_of("ctc").good, "code": MIN_CODE_CTC}
+        figures.add("consistency", "Consistency of each code", forest, by_code, by_scene, metrics["ctc"], marks)
 
 
 def arrows_of(control: Any, rows: int) -> Arrows | None:
@@ -118,10 +104,8 @@ def arrows_of(control: Any, rows: int) -> Arrows | None:
 
 def _control(figures: Figures, results: "Results", metrics: dict[str, Any], config: "EvaluationConfig") -> None:
     """Commands, sequences, and use of the codes."""
-    panels = judges(metrics)
-    if panels:
-        caption = command_confusion(figures.path("command"), panels)
-        figures.add("command", "Who can read the command", caption)
+    if panels := judges(metrics):
+        figures.add("command", "Who can read the command", command_confusion, panels)
     control, details = getattr(results, "control", None), getattr(results, "details", {})
     metric, flow = metrics["sequence_consistency"], metrics.get("sequence_consistency_flow") or {}
     if metric["value"] is not None or flow.get("value") is not None:
@@ -132,16 +116,16 @@ def _control(figures: Figures, results: "Results", metrics: dict[str, Any], conf
             spread = base.std(axis=0)
             spread = np.where(spread > 1e-9, spread, np.inf)  # a dimension that never moves has no weight
             steps = sequence_steps(moved, spread, min(config.draws, STEP_DRAWS))
-        caption = sequence_chart(figures.path("sequences"), metric, flow, steps, pass_mark("sequence_consistency"))
-        figures.add("sequences", "The same sequence from different starts", caption)
+        title, good = "The same sequence from different starts", mark_of("sequence_consistency").good
+        figures.add("sequences", title, sequence_chart, metric, flow, steps, good)
     horizon = details.get("horizon") or {}
     if any(row.get("delta_psnr") for row in (horizon.get("laws") or {}).values()):
-        marks = {"delta_psnr": pass_mark("delta_psnr_t4"), "aaf": pass_mark("action_attributable_fraction")}
-        figures.add("use", "Effect of the codes", use_chart(figures.path("use"), horizon, marks))
+        marks = {"delta_psnr": mark_of("delta_psnr_t4").good, "aaf": mark_of("action_attributable_fraction").good}
+        figures.add("use", "Effect of the codes", use_chart, horizon, marks)
 
 
 def _dreams(figures: Figures, results: "Results", metrics: dict[str, Any]) -> None:
-    figures.add("dreams", "Dreams next to the truth", filmstrip(figures.path("dreams"), results.dreams))
+    figures.add("dreams", "Dreams next to the truth", filmstrip, results.dreams)
     horizon = getattr(results, "details", {}).get("horizon") or {}
     readings = {
         name: horizon[name]
@@ -153,8 +137,7 @@ def _dreams(figures: Figures, results: "Results", metrics: dict[str, Any]) -> No
         readings = {"psnr": {name: {"value": v} for name, v in metrics["dream_psnr"]["by_t"].items()}}
         t, clips = list(range(1, len(readings["psnr"]["dream"]["value"]) + 1)), metrics["dream_psnr"]["n_clips"]
     if readings and t and len(t) > 1:
-        caption = fidelity_chart(figures.path("fidelity"), readings, t, int(clips or 0))
-        figures.add("fidelity", "Quality of the pictures", caption)
+        figures.add("fidelity", "Quality of the pictures", fidelity_chart, readings, t, int(clips or 0))
 
 
 def _details(figures: Figures, results: "Results", metrics: dict[str, Any]) -> None:
@@ -162,25 +145,17 @@ def _details(figures: Figures, results: "Results", metrics: dict[str, Any]) -> N
     details = getattr(results, "details", {})
     parts, names = eta_squared(table, codes, len(cards))
     if names:
-        caption = eta_heat(figures.path("dimensions"), parts, names, cards)
-        figures.add("dimensions", "Explained dimensions of each code", caption)
-    shares = variance_shares(details)
-    if shares:
-        figures.add("variance", "Variance of the motion", variance_bars(figures.path("variance"), shares))
-    figures.add("usage", "Use of the codes", code_usage(figures.path("usage"), table, codes, cards))
+        figures.add("dimensions", "Explained dimensions of each code", eta_heat, parts, names, cards)
+    if shares := variance_shares(details):
+        figures.add("variance", "Variance of the motion", variance_bars, shares)
+    figures.add("usage", "Use of the codes", code_usage, table, codes, cards)
     followers = transition_shares(table, codes, len(cards))
     if np.isfinite(followers).any():
-        caption = transition_chart(figures.path("transitions"), followers, cards)
-        figures.add("transitions", "Transitions between codes", caption)
+        figures.add("transitions", "Transitions between codes", transition_chart, followers, cards)
     by_nuisance, second, null = nuisance_rows(metrics, details)
     if by_nuisance or second:
-        marks = (pass_mark("nuisance_flip_rate"), SECOND_FRAME_MARK)
-        caption = flip_bars(figures.path("nuisances"), by_nuisance, second, null, marks)
-        figures.add("nuisances", "Nuisances that change a code", caption)
-    control = getattr(results, "control", None)
-    error = None if control is None else control.error
+        marks = (mark_of("nuisance_flip_rate").good, SECOND_FRAME_MARK)
+        figures.add("nuisances", "Nuisances that change a code", flip_bars, by_nuisance, second, null, marks)
+    error = getattr(getattr(results, "control", None), "error", None)
     if error is not None and len(error.errors_mm):
-        caption = readout_histogram(
-            figures.path("readout"), error.errors_mm, error.moved_mm, error.reliability, error.gap
-        )
-        figures.add("readout", "Error of the motion read-out", caption)
+        figures.add("readout", "Error of the motion read-out", readout_histogram, error)

@@ -5,9 +5,22 @@ Every part may be missing, or be {"reason": why it was not run}.
 
 from typing import Any
 
-from genie_eval.metrics import DEAD_CODE, MIN_CODE_CTC, MIN_RECALL
+from genie_eval.metrics import DEAD_CODE, METRICS, MIN_CODE_CTC, MIN_RECALL, Mark
 
 Row = dict[str, Any]
+DIMENSION_NAMES = {
+    "base": ("x (forward)", "y (left)", "z (up)"),
+    "image": ("right", "down"),
+    "rotation": ("roll", "pitch", "yaw"),
+    "gripper": ("gripper",),
+}
+
+
+def mark_of(name: str) -> Mark:
+    """The mark of a metric that has one."""
+    mark = METRICS[name].mark
+    assert mark is not None
+    return mark
 
 
 def at(node: Any, *path: str) -> Any:

@@ -4,35 +4,38 @@ from typing import Any
 
 from genie_eval.inference.flips import SECOND_FRAME_MARK
 from genie_eval.metrics import DEAD_CODE
-from genie_eval.report.cells import any_number, flat, interval_text, number, p_value, share, with_interval, words
-from genie_eval.report.findings import at, inference
+from genie_eval.report.cells import (
+    any_number,
+    estimate,
+    flat,
+    interval_text,
+    number,
+    p_value,
+    share,
+    with_interval,
+    words,
+)
+from genie_eval.report.findings import DIMENSION_NAMES, at, inference
 from genie_eval.report.section import Row, Section
-
-DIMENSION_NAMES = {
-    "base": ("x (forward)", "y (left)", "z (up)"),
-    "image": ("right", "down"),
-    "rotation": ("roll", "pitch", "yaw"),
-}
 
 
 def codebook(section: Section, metrics: Row, details: Row) -> None:
     metric = metrics.get("codebook_perplexity", {})
-    rows = []
     if metric.get("max_share") is not None:
-        dead = metric.get("dead_codes") or []
-        rows = [
-            ["codes", any_number(metric.get("num_codes"))],
-            [f"dead codes (under {DEAD_CODE:.0%} of transitions)", ", ".join(map(str, dead)) or "none"],
-            ["largest share of one code", share(metric["max_share"])],
-            ["mean perplexity within one trajectory", number(metric.get("trajectory_perplexity"), 1)],
-        ]
-    section.table("Use", ["", ""], rows)
+        dead = ", ".join(map(str, metric.get("dead_codes") or [])) or "none"
+        facts = (
+            ("codes", metric.get("num_codes"), any_number),
+            (f"dead codes (under {DEAD_CODE:.0%} of transitions)", dead, str),
+            ("largest share of one code", metric["max_share"], share),
+            ("mean perplexity within one trajectory", metric.get("trajectory_perplexity"), lambda p: number(p, 1)),
+        )
+        section.facts("Use", facts)
     stable = inference(details, "stability")
     if section.has("codes after a round trip of the picture", stable):
         rows = [
-            [name, with_interval(row["value"], row.get("ci95")), number(row.get("mark"))]
+            [name, estimate(row), number(row.get("mark"))]
             for name, row in stable.items()
-            if isinstance(row, dict) and row.get("value") is not None
+            if at(row, "value") is not None
         ]
         section.table("Codes that stay the same after a round trip of the picture", ["through", "share", "mark"], rows)
     _usage(section, details)
@@ -42,32 +45,22 @@ def _usage(section: Section, details: Row) -> None:
     found = details.get("codebook") or {}
     if not section.has("use along and between trajectories", found):
         return
-    labels = {
+    bits = {
         "divergence_bits": "divergence of the trajectories in their use of codes, bits (Jensen-Shannon)",
         "next_code_information_bits": "information of a code on the next one, bits",
     }
-    rows = []
-    for name, label in labels.items():
-        part = found.get(name) or {}
-        if part.get("value") is not None:
-            rows.append([label, f"{number(part['value'])} (null: {number(part.get('null'))})"])
-    dwell = at(found, "dwell", "mean")
-    if dwell is not None:
-        rows.append(["mean number of steps that a code is held", number(dwell)])
-    least = at(found, "coverage_by_scene", "least") or {}
-    if least.get("share") is not None:
-        wanted = share(at(found, "coverage_by_scene", "asked"))
-        rows.append(
-            [
-                f"least coverage: trajectories of scene {least['scene']} with code {least['code']} (mark: {wanted})",
-                share(least["share"]),
-            ]
-        )
-    section.table(
-        "Use along and between trajectories", ["", ""], rows,
-        "A divergence far above its null: a code belongs to a scene, a style or a camera.",
-    )  # fmt: skip
-    section.rest = flat({name: part for name, part in found.items() if name not in labels})
+    facts: list[tuple[str, Any, Any]] = [
+        (label, found.get(name), lambda part: f"{number(part['value'])} (null: {number(part.get('null'))})")
+        for name, label in bits.items()
+        if at(found, name, "value") is not None
+    ]
+    facts.append(("mean number of steps that a code is held", at(found, "dwell", "mean"), number))
+    least, wanted = at(found, "coverage_by_scene", "least") or {}, share(at(found, "coverage_by_scene", "asked"))
+    where = f"scene {least.get('scene')} with code {least.get('code')} (mark: {wanted})"
+    facts.append((f"least coverage: trajectories of {where}", least.get("share"), share))
+    note = "A divergence far above its null: a code belongs to a scene, a style or a camera."
+    section.facts("Use along and between trajectories", facts, note)
+    section.rest = flat({name: part for name, part in found.items() if name not in bits})
 
 
 def grounding(section: Section, metrics: Row, details: Row) -> None:
@@ -80,16 +73,9 @@ def grounding(section: Section, metrics: Row, details: Row) -> None:
             if row.get("value") is None:
                 section.not_run.append((f"motion '{name}'", row.get("reason", "not known")))
                 continue
-            rows.append(
-                [
-                    {"image": "image plane"}.get(name, name),
-                    with_interval(row["value"], row.get("ci95")),
-                    number(row.get("null")),
-                    number(row.get("oracle")),
-                    number(row.get("skill")),
-                    with_interval(row.get("ctc"), row.get("ctc_ci95")),
-                ]
-            )
+            readings = (number(row.get(part)) for part in ("null", "oracle", "skill"))
+            ctc_text = with_interval(row.get("ctc"), row.get("ctc_ci95"))
+            rows.append([{"image": "image plane"}.get(name, name), estimate(row), *readings, ctc_text])
     section.table(
         "By kind of motion",
         ["motion", "R2", "null", "oracle", "skill", "CTC"],
@@ -105,11 +91,8 @@ def grounding(section: Section, metrics: Row, details: Row) -> None:
         "Comparison with learning-free baselines", ["baseline", "its skill", "model minus baseline", "p"], rows
     )
     _dimensions(section, details)
-    for name, what in (
-        ("grounding", "by dimension, in bits, and against other codes"),
-        ("probe", "probe of the embedding"),
-    ):
-        section.has(what, details.get(name))
+    section.has("by dimension, in bits, and against other codes", details.get("grounding"))
+    section.has("probe of the embedding", details.get("probe"))
     for what, part in (details.get("grounding") or {}).items():
         if isinstance(part, dict) and part.get("reason"):
             section.has(words(what), part)
@@ -122,7 +105,7 @@ def _dimensions(section: Section, details: Row) -> None:
         explained = part.get("dimensions") or {}
         labels = DIMENSION_NAMES.get(motion, ())
         for d, eta2 in enumerate(explained.get("eta2") or []):
-            label = labels[d] if d < len(labels) else ("" if len(explained["eta2"]) == 1 else str(d))
+            label = "" if len(explained["eta2"]) == 1 else labels[d] if d < len(labels) else str(d)
             omega2, r2 = (explained[name][d] if explained.get(name) else None for name in ("omega2", "r2"))
             rows.append([f"{motion} {label}".strip(), number(eta2), number(omega2), number(r2)])
     section.table(
@@ -138,7 +121,7 @@ def _dimensions(section: Section, details: Row) -> None:
             text = f"{number(bits['value'])} (swapped trajectories: {number(bits['null'])}; entropy of the code: "
             rows.append([f"information on {motion} motion, bits", f"{text}{number(bits['code_entropy'])})"])
     for event, part in (found.get("gripper_auroc") or {}).items():
-        if isinstance(part, dict) and part.get("auroc") is not None:
+        if at(part, "auroc") is not None:
             rows.append([f"gripper {event}: AUROC ({part['events']} events; chance 0.50)", number(part["auroc"])])
     ami = found.get("oracle_ami") or {}
     if ami.get("value") is not None:
@@ -160,14 +143,9 @@ def consistency(section: Section, metrics: Row, details: Row) -> None:
     for name, label in (("ctc", "true motion"), ("ctc_flow", "optical flow")):
         metric = metrics.get(name, {})
         if metric.get("within") is not None:
+            within = with_interval(metric["within"], metric.get("within_ci95"), 3)
             rows.append(
-                [
-                    label,
-                    number(metric.get("across"), 3),
-                    with_interval(metric["within"], metric.get("within_ci95"), 3),
-                    any_number(metric.get("lag")),
-                    with_interval(metric["value"], metric["ci95"]),
-                ]
+                [label, number(metric.get("across"), 3), within, any_number(metric.get("lag")), estimate(metric)]
             )
     section.table(
         "Parts of CTC",
@@ -184,12 +162,9 @@ def _agreement(section: Section, found: Row) -> None:
     """Directions of each code, variance components, scenes."""
     rows = [
         [
-            str(row["code"]),
-            any_number(row.get("n_trajectories")),
-            number(row.get("cosine")),
-            number(row.get("magnitude_cv")),
-            share(row.get("same_side")),
-            p_value(row.get("p_holm")),
+            *(any_number(row.get(part)) for part in ("code", "n_trajectories")),
+            *(number(row.get(part)) for part in ("cosine", "magnitude_cv")),
+            *(share(row.get("same_side")), p_value(row.get("p_holm"))),
         ]
         for row in found.get("codes") or []
     ]
@@ -209,15 +184,14 @@ def _agreement(section: Section, found: Row) -> None:
         section.table("CTC within each scene", ["scene", "trajectories", "CTC"], rows)
     cross, rows = found.get("cross_context") or {}, []
     if section.has("from scene to scene", cross) and cross.get("recognised") is not None:
+        r2, worst, same, other = (number(cross.get(n)) for n in ("r2_mean", "r2_worst", "cosine_same", "cosine_other"))
         rows = [
-            ["R2 in one scene of the code means of another (worst pair)", _pair(cross, "r2_mean", "r2_worst")],
-            ["cosine of the same code in two scenes (of other codes)", _pair(cross, "cosine_same", "cosine_other")],
+            ["R2 in one scene of the code means of another (worst pair)", f"{r2} ({worst})"],
+            ["cosine of the same code in two scenes (of other codes)", f"{same} ({other})"],
             ["the nearest code of the other scene is the same code", share(cross["recognised"])],
         ]
-    for name, label in (
-        ("permanova", "codes differ in their mean motion"),
-        ("permdisp", "codes differ in their spread"),
-    ):
+    tests = {"permanova": "codes differ in their mean motion", "permdisp": "codes differ in their spread"}
+    for name, label in tests.items():
         part = found.get(name) or {}
         if part.get("p") is not None:
             rows.append([f"{label}: pseudo-F", f"{number(part['pseudo_f'], 1)}, p {p_value(part['p'])}"])
@@ -227,30 +201,15 @@ def _agreement(section: Section, found: Row) -> None:
 def _variance_components(section: Section, parts: Row) -> None:
     if not section.has("variance components", parts):
         return
-    rows = []
-    for name, label in (
-        ("code", "code"),
-        ("code_scene", "code x scene"),
-        ("code_trajectory", "code x trajectory"),
-        ("residual", "not explained by the code"),
-    ):
+    rows, whole = [], parts.get("total") or 0
+    for name in ("code", "code_scene", "code_trajectory", "residual"):
         if at(parts, name, "value") is not None:
-            whole = parts.get("total") or 0
-            rows.append(
-                [
-                    label,
-                    with_interval(parts[name]["value"], parts[name].get("ci95"), 3),
-                    share(parts[name]["value"] / whole, 1) if whole else "–",
-                ]
-            )
+            part = parts[name]
+            label = "not explained by the code" if name == "residual" else name.replace("_", " x ")
+            rows.append([label, estimate(part, 3), share(part["value"] / whole, 1) if whole else "–"])
     if at(parts, "coefficient", "value") is not None:
-        one = parts["coefficient"]
-        rows.append(["generalizability coefficient of the code", with_interval(one["value"], one.get("ci95")), ""])
+        rows.append(["generalizability coefficient of the code", estimate(parts["coefficient"]), ""])
     section.table("Variance components", ["", "variance", "share"], rows)
-
-
-def _pair(row: Row, first: str, second: str) -> str:
-    return f"{number(row.get(first))} ({number(row.get(second))})"
 
 
 def leakage(section: Section, metrics: Row, details: Row) -> None:
@@ -292,18 +251,10 @@ def _algebra_rows(back: Row, both: Row) -> list[list[str]]:
 
 def nuisance(section: Section, metrics: Row, details: Row) -> None:
     metric, found = metrics.get("nuisance_flip_rate", {}), inference(details, "nuisance")
-    rows = []
-    for name, row in (metric.get("by_nuisance") or {}).items():
-        rows.append(
-            [
-                words(name),
-                share(row["flip_rate"], 1),
-                _shares(row.get("ci95")),
-                number(row.get("ami")),
-                number(row.get("ctc")),
-                number(row.get("r2")),
-            ]
-        )
+    rows = [
+        [*_flips(name, row), *(number(row.get(part)) for part in ("ami", "ctc", "r2"))]
+        for name, row in (metric.get("by_nuisance") or {}).items()
+    ]
     if rows:
         usual = metric.get("reference") or {}
         rows.append(["unchanged", "0 %", "", "1.00", number(usual.get("ctc")), number(usual.get("r2"))])
@@ -314,13 +265,7 @@ def nuisance(section: Section, metrics: Row, details: Row) -> None:
         "AMI: adjusted mutual information with the unchanged codes; CTC, R2: of the changed codes.",
     )
     rows = [
-        [
-            words(name),
-            share(row["flip_rate"], 1),
-            _shares(row.get("ci95")),
-            share(row.get("leaves_null"), 1),
-            _shares(row.get("leaves_null_ci95")),
-        ]
+        [*_flips(name, row), share(row.get("leaves_null"), 1), _shares(row.get("leaves_null_ci95"))]
         for name, row in (metric.get("second_frame") or {}).items()
     ]
     section.table(
@@ -330,18 +275,18 @@ def nuisance(section: Section, metrics: Row, details: Row) -> None:
     )
     rendered: Any = found.get("rendered")
     if section.has("rendered again by the simulator", rendered):
-        rows = [
-            [words(name), share(row["flip_rate"], 1), _shares(row.get("ci95"))]
-            for name, row in rendered.items()
-            if isinstance(row, dict) and row.get("flip_rate") is not None
-        ]
+        rows = [_flips(name, row) for name, row in rendered.items() if at(row, "flip_rate") is not None]
         section.table(
             "The same states rendered in another scene", ["difference", "codes that change", "95 % interval"], rows
         )
     held = found.get("identity") or {}
     if section.has("identity: the same frame twice", held) and held.get("value") is not None:
         label = f"the same frame twice has code {held.get('code')} (mark: {share(held.get('mark'))})"
-        section.table("No motion", ["", ""], [[label, with_interval(held["value"], held.get("ci95"))]])
+        section.facts("No motion", [(label, held, estimate)])
+
+
+def _flips(name: str, row: Row) -> list[str]:
+    return [words(name), share(row["flip_rate"], 1), _shares(row.get("ci95"))]
 
 
 def _shares(ci95: Any) -> str:

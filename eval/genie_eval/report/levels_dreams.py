@@ -3,7 +3,7 @@
 from typing import Any
 
 from genie_eval.metrics import MAGNITUDE_RATIO, MIN_COSINE
-from genie_eval.report.cells import any_number, flat, number, p_value, share, with_interval, words
+from genie_eval.report.cells import any_number, estimate, flat, number, p_value, share, with_interval, words
 from genie_eval.report.findings import at
 from genie_eval.report.horizon_charts import LAW_WORDS
 from genie_eval.report.section import Row, Section
@@ -20,17 +20,9 @@ def command(section: Section, metrics: Row, details: Row) -> None:
             section.not_run.append((f"{name} judge", row.get("reason", "not known")))
             continue
         recall = [r for r in row.get("recall") or [] if r is not None]
-        rows.append(
-            [
-                name,
-                with_interval(row["bits"], row.get("ci95")),
-                number(row.get("ceiling_bits")),
-                number(row.get("effective_actions"), 1),
-                number(row.get("kappa")),
-                number(row.get("kappa_ceiling")),
-                share(min(recall)) if recall else "–",
-            ]
-        )
+        ceiling, kappa, best = (number(row.get(part)) for part in ("ceiling_bits", "kappa", "kappa_ceiling"))
+        bits, actions = with_interval(row["bits"], row.get("ci95")), number(row.get("effective_actions"), 1)
+        rows.append([name, bits, ceiling, actions, kappa, best, share(min(recall)) if recall else "–"])
     section.table(
         "Judges",
         ["judge", "bits", "ceiling", "effective actions", "kappa", "ceiling", "recall of the worst code"],
@@ -50,59 +42,39 @@ def command(section: Section, metrics: Row, details: Row) -> None:
 
 def sequences(section: Section, metrics: Row, details: Row) -> None:
     metric, found = metrics.get("sequence_consistency", {}), details.get("sequences") or {}
-    rows = []
+    rows, starts = [], any_number(metric.get("n_starts"))
     if metric.get("value") is not None:
-        rows.append(
-            [
-                f"one code, {metric.get('steps', '–')} times",
-                any_number(metric.get("n_starts")),
-                with_interval(metric["value"], metric["ci95"]),
-                share(metric.get("identified")),
-                share(metric.get("chance")),
-            ]
-        )
+        label = f"one code, {metric.get('steps', '–')} times"
+        rows.append([label, starts, estimate(metric), share(metric.get("identified")), share(metric.get("chance"))])
     for name, row in found.items():
-        if isinstance(row, dict) and row.get("value") is not None:
-            rows.append(
-                [
-                    f"{name} ({row['n']})",
-                    any_number(metric.get("n_starts")),
-                    with_interval(row["value"], row["ci95"]),
-                    share(row.get("identified")),
-                    share(row.get("chance"), 1),
-                ]
-            )
+        if at(row, "value") is not None:
+            chance = share(row.get("chance"), 1)
+            rows.append([f"{name} ({row['n']})", starts, estimate(row), share(row.get("identified")), chance])
     flow = metrics.get("sequence_consistency_flow") or {}
     if flow.get("value") is not None:
-        starts, value = any_number(flow.get("n_trajectories")), with_interval(flow["value"], flow.get("ci95"))
-        rows.append(["one code, optical flow", starts, value, "–", "–"])
+        rows.append(["one code, optical flow", any_number(flow.get("n_trajectories")), estimate(flow), "–", "–"])
     section.table(
         "Kinds of sequence",
         ["sequence", "starts", "consistency", "identified", "chance"],
         rows,
         "Higher is better. Identified: dreams whose sequence is recognized by the displacements from the other starts.",
     )
-    section.table("Further measures", ["", ""], _further_rows(metric, found))
+    algebra, null = at(found, "pairs", "algebra") or {}, found.get("null_motion") or {}
+
+    def still(_: Any) -> str:
+        return f"{number(null['per_step_mm'], 1)} mm (usual step: {number(null['usual_step_mm'], 1)} mm)"
+
+    facts: tuple[tuple[str, Any, Any], ...] = (
+        ("mean cosine of the directions of the same code", metric.get("cosine"), number),
+        ("opposite codes both go the right way", at(metric, "opposites", "credit"), share),
+        ("consistency without the noise of the read-out (never judged)", metric.get("corrected"), number),
+        ("dreams from which the read-out abstains", metric.get("abstained"), lambda value: share(value, 1)),
+        ("additivity: error of D(ab) against D(a) + D(b) (0: they add up)", algebra.get("additivity_error"), number),
+        ("order: difference of D(ab) and D(ba) (0: it does not matter)", algebra.get("commutator"), number),
+        (f"motion of the arm in one step of the stillest code ({null.get('code')})", null.get("ratio"), still),
+    )
+    section.facts("Further measures", facts)
     _readout(section, metrics, details)
-
-
-def _further_rows(metric: Row, found: Row) -> list[list[str]]:
-    algebra = at(found, "pairs", "algebra") or {}
-    null = found.get("null_motion") or {}
-    rows = [
-        ["mean cosine of the directions of the same code", metric.get("cosine"), number],
-        ["opposite codes both go the right way", at(metric, "opposites", "credit"), share],
-        ["consistency without the noise of the read-out (never judged)", metric.get("corrected"), number],
-        ["dreams from which the read-out abstains", metric.get("abstained"), lambda value: share(value, 1)],
-        ["additivity: error of D(ab) against D(a) + D(b) (0: they add up)", algebra.get("additivity_error"), number],
-        ["order: difference of D(ab) and D(ba) (0: it does not matter)", algebra.get("commutator"), number],
-    ]
-    text = [[label, form(value)] for label, value, form in rows if value is not None]
-    if null.get("ratio") is not None:
-        usual = number(null["usual_step_mm"], 1)
-        label = f"motion of the arm in one step of the stillest code ({null['code']})"
-        text.append([label, f"{number(null['per_step_mm'], 1)} mm (usual step: {usual} mm)"])
-    return text
 
 
 def _readout(section: Section, metrics: Row, details: Row) -> None:
@@ -113,17 +85,11 @@ def _readout(section: Section, metrics: Row, details: Row) -> None:
         return
     rows = []
     for gap, row in (readout.get("by_gap") or {}).items():
-        rows.append(
-            [
-                gap,
-                number(row.get("r2_base")),
-                ", ".join(number(v) for v in at(row, "r2", "base") or []),
-                number(row.get("rms_error_mm"), 1),
-                number(row.get("rms_motion_mm"), 1),
-                number(row.get("rms_error_px"), 2),
-                share(row.get("sign_accuracy"), 1),
-            ]
+        by_axis = ", ".join(number(v) for v in at(row, "r2", "base") or [])
+        lengths = (
+            number(row.get(part), d) for part, d in (("rms_error_mm", 1), ("rms_motion_mm", 1), ("rms_error_px", 2))
         )
+        rows.append([gap, number(row.get("r2_base")), by_axis, *lengths, share(row.get("sign_accuracy"), 1)])
     section.table(
         "The motion read-out on the tokenizer's reconstruction of held-out video",
         ["steps", "R2", "x, y, z", "error, mm", "motion, mm", "error, px", "right sign"],
@@ -137,19 +103,12 @@ def truth(section: Section, metrics: Row, details: Row) -> None:
     motion, (low, high) = at(metrics, "counterfactual_id", "motion") or {}, MAGNITUDE_RATIO
     rows = []
     if motion and section.has("dream motion against the simulator", motion):
+        cosine, ratio = (with_interval(motion[m], motion.get(f"{m}_ci95")) for m in ("cosine", "magnitude_ratio"))
+        error, true = (number(motion[length], 1) for length in ("endpoint_error_mm", "true_displacement_mm"))
         rows = [
-            [
-                f"cosine of the directions (mark: {MIN_COSINE:.2f})",
-                with_interval(motion["cosine"], motion.get("cosine_ci95")),
-            ],
-            [
-                f"displacement relative to the simulator's (mark: {low} to {high})",
-                with_interval(motion["magnitude_ratio"], motion.get("magnitude_ratio_ci95")),
-            ],
-            [
-                "error of the end point",
-                f"{number(motion['endpoint_error_mm'], 1)} mm of {number(motion['true_displacement_mm'], 1)} mm",
-            ],
+            [f"cosine of the directions (mark: {MIN_COSINE:.2f})", cosine],
+            [f"displacement relative to the simulator's (mark: {low} to {high})", ratio],
+            ["error of the end point", f"{error} mm of {true} mm"],
             ["own future nearest by the read-out", share(motion.get("id_by_readout"))],
         ]
     section.table("Dreams against the simulator's futures of the same codes", ["", ""], rows)

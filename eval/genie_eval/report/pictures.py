@@ -38,9 +38,9 @@ def dream_grid(
         nrows=len(starts), ncols=len(columns) + 1, squeeze=False,
     ) as (fig, axes):  # fmt: skip
         for row, (start, dream) in enumerate(zip(starts, dreams, strict=True)):
-            _show(axes[row, 0], start)
+            show(axes[row, 0], start)
             for axis, k in zip(axes[row, 1:], columns, strict=True):
-                _show(axis, dream[k, -1], code_color(k))
+                show(axis, dream[k, -1], code_color(k))
                 if arrows is not None:
                     _draw_arrows(axis, arrows, row, k, starts.shape[1:3])
         axes[0, 0].set_title("start", fontsize=9)
@@ -139,7 +139,7 @@ def filmstrip(path: Path, dreams: DreamSet, clips: int = 3) -> str:
                     if t >= len(strip):
                         axis.set_axis_off()
                         continue
-                    _show(axis, strip[t])
+                    show(axis, strip[t])
                     if r == 0:
                         axis.set_title("prompt" if t == 0 else f"t = {t}", fontsize=7.5, pad=2, color=GRAY)
                     elif codes is not None and t > 0:
@@ -153,7 +153,8 @@ def filmstrip(path: Path, dreams: DreamSet, clips: int = 3) -> str:
     )
 
 
-def _show(axis: Any, frame: np.ndarray, color: Any = None) -> None:
+def show(axis: Any, frame: np.ndarray, color: Any = None) -> None:
+    """Draws a frame without ticks, in an edge of this color (default: no edge)."""
     axis.imshow(frame, interpolation="nearest")
     axis.set_xticks([])
     axis.set_yticks([])

@@ -1,5 +1,6 @@
 """One section of the report: a level with its metrics, tables, other numbers, and what was not run."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +38,10 @@ class Section:
         """Adds a table, unless it has no rows."""
         if rows:
             self.tables.append(Table(title, head, rows, note))
+
+    def facts(self, title: str, facts: Iterable[tuple[str, Any, Callable[[Any], str]]], note: str = "") -> None:
+        """Adds a table of two columns; facts: (label, value, function that gives its text), left out if None."""
+        self.table(title, ["", ""], [[label, text(value)] for label, value, text in facts if value is not None], note)
 
     def has(self, what: str, part: Any, otherwise: str = "not part of this run") -> bool:
         """True if a part was run; otherwise keeps its reason."""

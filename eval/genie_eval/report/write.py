@@ -101,9 +101,8 @@ def _camera(grounding: Metric) -> str:
 
 def _read_dimensions(error: Any) -> list[tuple[str, float]]:
     names = {"base": ("x", "y", "z"), "image": ("image x", "image y")}
-    by_part = error.by_gap[error.gap]["r2"]
     found = []
-    for part, values in by_part.items():
+    for part, values in error.by_gap[error.gap]["r2"].items():
         listed = values if isinstance(values, list) else [values]
         labels = names.get(part, tuple(f"{part} {d}" if len(listed) > 1 else part for d in range(len(listed))))
         found += list(zip(labels, listed, strict=False))
@@ -157,13 +156,10 @@ def build(
     """The content of report.json, in JSON types."""
     evidence = results.evidence
     details = plain(getattr(results, "details", {}))
-    answers = [
-        {"question": question, "answer": word, "because": sentence}
-        for question, (word, sentence) in (
-            (QUESTION, consistency_answer(results.metrics)),
-            (SEQUENCE_QUESTION, sequence_answer(results.metrics)),
-        )
-    ]
+    answers = []
+    for question, answer in ((QUESTION, consistency_answer), (SEQUENCE_QUESTION, sequence_answer)):
+        word, sentence = answer(results.metrics)
+        answers.append({"question": question, "answer": word, "because": sentence})
     model = genie.config
     metrics = {name: metric.as_json() for name, metric in results.metrics.items()}
     return plain(

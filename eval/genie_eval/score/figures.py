@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from genie_eval.codes.code_sums import code_sums
 from genie_eval.codes.naming import code_means
-from genie_eval.plotting import GRAY, INK, MAX_CODES, RULE, code_color, figure, shown_codes
-from genie_eval.report.charts import MIN_TRANSITIONS, baseline_chart, code_usage, motion_quiver
+from genie_eval.plotting import GRAY, INK, MAX_CODES, RULE, code_color, shown_codes
+from genie_eval.report.charts import baseline_chart, code_usage, motion_quiver, panel_grid, trajectory_means
+from genie_eval.report.figures import Figures
 from genie_eval.resampling import bootstrap_weights, interval
 from genie_eval.score.latents import Latents
 
@@ -23,24 +23,16 @@ def draw(
 
     meters: the unit of the motion is meters, so that it can be drawn as a map.
     """
-    folder, found = out / "figures", []
-
-    def add(name: str, title: str, caption: str) -> None:
-        found.append({"file": f"figures/{name}.png", "title": title, "caption": caption})
-
-    if latents.table.why_unusable("base") is None:
+    figures, table, codes = Figures(out), latents.table, latents.codes
+    if table.why_unusable("base") is None:
         if meters and latents.base_frame:
-            caption = motion_quiver(folder / "motion.png", latents.table, latents.codes, cards, draws)
-            add("motion", "Motion of each code", caption)
-        caption = motion_profile(folder / "profile.png", latents, cards, draws)
-        add("profile", "Motion of each code, by dimension", caption)
+            figures.add("motion", "Motion of each code", motion_quiver, table, codes, cards, draws)
+        figures.add("profile", "Motion of each code, by dimension", motion_profile, latents, cards, draws)
     if any(row.get("grounding_skill") is not None for row in ladder):
-        caption = baseline_chart(folder / "ladder.png", ladder, "")
-        add("ladder", "Comparison with baselines and oracles", caption)
+        figures.add("ladder", "Comparison with baselines and oracles", baseline_chart, ladder, "")
     if len(cards) <= MAX_USAGE:
-        caption = code_usage(folder / "usage.png", latents.table, latents.codes, cards)
-        add("usage", "Use of the codes", caption)
-    return found
+        figures.add("usage", "Use of the codes", code_usage, table, codes, cards)
+    return figures.found
 
 
 def motion_profile(path: Path, latents: Latents, cards: list[dict[str, Any]], draws: int) -> str:
@@ -51,22 +43,14 @@ def motion_profile(path: Path, latents: Latents, cards: list[dict[str, Any]], dr
     values = motion / np.where(spread > 1e-9, spread, 1.0)  # not centered: 0 stays "no motion"
     mean, drawn = code_means(table, values, codes, len(cards), bootstrap_weights(table.num_trajectories, draws))
     low, high = interval(drawn)
-    sums = code_sums(codes, values, table.trajectory, len(cards))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        own = sums.total / sums.count[..., None]  # (I, K, D)
-    shown, enough = shown_codes(cards), sums.count >= MIN_TRANSITIONS
-    columns = min(4, len(shown))
-    rows = -(-len(shown) // columns)
+    own, enough = trajectory_means(codes, values, table, len(cards))
+    shown = shown_codes(cards)
     dims = values.shape[1]
     reach = np.nanquantile(np.abs(own[enough]), 0.99) if enough.any() else 1.0
     reach = 1.1 * max(float(reach), 1e-9)
     rng = np.random.default_rng(0)
-    with figure(
-        path, 2.35 * columns, (0.3 * dims + 0.75) * rows + 0.35, nrows=rows, ncols=columns, squeeze=False, sharey=True
-    ) as (fig, axes):
-        for axis in axes.flat[len(shown) :]:
-            axis.set_axis_off()
-        for axis, k in zip(axes.flat, shown, strict=False):
+    with panel_grid(path, len(shown), 4, (2.35, 0.3 * dims + 0.75), (0, 0.35), sharey=True) as (fig, axes):
+        for axis, k in zip(axes, shown, strict=True):
             axis.axvline(0, color=RULE, lw=0.9)
             for d in range(dims):
                 jitter = rng.uniform(-0.25, 0.25, int(enough[:, k].sum()))

@@ -69,16 +69,12 @@ def larybench_columns(path: Path, roots: tuple[Path, ...] = ()) -> dict[str, np.
         )
         if before.shape != after.shape or before.shape[1] < 3:
             raise UserError(f"{path}: states must have equal shapes that begin with a position, got {before.shape[1:]}")
-        return columns | {
-            "motion": after[:, :3] - before[:, :3],
-            "motion_names": np.array(["x", "y", "z"]),
-            "state": before,
-        }
+        change = after[:, :3] - before[:, :3]
+        return columns | {"motion": change, "motion_names": np.array(["x", "y", "z"]), "state": before}
     poses = [_array(find(row["action"])) for row in rows]
     names = _names(poses[0], path)
-    first = _stack([pose.reshape(-1, len(names))[0] for pose in poses], "action", path)
-    last = _stack([pose.reshape(-1, len(names))[-1] for pose in poses], "action", path)
-    change = last - first
+    paths = [pose.reshape(-1, len(names)) for pose in poses]
+    change = _stack([pose[-1] - pose[0] for pose in paths], "action", path)
     for d, name in enumerate(names):
         if name.rpartition("_")[2] in ANGLES:  # from 179 to -179 degrees is 2 degrees
             change[:, d] = (change[:, d] + np.pi) % (2 * np.pi) - np.pi

@@ -24,7 +24,7 @@ MAX_CELLS = 50_000_000  # numbers of an embedding: 400 MB
 DEAD_VARIANCE = 1e-4  # share of the variance of an embedding that its smallest columns may hold to be left out
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LatentsConfig:
     """Conversion of a file to a table."""
 
@@ -32,8 +32,9 @@ class LatentsConfig:
     """Size of the codebook (of all tuples, where there are several tokens). None: one more than the largest code; the
     number of tuples that occur; 8 clusters of an embedding without codes."""
     trajectories: int | None = 1000
-    """Largest number of random trajectories; None: all."""
+    """Largest number of random trajectories; None: all that fit."""
     max_rows: int = MAX_ROWS
+    """Transitions beyond which whole trajectories are left out."""
     seed: int = 0
 
 

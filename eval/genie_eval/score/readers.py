@@ -29,14 +29,14 @@ def open_columns(path: Path, roots: tuple[Path, ...] = ()) -> Iterator[Columns]:
         raise UserError(f"{path}: no such file")
     if path.is_dir():
         raise UserError(f"{path} is a folder; pass a file ({', '.join(SUFFIXES)})")
-    if path.suffix.lower() not in SUFFIXES:
+    kind = path.suffix.lower()
+    if kind not in SUFFIXES:
         raise UserError(
             f"{path}: unknown kind of file '{path.suffix or path.name}', expected {', '.join(SUFFIXES)}; pass an npz "
             "of numpy arrays, a parquet table, or a table that LARYBench's extraction writes"
         )
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty; write it again")
-    kind = path.suffix.lower()
     if kind == ".npz":
         with NpzColumns(path) as columns:
             yield columns
@@ -74,10 +74,8 @@ class ParquetColumns(Mapping[str, np.ndarray]):
         self.groups = _groups(self.file.schema_arrow.names)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        if name == "motion_names" and "motion" in self.groups:
-            names = [column.removeprefix("motion_") for column in self.groups["motion"]]
-            if len(names) > 1 and not all(n.isdigit() for n in names):
-                return np.array(names)
+        if name == "motion_names" and self._named():
+            return np.array([column.removeprefix("motion_") for column in self.groups["motion"]])
         if name not in self.groups:
             raise KeyError(name)
         arrays = [self._column(column) for column in self.groups[name]]

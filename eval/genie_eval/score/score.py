@@ -21,7 +21,7 @@ from genie_eval.report.answer import QUESTION, consistency_answer
 from genie_eval.report.write import report_head, write_files
 from genie_eval.resampling import DRAWS, SWAPS
 from genie_eval.score.figures import draw
-from genie_eval.score.latents import MAX_ROWS, MAX_USAGE_CODES, Latents, LatentsConfig, latents
+from genie_eval.score.latents import MAX_USAGE_CODES, Latents, LatentsConfig, latents
 from genie_eval.score.readers import fingerprint, open_columns
 from genie_eval.score.tokens import by_token
 
@@ -38,24 +38,16 @@ LIMITS = (
 MAX_RARE = 0.5  # share of the transitions with rare codes from which a verdict is at most a warning
 
 
-@dataclass(frozen=True)
-class ScoreConfig:
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig(LatentsConfig):
     """How latents are scored."""
 
-    num_codes: int | None = None
-    """Size of the codebook (of all tuples, where there are several tokens). None: one more than the largest code; the
-    number of tuples that occur; 8 clusters of an embedding without codes."""
-    trajectories: int | None = 1000
-    """Largest number of random trajectories; None: all that fit."""
-    max_rows: int = MAX_ROWS
-    """Transitions beyond which whole trajectories are left out."""
     unit: str = ""
     """Unit of the motion; with m and motion named x, y, z it is also drawn as a map, in mm."""
     draws: int = DRAWS
     """Bootstrap draws."""
     swaps: int = SWAPS
     """Whole-trajectory swaps of the permutation tests."""
-    seed: int = 0
     progress: bool = True
 
 
@@ -76,9 +68,7 @@ def score(path: str | Path, out: str | Path, config: ScoreConfig | None = None, 
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     started = time.perf_counter()
     with open_columns(path, roots) as columns:
-        source = latents(
-            columns, str(path), LatentsConfig(config.num_codes, config.trajectories, config.max_rows, config.seed)
-        )
+        source = latents(columns, str(path), config)
     reading = time.perf_counter() - started
     make_folder(out)  # before the work, so that a wrong folder fails early
     report = measure(source, config)
