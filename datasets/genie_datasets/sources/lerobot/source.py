@@ -152,7 +152,7 @@ def open_lerobot(
             splits[name] = LeRobotImages(name, f"{digest}-{name}", meta, chosen, rate)
     if not splits:
         raise UserError(
-            f"{root}: --include and --exclude leave no episode of its splits ({', '.join(meta.splits)}): pass other globs"
+            f"{root}: --include and --exclude leave none of its splits ({', '.join(meta.splits)}): pass other globs"
         )
     for split in splits.values():
         split.damage = damage
