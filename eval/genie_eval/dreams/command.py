@@ -127,8 +127,9 @@ def command_bits_physical(context: ControlContext) -> Metric:
 
 def _judge_bits(name: str, context: ControlContext, metric: Metric, bits: float, missing: list[str]) -> Metric:
     scale = context.scale_to_eight
-    low, high = (scale * np.asarray(metric.ci95)).tolist()
-    return judge(name, metric, scale * bits, (low, high), of_eight_codes(context.num_codes), missing)
+    return judge(
+        name, metric, scale * bits, scale * np.asarray(metric.ci95), of_eight_codes(context.num_codes), missing
+    )
 
 
 def read_back(
