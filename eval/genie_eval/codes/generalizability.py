@@ -31,8 +31,7 @@ def variance_components(statistics: MotionStatistics, codes: Codes) -> dict[str,
         return {"reason": "trajectories are too short for pairs of transitions whose motions are decorrelated"}
     pairs = pair_sums(codes, statistics.residual, table.trajectory, statistics.num_codes, statistics.lag)
     scene = None if table.scene is None else table.scene[table.starts[:-1]]
-    per_scene = [] if scene is None else np.unique(scene, return_counts=True)[1]
-    if len(per_scene) < 2 or max(per_scene) < 2:
+    if scene is not None and len(np.unique(scene)) in (1, len(scene)):  # nothing to compare, between or within scenes
         scene = None
     names = ["code", "code_trajectory"] if scene is None else ["code", "code_scene", "code_trajectory"]
 

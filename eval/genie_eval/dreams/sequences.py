@@ -12,6 +12,7 @@ everywhere (without this rule, a scripted world that only hides its code in one 
 """
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -255,13 +256,12 @@ def opposite_pairs(code_motion: Float[np.ndarray, "K 3"], moved: Float[np.ndarra
     length = np.linalg.norm(code_motion, axis=1)
     clear = length > 0.3 * np.nanmax(length) if np.isfinite(length).any() else np.zeros(len(length), bool)
     pairs = []
-    for a in range(len(code_motion)):
-        for b in range(a + 1, len(code_motion)):
-            if clear[a] and clear[b] and code_motion[a] @ code_motion[b] <= -0.7 * length[a] * length[b]:
-                both = np.isfinite(moved[:, [a, b]]).all(axis=(1, 2))
-                right = ((moved[both][:, [a, b]] * code_motion[[a, b]]).sum(axis=-1) > 0).all(axis=1)
-                if len(right):
-                    pairs.append({"codes": [a, b], "both_right": float(right.mean()), "n": len(right)})
+    for a, b in combinations(np.flatnonzero(clear).tolist(), 2):
+        if code_motion[a] @ code_motion[b] <= -0.7 * length[a] * length[b]:
+            both = np.isfinite(moved[:, [a, b]]).all(axis=(1, 2))
+            right = ((moved[both][:, [a, b]] * code_motion[[a, b]]).sum(axis=-1) > 0).all(axis=1)
+            if len(right):
+                pairs.append({"codes": [a, b], "both_right": float(right.mean()), "n": len(right)})
     credit = float(np.mean([pair["both_right"] for pair in pairs])) if pairs else None
     return {"pairs": pairs, "credit": credit}
 
