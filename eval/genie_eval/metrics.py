@@ -298,9 +298,8 @@ def judge(
 ) -> Metric:
     """Sets verdict, reason and direction of `metric` by the marks of METRICS[name], and returns it.
 
-    score, score_ci: what is compared with the marks (default: the value; else the skill, or the value rescaled to 8
-    codes) and its 95 % interval. what: names the score where it is not the value. missing: further conditions for a
-    pass that are not met; any of them turns a pass into a warning.
+    score, score_ci: number compared with the marks (default: the value) and its 95 % interval. what: names the score
+    where it is not the value. missing: unmet further conditions for a pass; any of them turns a pass into a warning.
     """
     definition = METRICS[name]
     mark, lower = definition.mark, definition.lower_is_better
