@@ -20,7 +20,7 @@ USUAL_PIXELS = 64 * 64  # of larger pictures, fewer trajectories are rendered
 MIN_TRAJECTORIES = 3
 
 
-def rendered_flips(sample: Sample, trajectories: int = 12) -> dict[str, Any]:
+def rendered_flips(sample: Sample, trajectories: int = 12, frames: int = FRAMES) -> dict[str, Any]:
     """factor -> {flip_rate, ci95}: share of codes that change against the same states rendered unchanged.
 
     recorded: the same for the unchanged rendering against the recorded pictures, with their psnr: flips there come from
@@ -33,25 +33,28 @@ def rendered_flips(sample: Sample, trajectories: int = 12) -> dict[str, Any]:
     size = sample.split.image_size
     affordable = max(MIN_TRAJECTORIES, round(trajectories * USUAL_PIXELS / (size[0] * size[1])))
     limit = min(trajectories, affordable, len(sample))
-    flips, owner, quality = [], [], []
+    names = ("recorded", *FACTORS)
+    flips: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    owner, quality = [], []
     for i in sample.each("rendered again", limit):
         try:
-            recorded = sample.frames(i)[:FRAMES]
+            recorded = sample.frames(i)[:frames]
             unchanged, *changed = _renderings(sample, i, len(recorded), size)
         except UserError as error:
             return {"reason": str(error)}
         codes = sample.infer(np.stack([unchanged, recorded, *changed]))
-        flips.append(codes[1:] != codes[0])
+        for name, new in zip(names, codes[1:], strict=True):
+            flips[name].append(new != codes[0])
         owner.append(np.full(codes.shape[1], i))
         quality.append(psnr(unchanged, recorded).mean())
     trajectory = np.concatenate(owner)
     result: dict[str, Any] = {}
-    for name, hits in zip(("recorded", *FACTORS), np.concatenate(flips, axis=1), strict=True):
-        found = share_of(hits, trajectory, limit, sample.seed)
+    for name in names:
+        found = share_of(np.concatenate(flips[name]), trajectory, limit, sample.seed)
         result[name] = {"flip_rate": found.value, "ci95": found.ci95}
     result["recorded"]["psnr"] = float(np.mean(quality))
     rates = [result[name]["flip_rate"] for name in FACTORS]
-    return result | {"mean": float(np.mean(rates)), "n_trajectories": limit, "frames": FRAMES}
+    return result | {"mean": float(np.mean(rates)), "n_trajectories": limit, "frames": frames}
 
 
 def _renderings(sample: Sample, i: int, frames: int, size: tuple[int, int]) -> list[UInt8[np.ndarray, "T H W 3"]]:
