@@ -78,26 +78,25 @@ def collect(
 ) -> Evidence:  # fmt: skip
     """Reads the evaluated split once. untrained: a model of the same shape with random weights."""
     trajectories, skipped = choose_trajectories(split, gap, limit, seed)
-    codes, embeddings, untrained_embeddings = [], [], []
+    inferred = []
 
     def infer(frames: UInt8[np.ndarray, "T H W 3"]) -> None:
-        codes.append(to_numpy(world.infer_actions(frames[None]))[0])
-        embeddings.append(to_numpy(world.embed_actions(frames[None]))[0])
-        untrained_embeddings.append(to_numpy(untrained.embed_actions(frames[None]))[0])
+        readers = world.infer_actions, world.embed_actions, untrained.embed_actions
+        inferred.append([to_numpy(read(frames[None]))[0] for read in readers])
 
     features, truths = _describe(world, split, trajectories, "codes and motion", progress, infer)
-    lengths = [len(c) for c in codes]
+    lengths = [len(codes) for codes, *_ in inferred]
+    codes, embedding, of_untrained = (np.concatenate(part) for part in zip(*inferred, strict=True))
     table = Transitions(
-        trajectory=np.repeat(np.arange(len(codes)), lengths),
+        trajectory=np.repeat(np.arange(len(lengths)), lengths),
         step=np.concatenate([np.arange(n) for n in lengths]),
         motions=features.motions or {},
         position=_before(trajectories, truths, "position"),
         scene=_scenes(truths, lengths),
         state=_before(trajectories, truths, "state"),
     )
-    features = dataclasses.replace(features, untrained=np.concatenate(untrained_embeddings))
-    flat = np.concatenate(codes).astype(np.int64)
-    return Evidence(trajectories, table, flat, features, skipped, np.concatenate(embeddings))
+    features = dataclasses.replace(features, untrained=of_untrained)
+    return Evidence(trajectories, table, codes.astype(np.int64), features, skipped, embedding)
 
 
 def collect_training(
@@ -117,18 +116,15 @@ def _describe(
     visit: Callable[[np.ndarray], None] | None = None,
 ) -> tuple[Features, list[Any]]:
     """Features and truths of every trajectory. `visit` gets the frames too, so that they are decoded only once."""
-    flows, cells, changes, truths = [], [], [], []
+    described, truths = [], []
     for trajectory in tqdm(trajectories, desc=label, unit="episode", disable=not progress):
         frames = read_frames(world, split, trajectory.episode, trajectory.ids)
         if visit is not None:
             visit(frames)
-        flow, by_cell = flow_features(frames)
-        flows.append(flow)
-        cells.append(by_cell)
-        changes.append(difference_features(frames))
+        described.append((*flow_features(frames), difference_features(frames)))
         truths.append(split.truth(trajectory.episode))
-    motions = {**true_motions(trajectories, truths), "flow": np.concatenate(flows)}
-    return Features(np.concatenate(cells), np.concatenate(changes), motions=motions), truths
+    flow, by_cell, changes = (np.concatenate(part) for part in zip(*described, strict=True))
+    return Features(by_cell, changes, motions={**true_motions(trajectories, truths), "flow": flow}), truths
 
 
 def true_motions(trajectories: list[Trajectory], truths: list[Any]) -> dict[str, np.ndarray]:

@@ -77,11 +77,7 @@ def demo(options: DemoOptions) -> Path:
 
 
 def tabletop(
-    folder: Path,
-    seed: int,
-    episodes: Mapping[str, int] = EPISODES,
-    family: str = "easy",
-    scenes: int | None = None,
+    folder: Path, seed: int, episodes: Mapping[str, int] = EPISODES, family: str = "easy", scenes: int | None = None
 ) -> Path:
     """The path of the tabletop data set in `folder`, which is made, or completed, if needed.
 

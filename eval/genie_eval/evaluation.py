@@ -23,7 +23,7 @@ from genie_eval.dreams.fvd import fvd_report
 from genie_eval.dreams.generation import dream_set
 from genie_eval.dreams.horizon import horizon_report, long_dreams
 from genie_eval.dreams.readout import inverse_dynamics, readout_or_reason
-from genie_eval.dreams.simulated import futures_or_reason
+from genie_eval.dreams.simulated import SimulatedFutures, simulate_futures
 from genie_eval.dreams.starts import choose_starts
 from genie_eval.inference.level import inference_details
 from genie_eval.interfaces import Judge, WorldModel
@@ -130,9 +130,12 @@ def measure(
         starts = choose_starts(world, evaluated, evidence, config.control.starts, seed)
         commanded = dream_commands(world, starts, evidence, config.control, config.batch, seed, progress)
     with clock(seconds, "simulated futures"):
-        futures = futures_or_reason(
-            world, evaluated, evidence, starts, config.control.steps, config.control.sampled_starts, seed, progress
-        )
+        try:
+            futures: SimulatedFutures | str = simulate_futures(
+                world, evaluated, evidence, starts, config.control.steps, config.control.sampled_starts, seed, progress
+            )
+        except UserError as error:
+            futures = f"no simulator behind this source: {error}"
     with clock(seconds, "control"):
         control = measure_control(
             world, judge, evaluated, evidence, dreams, commanded, readout, futures, config.draws, seed
@@ -166,8 +169,7 @@ def long_dream_details(
         "fvd": {"reason": "pass TorchScript I3D weights with --i3d"},
     }
     if config.i3d is not None:
-        shown = {"dream": dreams.inferred, "tokenizer": dreams.reconstructed[:, 1:], "copy_last": dreams.copied}
-        details["fvd"] = fvd_report(dreams.truth[:, 1:], shown, config.i3d)
+        details["fvd"] = fvd_report(dreams.truth[:, 1:], dreams.shown, config.i3d)
     return details
 
 

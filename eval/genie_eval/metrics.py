@@ -90,17 +90,17 @@ class Definition:
         return self.sentence + (f" ({', '.join(notes)})" if notes else "")
 
     def pass_text(self) -> str:
-        parts = [self.passes] if self.passes else []
-        if self.mark is not None:
-            interval = "" if self.mark.low is None else f", interval from {self.mark.low:.2f}"
-            parts.insert(0, f"{self._bound('<=' if self.lower_is_better else '>=', self.mark.good)}{interval}")
-        return "; ".join(parts)
+        if self.mark is None:
+            return self.passes
+        interval = "" if self.mark.low is None else f", interval from {self.mark.low:.2f}"
+        bound = self._bound("<=" if self.lower_is_better else ">=", self.mark.good)
+        return bound + interval + (f"; {self.passes}" if self.passes else "")
 
     def fail_text(self) -> str:
-        parts = [self.fails] if self.fails else []
-        if self.mark is not None:
-            parts.insert(0, self._bound(">" if self.lower_is_better else "<", self.mark.bad))
-        return "; ".join(parts)
+        if self.mark is None:
+            return self.fails
+        bound = self._bound(">" if self.lower_is_better else "<", self.mark.bad)
+        return bound + (f"; {self.fails}" if self.fails else "")
 
     def _bound(self, sign: str, value: float) -> str:
         unit = f" {self.unit}" if self.unit else ""
@@ -291,20 +291,21 @@ def skill(value: float | None, null: float | None, oracle: float | None, lower_i
 def judge(
     name: str,
     metric: Metric,
-    score: float,
-    score_ci: tuple[float, float] | None,
+    score: float | None = None,
+    score_ci: Sequence[float] | np.ndarray | None = None,
     what: str = "",
     missing: Sequence[str] = (),
 ) -> Metric:
     """Sets verdict, reason and direction of `metric` by the marks of METRICS[name], and returns it.
 
-    score, score_ci: what is compared with the marks (the value, the skill, or the value rescaled to 8 codes) and its
-    95 % interval. what: names the score where it is not the value. missing: further conditions for a pass that are not
-    met; any of them turns a pass into a warning.
+    score, score_ci: number compared with the marks (default: the value) and its 95 % interval. what: names the score
+    where it is not the value. missing: unmet further conditions for a pass; any of them turns a pass into a warning.
     """
     definition = METRICS[name]
     mark, lower = definition.mark, definition.lower_is_better
     assert mark is not None
+    if score is None:
+        score, score_ci = float(metric.value or 0.0), metric.ci95
     metric.lower_is_better = lower
     unit = f" {definition.unit}" if definition.unit else ""
     count, sign, missing = metric.n_trajectories or 0, -1 if lower else 1, list(missing)
@@ -339,17 +340,11 @@ def plain(value: Any) -> Any:
         return plain(dataclasses.asdict(value))
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | np.generic):
         return plain(value.tolist())
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if isinstance(value, np.bool_):
-        return bool(value)
-    if isinstance(value, np.integer):
-        return int(value)
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    return value
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 # ------------------------------------------------------------------------------------------------- tables of the guides

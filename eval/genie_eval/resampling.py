@@ -6,11 +6,13 @@ hypotheses. Everything here moves whole trajectories.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 DRAWS = 2000  # bootstrap draws
+LEVEL = 0.95  # of all intervals
 MAX_SHIFT = 0.5  # SD; a larger bias correction is not trusted
 MAX_GROUPS = 200  # of the jackknife
 SWAPS = 999  # permutations; the smallest p they can give is 1 / (SWAPS + 1)
@@ -22,17 +24,12 @@ def bootstrap_weights(trajectories: int, draws: int = DRAWS, seed: int | Sequenc
     return np.random.default_rng(seed).multinomial(trajectories, counts, size=draws).astype(np.float64)
 
 
-def interval(draws: Float[np.ndarray, "R *rest"], level: float = 0.95) -> Float[np.ndarray, "2 *rest"]:
-    """Percentile interval over the first axis. Draws that are not finite are ignored; NaN where none is finite."""
-    tail = (1 - level) / 2
-    with np.errstate(invalid="ignore"):
-        finite = np.where(np.isfinite(draws), draws, np.nan)
-    if np.isnan(finite).all(axis=0).any():
-        shape = (2, *draws.shape[1:])
-        empty = np.isnan(finite).all(axis=0)
-        filled = np.nanquantile(np.where(empty, 0.0, finite), [tail, 1 - tail], axis=0)
-        return np.where(np.broadcast_to(empty, shape), np.nan, filled)
-    return np.nanquantile(finite, [tail, 1 - tail], axis=0)
+def interval(draws: Float[np.ndarray, "R *rest"]) -> Float[np.ndarray, "2 *rest"]:
+    """95 % percentile interval over the first axis, of the finite draws; NaN where none is finite."""
+    tail = (1 - LEVEL) / 2
+    finite = np.where(np.isfinite(draws), draws, np.nan)
+    empty = np.isnan(finite).all(axis=0)
+    return np.where(empty, np.nan, np.nanquantile(np.where(empty, 0.0, finite), [tail, 1 - tail], axis=0))
 
 
 def jackknife_weights(trajectories: int, seed: int = 0) -> Float[np.ndarray, "G I"]:
@@ -45,7 +42,6 @@ def corrected_interval(
     value: Float[np.ndarray, "*rest"] | float,
     draws: Float[np.ndarray, "R *rest"],
     left_out: Float[np.ndarray, "G *rest"],
-    level: float = 0.95,
 ) -> Float[np.ndarray, "2 *rest"]:
     """Percentile interval of a cross-fitted statistic, corrected for its bias and for few trajectories.
 
@@ -67,11 +63,11 @@ def corrected_interval(
         drawn, left = drawn[np.isfinite(drawn)], left[np.isfinite(left)]
         groups = len(left)
         if not np.isfinite(center) or len(drawn) == 0 or groups < 2:
-            bounds[:, column] = interval(drawn, level) if len(drawn) else np.nan
+            bounds[:, column] = interval(drawn) if len(drawn) else np.nan
             continue
         spread = drawn.std()
         shift = (groups - 1) * (center - left.mean()) / spread if spread > 0 else 0.0
-        reach = t.ppf(0.5 + level / 2, groups - 1) * np.sqrt(groups / (groups - 1)) * np.array([-1, 1])
+        reach = t.ppf(0.5 + LEVEL / 2, groups - 1) * np.sqrt(groups / (groups - 1)) * np.array([-1, 1])
         bounds[:, column] = np.quantile(drawn, norm.cdf(2 * np.clip(shift, -MAX_SHIFT, MAX_SHIFT) + reach))
     return bounds.reshape(2, *shape)
 
@@ -118,14 +114,14 @@ def swapped_rows(starts: Int[np.ndarray, " I+1"], seed: int) -> Int[np.ndarray, 
 
 
 def swap_null(
-    statistic: Callable[[Int[np.ndarray, " M"]], float],
+    statistic: Callable[[Int[np.ndarray, " M"]], Any],
     codes: Int[np.ndarray, " M"],
     starts: Int[np.ndarray, " I+1"],
     swaps: int = SWAPS,
     seed: int = 0,
     by: str = "phase",
 ) -> Float[np.ndarray, " R"]:
-    """Values of the statistic when trajectories exchange their codes at random."""
+    """Values of the statistic (a number, or several) when trajectories exchange their codes at random."""
     rng = np.random.default_rng(seed)
     length = np.diff(starts)
     longest_first = np.argsort(-length, kind="stable")
@@ -139,9 +135,9 @@ def swap_null(
     return np.array([statistic(swap_codes(codes, starts, order(), by)) for _ in range(swaps)])
 
 
-def sign_flip_p(differences: Float[np.ndarray, " I"], swaps: int = SWAPS, seed: int = 0) -> float:
+def sign_flip_p(differences: Float[np.ndarray, " I"]) -> float:
     """One-sided p that the mean of paired differences (one per trajectory) is above 0, by random sign flips."""
-    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(swaps, len(differences)))
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(SWAPS, len(differences)))
     return permutation_p(float(differences.mean()), signs @ differences / len(differences))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from genie_eval.codes.transitions import Transitions
-from genie_eval.inference.flips import FlipConfig, nuisance_flip_rate
+from genie_eval.inference.flips import nuisance_flip_rate
 from genie_eval.inference.level import InferenceConfig, inference_details
 from genie_eval.inference.nuisances import CONSISTENT, SECOND_FRAME
 from genie_eval.inference.rendered import FACTORS, _renderings, rendered_flips
@@ -18,9 +18,7 @@ PHOTOMETRIC = ("brightness", "gamma", "warmth", "hue", "texture", "jpeg")
 
 
 def flips(genie, source, every=6, seed=0, trajectories=12):
-    return nuisance_flip_rate(
-        genie, *measured(genie, source), FlipConfig(trajectories, every), draws=200, seed=seed, progress=False
-    )
+    return nuisance_flip_rate(choose_sample(genie, *measured(genie, source), trajectories, seed), every, draws=200)
 
 
 def test_codes_of_motion_do_not_flip(make_genie, make_video):

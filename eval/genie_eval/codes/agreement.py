@@ -1,5 +1,6 @@
 """Agreement of trajectories, and of scenes, on the meaning of each code (level C)."""
 
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -99,15 +100,12 @@ def _ctc_by_scene(
         chosen = table.scene[table.starts[:-1]] == scene
         part, own = table.of_trajectories(chosen), codes[chosen[table.trajectory]]
         row: dict[str, Any] = {"scene": scene, "n_trajectories": int(chosen.sum()), "ctc": None, "ci95": None}
-        problem = part.why_unusable(MOTION)
-        if problem:
-            row["reason"] = problem
-        else:
+        reason = part.why_unusable(MOTION)
+        if not reason:
             reading = MotionStatistics(part, MOTION, num_codes, draws, seed).ctc(own)
             row |= {"ctc": reading.value, "ci95": reading.ci95}
-            if reading.value is None:
-                row["reason"] = reading.reason
-        rows.append(row)
+            reason = reading.reason
+        rows.append(row | ({"reason": reason} if row["ctc"] is None else {}))
     known = [row for row in rows if row["ctc"] is not None]
     worst = min(known, key=lambda row: row["ctc"]) if known else None
     return {"scenes": rows, "worst": worst and {"scene": worst["scene"], "ctc": worst["ctc"]}}
@@ -148,15 +146,12 @@ def _cosines(prototype: Float[np.ndarray, "S K D"]) -> tuple[float, float, float
     present = length > 1e-9
     unit = prototype / np.where(present, length, 1)[..., None]
     same, other, hits = [], [], []
-    for a in range(len(unit)):
-        for b in range(len(unit)):
-            both = np.flatnonzero(present[a] & present[b])
-            if a == b or len(both) < 2:
-                continue
+    for a, b in permutations(range(len(unit)), 2):
+        both = np.flatnonzero(present[a] & present[b])
+        if len(both) >= 2:
             cosine = unit[a, both] @ unit[b, both].T
-            diagonal = np.eye(len(both), dtype=bool)
             same.append(np.diag(cosine))
-            other.append(cosine[~diagonal])
+            other.append(cosine[~np.eye(len(both), dtype=bool)])
             hits.append(cosine.argmax(axis=1) == np.arange(len(both)))
     if not same:
         return float("nan"), float("nan"), float("nan")

@@ -54,6 +54,4 @@ def codebook_perplexity(
         missing.append(f"code {share.argmax()} takes {share.max():.0%} of all transitions, more than {most:.0%}")
     scale = 8 / num_codes  # the marks are those of 8 codes
     value = float(metric.value or 0.0) * scale
-    return judge(
-        "codebook_perplexity", metric, value, (ci[0] * scale, ci[1] * scale), of_eight_codes(num_codes), missing
-    )
+    return judge("codebook_perplexity", metric, value, ci * scale, of_eight_codes(num_codes), missing)

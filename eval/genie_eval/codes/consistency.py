@@ -71,7 +71,7 @@ def pair_sums(
 ) -> PairSums:
     """Sums over pairs of transitions, at a cost linear in trajectories.
 
-    motion: without phase profile and trajectory means (`genie_eval.codes.motion`). lag: smallest distance in steps of
+    motion: without phase profile and trajectory means (`MotionStatistics.residual`). lag: smallest distance in steps of
     two transitions of one trajectory; None: no pairs within trajectories.
     """
     padded, valid = pad(motion, trajectory)

@@ -9,7 +9,7 @@ from genie_eval.codes.code_sums import CodeSums
 from genie_eval.codes.consistency import consistency, pair_sums, products_across
 from genie_eval.codes.motion import group_means, group_sums
 from genie_eval.codes.motion_statistics import MotionStatistics
-from genie_eval.resampling import interval, permutation_p, swap_codes
+from genie_eval.resampling import interval, permutation_p, swap_null
 
 Codes = Int[np.ndarray, " M"]
 SWAPS = 199
@@ -31,11 +31,9 @@ def variance_components(statistics: MotionStatistics, codes: Codes) -> dict[str,
         return {"reason": "trajectories are too short for pairs of transitions whose motions are decorrelated"}
     pairs = pair_sums(codes, statistics.residual, table.trajectory, statistics.num_codes, statistics.lag)
     scene = None if table.scene is None else table.scene[table.starts[:-1]]
-    names = ["code", "code_trajectory"]
-    if scene is not None and _scenes_repeat(scene):
-        names.insert(1, "code_scene")
-    else:
+    if scene is not None and len(np.unique(scene)) in (1, len(scene)):  # nothing to compare, between or within scenes
         scene = None
+    names = ["code", "code_trajectory"] if scene is None else ["code", "code_scene", "code_trajectory"]
 
     def components(weights: np.ndarray) -> Float[np.ndarray, "R C"]:
         share = weights @ pairs.sums.count
@@ -58,11 +56,6 @@ def variance_components(statistics: MotionStatistics, codes: Codes) -> dict[str,
     if scene is None:
         result["code_scene"] = {"reason": "scenes are not named, or none has two trajectories"}
     return result
-
-
-def _scenes_repeat(scene: Int[np.ndarray, " I"]) -> bool:
-    count = np.unique(scene, return_counts=True)[1]
-    return len(count) > 1 and bool((count > 1).any())
 
 
 def _coefficient(components: Float[np.ndarray, "R C"]) -> Float[np.ndarray, " R"]:
@@ -100,34 +93,25 @@ def _mean_products(
     return apart, together
 
 
-def permutation_anova(
-    statistics: MotionStatistics, codes: Codes, swaps: int = SWAPS, seed: int = 0
-) -> dict[str, dict[str, Any]]:
+def permutation_anova(statistics: MotionStatistics, codes: Codes, seed: int = 0) -> dict[str, dict[str, Any]]:
     """PERMANOVA (do codes differ in mean motion?) and PERMDISP (do they differ in spread?).
 
     Pseudo-F with p from whole-trajectory swaps of the codes. A small p of PERMDISP warns that that of PERMANOVA may be
     due to spread.
     """
-    table, motion, num_codes = statistics.table, statistics.phase_free, statistics.num_codes
-    rng = np.random.default_rng(seed)
-    found = _both_f(motion, codes, num_codes)
-    null = np.array(
-        [
-            _both_f(motion, swap_codes(codes, table.starts, rng.permutation(table.num_trajectories)), num_codes)
-            for _ in range(swaps)
-        ]
-    )
+    motion, num_codes = statistics.phase_free, statistics.num_codes
+
+    def both_f(codes: Codes) -> tuple[float, float]:
+        count = np.bincount(codes, minlength=num_codes)
+        mean = group_means(motion, codes, num_codes)
+        distance = np.sqrt(((motion - mean[codes]) ** 2).sum(axis=1))
+        return _pseudo_f(motion, codes, count), _pseudo_f(distance[:, None], codes, count)
+
+    null = swap_null(both_f, codes, statistics.table.starts, SWAPS, seed)
     return {
-        name: {"pseudo_f": found[c], "null": null[:, c].mean(), "p": permutation_p(found[c], null[:, c])}
-        for c, name in enumerate(("permanova", "permdisp"))
+        name: {"pseudo_f": found, "null": null[:, c].mean(), "p": permutation_p(found, null[:, c])}
+        for c, (name, found) in enumerate(zip(("permanova", "permdisp"), both_f(codes), strict=True))
     }
-
-
-def _both_f(motion: Float[np.ndarray, "M D"], codes: Codes, num_codes: int) -> tuple[float, float]:
-    count = np.bincount(codes, minlength=num_codes)
-    mean = group_means(motion, codes, num_codes)
-    distance = np.sqrt(((motion - mean[codes]) ** 2).sum(axis=1))
-    return _pseudo_f(motion, codes, count), _pseudo_f(distance[:, None], codes, count)
 
 
 def _pseudo_f(values: Float[np.ndarray, "M D"], codes: Codes, count: Int[np.ndarray, " K"]) -> float:

@@ -1,5 +1,6 @@
 """Information of the code on each dimension of motion: explained variance, bits, gripper events (level B)."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from genie_eval.codes.motion import STILL, zscore
 from genie_eval.codes.quantize import k_means, nearest_center
 from genie_eval.codes.transitions import Transitions
 from genie_eval.codes.usage_stats import entropy_bits
-from genie_eval.resampling import swap_codes
+from genie_eval.resampling import swap_null
 
 Codes = Int[np.ndarray, " M"]
 MOTIONS = ("base", "image", "rotation", "gripper", "flow")
@@ -54,8 +55,7 @@ def by_dimension(
     used = len(np.unique(codes))
     for column in motion.T:
         if column.std() <= STILL:
-            for values in rows.values():
-                values.append(None)
+            rows = {name: [*values, None] for name, values in rows.items()}
             continue
         values = (column - column.mean())[:, None] / column.std()
         sums = code_sums(codes, values, trajectory, num_codes)
@@ -108,12 +108,14 @@ def code_motion_bits(table: Transitions, name: str, codes: Codes, seed: int = 0)
     values = zscore(table.motions[name])
     if values.shape[1] == 0:
         return {"reason": f"motion '{name}' never changes"}
-    value, rng, null = information_bits(codes, values, seed=seed), np.random.default_rng(seed), []
-    for _ in range(SWAPS):
-        swapped = swap_codes(codes, table.starts, rng.permutation(int(chosen.sum())))
-        null.append(information_bits(swapped, values, seed=seed))
-    mean, entropy = float(np.mean(null)), float(entropy_bits(np.bincount(codes)))
-    return {"value": value, "null": mean, "excess": value - mean, "code_entropy": entropy}
+    bits = partial(information_bits, values=values, seed=seed)
+    value, null = bits(codes), float(swap_null(bits, codes, table.starts, SWAPS, seed).mean())
+    return {
+        "value": value,
+        "null": null,
+        "excess": value - null,
+        "code_entropy": float(entropy_bits(np.bincount(codes))),
+    }
 
 
 def information_bits(

@@ -17,7 +17,7 @@ from genie_eval.codes.motion import group_sums
 from genie_eval.codes.quantize import k_means, nearest_center
 from genie_eval.codes.transitions import Transitions
 from genie_eval.metrics import Metric, judge, not_run
-from genie_eval.resampling import DRAWS, bootstrap_weights, interval, one_sided_p, swap_codes, swapped_rows
+from genie_eval.resampling import DRAWS, bootstrap_weights, interval, one_sided_p, swap_null, swapped_rows
 
 Codes = Int[np.ndarray, " M"]
 MOTIONS = ("base", "image", "rotation", "gripper")  # without flow, which depends on where in the image the arm is
@@ -64,7 +64,7 @@ def state_leak(
     fit = _CrossFit(table, num_codes, seed)
     loss = {
         "motion": fit(codes, motion), "state": fit(codes, state), "both": fit(codes, with_state),
-        "swapped": fit(codes, np.concatenate([motion, swapped], axis=1)), "marginal": fit.marginal(codes),
+        "swapped": fit(codes, np.concatenate([motion, swapped], axis=1)), "marginal": fit(codes),
         "phase": fit(codes, _one_hot((table.phase * PHASE_BINS).astype(np.int64))),
         "trajectory": _other_half(table, codes, num_codes),
     }  # fmt: skip
@@ -95,13 +95,13 @@ def state_leak(
         p=one_sided_p(value_draws - null_draws), n_trajectories=table.num_trajectories, more=more,
     )  # fmt: skip
     if oracle is not None and oracle.min() < oracle.max():
-        ideal = {"motion": fit(oracle, motion), "both": fit(oracle, with_state), "marginal": fit.marginal(oracle)}
+        ideal = {"motion": fit(oracle, motion), "both": fit(oracle, with_state), "marginal": fit(oracle)}
         metric.oracle = float(_share({name: values.sum() for name, values in ideal.items()}, "both"))
     hidden = more["conditional_mi"]["excess"] / max(more["entropy_bits"], 1e-9)
     missing = []
     if hidden > MAX_HIDDEN:
         missing.append(f"among equal motions, the state tells {hidden:.0%} of the code in a way these models miss")
-    return judge("state_leak", metric, float(metric.value or 0.0), (float(ci[0]), float(ci[1])), missing=missing)
+    return judge("state_leak", metric, missing=missing)
 
 
 def conditional_mi(table: Transitions, codes: Codes, num_codes: int, seed: int = 0) -> dict[str, Any]:
@@ -124,11 +124,7 @@ def conditional_mi(table: Transitions, codes: Codes, num_codes: int, seed: int =
         seen = joint > 0
         return float((joint[seen] * np.log2(top[seen] / bottom[seen])).sum())
 
-    rng = np.random.default_rng(seed)
-    null = np.array(
-        [bits(swap_codes(state, table.starts, rng.permutation(table.num_trajectories))) for _ in range(SWAPS)]
-    )
-    value = bits(state)
+    value, null = bits(state), swap_null(bits, state, table.starts, SWAPS, seed)
     return {"bits": value, "null": null.mean(), "excess": value - null.mean(), "p": (1 + (null >= value).sum()) / 100}
 
 
@@ -140,28 +136,17 @@ class _CrossFit:
         self.trajectory, self.num_codes = table.trajectory, num_codes
         self.fold, self.folds = fold[table.trajectory], int(fold.max()) + 1
 
-    def marginal(self, codes: Codes) -> Float[np.ndarray, " I"]:
+    def __call__(self, codes: Codes, features: Float[np.ndarray, "M F"] | None = None) -> Float[np.ndarray, " I"]:
+        """features None: the marginal, predicted by the shares of the codes in the other folds."""
         loss = np.empty(len(codes))
         for f in range(self.folds):
             held_out = self.fold == f
-            loss[held_out] = -np.log(self._shares(codes[~held_out])[codes[held_out]])
-        return self._by_trajectory(loss)
-
-    def __call__(self, codes: Codes, features: Float[np.ndarray, "M F"]) -> Float[np.ndarray, " I"]:
-        loss = np.empty(len(codes))
-        for f in range(self.folds):
-            held_out = self.fold == f
-            shares = self._shares(codes[~held_out])
-            predicted = _predict(features[~held_out], codes[~held_out], features[held_out], self.num_codes)
-            predicted = (1 - FLOOR) * predicted + FLOOR * shares
+            count = np.bincount(codes[~held_out], minlength=self.num_codes) + 0.5
+            predicted = np.tile(count / count.sum(), (int(held_out.sum()), 1))
+            if features is not None:
+                fitted = _predict(features[~held_out], codes[~held_out], features[held_out], self.num_codes)
+                predicted = (1 - FLOOR) * fitted + FLOOR * predicted
             loss[held_out] = -np.log(predicted[np.arange(len(predicted)), codes[held_out]])
-        return self._by_trajectory(loss)
-
-    def _shares(self, codes: Codes) -> Float[np.ndarray, " K"]:
-        count = np.bincount(codes, minlength=self.num_codes) + 0.5
-        return count / count.sum()
-
-    def _by_trajectory(self, loss: np.ndarray) -> np.ndarray:
         return np.bincount(self.trajectory, weights=loss)
 
 

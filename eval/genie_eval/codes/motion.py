@@ -1,9 +1,8 @@
-"""Motion made comparable: glitches clipped, z-scored, and without its phase profile and its trajectory means."""
+"""Motion made comparable: glitches clipped, z-scored or scaled; sums and means of groups of transitions."""
 
 import numpy as np
 from jaxtyping import Float, Int
 
-PHASE_BINS = 8
 STILL = 1e-9  # a dimension whose SD is below this does not move
 FAR = 5.0  # times the 99 % quantile of the distance from the median; values further out are glitches
 
@@ -49,15 +48,3 @@ def group_means(values: Float[np.ndarray, "M D"], group: Int[np.ndarray, " M"], 
     """(groups, D) means of the rows of each group; 0 for a group without rows."""
     count = np.bincount(group, minlength=groups)
     return group_sums(values, group, groups) / np.maximum(count, 1)[:, None]
-
-
-def without_phase(motion: Float[np.ndarray, "M D"], phase: Float[np.ndarray, " M"]) -> Float[np.ndarray, "M D2"]:
-    """z-scored motion minus the mean of its phase (8 bins), so that progress in the episode cannot predict it."""
-    values = zscore(motion)
-    bins = np.minimum((phase * PHASE_BINS).astype(np.int64), PHASE_BINS - 1)
-    return values - group_means(values, bins, PHASE_BINS)[bins]
-
-
-def without_trajectory(values: Float[np.ndarray, "M D"], trajectory: Int[np.ndarray, " M"]) -> Float[np.ndarray, "M D"]:
-    """Values minus the mean of their trajectory, so that the identity of the episode cannot predict them."""
-    return values - group_means(values, trajectory, int(trajectory[-1]) + 1)[trajectory]

@@ -63,7 +63,7 @@ def grounding_metric(
         if row["p"] > P_GROUNDING
     ]
     missing += _not_above_swaps(metric)
-    judge(name, metric, metric.skill, (skill_ci[0], skill_ci[1]), what="skill ", missing=missing)
+    judge(name, metric, metric.skill, skill_ci, what="skill ", missing=missing)
     if glitches:
         metric.reason += f"; {glitches} transitions with a motion far beyond all others were clipped"
     return metric
@@ -132,7 +132,7 @@ def ctc_metric(
     unjudged = np.isin(codes, unknown).mean()
     if unjudged > MAX_UNJUDGED:
         missing.append(f"{unjudged:.0%} of the transitions have a code that cannot be judged")
-    judge(name, metric, reading.value, (reading.ci95[0], reading.ci95[1]), missing=missing)
+    judge(name, metric, missing=missing)
     if unknown:
         names = ", ".join(map(str, unknown))
         metric.reason += f"; not judged, without a motion of their own: codes {names} ({unjudged:.0%} of transitions)"
@@ -141,12 +141,10 @@ def ctc_metric(
 
 def _ctc_null(statistics: MotionStatistics, codes: Codes, oracle: Codes) -> float | None:
     """Mean CTC of codes renamed at random in every trajectory; of the oracle's codes where the model's have none."""
+    seeds = range(statistics.seed, statistics.seed + REPEATS)
     for source in (codes, oracle):
-        values = []
-        for repeat in range(REPEATS):
-            renamed = permuted_per_trajectory(source, statistics.table, statistics.num_codes, statistics.seed + repeat)
-            values.append(statistics.ctc_value(renamed))
-        found = [v for v in values if v is not None]
+        renamed = (permuted_per_trajectory(source, statistics.table, statistics.num_codes, seed) for seed in seeds)
+        found = [value for some in renamed if (value := statistics.ctc_value(some)) is not None]
         if found:
             return float(np.mean(found))
     return None

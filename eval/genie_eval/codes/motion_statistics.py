@@ -17,7 +17,7 @@ from genie_eval.codes.consistency import (
     pair_sums,
 )
 from genie_eval.codes.grounding import held_out_r2
-from genie_eval.codes.motion import without_phase, without_trajectory, zscore
+from genie_eval.codes.motion import group_means, zscore
 from genie_eval.codes.transitions import Transitions
 from genie_eval.resampling import (
     DRAWS,
@@ -29,6 +29,7 @@ from genie_eval.resampling import (
     swap_null,
 )  # fmt: skip
 
+PHASE_BINS = 8
 SHORTEST = 6  # transitions of the median trajectory; in shorter ones even perfect codes read as low as 0.5
 OWN_MOTION = 0.1  # share of W that the products of a code's motions must reach for it to have a motion at all
 ABOVE_ZERO = 1e-6  # of z-scored motion squared; smaller values are rounding
@@ -65,11 +66,15 @@ class MotionStatistics:
 
     @cached_property
     def phase_free(self) -> Float[np.ndarray, "M D"]:
-        return without_phase(self.values, self.table.phase)
+        """z-scored motion minus the mean of its phase, so that progress in the episode cannot predict it."""
+        bins = np.minimum((self.table.phase * PHASE_BINS).astype(np.int64), PHASE_BINS - 1)
+        return self.scored - group_means(self.scored, bins, PHASE_BINS)[bins]
 
     @cached_property
     def residual(self) -> Float[np.ndarray, "M D"]:
-        return without_trajectory(self.phase_free, self.table.trajectory)
+        """`phase_free` minus the mean of its trajectory, so that the identity of the episode cannot predict it."""
+        means = group_means(self.phase_free, self.table.trajectory, self.table.num_trajectories)
+        return self.phase_free - means[self.table.trajectory]
 
     @cached_property
     def lag(self) -> int | None:

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 
 from genie_eval.codes.code_sums import usage
 from genie_eval.codes.transitions import Transitions
-from genie_eval.resampling import swap_codes
+from genie_eval.resampling import swap_null
 
 Codes = Int[np.ndarray, " M"]
 SWAPS = 99
@@ -103,15 +103,15 @@ def _next_code(table: Transitions, codes: Codes, num_codes: int, seed: int) -> d
     together = np.diff(table.trajectory) == 0
     if not together.any():
         return {"reason": "trajectories of one transition have no next code"}
-    value = pair_bits(transition_counts(table, codes, num_codes))
+
+    def bits(following: Codes) -> float:
+        return pair_bits(pair_counts(codes[:-1][together], following[1:][together], num_codes))
+
+    value = bits(codes)
     if table.num_trajectories < 2:
         return {"value": value, "reason": "no null with only one trajectory"}
-    rng, null = np.random.default_rng(seed), []
-    for _ in range(SWAPS):
-        other = swap_codes(codes, table.starts, rng.permutation(table.num_trajectories))
-        null.append(pair_bits(pair_counts(codes[:-1][together], other[1:][together], num_codes)))
-    mean = float(np.mean(null))
-    return {"value": value, "null": mean, "excess": value - mean}
+    null = float(swap_null(bits, codes, table.starts, SWAPS, seed).mean())
+    return {"value": value, "null": null, "excess": value - null}
 
 
 def pair_bits(pairs: Float[np.ndarray, "A B"]) -> float:

@@ -26,12 +26,10 @@ def action_use(dreams: DreamSet, draws: int = DRAWS, seed: int = 0) -> dict[str,
     }
 
 
-def _errors(dreams: DreamSet) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _errors(dreams: DreamSet) -> tuple[np.ndarray, ...]:
     """(C,) mean squared errors at t = 4: of dreams with inferred codes, with random codes, and of the tokenizer."""
-    truth = dreams.truth[:, DELTA_AT]
-    inferred, random = dreams.inferred[:, DELTA_AT - 1], dreams.random[:, DELTA_AT - 1]
-    floor = squared_error(dreams.reconstructed[:, DELTA_AT], truth)
-    return squared_error(inferred, truth), squared_error(random, truth), floor
+    shown = dreams.inferred[:, DELTA_AT - 1], dreams.random[:, DELTA_AT - 1], dreams.reconstructed[:, DELTA_AT]
+    return tuple(squared_error(frames, dreams.truth[:, DELTA_AT]) for frames in shown)
 
 
 def delta_psnr(dreams: DreamSet, weights: Float[np.ndarray, "R I"]) -> Metric:
@@ -41,10 +39,9 @@ def delta_psnr(dreams: DreamSet, weights: Float[np.ndarray, "R I"]) -> Metric:
     """
     inferred, random, floor = (decibel(mse) for mse in _errors(dreams))
     gain = dreams.by_trajectory(inferred - random)
-    ci = interval(weights @ gain / len(gain))
     metric = Metric(
         value=float(gain.mean()), null=0.0, oracle=float(dreams.by_trajectory(floor - random).mean()),
-        ci95=ci, p=sign_flip_p(gain), n_trajectories=len(gain),
+        ci95=interval(weights @ gain / len(gain)), p=sign_flip_p(gain), n_trajectories=len(gain),
         more={
             "n_clips": len(inferred), "t": DELTA_AT, "prompt_frames": 1, "random_codes": "uniform",
             "psnr_inferred": float(dreams.by_trajectory(inferred).mean()),
@@ -53,7 +50,7 @@ def delta_psnr(dreams: DreamSet, weights: Float[np.ndarray, "R I"]) -> Metric:
             "ssim_inferred": _mean_ssim(dreams, dreams.inferred), "ssim_random": _mean_ssim(dreams, dreams.random),
         },
     )  # fmt: skip
-    return judge("delta_psnr_t4", metric, float(gain.mean()), (ci[0], ci[1]))
+    return judge("delta_psnr_t4", metric)
 
 
 def _mean_ssim(dreams: DreamSet, frames: UInt8[np.ndarray, "C n H W 3"]) -> float:
@@ -84,4 +81,4 @@ def attributable_fraction(dreams: DreamSet, weights: Float[np.ndarray, "R I"]) -
             "backbone": BACKBONE,
         },
     )  # fmt: skip
-    return judge("action_attributable_fraction", metric, float(value), (ci[0], ci[1]))
+    return judge("action_attributable_fraction", metric)

@@ -126,9 +126,10 @@ def command_bits_physical(context: ControlContext) -> Metric:
 
 
 def _judge_bits(name: str, context: ControlContext, metric: Metric, bits: float, missing: list[str]) -> Metric:
-    scale = context.scale_to_eight
-    low, high = (scale * np.asarray(metric.ci95)).tolist()
-    return judge(name, metric, scale * bits, (low, high), of_eight_codes(context.num_codes), missing)
+    scale = 3 / np.log2(context.num_codes)  # the marks are for 8 codes
+    return judge(
+        name, metric, scale * bits, scale * np.asarray(metric.ci95), of_eight_codes(context.num_codes), missing
+    )
 
 
 def read_back(
@@ -175,11 +176,7 @@ def perturbations() -> dict[str, Callable[[UInt8[np.ndarray, "B T H W 3"]], UInt
     import cv2
 
     def by_frame(change):
-        def apply(clips: UInt8[np.ndarray, "B T H W 3"]) -> UInt8[np.ndarray, "B T H W 3"]:
-            flat = clips.reshape(-1, *clips.shape[2:])
-            return np.stack([change(frame) for frame in flat]).reshape(clips.shape)
-
-        return apply
+        return lambda clips: np.stack([[change(frame) for frame in clip] for clip in clips])
 
     def jpeg(frame: np.ndarray) -> np.ndarray:
         encoded = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 60])[1]

@@ -59,8 +59,3 @@ class ControlContext:
         sums = code_sums(self.evidence.codes, table.motions["base"], table.trajectory, self.num_codes)
         with np.errstate(divide="ignore", invalid="ignore"):
             return sums.total.sum(axis=0) / sums.count.sum(axis=0)[:, None]
-
-    @property
-    def scale_to_eight(self) -> float:
-        """Factor that makes the bits of K codes comparable with the marks, which are for 8 codes."""
-        return 3 / np.log2(self.num_codes)

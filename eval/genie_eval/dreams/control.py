@@ -114,7 +114,11 @@ def measure_control(
     if not isinstance(readout, str):
         truth = clip_truth(evaluated, evidence.trajectories, dreams, readout.columns)
         readout, error = calibrate(readout, dreams, truth)
-        motion = measure_motion(readout, error, commanded, futures)
+        starts, constant = commanded.starts, commanded.constant
+        simulated = None
+        if not isinstance(futures, str):
+            simulated = read_displacements(readout, starts, SequenceDreams(constant.sequences, futures.frames))
+        motion = MeasuredMotion(readout, error, read_displacements(readout, starts, constant), simulated)
         control.error, control.displacements = error, motion.dreams
         control.simulated_displacements = motion.futures
         control.details["readout"] = error.as_json()
@@ -132,14 +136,3 @@ def measure_control(
         "counterfactual_id": counterfactual_id(context),
     }
     return control
-
-
-def measure_motion(
-    readout: Readout, error: ReadoutError, commanded: CommandedDreams, futures: SimulatedFutures | str
-) -> MeasuredMotion:
-    """Reads the displacements of constant codes in the dreams and in the simulator's futures."""
-    starts, constant = commanded.starts, commanded.constant
-    simulated = None
-    if not isinstance(futures, str):
-        simulated = read_displacements(readout, starts, SequenceDreams(constant.sequences, futures.frames))
-    return MeasuredMotion(readout, error, read_displacements(readout, starts, constant), simulated)

@@ -74,12 +74,12 @@ def nearest(distance: Float[np.ndarray, "S K F"]) -> Float[np.ndarray, "S K F"]:
     return tied / tied.sum(axis=-1, keepdims=True)
 
 
-def renamed_p(chosen: Float[np.ndarray, "S K K"], seed: int, times: int = SWAPS) -> float:
+def renamed_p(chosen: Float[np.ndarray, "S K K"], seed: int) -> float:
     """One-sided p that dreams are nearest to their own future; the null renames the codes at every start."""
     rng = np.random.default_rng(seed)
     starts, num_codes = chosen.shape[:2]
     rows, codes = np.arange(starts)[:, None], np.arange(num_codes)
-    null = [chosen[rows, rng.permuted(np.tile(codes, (starts, 1)), axis=1), codes].mean() for _ in range(times)]
+    null = [chosen[rows, rng.permuted(np.tile(codes, (starts, 1)), axis=1), codes].mean() for _ in range(SWAPS)]
     return permutation_p(float(chosen[:, codes, codes].mean()), np.array(null))
 
 

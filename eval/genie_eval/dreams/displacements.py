@@ -38,14 +38,8 @@ def read_displacements(readout: Readout, starts: Starts, played: SequenceDreams)
     positions, presence = readout.read(played.dreams.reshape(-1, *played.dreams.shape[3:]))
     dissolved = (presence < readout.min_presence).reshape(num_starts, num_sequences, steps)
     moved = positions.reshape(len(positions), num_starts, num_sequences, steps, -1) - start
-    by_step = [moved[:, :, :, t].reshape(len(moved), num_starts * num_sequences, -1) for t in range(steps)]
-    abstained = np.stack(
-        [
-            readout.abstains(readout.disagreement(rows), t + 1).reshape(num_starts, num_sequences)
-            for t, rows in enumerate(by_step)
-        ],
-        axis=-1,
-    )
+    by_step = [readout.abstains(readout.disagreement(moved[:, :, :, t]), t + 1) for t in range(steps)]
+    abstained = np.stack(by_step, axis=-1)
     return Displacements(
         moved.mean(axis=0), abstained | dissolved, readout.columns, start[:, :, 0, 0].mean(axis=0), dissolved
     )

@@ -141,12 +141,6 @@ def mmd_motion(dreams: LongDreams, draws: int = DRAWS, seed: int = 0) -> dict[st
         return {**head, "reason": f"clips must have at least {MIN_FRAMES} frames, these have {dreams.horizon}"}
     if head["n_trajectories"] < 2:
         return {**head, "reason": "only one trajectory: no two independent clips to compare"}
-    shown = {
-        "dream": dreams.inferred,
-        "tokenizer": dreams.reconstructed[:, 1:],
-        "copy_last": dreams.copied,
-        **dreams.random,
-    }
     real, other = describe(truth), None
     if len(dreams.other) >= MIN_CLIPS:
         other = describe(dreams.other[:, 1:])
@@ -160,7 +154,7 @@ def mmd_motion(dreams: LongDreams, draws: int = DRAWS, seed: int = 0) -> dict[st
         null = real_against_real(kernel, other, size, seed=seed)
         head["null"] = {"size": size, "mean": null.mean(), "sd": null.std(), "q95": np.quantile(null, 0.95)}
     values = {}
-    for name, clips in shown.items():
+    for name, clips in {**dreams.shown, **dreams.random}.items():
         value, drawn = paired_mmd(kernel, real, describe(clips), dreams.trajectory, weights)
         p = None if null is None else permutation_p(value, null)
         values[name] = {"value": value, "ci95": interval(drawn), "p": p}

@@ -73,9 +73,10 @@ class LongDreams:
         return self.inferred.shape[1]
 
     @property
-    def copied(self) -> UInt8[np.ndarray, "C n H W 3"]:
-        """The prompt frame, n times: the copy-last baseline."""
-        return np.broadcast_to(self.truth[:, :1], self.inferred.shape)
+    def shown(self) -> dict[str, UInt8[np.ndarray, "C n H W 3"]]:
+        """The dream, the tokenizer's reconstruction, and the copy-last baseline: the prompt frame, n times."""
+        copied = np.broadcast_to(self.truth[:, :1], self.inferred.shape)
+        return {"dream": self.inferred, "tokenizer": self.reconstructed[:, 1:], "copy_last": copied}
 
 
 def long_dreams(
@@ -149,8 +150,7 @@ def random_codes(
         n = inferred.shape[1]
         rows = []
         for i, s in zip(trajectory, start, strict=True):
-            donors = np.flatnonzero(length >= n)
-            donors = donors[donors != i]
+            donors = np.setdiff1d(np.flatnonzero(length >= n), [i])
             if len(donors) == 0:
                 return f"no other trajectory has {n} transitions"
             donor = rng.choice(donors)
@@ -158,10 +158,9 @@ def random_codes(
             rows.append(trajectory_codes[donor][first : first + n])
         return np.stack(rows).astype(np.int64)
     counts = np.bincount(np.concatenate(list(trajectory_codes)).astype(np.int64), minlength=num_codes)
-    shares = counts.astype(np.float64)
     if law == "constant":
-        return np.full(inferred.shape, shares.argmax())
-    return rng.choice(num_codes, size=inferred.shape, p=shares / shares.sum())
+        return np.full(inferred.shape, counts.argmax())
+    return rng.choice(num_codes, size=inferred.shape, p=counts / counts.sum())
 
 
 def _other_clips(
@@ -185,9 +184,8 @@ def horizon_report(dreams: LongDreams, draws: int = DRAWS, seed: int = 0) -> dic
     (MSE_law / MSE_inferred - 1), `changed` (share of codes that differ from the inferred ones). Names that end in
     `_moving` are the same on the pixels that differ from the prompt by more than 12 gray levels.
     """
-    truth, prompt = dreams.truth[:, 1:], dreams.copied
-    shown = {"dream": dreams.inferred, "tokenizer": dreams.reconstructed[:, 1:], "copy_last": prompt}
-    moved = moving_pixels(truth, prompt)
+    truth, shown = dreams.truth[:, 1:], dreams.shown
+    moved = moving_pixels(truth, shown["copy_last"])
     weights = bootstrap_weights(len(np.unique(dreams.trajectory)), draws, seed)
     error = {name: squared_error(frames, truth) for name, frames in shown.items()}
     error_moving = {name: moving_error(frames, truth, moved) for name, frames in shown.items()}

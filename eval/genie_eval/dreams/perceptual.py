@@ -29,10 +29,9 @@ def lpips(a: UInt8[np.ndarray, "... H W 3"], b: UInt8[np.ndarray, "... H W 3"]) 
     network = _network()
     lead, frame = a.shape[:-3], a.shape[-3:]
     x, y = (frames.reshape(-1, *frame) for frames in (a, b))
-    found = []
+    batches = [slice(i, i + BATCH) for i in range(0, len(x), BATCH)]
     with torch.no_grad():
-        for i in range(0, len(x), BATCH):
-            found.append(network(_signed(x[i : i + BATCH]), _signed(y[i : i + BATCH])).reshape(-1).numpy())
+        found = [network(_signed(x[some]), _signed(y[some])).reshape(-1).numpy() for some in batches]
     return np.concatenate(found).astype(np.float64).reshape(lead)
 
 

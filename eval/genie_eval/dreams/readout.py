@@ -85,15 +85,15 @@ class Readout:
         """Readings of each of m networks, in the units of the truth."""
         return self.read(frames)[0]
 
-    def disagreement(self, moved: Float[np.ndarray, "m n D"]) -> Float[np.ndarray, " n"]:
+    def disagreement(self, moved: Float[np.ndarray, "m *n D"]) -> Float[np.ndarray, "*n"]:
         """Standard deviation of the networks' displacements in the base frame, in SDs of position; the largest axis."""
         base = self.columns["base"]
         return (moved[..., base].std(axis=0) / self.spread[base]).max(axis=-1)
 
-    def abstains(self, disagreement: Float[np.ndarray, " n"], steps: int) -> Bool[np.ndarray, " n"]:
+    def abstains(self, disagreement: Float[np.ndarray, "*n"], steps: int) -> Bool[np.ndarray, "*n"]:
         """True where the networks disagree too much on a displacement over `steps` (or the nearest calibrated gap)."""
         if not self.limit:
-            return np.zeros(len(disagreement), bool)
+            return np.zeros(disagreement.shape, bool)
         return disagreement > self.limit[min(self.limit, key=lambda known: abs(known - steps))]
 
 

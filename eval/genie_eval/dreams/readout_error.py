@@ -92,8 +92,7 @@ def calibrate(readout: Readout, dreams: DreamSet, truth: Float[np.ndarray, "C n+
     for gap in gaps:
         moved = readings[:, :, gap:] - readings[:, :, :-gap]
         read, true = moved.mean(axis=0), truth[:, gap:] - truth[:, :-gap]
-        disagreement = readout.disagreement(moved.reshape(len(moved), -1, moved.shape[-1]))
-        limit[gap] = float(np.quantile(disagreement, readout.abstain_beyond))
+        limit[gap] = float(np.quantile(readout.disagreement(moved), readout.abstain_beyond))
         error = read - true
         row: dict[str, Any] = {
             "n": int(np.prod(error.shape[:2])), "n_trajectories": len(np.unique(dreams.trajectory)),

@@ -12,6 +12,7 @@ everywhere (without this rule, a scripted world that only hides its code in one 
 """
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -103,8 +104,7 @@ def sequence_consistency(context: ControlContext) -> tuple[Metric, dict[str, Any
         missing.append(f"{identified:.0%} of the dreams identify their code, below {MIN_IDENTIFIED:.0%}")
     if opposite["credit"] is not None and opposite["credit"] < MIN_BOTH_RIGHT:
         missing.append(f"opposite codes both go the right way in {opposite['credit']:.0%}, below {MIN_BOTH_RIGHT:.0%}")
-    low, high = np.asarray(metric.ci95).tolist()
-    judge("sequence_consistency", metric, share.value, (low, high), missing=missing)
+    judge("sequence_consistency", metric, missing=missing)
     return error.limit_verdict(metric), details
 
 
@@ -122,8 +122,7 @@ def sequence_consistency_flow(context: ControlContext) -> Metric:
         p=permutation_p(share.value, null), n_trajectories=len(moved),
         more={"by_code": share.by_sequence, "motion": "summed mean optical flow of moving pixels; not true motion"},
     )  # fmt: skip
-    low, high = np.asarray(metric.ci95).tolist()
-    return judge("sequence_consistency_flow", metric, share.value, (low, high), what="(optical flow) ")
+    return judge("sequence_consistency_flow", metric, what="(optical flow) ")
 
 
 def _other_sequences(context: ControlContext, motion: MeasuredMotion, dreams: SequenceDreams) -> dict[str, Any]:
@@ -157,15 +156,9 @@ def _stillest_code(context: ControlContext, moved: Float[np.ndarray, "S K 3"]) -
 def sequence_share(moved: Float[np.ndarray, "S Q D"], weights: Float[np.ndarray, "R S"]) -> SequenceShare:
     """The share for displacements in comparable units; NaN displacements are left out."""
     rows, square_by_sequence = _rows(moved)
-    once = np.ones((1, len(moved)))
-    value, by_sequence, response = _share(rows, square_by_sequence, once)
+    value, by_sequence, response = _share(rows, square_by_sequence, np.ones((1, len(moved))))
     drawn, _, _ = _share(rows, square_by_sequence, weights)
-    return SequenceShare(
-        value=float(value[0]),
-        drawn=drawn,
-        by_sequence=[float(v) if np.isfinite(v) else None for v in by_sequence[0]],
-        response=float(np.sqrt(max(response[0], 0.0))),
-    )
+    return SequenceShare(float(value[0]), drawn, plain(by_sequence[0]), float(np.sqrt(max(response[0], 0.0))))
 
 
 def permuted_share(moved: Float[np.ndarray, "S Q D"], times: int, seed: int) -> Float[np.ndarray, " R"]:
@@ -217,26 +210,19 @@ def agreement(moved: Float[np.ndarray, "S Q 3"], error: float) -> dict[str, Any]
 
     error: RMS error of the read-out, meters; the direction of a sequence that moves less is not judged.
     """
-    cosines: list[float | None] = []
-    spread: list[float | None] = []
-    variation: list[float | None] = []
+    cosines: list[float | None] = [None] * moved.shape[1]
+    spread, variation = cosines.copy(), cosines.copy()
     for q in range(moved.shape[1]):
         rows = moved[np.isfinite(moved[:, q]).all(axis=-1), q]
-        length = np.linalg.norm(rows, axis=1)
-        n = len(rows)
+        length, n = np.linalg.norm(rows, axis=1), len(rows)
         if n < 2:
-            cosines.append(None)
-            spread.append(None)
-            variation.append(None)
             continue
         mean = rows.mean(axis=0)
-        spread.append(float(np.sqrt(((rows - mean) ** 2).sum(axis=1).mean())))
-        variation.append(float(length.std() / max(length.mean(), 1e-12)))
-        if np.linalg.norm(mean) <= error and length.mean() <= 1.5 * error:
-            cosines.append(None)
-            continue
-        unit = rows / np.maximum(length, 1e-12)[:, None]
-        cosines.append(float(((unit.sum(axis=0) ** 2).sum() - n) / (n * (n - 1))))
+        spread[q] = float(np.sqrt(((rows - mean) ** 2).sum(axis=1).mean()))
+        variation[q] = float(length.std() / max(length.mean(), 1e-12))
+        if np.linalg.norm(mean) > error or length.mean() > 1.5 * error:
+            unit = rows / np.maximum(length, 1e-12)[:, None]
+            cosines[q] = float(((unit.sum(axis=0) ** 2).sum() - n) / (n * (n - 1)))
     judged = [c for c in cosines if c is not None]
     known = np.isfinite(moved).all(axis=-1, keepdims=True)
     mean_displacement = np.where(known, moved, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
@@ -270,13 +256,12 @@ def opposite_pairs(code_motion: Float[np.ndarray, "K 3"], moved: Float[np.ndarra
     length = np.linalg.norm(code_motion, axis=1)
     clear = length > 0.3 * np.nanmax(length) if np.isfinite(length).any() else np.zeros(len(length), bool)
     pairs = []
-    for a in range(len(code_motion)):
-        for b in range(a + 1, len(code_motion)):
-            if clear[a] and clear[b] and code_motion[a] @ code_motion[b] <= -0.7 * length[a] * length[b]:
-                both = np.isfinite(moved[:, [a, b]]).all(axis=(1, 2))
-                right = ((moved[both][:, [a, b]] * code_motion[[a, b]]).sum(axis=-1) > 0).all(axis=1)
-                if len(right):
-                    pairs.append({"codes": [a, b], "both_right": float(right.mean()), "n": len(right)})
+    for a, b in combinations(np.flatnonzero(clear).tolist(), 2):
+        if code_motion[a] @ code_motion[b] <= -0.7 * length[a] * length[b]:
+            both = np.isfinite(moved[:, [a, b]]).all(axis=(1, 2))
+            right = ((moved[both][:, [a, b]] * code_motion[[a, b]]).sum(axis=-1) > 0).all(axis=1)
+            if len(right):
+                pairs.append({"codes": [a, b], "both_right": float(right.mean()), "n": len(right)})
     credit = float(np.mean([pair["both_right"] for pair in pairs])) if pairs else None
     return {"pairs": pairs, "credit": credit}
 

@@ -86,17 +86,6 @@ def simulate_futures(
     return SimulatedFutures(**{name: np.stack(rows) if rows else none for name, rows in found.items()})
 
 
-def futures_or_reason(
-    world: WorldModel, evaluated: "Split", evidence: Evidence, starts: Starts, steps: int, sampled_starts: int,
-    seed: int, progress: bool,
-) -> SimulatedFutures | str:  # fmt: skip
-    """`simulate_futures`, or why there are none."""
-    try:
-        return simulate_futures(world, evaluated, evidence, starts, steps, sampled_starts, seed, progress)
-    except UserError as error:
-        return f"no simulator behind this source: {error}"
-
-
 @dataclass(frozen=True)
 class CodeActions:
     """Robot actions of M transitions, with the codes and the trajectories of these."""

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from genie_eval.codes.motion import group_means
 from genie_eval.codes.quantize import k_means, nearest_center
+from genie_eval.dreams.channel import confusion
 from genie_eval.inference.sample import DRAWS, Sample, share_of
 from genie_eval.resampling import bootstrap_weights, interval
 
@@ -63,7 +64,7 @@ def reversal(
     size = sample.num_codes
     if len(sample) < FEWEST:
         return {"reason": f"a map needs {FEWEST} trajectories, half to fit and half to score; got {len(sample)}"}
-    counts = _pair_counts(sample, sample.codes, backward)
+    counts = confusion(sample.codes, backward, sample.table.trajectory, size)
     halves = np.random.default_rng([sample.seed, 11]).permutation(len(sample)) % 2
     weights = np.concatenate([np.ones((1, len(sample))), bootstrap_weights(len(sample), DRAWS, sample.seed)])
     some = max(1, CELLS // size**2)  # rows of weights at once: with many codes the tables are large
@@ -87,9 +88,8 @@ def reversal(
     if motion is None:
         return result
     centers = k_means(motion, size, sample.seed)
-    ideal, ideal_chance = _cross_fitted(
-        _pair_counts(sample, nearest_center(motion, centers), nearest_center(-motion, centers)), halves, weights[:1]
-    )
+    there, back = nearest_center(motion, centers), nearest_center(-motion, centers)
+    ideal, ideal_chance = _cross_fitted(confusion(there, back, sample.table.trajectory, size), halves, weights[:1])
     mean = group_means(motion, sample.codes, size)
     known = seen & seen[pi]
     p = np.sqrt(share_of_code[known, None])
@@ -104,13 +104,6 @@ def _cosine(a: Float[np.ndarray, "n D"], b: Float[np.ndarray, "n D"]) -> float |
     """Cosine of two sets of motions, all rows together, so that large motions count more."""
     lengths = np.sqrt((a**2).sum() * (b**2).sum())
     return float((a * b).sum() / lengths) if lengths > 0 else None
-
-
-def _pair_counts(sample: Sample, first: np.ndarray, second: np.ndarray) -> Float[np.ndarray, "I K K"]:
-    """Number of times that code `first` occurs with code `second`, by trajectory."""
-    size, trajectories = sample.num_codes, len(sample)
-    cell = (sample.table.trajectory * size + first) * size + second
-    return np.bincount(cell, minlength=trajectories * size**2).reshape(trajectories, size, size).astype(float)
 
 
 def _cross_fitted(

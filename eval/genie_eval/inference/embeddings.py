@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from genie_eval.codes.code_sums import code_sums
 from genie_eval.codes.motion import group_sums
 from genie_eval.codes.quantize import quantize
 from genie_eval.inference.nuisances import jitter
@@ -34,7 +35,7 @@ def embeddings(sample: Sample, every: int = 5) -> dict[str, Any]:
     """
     if not hasattr(sample.genie, "embed_actions"):
         return {"reason": "this model does not give its latent actions before quantization (`embed_actions`)"}
-    whole, before, after, at_rest, shaken, owner = [], [], [], [], [], []
+    whole, parts, owner, ending = [], [], [], []
     for i in sample.each("embeddings"):
         frames = sample.frames(i)
         at = sample.some(i, every)
@@ -43,23 +44,19 @@ def embeddings(sample: Sample, every: int = 5) -> dict[str, Any]:
         still = pairs(frames, at, at)
         moved = np.stack([jitter(pair, rng) for pair in still])
         clips = np.concatenate([pairs(frames, middle - 1, middle), pairs(frames, middle + 1, middle), still, moved])
-        z = sample.embed(clips)[:, 0]
         n, m = len(middle), len(at)
-        before.append(z[:n])
-        after.append(z[n : 2 * n])
-        at_rest.append(z[2 * n : 2 * n + m])
-        shaken.append(z[2 * n + m :])
+        parts.append(np.split(sample.embed(clips)[:, 0], [n, 2 * n, 2 * n + m]))
         owner.append(np.full(m, i))
+        ending.append(np.full(n, i))
         whole.append(sample.embed(frames[None])[0])
     real, trajectory = np.concatenate(whole), np.concatenate(owner)
-    ending = np.repeat(np.arange(len(sample)), [len(b) for b in before])
-    forth, back = np.concatenate(before), np.concatenate(after)
-    rest, shake = np.concatenate(at_rest), np.concatenate(shaken)
+    forth, back, rest, shake = (np.concatenate(part) for part in zip(*parts, strict=True))
     mean = real.mean(axis=0)
     result: dict[str, Any] = {"dimensions": real.shape[1]}
     if len(forth):
         raw, centered = (
-            share_of(cosine(forth - o, back - o), ending, len(sample), sample.seed) for o in (0 * mean, mean)
+            share_of(cosine(forth - o, back - o), np.concatenate(ending), len(sample), sample.seed)
+            for o in (0 * mean, mean)
         )
         result["s_pcfc"] = {
             "raw": raw.value, "raw_ci95": raw.ci95, "raw_null": _mean_cosine(real),
@@ -136,10 +133,8 @@ def leakage(sample: Sample, z: Float[np.ndarray, "M E"]) -> dict[str, Any]:
         return {"reason": why}
     primitive = quantize(table.motions["base"], table.trajectory, size, seed=sample.seed)
     unit = _unit(z)
-    cell = table.trajectory * size + primitive
-    cells = len(sample) * size
-    sums = group_sums(unit, cell, cells).reshape(len(sample), size, -1)
-    counts = np.bincount(cell, minlength=cells).reshape(len(sample), size).astype(float)
+    by_code = code_sums(primitive, unit, table.trajectory, size)
+    sums, counts = by_code.total, by_code.count
     weights = np.concatenate([np.ones((1, len(sample))), bootstrap_weights(len(sample), DRAWS, sample.seed)])
 
     # Sums over pairs of rows from sums over rows: all pairs of a group minus those of its parts.

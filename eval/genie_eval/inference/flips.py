@@ -4,59 +4,45 @@ Beside it the harder case (level H): a change that is not an action (camera jerk
 the border) on the later frame only.
 """
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
 from genie_eval.codes.motion_statistics import MotionStatistics
-from genie_eval.codes.transitions import Transitions
-from genie_eval.collect import Trajectory
 from genie_eval.inference.nuisances import CONSISTENT, SECOND_FRAME
-from genie_eval.inference.sample import Sample, Share, choose_sample, pairs, share_of
+from genie_eval.inference.sample import Sample, pairs, share_of
 from genie_eval.metrics import Metric, judge, plain
-
-if TYPE_CHECKING:
-    from genie_datasets import Split
 
 SECOND_FRAME_MARK = 0.20  # largest flip rate under changes of the later frame
 MIN_NULL = 0.4  # twice the mark of failing; codes that vary less can hardly flip, which then proves nothing
 CTC_DRAWS = 200  # bootstrap draws of the consistency under each nuisance
 
 
-@dataclass(frozen=True)
-class FlipConfig:
-    trajectories: int = 60
-    """Trajectories under every nuisance; the cost is linear in them, and fewer are exploratory."""
-    every: int = 10
-    """One in this many of their transitions has a nuisance on the later frame only; 0: none."""
+def nuisance_flip_rate(sample: Sample, every: int, draws: int) -> Metric:
+    """The metric with its verdict. Codes that hardly vary do not pass: they can hardly flip.
 
-
-def nuisance_flip_rate(
-    genie: Any,
-    split: "Split",
-    trajectories: list[Trajectory],
-    table: Transitions,
-    codes: Int[np.ndarray, " M"],
-    config: FlipConfig | None = None,
-    draws: int = 2000,
-    seed: int = 0,
-    progress: bool = True,
-) -> Metric:
-    """The metric on some of the evaluated trajectories.
-
-    codes: `genie.infer_actions` of each whole trajectory.
+    every: one in this many transitions has a nuisance on the later frame only; 0: none.
 
     value: mean over the consistent nuisances of the share of codes that change. null: 1 - sum p_k^2, of codes that are
     unrelated to the picture. oracle: 0. more: `by_nuisance` {name: flip_rate, ci95, ami with the unaltered codes, and
     ctc and r2 of the altered codes where motion is known}, `reference` (ctc and r2 of the unaltered codes of the same
     trajectories), `ami_with_nuisance` (AMI of codes and nuisance; 0: the codes do not reveal it), `second_frame`.
     """
-    config = config or FlipConfig()
-    sample = choose_sample(genie, split, trajectories, table, codes, config.trajectories, seed, progress)
-    altered = altered_codes(sample)
-    return flip_metric(sample, altered, second_frame(sample, config.every) if config.every else {}, draws)
+    altered, codes = altered_codes(sample), sample.codes
+    flips = np.stack([new != codes for new in altered.values()])
+    overall = share_of(flips.mean(axis=0), sample.table.trajectory, len(sample), sample.seed, draws)
+    shares = np.bincount(codes, minlength=sample.num_codes) / len(codes)
+    null = float(1 - (shares**2).sum())
+    more = _details(sample, altered, draws) | ({"second_frame": second_frame(sample, every)} if every else {})
+    metric = Metric(overall.value, null, 0.0, overall.ci95, n_trajectories=len(sample), more=plain(more))
+    missing = []
+    if null < MIN_NULL:
+        missing.append(f"the codes hardly vary: unrelated ones would change in only {null:.2f} of the cases")
+    judge("nuisance_flip_rate", metric, missing=missing)
+    worst, row = max(metric.more["by_nuisance"].items(), key=lambda item: item[1]["flip_rate"])
+    metric.reason += f"; most under '{worst}' ({row['flip_rate']:.2f})"
+    return metric
 
 
 def altered_codes(sample: Sample) -> dict[str, Int[np.ndarray, " M"]]:
@@ -69,25 +55,6 @@ def altered_codes(sample: Sample) -> dict[str, Int[np.ndarray, " M"]]:
     return dict(zip(CONSISTENT, np.concatenate(parts, axis=1), strict=True))
 
 
-def flip_metric(
-    sample: Sample, altered: dict[str, Int[np.ndarray, " M"]], second: dict[str, Any], draws: int
-) -> Metric:
-    """Value, interval over trajectories, null and verdict of the altered codes."""
-    table, codes, trajectories = sample.table, sample.codes, len(sample)
-    flips = np.stack([new != codes for new in altered.values()])
-    overall = share_of(flips.mean(axis=0), table.trajectory, trajectories, sample.seed, draws)
-    shares = np.bincount(codes, minlength=sample.num_codes) / len(codes)
-    metric = Metric(
-        value=overall.value,
-        null=float(1 - (shares**2).sum()),
-        oracle=0.0,
-        ci95=overall.ci95,
-        n_trajectories=trajectories,
-        more=plain(_details(sample, altered, draws) | ({"second_frame": second} if second else {})),
-    )
-    return _judge(metric)
-
-
 def _details(sample: Sample, altered: dict[str, np.ndarray], draws: int) -> dict[str, Any]:
     from sklearn.metrics import adjusted_mutual_info_score
 
@@ -97,12 +64,8 @@ def _details(sample: Sample, altered: dict[str, np.ndarray], draws: int) -> dict
     rows = {}
     for name, new in altered.items():
         flips = share_of(new != codes, table.trajectory, len(sample), sample.seed, draws)
-        rows[name] = {
-            "flip_rate": flips.value,
-            "ci95": flips.ci95,
-            "ami": adjusted_mutual_info_score(codes, new),
-            **_meaning(statistics, new),
-        }
+        ami = adjusted_mutual_info_score(codes, new)
+        rows[name] = {"flip_rate": flips.value, "ci95": flips.ci95, "ami": ami, **_meaning(statistics, new)}
     which = np.repeat(np.arange(len(altered)), len(codes))
     return {
         "by_nuisance": rows,
@@ -125,9 +88,7 @@ def second_frame(sample: Sample, every: int) -> dict[str, Any]:
     flip_rate: share of real steps whose code changes. leaves_null: share of still steps (the frame twice) whose code
     changes. The mark of both is 0.20.
     """
-    flips: dict[str, list[np.ndarray]] = {name: [] for name in SECOND_FRAME}
-    leaves: dict[str, list[np.ndarray]] = {name: [] for name in SECOND_FRAME}
-    owner = []
+    hits, owner = [], []
     for i in sample.each("nuisances on one frame"):
         frames, at = sample.frames(i), sample.some(i, every)
         real, still = pairs(frames, at, at + 1), pairs(frames, at, at)
@@ -136,36 +97,15 @@ def second_frame(sample: Sample, every: int) -> dict[str, Any]:
             for clip in (real, still):
                 rng = sample.rng(i, 2, n)  # the same draw on both
                 clips.append(np.stack([change(pair, rng) for pair in clip]))
-        before, at_rest, *after = sample.infer(np.concatenate(clips))[:, 0].reshape(len(clips), len(at))
-        for name, moving, resting in zip(SECOND_FRAME, after[::2], after[1::2], strict=True):
-            flips[name].append(moving != before)
-            leaves[name].append(resting != at_rest)
+        unchanged, *changed = sample.infer(np.concatenate(clips))[:, 0].reshape(-1, 2, len(at))  # (real or still, n)
+        hits.append(np.stack(changed) != unchanged)
         owner.append(np.full(len(at), i))
-    trajectory = np.concatenate(owner)
-
-    def reading(hits: list[np.ndarray]) -> Share:
-        return share_of(np.concatenate(hits), trajectory, len(sample), sample.seed)
-
-    rows = {}
-    for name in SECOND_FRAME:
-        flip, leave = reading(flips[name]), reading(leaves[name])
+    trajectory, rows = np.concatenate(owner), {}
+    for name, both in zip(SECOND_FRAME, np.concatenate(hits, axis=2), strict=True):
+        flip, leave = (share_of(one, trajectory, len(sample), sample.seed) for one in both)
         rows[name] = {
             "flip_rate": flip.value, "ci95": flip.ci95,
             "leaves_null": leave.value, "leaves_null_ci95": leave.ci95,
             "pass": flip.value <= SECOND_FRAME_MARK,
         }  # fmt: skip
     return rows
-
-
-def _judge(metric: Metric) -> Metric:
-    """Sets the verdict, and a reason that names the nuisance under which most codes change.
-
-    Codes that hardly vary do not pass: they can hardly flip.
-    """
-    missing = []
-    if metric.null is not None and metric.null < MIN_NULL:
-        missing.append(f"the codes hardly vary: unrelated ones would change in only {metric.null:.2f} of the cases")
-    judge("nuisance_flip_rate", metric, float(metric.value or 0.0), metric.ci95, missing=missing)  # type: ignore[arg-type]
-    worst, row = max(metric.more["by_nuisance"].items(), key=lambda item: item[1]["flip_rate"])
-    metric.reason += f"; most under '{worst}' ({row['flip_rate']:.2f})"
-    return metric

@@ -12,7 +12,7 @@ from genie_eval.codes.transitions import Transitions
 from genie_eval.collect import Trajectory
 from genie_eval.inference.algebra import algebra
 from genie_eval.inference.embeddings import embeddings
-from genie_eval.inference.flips import FlipConfig, nuisance_flip_rate
+from genie_eval.inference.flips import nuisance_flip_rate
 from genie_eval.inference.rendered import rendered_flips
 from genie_eval.inference.sample import choose_sample
 from genie_eval.inference.shortcuts import causality, identity, scene_cut
@@ -76,11 +76,8 @@ def inference_details(
         return found
 
     sample = choose_sample(genie, split, trajectories, table, codes, config.checks, seed, progress)
-    flip_config = FlipConfig(config.trajectories, config.second_frame_every)
-    metric = timed(
-        "nuisances",
-        lambda: nuisance_flip_rate(genie, split, trajectories, table, codes, flip_config, config.draws, seed, progress),
-    )
+    flipped = choose_sample(genie, split, trajectories, table, codes, config.trajectories, seed, progress)
+    metric = timed("nuisances", lambda: nuisance_flip_rate(flipped, config.second_frame_every, config.draws))
     nuisance = {**metric.more, "identity": timed("identity", lambda: identity(sample))}
     leakage = {"causality": timed("causality", lambda: causality(sample))}
     details: dict[str, Any] = {"nuisance": nuisance, "leakage": leakage}

@@ -127,15 +127,7 @@ def compressed(frames: Frames, quality: int) -> Frames:
 
 
 CONSISTENT: dict[str, Nuisance] = {
-    "brightness": brightness,
-    "gamma": gamma,
-    "warmth": warmth,
-    "hue": hue,
-    "texture": texture,
-    "patch": patch,
-    "offset": offset,
-    "zoom": zoom,
-    "jpeg": jpeg,
+    change.__name__: change for change in (brightness, gamma, warmth, hue, texture, patch, offset, zoom, jpeg)
 }
 
 

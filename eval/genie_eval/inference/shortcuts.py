@@ -82,14 +82,12 @@ def scene_cut(sample: Sample, limit: int = 48, batch: int = 16) -> dict[str, Any
     if len(chosen) < 2:
         return {"reason": "only one trajectory: there is no other to cut to"}
     donors = _donors(sample, chosen)
-    last, real, foreign = [], [], []
+    rows = []
     for i, b in zip(chosen, donors, strict=True):
         frames, other = sample.frames(int(i)), sample.frames(int(b))
         at = int(sample.rng(int(i), 4).integers(len(frames) - 1))
-        last.append(frames[at])
-        real.append(frames[at + 1])
-        foreign.append(other[min(at + 1, len(other) - 1)])
-    a, a_next, b_next = np.stack(last), np.stack(real), np.stack(foreign)
+        rows.append((frames[at], frames[at + 1], other[min(at + 1, len(other) - 1)]))
+    a, a_next, b_next = (np.stack(part) for part in zip(*rows, strict=True))
 
     def dream(codes: np.ndarray) -> np.ndarray:
         """One frame after each of A's frames."""

@@ -18,15 +18,14 @@ QUALITY = 75  # of the JPEG
 
 def stability(sample: Sample) -> dict[str, Any]:
     """name -> {value: share of unchanged codes, ci95, mark, pass} for `jpeg` and `tokenizer`."""
-    same: dict[str, list[np.ndarray]] = {"jpeg": [], "tokenizer": []}
+    same = []
     for i in sample.each("round trips"):
         frames, codes = sample.frames(i), sample.codes[sample.rows(i)]
         rebuilt = to_numpy(sample.genie.detokenize(sample.genie.tokenize(frames[None])))[0]
         after = sample.infer(np.stack([compressed(frames, QUALITY), rebuilt]))
-        for name, new in zip(same, after, strict=True):
-            same[name].append(new == codes)
+        same.append(after == codes)
     result = {}
-    for name, hits in same.items():
-        found = share_of(np.concatenate(hits), sample.table.trajectory, len(sample), sample.seed)
+    for name, hits in zip(("jpeg", "tokenizer"), np.concatenate(same, axis=1), strict=True):
+        found = share_of(hits, sample.table.trajectory, len(sample), sample.seed)
         result[name] = {**found.as_json(), "mark": MARK, "pass": found.value >= MARK}
     return result
