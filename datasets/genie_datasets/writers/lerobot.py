@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
+from genie_datasets.base.encode_video import encode_frames
 from genie_datasets.base.errors import UserError
 from genie_datasets.base.files import atomic_file, unwritable
-from genie_datasets.base.mp4 import encode_frames
 from genie_datasets.writers.rlds import Frames, blocks_of
 
 VERSIONS = ("v2.1", "v3.0")

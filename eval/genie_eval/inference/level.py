@@ -21,6 +21,7 @@ from genie_eval.metrics import Metric, plain
 
 if TYPE_CHECKING:
     from genie_datasets import Split
+    from genie_eval.interfaces import WorldModel
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class InferenceConfig:
 
 
 def inference_details(
-    genie: Any,
+    genie: "WorldModel",
     split: "Split",
     trajectories: list[Trajectory],
     table: Transitions,

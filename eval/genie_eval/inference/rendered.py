@@ -64,4 +64,4 @@ def _renderings(sample: Sample, i: int, frames: int, size: tuple[int, int]) -> l
     trajectory, config = sample.trajectories[i], sample.genie.config
     ids = trajectory.ids[:frames]
     pictures = render_states(sample.split, trajectory.episode, ids, size, FACTORS, sample.rng(i, 8))
-    return [fit_frames(picture, tuple(config.image_size), config.fit) for picture in pictures]
+    return [fit_frames(picture, config.image_size, config.fit) for picture in pictures]

@@ -14,6 +14,7 @@ from genie_eval.resampling import bootstrap_weights, interval
 
 if TYPE_CHECKING:
     from genie_datasets import Split
+    from genie_eval.interfaces import WorldModel
 
 DRAWS = 1000  # bootstrap draws of shares
 MAX_FRAMES = 96  # first frames of a trajectory: bounds memory, and their codes are those of the whole trajectory
@@ -23,7 +24,7 @@ MAX_FRAMES = 96  # first frames of a trajectory: bounds memory, and their codes 
 class Sample:
     """Some of the evaluated trajectories; `table` and `codes` hold their rows only, trajectories from 0."""
 
-    genie: Any
+    genie: "WorldModel"
     split: "Split"
     trajectories: list[Trajectory]
     table: Transitions
@@ -66,7 +67,7 @@ class Sample:
 
 
 def choose_sample(
-    genie: Any,
+    genie: "WorldModel",
     split: "Split",
     trajectories: list[Trajectory],
     table: Transitions,

@@ -1,12 +1,12 @@
 """Dream, simulator and recording side by side, as a video and as a strip of images."""
 
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from genie_datasets.base.encode_video import encode_frames
 from genie_eval.plotting import GRAY, code_color, figure
 from genie_eval.report.pictures import show
 
@@ -31,18 +31,9 @@ class Film:
 
 def write_video(path: Path, film: Film) -> None:
     """Writes an mp4 (H.264) of the panels side by side: one frame per step, at the robot's rate."""
-    import av
-
     path.parent.mkdir(parents=True, exist_ok=True)
-    pictures = [compose(film, t) for t in range(len(film.codes) + 1)]
-    with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=Fraction(film.hz).limit_denominator(1000))
-        stream.height, stream.width = pictures[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "16"}
-        for picture in pictures:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
+    pictures = (compose(film, t) for t in range(len(film.codes) + 1))
+    encode_frames(path, pictures, film.hz, {"crf": "16"}, container_options={"movflags": "+faststart"})
 
 
 def compose(film: Film, t: int) -> UInt8[np.ndarray, "H W 3"]:

@@ -21,6 +21,7 @@ from genie_robotics.run_folder import package_version
 
 if TYPE_CHECKING:
     from genie_datasets import Source, Split
+    from genie_eval.interfaces import WorldModel
     from genie_eval.results import EvaluationConfig, Results
 
 SCHEMA_VERSION = 1
@@ -111,7 +112,7 @@ def _read_dimensions(error: Any) -> list[tuple[str, float]]:
 
 def write_report(
     results: "Results",
-    genie: Any,
+    genie: "WorldModel",
     source: "Source",
     split: "Split",
     out: Path,
@@ -146,7 +147,7 @@ def report_head() -> dict[str, Any]:
 
 def build(
     results: "Results",
-    genie: Any,
+    genie: "WorldModel",
     source: "Source",
     split: "Split",
     run: str | Path | None,
