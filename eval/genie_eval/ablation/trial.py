@@ -259,7 +259,8 @@ def copy_component(run: Path, component: str, into: Path) -> None:
     if (folder / "model.safetensors").exists():
         return
     for name in ("config.json", "model.safetensors"):
-        write_atomically(folder / name, (run / component / name).read_bytes())
+        with open(run / component / name, "rb") as file, atomic_file(folder / name) as copy:
+            shutil.copyfileobj(file, copy)
 
 
 def load(plan: Plan, run: Path, device: str) -> Genie:
