@@ -6,6 +6,8 @@
 Covers the shipped world's tokens, codes, latents and dreams; 40 training steps of each component and shorter runs of
 the other modes; frames of every kind of source; and the evaluation's report on one data set. Uses only the public
 interface, so that it runs on checkouts with other names inside.
+
+Run both with OMP_NUM_THREADS=1: the number of threads decides the last bits of a training.
 """
 
 import contextlib
