@@ -95,8 +95,8 @@ def make_player(options: PlayOptions) -> "Player":
     if tables and all(meaning.motion is None for meaning in meanings):
         if options.tables:
             raise UserError(
-                "--tables needs the motion of the codes, which no report of this world gives; pass --report of an "
-                "evaluation on data with true motion"
+                "--tables needs the measured motion of each latent action, and this world has no report with it; run "
+                "`genie-robotics evaluate` on data that records the robot's motion, and pass its report as --report"
             )
         tables = 0
     starts = make_starts(config.image_size, config.fit, options.image, source, options.limits, tables)

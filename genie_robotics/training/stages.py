@@ -171,7 +171,7 @@ class JointStage(Stage):
     def check(cls, config: GenieConfig, mode: str) -> None:
         if config.latent_action.quantizer.vq.freeze_after_init and mode in ("warmup", "end_to_end"):
             raise UserError(
-                f"--mode {mode} trains the latent actions through their codes, and frozen codes pass no gradient; "
+                f"--mode {mode} needs gradients through the codes, and with freeze-after-init they pass none; "
                 "pass --latent-action.quantizer.vq.no-freeze-after-init"
             )
 

@@ -172,7 +172,7 @@ def test_the_command_prints_a_table_or_one_object(capsys):
      ("--gpus 3", "batch-size 4 must be a multiple of 3 processes"),
      ("--gpus 2 --sharding full", "--sharding full cannot be combined with Muon"),
      ("--preset coinrun --sharding full", "start them with torchrun"),
-     ("--mode end_to_end --latent-action.quantizer.vq.freeze-after-init", "frozen codes pass no gradient")],
+     ("--mode end_to_end --latent-action.quantizer.vq.freeze-after-init", "with freeze-after-init they pass none")],
 )  # fmt: skip
 def test_options_that_cannot_be_trained_are_refused(argv, words, capsys):
     assert main(["estimate", *argv.split()]) == 2

@@ -60,7 +60,7 @@ def test_presets_with_frozen_codes_pass_gradients_in_modes_that_need_them(name, 
     if mode == "cotrain":  # the actions learn from their own loss until the codes are frozen
         STAGES["joint"](random_genie(config), mode)
         return
-    words = f"--mode {mode} .* frozen codes pass no gradient; pass --latent-action.quantizer.vq.no-freeze-after-init"
+    words = f"--mode {mode} .* freeze-after-init they pass none; pass --latent-action.quantizer.vq.no-freeze-after-init"
     with pytest.raises(UserError, match=words):
         STAGES["joint"](random_genie(config), mode)
     plan = RunPlan(config, TrainingConfig(mode), LoopConfig())

@@ -101,6 +101,6 @@ def test_simulated_tables_need_the_motion_of_the_codes(tmp_path):
     (tmp_path / "report.json").write_text('{"codes": [{"code": 0, "name": "up", "mean_motion": null}]}')
     options = PlayOptions(run="nano-tabletop", report=tmp_path / "report.json")
     assert not any(start.make_simulator for start in make_player(options).starts)
-    with pytest.raises(UserError, match="--tables needs the motion"):
+    with pytest.raises(UserError, match="--tables needs the measured motion"):
         make_player(PlayOptions(run="nano-tabletop", report=tmp_path / "report.json", tables=2))
     assert not any(start.make_simulator for start in make_player(PlayOptions(run="nano-tabletop", tables=0)).starts)
