@@ -115,7 +115,7 @@ def shards_of_many(rlds: Path, out: Path) -> None:
 
 @pytest.fixture(scope="module")
 def template(tabletop_rlds, tmp_path_factory) -> Path:
-    """What the guides' commands find: data, videos, a picture, a run and reports."""
+    """A folder with all that the guides' commands read: data, videos, a picture, a run and reports."""
     place = tmp_path_factory.mktemp("guides")
     for folder in ("runs/demo/data", "SRC", "data/tabletop"):
         shutil.copytree(tabletop_rlds.parents[1], place / folder)
@@ -143,7 +143,7 @@ def template(tabletop_rlds, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def place(template, tmp_path, monkeypatch) -> Path:
-    """The same for one page, which may write into it."""
+    """A copy of the template for one page, which may write into it."""
     monkeypatch.setenv("MUJOCO_GL", "disable")  # TensorFlow, in the same process, does not get along with Mesa's OpenGL
     here = tmp_path / "here"
     shutil.copytree(template, here)

@@ -367,6 +367,12 @@ def test_sequences_that_agree_are_answered_yes():
     assert "by chance 25%" in why
 
 
+def test_an_answer_has_no_minus_before_zero():
+    metrics = sequence_metrics()
+    metrics["sequence_consistency"].value, metrics["sequence_consistency"].ci95 = -0.001, (-0.03, 0.02)
+    assert "(0.00 [-0.03, 0.02])" in sequence_answer(metrics)[1]
+
+
 @pytest.mark.parametrize(
     ("changes", "word"),
     [

@@ -6,6 +6,7 @@ from typing import Any
 from genie_eval.dreams.readout_error import RELIABLE
 from genie_eval.dreams.sequences import NO_RESPONSE
 from genie_eval.metrics import FEW, FEW_STARTS, P_GROUNDING, Metric
+from genie_eval.report.cells import number, with_interval
 from genie_eval.report.findings import mark_of
 
 QUESTION = "Does the same latent action mean the same motion in every trajectory?"
@@ -21,7 +22,7 @@ def first_line(metrics: dict[str, Metric]) -> str:
     if grounding.skill is None or not against:
         return f"The model could not be compared with learning-free baselines: {grounding.reason}."
     motion = "optical flow" if suffix else "motion"
-    own = f"grounding skill {grounding.skill:.2f}"
+    own = f"grounding skill {number(grounding.skill)}"
     behind = {name: row for name, row in against.items() if row["difference"] <= 0}
     unsure = {name: row for name, row in against.items() if row["difference"] > 0 and row["p"] > P_GROUNDING}
     if behind:
@@ -34,7 +35,7 @@ def first_line(metrics: dict[str, Metric]) -> str:
 def _list(rows: dict[str, Any]) -> str:
     """The baselines with their skill, and the p of the model being better."""
     words = [
-        f"{BASELINE_WORDS.get(name, name)} (skill {row['skill']:.2f}, {_p_text(row['p'])})"
+        f"{BASELINE_WORDS.get(name, name)} (skill {number(row['skill'])}, {_p_text(row['p'])})"
         for name, row in rows.items()
     ]
     return " and ".join(words) + (", a learning-free baseline" if len(words) == 1 else ", learning-free baselines")
@@ -140,15 +141,14 @@ def _dreams_tell(metrics: dict[str, Metric]) -> list[str]:
 
 
 def _few_starts(metric: Metric) -> str:
-    number = metric.n_trajectories or 0
-    return "" if number >= FEW_STARTS else f" This is exploratory: only {number} starts."
+    starts = metric.n_trajectories or 0
+    return "" if starts >= FEW_STARTS else f" This is exploratory: only {starts} starts."
 
 
 def _share(value: float, ci95: Any, name: str = "") -> str:
     """ "62% (0.62 [0.55, 0.70])"; a ratio of two estimates may exceed 1."""
-    low, high = (value, value) if ci95 is None else ci95
     much = "all" if value >= 0.995 else "nothing" if value < 0.005 else f"{value:.0%}"
-    return f"{much} ({name}{value:.2f} [{low:.2f}, {high:.2f}])"
+    return f"{much} ({name}{with_interval(value, (value, value) if ci95 is None else ci95)})"
 
 
 def _ctc_share(metric: Metric) -> str:
