@@ -73,7 +73,7 @@ class StepBench:
         self.genie = Genie(config).to(setup.device)
         self.stage, self.batch_size, self.setup = stage, batch_size, setup
         self.component = prepare(getattr(self.genie, stage).train(), loop)
-        self.optimizers = Optimizers(self.component, training_preset(config.preset).stage(stage))
+        self.optimizers = Optimizers(self.component, training_preset(config.preset).stage(stage), setup.precision)
         self.batch = self.random_batch(batch_size)
 
     def random_batch(self, num: int) -> torch.Tensor | DynamicsBatch:

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import nn
 
 from genie_datasets.base.errors import UserError
+from genie_robotics.models.precision import native_precision
 from genie_robotics.models.quantizers import Quantizer
 
 
@@ -91,9 +92,9 @@ def set_up(device: str = "auto", precision: str = "auto") -> Setup:
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     why = "as requested"
     if precision == "auto":
-        fast = chosen.type == "cuda" or cpu_has_bfloat16()
-        precision = "bfloat16" if fast else "float32"
-        why = "native on this device" if fast else "no native bfloat16 on this device"
+        native = native_precision(chosen)
+        precision = str(native).removeprefix("torch.")
+        why = "native on this device" if native == torch.bfloat16 else "no native bfloat16 on this device"
     rank = dist.get_rank() if world_size > 1 else 0
     return Setup(rank, world_size, chosen, getattr(torch, precision), f"{chosen}, {precision} ({why})")
 
@@ -149,7 +150,3 @@ def process_group() -> Iterator[None]:
         if dist.is_initialized():
             gc.collect()  # objects that still hold the group would keep its threads alive until the interpreter ends
             dist.destroy_process_group()
-
-
-def cpu_has_bfloat16() -> bool:
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -7,13 +7,17 @@ import torch
 from torch import nn, optim
 
 from genie_robotics.training.config import StageConfig
+from genie_robotics.training.muon import Muon
 from genie_robotics.training.sharding import shard_like
 
 
 class Optimizers:
-    """AdamW and, if asked for, Muon, that step together under one schedule."""
+    """AdamW and, if asked for, Muon, that step together under one schedule.
 
-    def __init__(self, module: nn.Module, config: StageConfig):
+    precision: type in which Muon orthogonalizes; best the one that the device computes natively.
+    """
+
+    def __init__(self, module: nn.Module, config: StageConfig, precision: torch.dtype = torch.float32):
         matrices: list[nn.Parameter] = []
         rest: list[nn.Parameter] = []
         for name, parameter in module.named_parameters():
@@ -30,7 +34,7 @@ class Optimizers:
         )
         self.optimizers: list[optim.Optimizer] = [adamw]
         if matrices:
-            self.optimizers.append(optim.Muon(matrices, lr=config.muon_learning_rate, weight_decay=config.weight_decay))
+            self.optimizers.append(Muon(matrices, config.muon_learning_rate, config.weight_decay, precision))
         self.peaks = [config.learning_rate, config.muon_learning_rate]
         self.parameters = [*rest, *matrices]
 

@@ -79,7 +79,7 @@ class Trainer:
                 getattr(genie, name).to(setup.device)
         self.trained = {name: getattr(genie, name) for name in kind.trains}
         self.quantizers = [m for part in self.trained.values() for m in part.modules() if isinstance(m, Quantizer)]
-        self.optimizers = Optimizers(self.module, config)
+        self.optimizers = Optimizers(self.module, config, setup.precision)
         self.step = 0
         self.first_step: int | None = None  # of this call; None before `resume`
         self.elapsed = 0.0
