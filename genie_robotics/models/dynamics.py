@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from genie_robotics.models.distributed import mean_over_processes, rand_per_clip
 from genie_robotics.models.latent_action import shift_to_next_frame
-from genie_robotics.models.layers.attention import KeyValue
+from genie_robotics.models.layers.cache import TemporalCache
 from genie_robotics.models.layers.conditioning import ActionInput, check_action_input
-from genie_robotics.models.layers.st_transformer import Past, STTransformer
+from genie_robotics.models.layers.st_transformer import STTransformer
 from genie_robotics.models.losses import Logs
 
 
@@ -95,11 +95,14 @@ class Dynamics(nn.Module):
         actions = batch.actions if batch.grad_to_actions else batch.actions.detach()
         mask = self.draw_mask(tokens)
         x = self.hidden_where_masked(tokens, mask, shift_to_next_frame(actions))
-        logits = self.head(x[mask]).float()  # the head is a large part of a small model: only where it is needed
-        count = mask.sum().float()
+        # All tokens of these frames, masked or not: to choose some would make a GPU tell the CPU how many there are.
+        logits, tokens, mask = self.head(x[:, 1:]).flatten(0, 2), tokens[:, 1:].flatten(), mask[:, 1:].flatten()
+        error = F.cross_entropy(logits.float(), tokens, reduction="none") * mask
         # Relative to the whole batch: several processes have not masked equally many.
-        loss = F.cross_entropy(logits, tokens[mask]) * (count / mean_over_processes(count))
-        accuracy = (logits.detach().argmax(-1) == tokens[mask]).float().mean()
+        loss = error.sum() / mean_over_processes(mask.sum().float())
+        with torch.no_grad():
+            hit = logits.gather(1, tokens.unsqueeze(1))[:, 0] >= logits.amax(-1)
+            accuracy = (hit & mask).sum() / mask.sum()
         return loss, {"token_accuracy": accuracy}
 
     def draw_mask(self, tokens: Int[Tensor, "B T N"]) -> Bool[Tensor, "B T N"]:
@@ -115,7 +118,7 @@ class Dynamics(nn.Module):
     ) -> Float[Tensor, "B T N D"]:
         """The head's input when `mask` hides tokens; the previous frame of each is not masked."""
         masked = tokens.masked_fill(mask, self.mask_token)
-        return self.hidden(masked, actions, None, self.previous_tokens(tokens), keep=False)[0]
+        return self.hidden(masked, actions, previous=self.previous_tokens(tokens))
 
     def previous_tokens(self, tokens: Int[Tensor, "B T N"]) -> Int[Tensor, "B T N"]:
         """The token of each patch one frame earlier; the mask token for the first frame."""
@@ -123,22 +126,21 @@ class Dynamics(nn.Module):
 
     def logits(self, tokens: Int[Tensor, "B T N"], actions: Float[Tensor, "B T L"]) -> Float[Tensor, "B T N V"]:
         """Entry t of `actions` is the action that led to frame t (zeros for the first frame of the window)."""
-        return self.head(self.hidden(tokens, actions, None, keep=False)[0])
+        return self.head(self.hidden(tokens, actions))
 
     def hidden(
         self,
         tokens: Int[Tensor, "B T N"],
         actions: Float[Tensor, "B T L"],
-        past: Past | None,
+        cache: TemporalCache | None = None,
         previous: Int[Tensor, "B T N"] | None = None,
-        keep: bool = True,
-    ) -> tuple[Float[Tensor, "B T N D"], list[KeyValue]]:
-        """The head's input for frames that follow those in `past`, and these frames' keys and values.
+    ) -> Float[Tensor, "B T N D"]:
+        """The head's input.
 
+        cache: the frames follow those in it, and their keys and values are written behind it.
         previous: tokens of the frame before each; by default taken from `tokens`, whose first frame has none.
-        keep: False returns no keys and values.
         """
         x = self.embed(tokens)
         if self.prev_frame_in is not None:
             x = x + self.prev_frame_in(self.embed(self.previous_tokens(tokens) if previous is None else previous))
-        return self.transformer.forward_with_cache(x, self.action_in(actions), past, keep)
+        return self.transformer(x, self.action_in(actions), cache)

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from genie_robotics.models.layers.attention import KeyValue
+from genie_robotics.models.layers.cache import TemporalCache
 from genie_robotics.models.layers.patches import num_patches, patchify, to_uint8, to_unit, unpatchify
-from genie_robotics.models.layers.st_transformer import Past, STTransformer
+from genie_robotics.models.layers.st_transformer import STTransformer
 from genie_robotics.models.losses import Logs, motion_weights
 from genie_robotics.models.quantizers import QuantizerConfig, make_quantizer
 
@@ -82,28 +82,20 @@ class VideoTokenizer(nn.Module):
         x = self.patch_in(patchify(frames - 0.5, self.config.patch_size))
         return self.to_latent(self.encoder(x))
 
-    def pixels(self, vectors: Float[Tensor, "B T N L"]) -> Float[Tensor, "B T H W 3"]:
-        """Frames in [0, 1] (not clamped) from quantized latents."""
-        return self._pixels_with_cache(vectors, None, keep=False)[0]
+    def pixels(
+        self, vectors: Float[Tensor, "B T N L"], cache: TemporalCache | None = None
+    ) -> Float[Tensor, "B T H W 3"]:
+        """Frames in [0, 1] (not clamped) from quantized latents.
 
-    def _pixels_with_cache(
-        self, vectors: Float[Tensor, "B T N L"], past: Past | None, keep: bool = True
-    ) -> tuple[Float[Tensor, "B T H W 3"], list[KeyValue]]:
-        x, keys_values = self.decoder.forward_with_cache(self.from_latent(vectors), None, past, keep)
-        patches = self.patch_out(x).float()
-        return unpatchify(patches, self.config.patch_size, self.config.image_size) + 0.5, keys_values
+        cache: of the decoder; the frames follow those in it, and their keys and values are written behind it.
+        """
+        patches = self.patch_out(self.decoder(self.from_latent(vectors), None, cache)).float()
+        return unpatchify(patches, self.config.patch_size, self.config.image_size) + 0.5
 
     def encode(self, frames: UInt8[Tensor, "B T H W 3"]) -> Int[Tensor, "B T N"]:
         """Tokens of a clip of at most `clip_length` frames."""
         return self.quantizer.nearest(self.latents(to_unit(frames, self.patch_in.weight.dtype)))
 
-    def decode(self, tokens: Int[Tensor, "B T N"]) -> UInt8[Tensor, "B T H W 3"]:
-        """Frames of the tokens of a clip of at most `clip_length` frames."""
-        return self.decode_with_cache(tokens, None)[0]
-
-    def decode_with_cache(
-        self, tokens: Int[Tensor, "B T N"], past: Past | None
-    ) -> tuple[UInt8[Tensor, "B T H W 3"], list[KeyValue]]:
-        """Frames of tokens that follow those in `past`, and their keys and values."""
-        frames, keys_values = self._pixels_with_cache(self.quantizer.lookup(tokens), past)
-        return to_uint8(frames), keys_values
+    def decode(self, tokens: Int[Tensor, "B T N"], cache: TemporalCache | None = None) -> UInt8[Tensor, "B T H W 3"]:
+        """Frames of the tokens of a clip of at most `clip_length` frames; cache: see `pixels`."""
+        return to_uint8(self.pixels(self.quantizer.lookup(tokens), cache))

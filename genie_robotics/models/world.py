@@ -19,7 +19,7 @@ from torch import Tensor
 from genie_datasets.base.errors import UserError
 from genie_robotics.models.dynamics import Dynamics
 from genie_robotics.models.inputs import codes_of, integer, seed_of, shown
-from genie_robotics.models.layers.st_transformer import Past, TemporalCache
+from genie_robotics.models.layers.cache import TemporalCache
 from genie_robotics.models.quantizers import Quantizer
 from genie_robotics.models.sampling import Sampler
 from genie_robotics.models.threads import threads_for
@@ -151,9 +151,12 @@ class World:
         if state.tokens.shape[1] == length:
             state = self._slide(state, keep=max(1, length // 2))
         action = self.quantizer.lookup(codes).to(state.actions.dtype).unsqueeze(1)
-        past = state.dynamics_cache.gather() if state.dynamics_cache is not None else None
+        dynamics_cache, decoder_cache = (
+            cache and cache.writable() for cache in (state.dynamics_cache, state.decoder_cache)
+        )
+        state = replace(state, dynamics_cache=dynamics_cache, decoder_cache=decoder_cache)
         tokens = self.sampler.sample(
-            self.frame_logits(state, action, past),
+            self.frame_logits(state, action),
             num_patches=self.dynamics.config.num_patches,
             mask_token=self.dynamics.mask_token,
             seed=self.seed,
@@ -167,31 +170,22 @@ class World:
             actions=torch.cat([state.actions, action], dim=1),
             num_generated=state.num_generated + 1,
         )
-        if state.dynamics_cache is None or state.decoder_cache is None:
+        if dynamics_cache is None or decoder_cache is None:
             return replace(new, frame=self.tokenizer.decode(new.tokens)[:, -1])
         # One more pass over the finished frame: its keys and values must come from its tokens, not from masks.
-        _, keys_values = self.dynamics.hidden(tokens, action, past, previous=state.tokens[:, -1:])
-        frames, decoder_new = self.tokenizer.decode_with_cache(tokens, state.decoder_cache.gather())
-        return replace(
-            new,
-            dynamics_cache=state.dynamics_cache.extended(keys_values),
-            decoder_cache=state.decoder_cache.extended(decoder_new),
-            frame=frames[:, -1],
-        )
+        self.dynamics.hidden(tokens, action, dynamics_cache, previous=state.tokens[:, -1:])
+        frame = self.tokenizer.decode(tokens, decoder_cache)[:, -1]
+        caches = dynamics_cache.extended(1), decoder_cache.extended(1)
+        return replace(new, dynamics_cache=caches[0], decoder_cache=caches[1], frame=frame)
 
     def frame_logits(
-        self, state: WorldState, action: Float[Tensor, "B 1 L"], past: Past | None = None
+        self, state: WorldState, action: Float[Tensor, "B 1 L"]
     ) -> Callable[[Int[Tensor, "B N"]], Float[Tensor, "B N V"]]:
-        """A function from the new frame's tokens (B, N) to its logits (B, N, V).
-
-        past: the state's gathered cache, if the caller has it.
-        """
-        dynamics = self.dynamics
-        if past is None and state.dynamics_cache is not None:
-            past = state.dynamics_cache.gather()
-        if past is not None:
+        """A function from the new frame's tokens (B, N) to its logits (B, N, V)."""
+        dynamics, cache = self.dynamics, state.dynamics_cache
+        if cache is not None:
             previous = state.tokens[:, -1:]
-            return lambda tokens: dynamics.head(dynamics.hidden(tokens.unsqueeze(1), action, past, previous)[0])[:, 0]
+            return lambda tokens: dynamics.head(dynamics.hidden(tokens.unsqueeze(1), action, cache, previous))[:, 0]
         # The reference: the full window of T frames, later ones masked, recomputed at every step.
         batch, now, _ = state.tokens.shape
         length = dynamics.config.clip_length
@@ -214,10 +208,11 @@ class World:
         with threads_for(self.tokenizer, self.dynamics):
             if not self.use_cache:
                 return WorldState(tokens, actions, None, None, num_generated, self.tokenizer.decode(tokens)[:, -1])
-            _, dynamics_new = self.dynamics.hidden(tokens, actions, None)
-            frames, decoder_new = self.tokenizer.decode_with_cache(tokens, None)
-        caches = TemporalCache().extended(dynamics_new), TemporalCache().extended(decoder_new)
-        return WorldState(tokens, actions, *caches, num_generated, frames[:, -1])
+            num, length = tokens.shape[:2]
+            caches = [part.new_cache(num) for part in (self.dynamics.transformer, self.tokenizer.decoder)]
+            self.dynamics.hidden(tokens, actions, caches[0])
+            frame = self.tokenizer.decode(tokens, caches[1])[:, -1]
+        return WorldState(tokens, actions, *(cache.extended(length) for cache in caches), num_generated, frame)
 
     def _slide(self, state: WorldState, keep: int) -> WorldState:
         """The state with a window of the last `keep` frames."""

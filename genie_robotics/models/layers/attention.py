@@ -11,42 +11,42 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-KeyValue = tuple[Tensor, Tensor]
-"""Keys and values, each (M, num_heads, length, head_dim)."""
+from genie_robotics.models.layers.cache import LayerCache
+
+Axis = Literal["space", "time"]
+EPSILON = 1e-5  # of the mean square of queries and keys
+MAX_ROWS = 65_535  # of one fused call on a GPU: a limit of CUDA's grids
 
 
-def plain_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool, past: KeyValue | None = None) -> Tensor:
-    """softmax(QK)V on (M, num_heads, length, head_dim) with scaled queries; all queries see `past`.
-
-    Past and new keys are not concatenated: MaskGIT reads the same past many times per frame, and copying it would cost
-    more than reading it.
-    """
-    scores = q @ k.transpose(-1, -2)
-    if causal and q.shape[-2] > 1:
-        length = q.shape[-2]
-        future = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
-        scores = scores.masked_fill(future, float("-inf"))
-    if past is None:
-        return scores.softmax(dim=-1).to(v.dtype) @ v
-    scores = torch.cat([q @ past[0].transpose(-1, -2), scores], dim=-1)
-    seen, new = scores.softmax(dim=-1).to(v.dtype).split([past[0].shape[-2], k.shape[-2]], dim=-1)
-    return seen @ past[1] + new @ v
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """softmax(QK + mask)V on (M, length, D) with scaled queries."""
+    scores = q @ k.mT if mask is None else torch.baddbmm(mask.to(q.dtype), q, k.mT)
+    return scores.softmax(-1, dtype=q.dtype) @ v
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
-    return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=1.0)
+    """The same on (M, H, length, D) by torch's kernel."""
+    parts = [
+        F.scaled_dot_product_attention(*part, is_causal=causal, scale=1.0)
+        for part in zip(q.split(MAX_ROWS), k.split(MAX_ROWS), v.split(MAX_ROWS), strict=True)
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool, past: KeyValue | None = None) -> Tensor:
+def causal_mask(length: int, device: torch.device) -> Float[Tensor, "1 T T"]:
+    return torch.full((1, length, length), float("-inf"), device=device).triu(1)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
     """Attention by the implementation that is faster on this device, or by that of `attention_by`."""
     faster = "plain" if q.device.type == "cpu" and torch.is_grad_enabled() else "fused"
-    if past is not None or (_forced or faster) == "plain":
-        return plain_attention(q, k, v, causal, past)
-    return fused_attention(q, k, v, causal)
+    if (_forced or faster) == "fused":
+        return fused_attention(q, k, v, causal)
+    mask = causal_mask(q.shape[2], q.device) if causal and q.shape[2] > 1 else None
+    return plain_attention(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), mask).view_as(q)
 
 
 Kind = Literal["fused", "plain"]
@@ -70,29 +70,34 @@ class SelfAttention(nn.Module):
     head_dim: width of a head's queries, keys and values; width / num_heads unless given (the paper's differ).
     """
 
-    def __init__(self, width: int, num_heads: int, axis: Literal["space", "time"], head_dim: int | None = None):
+    def __init__(self, width: int, num_heads: int, axis: Axis, head_dim: int | None = None):
         super().__init__()
         if head_dim is None and width % num_heads:
             raise ValueError(f"width must be a multiple of num_heads, got width {width} and num_heads {num_heads}")
         self.num_heads = num_heads
         self.head_dim = head_dim = head_dim or width // num_heads
-        self.axis = axis
+        self.axis: Axis = axis
         self.qkv = nn.Linear(width, 3 * num_heads * head_dim, bias=False)
         self.out = nn.Linear(num_heads * head_dim, width, bias=False)
         self.q_norm = nn.Parameter(torch.ones(head_dim))
         self.k_norm = nn.Parameter(torch.ones(head_dim))
 
-    def forward(
-        self, x: Float[Tensor, "B T N D"], past: KeyValue | None = None
-    ) -> tuple[Float[Tensor, "B T N D"], KeyValue]:
-        """Returns the output, and the keys and values of `x` for a cache."""
-        batch = x.shape[0]
-        heads = "(b t) h n d" if self.axis == "space" else "(b n) h t d"
-        qkv = rearrange(self.qkv(x), f"b t n (three h d) -> three {heads}", three=3, h=self.num_heads)
-        dim = qkv.shape[-1]
-        # Queries and keys in one call; the weight of the norm includes the scale of the scores.
-        weight = torch.stack([self.q_norm * dim**-0.5, self.k_norm]).to(qkv.dtype)
-        q, k = F.rms_norm(qkv[:2], (dim,), eps=1e-5) * weight[:, None, None, None]
-        v = qkv[2]
-        y = attend(q, k, v, self.axis == "time", past)
-        return self.out(rearrange(y, f"{heads} -> b t n (h d)", b=batch)), (k, v)
+    def forward(self, x: Float[Tensor, "B T N D"], cache: LayerCache | None = None) -> Float[Tensor, "B T N D"]:
+        """cache: of a layer over time: takes the keys and values of `x`, which also attends to the frames before."""
+        batch, frames, patches, _ = x.shape
+        dim, over_space = self.head_dim, self.axis == "space"
+        qkv = self.qkv(x).view(batch, frames, patches, 3, self.num_heads, dim)
+        # The attended axis second to last. Copied once, because the operations below are slow on strided tensors.
+        qkv = (qkv.permute(3, 0, 1, 4, 2, 5) if over_space else qkv.permute(3, 0, 2, 4, 1, 5)).contiguous()
+        q, k, v = (part.flatten(0, 1) for part in qkv.unbind())
+        # Products of queries and keys depend only on the product of both weights, and on the scale of the scores.
+        weight = self.q_norm * self.k_norm * dim**-0.5
+        q = F.rms_norm(q, (dim,), eps=EPSILON) * weight.to(q.dtype)
+        k = F.rms_norm(k, (dim,), eps=EPSILON)
+        if cache is None:
+            y = attend(q, k, v, not over_space)
+        else:
+            keys, values = cache.put(k.flatten(0, 1), v.flatten(0, 1))
+            y = plain_attention(q.flatten(0, 1), keys, values, cache.mask)
+        y = y.view(qkv.shape[1:])
+        return self.out((y.permute(0, 1, 3, 2, 4) if over_space else y.permute(0, 3, 1, 2, 4)).flatten(-2))

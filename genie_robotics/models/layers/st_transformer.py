@@ -4,59 +4,16 @@ A block is spatial attention inside each frame, causal temporal attention along 
 both. Its cost is linear in the number of frames. Letters: B batch, T frames, N patches of a frame, D width.
 """
 
-from dataclasses import dataclass
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from genie_robotics.models.layers.attention import KeyValue, SelfAttention
+from genie_robotics.models.layers.attention import SelfAttention
+from genie_robotics.models.layers.cache import LayerCache, TemporalCache
 from genie_robotics.models.layers.conditioning import CONDITIONINGS, ActionInput
 
 FFW_FACTOR = 4  # width of the feed-forward layer, in widths
-
-
-@dataclass(frozen=True)
-class TemporalCache:
-    """Temporal keys and values of past frames, as segment -> block -> (B*N, num_heads, t, head_dim).
-
-    Past frames never depend on later ones, so their keys and values are computed once. A cache is never changed:
-    `extended` returns a new one that shares the earlier segments, so that forks and undo copy nothing.
-    """
-
-    segments: tuple[tuple[KeyValue, ...], ...] = ()
-
-    @property
-    def num_frames(self) -> int:
-        return sum(segment[0][0].shape[2] for segment in self.segments if segment)
-
-    def extended(self, segment: list[KeyValue]) -> "TemporalCache":
-        """The cache with the keys and values of more frames."""
-        return TemporalCache((*self.segments, tuple(segment)))
-
-    def repeated(self, times: int) -> "TemporalCache":
-        """The cache of `times` dreams with this past."""
-        return TemporalCache(
-            tuple(tuple((k.repeat(times, 1, 1, 1), v.repeat(times, 1, 1, 1)) for k, v in s) for s in self.segments)
-        )
-
-    def gather(self) -> "Past":
-        """All segments concatenated, for the time in which one frame is generated."""
-        blocks = [
-            (torch.cat([k for k, _ in block], dim=2), torch.cat([v for _, v in block], dim=2))
-            for block in zip(*self.segments, strict=True)
-        ]
-        return Past(self.num_frames, blocks)
-
-
-@dataclass(frozen=True)
-class Past:
-    """Keys and values of the earlier frames: one pair per block, each (B*N, num_heads, num_frames, head_dim)."""
-
-    num_frames: int
-    blocks: list[KeyValue]
 
 
 class STBlock(nn.Module):
@@ -89,20 +46,17 @@ class STBlock(nn.Module):
         self,
         x: Float[Tensor, "B T N D"],
         condition: Float[Tensor, "B T D"] | None = None,
-        past: KeyValue | None = None,
-    ) -> tuple[Float[Tensor, "B T N D"], KeyValue | None]:
-        """Returns the output, and the keys and values of `x` that later frames attend to."""
+        cache: LayerCache | None = None,
+    ) -> Float[Tensor, "B T N D"]:
+        """cache: takes the temporal keys and values of `x`, which also attends to the frames before."""
         if self.modulation is not None and condition is not None:
             scales = self.modulation(condition).unsqueeze(2).chunk(6, dim=-1)
         else:
             scales = (None,) * 6
-        y, _ = self.spatial(modulate(to_autocast(self.spatial_norm(x)), scales[0], scales[1]))
-        x = x + y
-        keys_values = None
+        x = x + self.spatial(modulate(to_autocast(self.spatial_norm(x)), scales[0], scales[1]))
         if self.temporal is not None and self.temporal_norm is not None:
-            y, keys_values = self.temporal(modulate(to_autocast(self.temporal_norm(x)), scales[2], scales[3]), past)
-            x = x + y
-        return x + self.ffw(modulate(to_autocast(self.ffw_norm(x)), scales[4], scales[5])), keys_values
+            x = x + self.temporal(modulate(to_autocast(self.temporal_norm(x)), scales[2], scales[3]), cache)
+        return x + self.ffw(modulate(to_autocast(self.ffw_norm(x)), scales[4], scales[5]))
 
 
 def to_autocast(x: Tensor) -> Tensor:
@@ -112,13 +66,7 @@ def to_autocast(x: Tensor) -> Tensor:
 
 
 def modulate(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
-    return x if scale is None or shift is None else x * (1 + scale) + shift
-
-
-def output_of(
-    block: nn.Module, x: Float[Tensor, "B T N D"], condition: Float[Tensor, "B T D"] | None, past: KeyValue | None
-) -> Float[Tensor, "B T N D"]:
-    return block(x, condition, past)[0]
+    return x if scale is None or shift is None else torch.addcmul(shift, x, 1 + scale)
 
 
 class STTransformer(nn.Module):
@@ -157,41 +105,37 @@ class STTransformer(nn.Module):
         self.checkpoint_activations = False
         """Keeps only the blocks' inputs for the backward pass and recomputes the other activations."""
 
-    def forward(
-        self, x: Float[Tensor, "B T N D"], condition: Float[Tensor, "B T D"] | None = None
-    ) -> Float[Tensor, "B T N D"]:
-        return self.forward_with_cache(x, condition, None, keep=False)[0]
+    def new_cache(self, batch_size: int) -> TemporalCache:
+        """An empty cache for `batch_size` dreams."""
+        attention = self.blocks[0].temporal
+        rows = batch_size * len(self.space) * attention.num_heads
+        like = to_autocast(attention.qkv.weight.detach()[:0])
+        return TemporalCache.empty(len(self.blocks), rows, self.max_frames, attention.head_dim, like)
 
-    def forward_with_cache(
+    def forward(
         self,
         x: Float[Tensor, "B T N D"],
-        condition: Float[Tensor, "B T D"] | None,
-        past: Past | None,
-        keep: bool = True,
-    ) -> tuple[Float[Tensor, "B T N D"], list[KeyValue]]:
-        """The output for frames `x` that follow those of `past`, and x's own temporal keys and values.
+        condition: Float[Tensor, "B T D"] | None = None,
+        cache: TemporalCache | None = None,
+    ) -> Float[Tensor, "B T N D"]:
+        """The output for frames `x`.
 
-        keep: False returns no keys and values, and holds none in memory.
+        cache: the frames follow those in it, and their keys and values are written behind it.
         """
-        start = past.num_frames if past else 0
-        if self.time is not None and start + x.shape[1] > self.max_frames:
-            raise ValueError(f"the transformer takes at most {self.max_frames} frames, got {start + x.shape[1]}")
+        num_new, start = x.shape[1], cache.num_frames if cache else 0
+        if self.time is not None and start + num_new > self.max_frames:
+            raise ValueError(f"the transformer takes at most {self.max_frames} frames, got {start + num_new}")
+        layers = cache.layers(num_new) if cache else [None] * len(self.blocks)
         if condition is not None and self.conditioning is not None:
             x = self.conditioning.enter(x, condition)
         x = x + self.space
         if self.time is not None:
-            x = x + self.time[start : start + x.shape[1], None]
+            x = x + (self.time[:num_new] if layers[0] is None else self.time[layers[0].index]).unsqueeze(1)
         if self.conditioning is None or not self.conditioning.in_blocks:
             condition = None
-        new: list[KeyValue] = []
-        for i, block in enumerate(self.blocks):
-            earlier = past.blocks[i] if past and past.blocks else None
-            compute = partial(block if keep else partial(output_of, block), past=earlier)
+        for block, layer in zip(self.blocks, layers, strict=True):
             if self.checkpoint_activations and self.training and torch.is_grad_enabled():
-                found = checkpoint(compute, x, condition, use_reentrant=False)
+                x = checkpoint(block, x, condition, layer, use_reentrant=False)
             else:
-                found = compute(x, condition)
-            x, keys_values = found if keep else (found, None)
-            if keys_values is not None:
-                new.append(keys_values)
-        return self.norm(x[:, :, self.num_action_tokens :]), new
+                x = block(x, condition, layer)
+        return self.norm(x[:, :, self.num_action_tokens :])

@@ -1,0 +1,76 @@
+"""Keys and values of past frames, in buffers that are allocated once per window."""
+
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+class LayerCache(NamedTuple):
+    """The buffers of one temporal layer, and the places of new frames in them."""
+
+    keys: Float[Tensor, "M max_frames D"]
+    values: Float[Tensor, "M max_frames D"]
+    index: Int[Tensor, "T"]
+    """Places of the new frames."""
+    mask: Float[Tensor, "1 T max_frames"]
+    """0 where a new frame may attend, else -inf."""
+
+    def put(self, k: Float[Tensor, "M T D"], v: Float[Tensor, "M T D"]) -> tuple[Tensor, Tensor]:
+        """Writes keys and values of the new frames, and returns all."""
+        return self.keys.index_copy_(1, self.index, k), self.values.index_copy_(1, self.index, v)
+
+
+@dataclass
+class Buffers:
+    """Storage that several caches share: each holds the first frames of it."""
+
+    keys: Float[Tensor, "num_blocks M max_frames D"]
+    values: Float[Tensor, "num_blocks M max_frames D"]
+    num_frames: int = 0
+    """Frames of the longest cache; later places are free."""
+
+
+@dataclass(frozen=True)
+class TemporalCache:
+    """Temporal keys and values of the first `num_frames` frames of a window (M: batch x patches x heads).
+
+    Past frames never depend on later ones, so their keys and values are computed once. A cache never changes: the
+    next frame is written behind it, and `extended` is the cache with it. Caches share buffers, so that a fork and an
+    undone step copy nothing until they go another way (`writable`).
+    """
+
+    buffers: Buffers
+    num_frames: int = field(default=0)
+
+    @staticmethod
+    def empty(num_blocks: int, rows: int, max_frames: int, head_dim: int, like: Tensor) -> "TemporalCache":
+        """A cache without frames, of `like`'s type and device."""
+        shape = (num_blocks, rows, max_frames, head_dim)
+        return TemporalCache(Buffers(like.new_zeros(shape), like.new_zeros(shape)))
+
+    def writable(self) -> "TemporalCache":
+        """This cache, on buffers in which no other cache holds the next frame."""
+        if self.num_frames == self.buffers.num_frames:
+            return self
+        return replace(self, buffers=Buffers(self.buffers.keys.clone(), self.buffers.values.clone(), self.num_frames))
+
+    def extended(self, num_new: int) -> "TemporalCache":
+        """The cache with the frames that were written behind it."""
+        self.buffers.num_frames = self.num_frames + num_new
+        return replace(self, num_frames=self.num_frames + num_new)
+
+    def repeated(self, times: int) -> "TemporalCache":
+        """The cache of `times` dreams with this past."""
+        keys, values = (x.repeat(1, times, 1, 1) for x in (self.buffers.keys, self.buffers.values))
+        return replace(self, buffers=Buffers(keys, values, self.num_frames))
+
+    def layers(self, num_new: int) -> list[LayerCache]:
+        """The cache of each layer, for `num_new` frames that follow."""
+        keys, values = self.buffers.keys, self.buffers.values
+        index = torch.arange(self.num_frames, self.num_frames + num_new, device=keys.device)
+        later = torch.arange(keys.shape[2], device=keys.device) > index.unsqueeze(-1)
+        mask = torch.zeros(1, *later.shape, dtype=keys.dtype, device=keys.device).masked_fill_(later, float("-inf"))
+        return [LayerCache(k, v, index, mask) for k, v in zip(keys, values, strict=True)]
