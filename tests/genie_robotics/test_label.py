@@ -9,7 +9,7 @@ from genie_datasets import open_source
 from genie_datasets.base.errors import UserError
 from genie_eval.playback.codes import episode_codes
 from genie_robotics import Genie
-from genie_robotics.labeling.commands import EpisodeCodes, label, label_episode
+from genie_robotics.labeling.commands import EpisodeCodes, label, label_episodes
 from tests.genie_robotics.conftest import Squares, random_genie, tiny_config
 
 
@@ -65,7 +65,7 @@ def test_with_a_gap_every_transition_of_its_length_has_a_code():
     config = tiny_config()
     config.gap = 1.0
     genie, squares = random_genie(config), Squares(num_episodes=1)
-    found = label_episode(genie, squares, 0)
+    (found,) = label_episodes(genie, squares, [0])
     assert found.step == 3
     assert (found.codes[:-3] >= 0).all()
     assert (found.codes[-3:] == -1).all()
