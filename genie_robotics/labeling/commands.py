@@ -7,6 +7,7 @@ frames and instructions.
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -123,8 +124,12 @@ def label_splits(
         with atomic_file(out / "latent_actions.parquet") as stream, parquet.ParquetWriter(stream, schema) as table:
             for split in splits:
                 episodes = range(split.num_episodes)
+                # Such a split would start again from its beginning to write an episode that it has passed.
+                alone = split.sequential and bool(writers)
+                groups = [[episode] for episode in episodes] if alone else [episodes]
+                found = chain.from_iterable(label_episodes(genie, split, group) for group in groups)
                 progress = tqdm(episodes, f"label {split.name}", unit="episode", leave=False)
-                for episode, labels in zip(progress, label_episodes(genie, split, episodes), strict=True):
+                for episode, labels in zip(progress, found, strict=True):
                     columns = table_columns(split, episode, labels, meanings)
                     table.write_table(pa.table(columns, schema=schema))
                     num += len(columns["code"])

@@ -7,9 +7,11 @@ import torch
 
 from genie_datasets import open_source
 from genie_datasets.base.errors import UserError
+from genie_datasets.sources.split import Source
 from genie_eval.playback.codes import episode_codes
 from genie_robotics import Genie
-from genie_robotics.labeling.commands import EpisodeCodes, label, label_episodes
+from genie_robotics.labeling.code_meanings import Meaning
+from genie_robotics.labeling.commands import EpisodeCodes, label, label_episodes, label_splits
 from tests.genie_robotics.conftest import Squares, random_genie, tiny_config
 
 
@@ -97,3 +99,17 @@ def test_invalid_options_and_folders_are_refused(tmp_path, tabletop_rlds):
     with pytest.raises(UserError, match="is not empty"):
         label([*arguments, "--write", "lerobot"])
     assert np.array(list((tmp_path / "out").glob("*.parquet"))).size == 0
+
+
+@pytest.mark.parametrize("sequential", [True, False])
+def test_what_is_written_does_not_take_a_sequential_split_back(tmp_path, sequential):
+    """A split that reads in order (gs://) would start again from its first episode."""
+    squares, read = Squares(num_episodes=4), []
+    squares.sequential = sequential
+    frames = squares.frames
+    squares.frames = lambda episode, *rest, **options: read.append(episode) or frames(episode, *rest, **options)
+    source = Source("squares", "squares", "arrays", {"train": squares}, "")
+    meanings = [Meaning(str(code)) for code in range(4)]
+    num = label_splits(random_genie(tiny_config()), source, [squares], tmp_path, ("lerobot",), meanings)
+    assert num == 4 * 9
+    assert (read == sorted(read)) == sequential
