@@ -6,6 +6,7 @@ frames and instructions.
 
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from genie_datasets.sources.split import Source, Split
     from genie_robotics.genie import Genie
     from genie_robotics.labeling.code_meanings import Meaning
+    from genie_robotics.models.config import GenieConfig
 
 WRITERS = ("rlds", "lerobot")
 NO_CODE = -1  # stored at frames that no transition starts from
@@ -157,8 +159,7 @@ def label_episodes(genie: "Genie", split: "Split", episodes: Sequence[int]) -> I
     steps = [frame_step(genie.config.gap, float(split.hz[episode])) for episode in episodes]
 
     def videos() -> Iterator[UInt8[np.ndarray, "n H W 3"]]:
-        for episode, step in zip(episodes, steps, strict=True):
-            frames = split.frames(episode, None, genie.config.image_size, genie.config.fit)
+        for frames, step in zip(read_ahead(split, episodes, genie.config), steps, strict=True):
             yield from (frames[ids] for ids in interleaved(len(frames), step))
 
     def read(clips: UInt8[np.ndarray, "B T H W 3"]) -> tuple[np.ndarray, np.ndarray]:
@@ -174,6 +175,25 @@ def label_episodes(genie: "Genie", split: "Split", episodes: Sequence[int]) -> I
         for ids in interleaved(num, step):
             labels.codes[ids[:-1]], labels.confidence[ids[:-1]] = next(found)
         yield labels
+
+
+def read_ahead(
+    split: "Split", episodes: Sequence[int], config: "GenieConfig"
+) -> Iterator[UInt8[np.ndarray, "L H W 3"]]:
+    """Frames of each episode in order. Threads decode the next ones meanwhile, which a GPU would wait for.
+
+    They hold no more frames than a batch, so long episodes are read one at a time.
+    """
+    from genie_datasets.base.cores import num_cores
+    from genie_datasets.base.ordered_map import map_ahead
+    from genie_robotics.models.windows import frames_at_once
+
+    longest = int(split.num_frames.max())
+    ahead = 0 if split.sequential else min(num_cores(), frames_at_once(config.image_size) // longest)
+    with ThreadPoolExecutor(max(1, ahead)) as pool:
+        yield from map_ahead(
+            pool, lambda episode: split.frames(episode, None, config.image_size, config.fit), episodes, 1 + ahead
+        )
 
 
 def interleaved(num_frames: int, step: int) -> list[Int[np.ndarray, " n"]]:

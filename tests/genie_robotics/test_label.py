@@ -1,5 +1,7 @@
 """`label`: every transition exactly once, with the inferred code, in a table and in data sets."""
 
+import threading
+
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
@@ -11,7 +13,8 @@ from genie_datasets.sources.split import Source
 from genie_eval.playback.codes import episode_codes
 from genie_robotics import Genie
 from genie_robotics.labeling.code_meanings import Meaning
-from genie_robotics.labeling.commands import EpisodeCodes, label, label_episodes, label_splits
+from genie_robotics.labeling.commands import EpisodeCodes, label, label_episodes, label_splits, read_ahead
+from genie_robotics.models.presets import preset
 from tests.genie_robotics.conftest import Squares, random_genie, tiny_config
 
 
@@ -113,3 +116,22 @@ def test_what_is_written_does_not_take_a_sequential_split_back(tmp_path, sequent
     num = label_splits(random_genie(tiny_config()), source, [squares], tmp_path, ("lerobot",), meanings)
     assert num == 4 * 9
     assert (read == sorted(read)) == sequential
+
+
+@pytest.mark.parametrize(("length", "sequential", "most"), [(10, False, 3), (2000, False, 1), (10, True, 1)])
+def test_threads_read_the_next_episodes_in_order(length, sequential, most, monkeypatch):
+    monkeypatch.setattr("genie_datasets.base.cores.num_cores", lambda: 2)
+    squares, lock, read, config = Squares(8, length), threading.Lock(), [], preset("nano")
+    squares.sequential = sequential
+    frames = squares.frames
+
+    def counted(episode, *rest):
+        with lock:
+            read.append(episode)
+        return frames(episode)
+
+    squares.frames = counted
+    for number, found in enumerate(read_ahead(squares, range(8), config)):
+        assert np.array_equal(found, squares.video[number])
+        assert len(read) <= number + most
+    assert sorted(read) == list(range(8))
