@@ -53,7 +53,7 @@ class Genie(nn.Module):
     Frames are (B, T, H, W, 3) uint8 at `config.image_size`: torch tensors, numpy arrays of any layout, or lists.
     Results are torch tensors. Clips may be longer than `config.clip_length`, because they are read in windows. Integers
     may have any type. A small model on a CPU computes with one thread, unless you set a number of threads
-    (`genie_robotics.models.threads`).
+    (`genie_robotics.models.threads`). A GPU that has bfloat16 reads video in it; a CPU reads it in float32.
     """
 
     def __init__(self, config: GenieConfig, components: Sequence[str] = COMPONENTS):
