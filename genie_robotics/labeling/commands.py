@@ -159,7 +159,7 @@ def label_episodes(genie: "Genie", split: "Split", episodes: Sequence[int]) -> I
     steps = [frame_step(genie.config.gap, float(split.hz[episode])) for episode in episodes]
 
     def videos() -> Iterator[UInt8[np.ndarray, "n H W 3"]]:
-        for frames, step in zip(read_ahead(split, episodes, genie.config), steps, strict=True):
+        for frames, step in zip(read_episodes(split, episodes, genie.config), steps, strict=True):
             yield from (frames[ids] for ids in interleaved(len(frames), step))
 
     def read(clips: UInt8[np.ndarray, "B T H W 3"]) -> tuple[np.ndarray, np.ndarray]:
@@ -177,7 +177,7 @@ def label_episodes(genie: "Genie", split: "Split", episodes: Sequence[int]) -> I
         yield labels
 
 
-def read_ahead(
+def read_episodes(
     split: "Split", episodes: Sequence[int], config: "GenieConfig"
 ) -> Iterator[UInt8[np.ndarray, "L H W 3"]]:
     """Frames of each episode in order. Threads decode the next ones meanwhile, which a GPU would wait for.

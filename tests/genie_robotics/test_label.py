@@ -13,7 +13,7 @@ from genie_datasets.sources.split import Source
 from genie_eval.playback.codes import episode_codes
 from genie_robotics import Genie
 from genie_robotics.labeling.code_meanings import Meaning
-from genie_robotics.labeling.commands import EpisodeCodes, label, label_episodes, label_splits, read_ahead
+from genie_robotics.labeling.commands import EpisodeCodes, label, label_episodes, label_splits, read_episodes
 from genie_robotics.models.presets import preset
 from tests.genie_robotics.conftest import Squares, random_genie, tiny_config
 
@@ -131,7 +131,7 @@ def test_threads_read_the_next_episodes_in_order(length, sequential, most, monke
         return frames(episode)
 
     squares.frames = counted
-    for number, found in enumerate(read_ahead(squares, range(8), config)):
+    for number, found in enumerate(read_episodes(squares, range(8), config)):
         assert np.array_equal(found, squares.video[number])
         assert len(read) <= number + most
     assert sorted(read) == list(range(8))
