@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor, nn
 
 from genie_datasets.base.errors import UserError
@@ -28,9 +29,11 @@ from genie_robotics.models.inputs import (
 )
 from genie_robotics.models.latent_action import LatentActionModel
 from genie_robotics.models.missing import MissingModule
+from genie_robotics.models.precision import inference_autocast
 from genie_robotics.models.sampling import Sampler
 from genie_robotics.models.threads import threads_for
 from genie_robotics.models.video_tokenizer import VideoTokenizer
+from genie_robotics.models.windows import frames_at_once, read_windows
 from genie_robotics.models.world import World
 from genie_robotics.pretrained import WORLDS, locate
 from genie_robotics.run_folder import load_component, load_config, save_component, save_config
@@ -50,7 +53,7 @@ class Genie(nn.Module):
     Frames are (B, T, H, W, 3) uint8 at `config.image_size`: torch tensors, numpy arrays of any layout, or lists.
     Results are torch tensors. Clips may be longer than `config.clip_length`, because they are read in windows. Integers
     may have any type. A small model on a CPU computes with one thread, unless you set a number of threads
-    (`genie_robotics.models.threads`).
+    (`genie_robotics.models.threads`). A GPU that has bfloat16 reads video in it; a CPU reads it in float32.
     """
 
     def __init__(self, config: GenieConfig, components: Sequence[str] = COMPONENTS):
@@ -135,23 +138,17 @@ class Genie(nn.Module):
     @torch.no_grad()
     def infer_actions(self, frames: Frames) -> Int[Tensor, "B T-1"]:
         """The latent action (0 .. K-1) of every step; entry t leads from frame t to t+1."""
-        frames = self.check(frames, at_least=2)
-        with threads_for(self):
-            return torch.cat([self.latent_action.encode(clip) for clip in self.windows(frames, overlap=1)], dim=1)
+        return self._read(self.latent_action.encode, self.check(frames, at_least=2), overlap=1)
 
     @torch.no_grad()
     def embed_actions(self, frames: Frames) -> Float[Tensor, "B T-1 L"]:
         """The latent actions before quantization (normalized); entry t leads from frame t to t+1."""
-        frames = self.check(frames, at_least=2)
-        with threads_for(self):
-            return torch.cat([self.latent_action.embed(clip) for clip in self.windows(frames, overlap=1)], dim=1)
+        return self._read(self.latent_action.embed, self.check(frames, at_least=2), overlap=1)
 
     @torch.no_grad()
     def tokenize(self, frames: Frames) -> Int[Tensor, "B T N"]:
         """The N tokens of every frame."""
-        frames = self.check(frames)
-        with threads_for(self):
-            return torch.cat([self.tokenizer.encode(clip) for clip in self.windows(frames)], dim=1)
+        return self._read(self.tokenizer.encode, self.check(frames))
 
     @torch.no_grad()
     def detokenize(self, tokens: Int[Tensor, "B T N"] | np.ndarray) -> UInt8[Tensor, "B T H W 3"]:
@@ -161,9 +158,7 @@ class Genie(nn.Module):
         num_patches = self.config.dynamics.num_patches
         if found.ndim != 3 or found.shape[2] != num_patches or not found.numel():
             raise UserError(f"tokens must be (B, T, {num_patches}) integers, got {shown(tokens)}; {remedy}")
-        found = found.to(self.device)
-        with threads_for(self):
-            return torch.cat([self.tokenizer.decode(clip) for clip in self.windows(found)], dim=1)
+        return self._read(self.tokenizer.decode, found.to(self.device))
 
     @torch.no_grad()
     def generate(
@@ -241,7 +236,7 @@ class Genie(nn.Module):
         frames = frames_of(as_array(frames), self.config.image_size, self.config.fit, with_pictures=True)
         frames = frames[:, -self.config.clip_length :].to(self.device)
         actions = torch.zeros(*frames.shape[:2], self.config.dynamics.action_dim, device=self.device)
-        with threads_for(self):
+        with self._inference():
             if frames.shape[1] > 1:
                 actions[:, 1:] = self.latent_action.quantizer.lookup(self.latent_action.encode(frames))
             tokens = self.tokenizer.encode(frames)
@@ -275,8 +270,17 @@ class Genie(nn.Module):
         """Latent actions as int64 on the model's device; raises UserError unless all are 0 .. K-1."""
         return codes_of(codes, self.config.num_actions).to(self.device)
 
-    def windows(self, x: Tensor, overlap: int = 0) -> Iterator[Tensor]:
-        """Consecutive windows of at most `clip_length` along axis 1; neighbors share `overlap` entries."""
-        length = self.config.clip_length
-        for start in range(0, max(1, x.shape[1] - overlap), length - overlap):
-            yield x[:, start : start + length]
+    def _read(self, component: Callable[[Tensor], Tensor], x: Shaped[Tensor, "B T *S"], overlap: int = 0) -> Tensor:
+        """Results (B, T - overlap, ...) of a component's method, which reads x in windows of `clip_length` entries."""
+        most = frames_at_once(self.config.image_size, self.device)
+        with self._inference():
+            found = read_windows(
+                x, lambda windows: component(torch.stack(windows)), self.config.clip_length, overlap, most
+            )
+            return torch.stack([torch.cat(parts) for parts in found])
+
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        """Threads and precision with which video is read."""
+        with threads_for(self), inference_autocast(self.device):
+            yield

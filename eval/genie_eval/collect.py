@@ -1,7 +1,7 @@
 """One pass over the evaluated trajectories: the model's codes, the true motion, and features for the baselines."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from genie_eval.codes.baselines import Features
 from genie_eval.codes.transitions import Transitions
 from genie_eval.features import difference_features, flow_features
 from genie_eval.interfaces import Array, Judge, WorldModel
+from genie_robotics.models.windows import read_transitions
 
 if TYPE_CHECKING:
     from genie_datasets import Split
@@ -72,17 +73,24 @@ def read_frames(
     return split.frames(episode, ids, size=tuple(model.config.image_size), mode=model.config.fit)
 
 
+def exhaust(items: Iterable[Any]) -> None:
+    """Takes all items and keeps none."""
+    for _ in items:
+        pass
+
+
 def collect(
     world: WorldModel, split: "Split", gap: float | None, limit: int | None, seed: int, untrained: WorldModel,
     progress: bool,
 ) -> Evidence:  # fmt: skip
     """Reads the evaluated split once. untrained: a model of the same shape with random weights."""
     trajectories, skipped = choose_trajectories(split, gap, limit, seed)
-    inferred = []
+    inferred: list[tuple[np.ndarray, ...]] = []
 
-    def infer(frames: UInt8[np.ndarray, "T H W 3"]) -> None:
+    def infer(videos: Iterator[UInt8[np.ndarray, "T H W 3"]]) -> None:
         readers = world.infer_actions, world.embed_actions, untrained.embed_actions
-        inferred.append([to_numpy(read(frames[None]))[0] for read in readers])
+        found = read_transitions(world.config, videos, lambda clips: [to_numpy(read(clips)) for read in readers])
+        inferred.extend(found)
 
     features, truths = _describe(world, split, trajectories, "codes and motion", progress, infer)
     lengths = [len(codes) for codes, *_ in inferred]
@@ -113,16 +121,19 @@ def _describe(
     trajectories: list[Trajectory],
     label: str,
     progress: bool,
-    visit: Callable[[np.ndarray], None] | None = None,
+    visit: Callable[[Iterator[np.ndarray]], object] = exhaust,
 ) -> tuple[Features, list[Any]]:
     """Features and truths of every trajectory. `visit` gets the frames too, so that they are decoded only once."""
     described, truths = [], []
-    for trajectory in tqdm(trajectories, desc=label, unit="episode", disable=not progress):
-        frames = read_frames(world, split, trajectory.episode, trajectory.ids)
-        if visit is not None:
-            visit(frames)
-        described.append((*flow_features(frames), difference_features(frames)))
-        truths.append(split.truth(trajectory.episode))
+
+    def videos() -> Iterator[UInt8[np.ndarray, "T H W 3"]]:
+        for trajectory in tqdm(trajectories, desc=label, unit="episode", disable=not progress):
+            frames = read_frames(world, split, trajectory.episode, trajectory.ids)
+            described.append((*flow_features(frames), difference_features(frames)))
+            truths.append(split.truth(trajectory.episode))
+            yield frames
+
+    visit(videos())
     flow, by_cell, changes = (np.concatenate(part) for part in zip(*described, strict=True))
     return Features(by_cell, changes, motions={**true_motions(trajectories, truths), "flow": flow}), truths
 

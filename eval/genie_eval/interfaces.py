@@ -49,7 +49,7 @@ class Judge(Protocol):
     def config(self) -> WorldModelConfig: ...
 
     def infer_actions(self, frames: UInt8[np.ndarray, "B T H W 3"]) -> Array:
-        """(B, T-1) integer codes; entry t is what happened from frame t to t+1."""
+        """(B, T-1) integer codes; entry t is what happened from frame t to t+1. B clips may be of several episodes."""
 
 
 @runtime_checkable

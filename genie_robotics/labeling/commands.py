@@ -5,13 +5,16 @@ frames and instructions.
 """
 
 import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from tqdm import tqdm
 
 from genie_datasets.base.command_help import Option
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from genie_datasets.sources.split import Source, Split
     from genie_robotics.genie import Genie
     from genie_robotics.labeling.code_meanings import Meaning
+    from genie_robotics.models.config import GenieConfig
 
 WRITERS = ("rlds", "lerobot")
 NO_CODE = -1  # stored at frames that no transition starts from
@@ -121,8 +125,13 @@ def label_splits(
     try:
         with atomic_file(out / "latent_actions.parquet") as stream, parquet.ParquetWriter(stream, schema) as table:
             for split in splits:
-                for episode in tqdm(range(split.num_episodes), f"label {split.name}", unit="episode", leave=False):
-                    labels = label_episode(genie, split, episode)
+                episodes = range(split.num_episodes)
+                # Such a split would start again from its beginning to write an episode that it has passed.
+                alone = split.sequential and bool(writers)
+                groups = [[episode] for episode in episodes] if alone else [episodes]
+                found = chain.from_iterable(label_episodes(genie, split, group) for group in groups)
+                progress = tqdm(episodes, f"label {split.name}", unit="episode", leave=False)
+                for episode, labels in zip(progress, found, strict=True):
                     columns = table_columns(split, episode, labels, meanings)
                     table.write_table(pa.table(columns, schema=schema))
                     num += len(columns["code"])
@@ -136,29 +145,60 @@ def label_splits(
     return num
 
 
-def label_episode(genie: "Genie", split: "Split", episode: int) -> EpisodeCodes:
-    """Codes of all transitions of an episode, including those that start between the frames of a model with a gap.
+def label_episodes(genie: "Genie", split: "Split", episodes: Sequence[int]) -> Iterator[EpisodeCodes]:
+    """Codes of all transitions of each episode, including those that start between the frames of a model with a gap.
 
     Confidence is 1 - d1 / d2 for the distances to the nearest two codes: 0 halfway between them, 1 at the code, NaN for
     codes on a fixed grid.
     """
-    import torch
-
     from genie_datasets import frame_step
     from genie_robotics.models.threads import threads_for
+    from genie_robotics.models.windows import read_transitions
 
-    step = frame_step(genie.config.gap, float(split.hz[episode]))
-    frames = split.frames(episode, None, genie.config.image_size, genie.config.fit)
-    codes, confidence = np.full(len(frames), NO_CODE), np.full(len(frames), np.nan, np.float32)
-    for first in range(min(step, max(0, len(frames) - step))):
-        ids = np.arange(first, len(frames), step)
-        if len(ids) < 2:
-            continue
+    quantizer = genie.latent_action.quantizer
+    steps = [frame_step(genie.config.gap, float(split.hz[episode])) for episode in episodes]
+
+    def videos() -> Iterator[UInt8[np.ndarray, "n H W 3"]]:
+        for frames, step in zip(read_episodes(split, episodes, genie.config), steps, strict=True):
+            yield from (frames[ids] for ids in interleaved(len(frames), step))
+
+    def read(clips: UInt8[np.ndarray, "B T H W 3"]) -> tuple[np.ndarray, np.ndarray]:
+        latents = genie.embed_actions(clips)
         with threads_for(genie):
-            latents = genie.embed_actions(torch.from_numpy(frames[ids])[None])
-            codes[ids[:-1]] = genie.latent_action.quantizer.nearest(latents)[0].cpu().numpy()
-            confidence[ids[:-1]] = genie.latent_action.quantizer.margin(latents)[0].float().cpu().numpy()
-    return EpisodeCodes(codes, confidence, step)
+            codes, confidence = quantizer.nearest(latents), quantizer.margin(latents).float()
+        return codes.cpu().numpy(), confidence.cpu().numpy()
+
+    found = read_transitions(genie.config, videos(), read)
+    for episode, step in zip(episodes, steps, strict=True):
+        num = int(split.num_frames[episode])
+        labels = EpisodeCodes(np.full(num, NO_CODE), np.full(num, np.nan, np.float32), step)
+        for ids in interleaved(num, step):
+            labels.codes[ids[:-1]], labels.confidence[ids[:-1]] = next(found)
+        yield labels
+
+
+def read_episodes(
+    split: "Split", episodes: Sequence[int], config: "GenieConfig"
+) -> Iterator[UInt8[np.ndarray, "L H W 3"]]:
+    """Frames of each episode in order. Threads decode the next ones meanwhile, which a GPU would wait for.
+
+    They hold no more frames than a batch, so long episodes are read one at a time.
+    """
+    from genie_datasets.base.cores import num_cores
+    from genie_datasets.base.ordered_map import map_ahead
+    from genie_robotics.models.windows import frames_at_once
+
+    longest = int(split.num_frames.max())
+    ahead = 0 if split.sequential else min(num_cores(), frames_at_once(config.image_size) // longest)
+    with ThreadPoolExecutor(max(1, ahead)) as pool:
+        yield from map_ahead(
+            pool, lambda episode: split.frames(episode, None, config.image_size, config.fit), episodes, 1 + ahead
+        )
+
+
+def interleaved(num_frames: int, step: int) -> list[Int[np.ndarray, " n"]]:
+    """Frames that are `step` apart, from every first frame that has a next one; together all transitions."""
+    return [np.arange(first, num_frames, step) for first in range(min(step, num_frames - step))]
 
 
 def table_columns(split: "Split", episode: int, labels: EpisodeCodes, meanings: "list[Meaning]") -> dict[str, Any]:

@@ -9,6 +9,12 @@ def native_precision(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
+def inference_autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 on a GPU that computes it natively; float32 on a CPU, where codes must be reproducible to the bit."""
+    fast = device.type == "cuda" and cuda_has_bfloat16()
+    return torch.autocast(device.type, torch.bfloat16, enabled=fast)
+
+
 def cuda_has_bfloat16() -> bool:
     """True on NVIDIA GPUs from Ampere on; older ones emulate it."""
     return torch.cuda.is_bf16_supported(including_emulation=False)

@@ -8,14 +8,13 @@ interrupted run and ends where an uninterrupted one would.
 import math
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from genie_datasets import ClipDataset, EpochSampler
 from genie_datasets.base.errors import UserError
@@ -34,6 +33,7 @@ from genie_robotics.training.health_checks import HealthChecks
 from genie_robotics.training.labels import LabelSupervision
 from genie_robotics.training.monitor import Monitor
 from genie_robotics.training.optimizer import Optimizers, rate_at
+from genie_robotics.training.prefetch import iter_batches
 from genie_robotics.training.sharding import check_sharding, full_state, full_tensor, shard
 from genie_robotics.training.stages import STAGES, DynamicsStage, last_stage
 from genie_robotics.training.token_cache import TokenCache
@@ -111,7 +111,7 @@ class Trainer:
         self.token_cache = self.open_token_cache()
         prepared = prepare(self.module, self.loop)
         module = prepared if self.sharded else self.setup.wrap(prepared)
-        loader = iter(self.loader())
+        loader = self.loader()
         began, before = time.monotonic(), self.elapsed
         try:
             while self.progress < 1 or self.lacks_codes:
@@ -246,13 +246,10 @@ class Trainer:
         tokens, actions = found
         return tokens.to(frames.device), actions.to(frames.device)
 
-    def loader(self) -> DataLoader:
-        return DataLoader(
-            self.clips,
-            batch_sampler=self.sampler.batches(self.config.batch_size // self.setup.world_size, self.step),  # type: ignore[arg-type]
-            num_workers=self.loop.workers,
-            pin_memory=self.setup.device.type == "cuda",
-        )
+    def loader(self) -> Iterator[Tensor]:
+        """The batches of clips of this rank, from the current step on."""
+        batches = self.sampler.batches(self.config.batch_size // self.setup.world_size, self.step)
+        return iter_batches(self.clips, batches, self.setup.device, self.loop.workers)
 
     def resume(self, loaded: Sequence[str] = ()) -> None:
         """Loads the newest checkpoint, if there is one.

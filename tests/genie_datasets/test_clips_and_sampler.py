@@ -110,10 +110,10 @@ def test_a_batch_is_its_clips_and_loaders_can_read_it(rlds_dir, tmp_path, reader
     assert torch.equal(batch, torch.stack([clips[int(n)] for n in numbers]))
     episode, ids = clips.locate(int(numbers[0]))
     np.testing.assert_array_equal(batch[0], split.frames(episode, ids, (16, 16)))
-    loader = torch.utils.data.DataLoader(
-        pickle.loads(pickle.dumps(clips)), batch_sampler=EpochSampler.of(clips, seed=3).batches(5)
-    )
-    assert torch.equal(next(iter(loader)), batch)
+    assert torch.equal(clips[numbers.tolist()], batch)
+    order, sent = EpochSampler.of(clips, seed=3), pickle.loads(pickle.dumps(clips))
+    for options in ({"batch_sampler": order.batches(5)}, {"sampler": order.batches(5), "batch_size": None}):
+        assert torch.equal(next(iter(torch.utils.data.DataLoader(sent, **options))), batch)
 
 
 RANKED = st.integers(1, 4).flatmap(lambda world: st.tuples(st.just(world), st.integers(1, 40)))

@@ -8,8 +8,11 @@ from genie_robotics.benchmarks.training import StepBench
 from genie_robotics.models.config import COMPONENTS
 from genie_robotics.models.layers import attention
 from genie_robotics.models.layers.attention import attention_by
+from genie_robotics.models.precision import inference_autocast
+from genie_robotics.models.quantizers.vq import VectorQuantizer
 from genie_robotics.training.config import LoopConfig
 from genie_robotics.training.distributed import set_up
+from tests.genie_robotics.conftest import Squares, random_genie, tiny_config
 
 
 def step(config, stage, kind, compiled=False):
@@ -72,6 +75,29 @@ def test_the_bench_takes_the_choice(monkeypatch, capsys):
         assert bench(["train", "--attention", kind, "--json"]) == 0
     assert seen == ["fused", "plain", None]
     assert attention._forced is None
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_video_is_read_in_bfloat16_on_a_gpu_that_has_it(native, see_gpus, monkeypatch):
+    see_gpus(1, 0)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation)
+    assert inference_autocast(torch.device("cuda"))._enabled == native
+    assert not inference_autocast(torch.device("cpu"))._enabled
+
+
+def test_in_bfloat16_the_quantizers_stay_in_float32(monkeypatch):
+    genie = random_genie(tiny_config())
+    frames = Squares().video[:, :8]
+    codes, latents, tokens = genie.infer_actions(frames), genie.embed_actions(frames), genie.tokenize(frames)
+    monkeypatch.setattr("genie_robotics.genie.inference_autocast", lambda _: torch.autocast("cpu", torch.bfloat16))
+    seen, nearest = [], VectorQuantizer.nearest_code
+    monkeypatch.setattr(VectorQuantizer, "nearest_code", lambda book, x: seen.append(x.dtype) or nearest(book, x))
+    assert (genie.infer_actions(frames) == codes).double().mean() > 0.9
+    assert (genie.tokenize(frames) == tokens).double().mean() > 0.9
+    assert set(seen) == {torch.float32}
+    found = genie.embed_actions(frames)
+    assert found.dtype == torch.float32
+    assert 0 < (found - latents).abs().max() < 0.2
 
 
 @pytest.fixture

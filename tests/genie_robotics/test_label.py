@@ -1,5 +1,7 @@
 """`label`: every transition exactly once, with the inferred code, in a table and in data sets."""
 
+import threading
+
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
@@ -7,9 +9,12 @@ import torch
 
 from genie_datasets import open_source
 from genie_datasets.base.errors import UserError
+from genie_datasets.sources.split import Source
 from genie_eval.playback.codes import episode_codes
 from genie_robotics import Genie
-from genie_robotics.labeling.commands import EpisodeCodes, label, label_episode
+from genie_robotics.labeling.code_meanings import Meaning
+from genie_robotics.labeling.commands import EpisodeCodes, label, label_episodes, label_splits, read_episodes
+from genie_robotics.models.presets import preset
 from tests.genie_robotics.conftest import Squares, random_genie, tiny_config
 
 
@@ -65,7 +70,7 @@ def test_with_a_gap_every_transition_of_its_length_has_a_code():
     config = tiny_config()
     config.gap = 1.0
     genie, squares = random_genie(config), Squares(num_episodes=1)
-    found = label_episode(genie, squares, 0)
+    (found,) = label_episodes(genie, squares, [0])
     assert found.step == 3
     assert (found.codes[:-3] >= 0).all()
     assert (found.codes[-3:] == -1).all()
@@ -97,3 +102,36 @@ def test_invalid_options_and_folders_are_refused(tmp_path, tabletop_rlds):
     with pytest.raises(UserError, match="is not empty"):
         label([*arguments, "--write", "lerobot"])
     assert np.array(list((tmp_path / "out").glob("*.parquet"))).size == 0
+
+
+@pytest.mark.parametrize("sequential", [True, False])
+def test_what_is_written_does_not_take_a_sequential_split_back(tmp_path, sequential):
+    """A split that reads in order (gs://) would start again from its first episode."""
+    squares, read = Squares(num_episodes=4), []
+    squares.sequential = sequential
+    frames = squares.frames
+    squares.frames = lambda episode, *rest, **options: read.append(episode) or frames(episode, *rest, **options)
+    source = Source("squares", "squares", "arrays", {"train": squares}, "")
+    meanings = [Meaning(str(code)) for code in range(4)]
+    num = label_splits(random_genie(tiny_config()), source, [squares], tmp_path, ("lerobot",), meanings)
+    assert num == 4 * 9
+    assert (read == sorted(read)) == sequential
+
+
+@pytest.mark.parametrize(("length", "sequential", "most"), [(10, False, 3), (2000, False, 1), (10, True, 1)])
+def test_threads_read_the_next_episodes_in_order(length, sequential, most, monkeypatch):
+    monkeypatch.setattr("genie_datasets.base.cores.num_cores", lambda: 2)
+    squares, lock, read, config = Squares(8, length), threading.Lock(), [], preset("nano")
+    squares.sequential = sequential
+    frames = squares.frames
+
+    def counted(episode, *rest):
+        with lock:
+            read.append(episode)
+        return frames(episode)
+
+    squares.frames = counted
+    for number, found in enumerate(read_episodes(squares, range(8), config)):
+        assert np.array_equal(found, squares.video[number])
+        assert len(read) <= number + most
+    assert sorted(read) == list(range(8))

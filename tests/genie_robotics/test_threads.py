@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from genie_robotics.labeling.commands import label_episode
+from genie_robotics.labeling.commands import label_episodes
 from genie_robotics.models import threads
 from genie_robotics.models.threads import default_threads, threads_for
 from genie_robotics.player.limits import Limits
@@ -129,5 +129,5 @@ def test_players_share_the_rule(two_threads, seen):
 
 
 def test_labels_share_the_rule(two_threads, seen):
-    label_episode(random_genie(tiny_config()), Squares(), 0)
+    list(label_episodes(random_genie(tiny_config()), Squares(), [0]))
     assert set(seen) == {1}

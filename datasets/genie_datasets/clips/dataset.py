@@ -22,6 +22,9 @@ def frame_step(gap: float | None, hz: float) -> int:
 class ClipDataset(Dataset):
     """Every window of `clip_length` frames, from every start frame; item i is a uint8 tensor (T, H, W, 3).
 
+    With a list of numbers as index it gives a batch (B, T, H, W, 3), which is read in one call and never copied:
+    `DataLoader(clips, sampler=EpochSampler.of(clips, seed=0).batches(8), batch_size=None)`.
+
     Args:
         frames: a FrameCache, or a Split with the `size` (H, W) that its images are fitted to.
         gap: seconds between the frames of a clip. Default: consecutive frames.
@@ -87,7 +90,9 @@ class ClipDataset(Dataset):
             start = self._kept.start(episode, int(start))
         return episode, start + np.arange(self.clip_length) * self.steps[episode]
 
-    def __getitem__(self, clip: int) -> torch.Tensor:
+    def __getitem__(self, clip: int | Sequence[int]) -> torch.Tensor:
+        if isinstance(clip, Sequence):
+            return self.batch(clip)
         episode, ids = self.locate(clip)
         return torch.from_numpy(self._frames.frames(episode, ids, self._size, self._mode))
 

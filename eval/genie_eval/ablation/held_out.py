@@ -20,6 +20,7 @@ from genie_eval.collect import Evidence, Trajectory, collect, to_numpy
 from genie_eval.evaluation import choose_splits
 from genie_robotics.genie import Genie
 from genie_robotics.models.config import GenieConfig
+from genie_robotics.models.windows import read_transitions
 
 if TYPE_CHECKING:
     from genie_datasets import Split
@@ -188,11 +189,12 @@ def _load(path: Path) -> Evidence | None:
 
 def read_codes(genie: Genie, sample: HeldOut) -> Evidence:
     """The sample with this model's codes and embeddings, in one pass of its encoder."""
-    nearest_code = genie.latent_action.quantizer.nearest_code
-    codes, embeddings = [], []
-    for trajectory in sample.trajectories:
-        embedding = genie.embed_actions(sample.frames.frames(trajectory.episode, trajectory.ids)[None])[0]
-        codes.append(to_numpy(nearest_code(embedding)))
-        embeddings.append(to_numpy(embedding))
-    flat = np.concatenate(codes).astype(np.int64)
-    return replace(sample.evidence, codes=flat, embedding=np.concatenate(embeddings))
+
+    def read(clips: UInt8[np.ndarray, "B T H W 3"]) -> tuple[np.ndarray, np.ndarray]:
+        embedding = genie.embed_actions(clips)
+        codes = genie.latent_action.quantizer.nearest_code(embedding.flatten(0, 1))
+        return to_numpy(codes.reshape(embedding.shape[:-1])), to_numpy(embedding)
+
+    videos = (sample.frames.frames(t.episode, t.ids) for t in sample.trajectories)
+    codes, embedding = zip(*read_transitions(genie.config, videos, read), strict=True)
+    return replace(sample.evidence, codes=np.concatenate(codes).astype(np.int64), embedding=np.concatenate(embedding))

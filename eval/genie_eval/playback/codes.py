@@ -10,6 +10,7 @@ from genie_datasets import frame_step
 from genie_datasets.base.errors import UserError
 from genie_eval.collect import read_frames, to_numpy
 from genie_eval.interfaces import Judge
+from genie_robotics.models.windows import read_transitions
 
 if TYPE_CHECKING:
     from genie_datasets import Split
@@ -45,11 +46,13 @@ def transition_codes(
     stride = model.config.clip_length - 1  # windows share one frame, as in Genie.infer_actions
     window = step // stride
     wanted = np.unique(np.stack([episode, window], axis=1), axis=0)
+    frames = (
+        read_frames(model, split, int(e), np.arange(w * stride, min((w + 1) * stride + 1, int(split.num_frames[e]))))
+        for e, w in tqdm(wanted, desc="codes of the labels", unit="window", disable=not progress)
+    )
+    found = read_transitions(model.config, frames, lambda clips: [to_numpy(model.infer_actions(clips))])
     codes = np.zeros(len(step), np.int64)
-    for e, w in tqdm(wanted, desc="codes of the labels", unit="window", disable=not progress):
-        first = int(w) * stride
-        ids = np.arange(first, min(first + stride + 1, int(split.num_frames[e])))
-        inferred = to_numpy(model.infer_actions(read_frames(model, split, int(e), ids)[None]))[0]
+    for (e, w), (inferred,) in zip(wanted, found, strict=True):
         here = (episode == e) & (window == w)
-        codes[here] = inferred[step[here] - first]
+        codes[here] = inferred[step[here] - w * stride]
     return codes
