@@ -20,10 +20,10 @@ demo: $(VENV)/installed
 	$(BIN)/genie-robotics demo --out $(OUT) $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 test-slow: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n 2 -m "" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "" $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

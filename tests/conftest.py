@@ -70,3 +70,20 @@ def tabletop_rlds(tmp_path_factory) -> Path:
 
     out = tmp_path_factory.mktemp("tabletop") / "rlds"
     return generate(out, episodes=8, seed=0, splits={"train": 0.5, "test": 0.5}, workers=2, progress=False)
+
+
+@pytest.fixture
+def small_suite(monkeypatch):
+    """The consistency suite at the size of a smoke test."""
+    from genie_eval import evaluation
+    from genie_eval.pretrain.recipes import recipe, smoke
+
+    small = smoke(recipe("nano-tabletop")).evaluation
+    run_suite = evaluation.evaluate
+
+    def evaluate(genie, source, out, **options):
+        options["config"] = small
+        return run_suite(genie, source, out, **options)
+
+    monkeypatch.setattr(evaluation, "evaluate", evaluate)
+    monkeypatch.setattr("genie_eval.evaluate", evaluate, raising=False)

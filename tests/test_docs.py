@@ -32,15 +32,15 @@ SMALLER = {
         "--num-labels", "60", "--horizon", "3", "--curve-draws", "2", "--curve-rollouts", "1", "--videos", "1",
     ],
     "doctor": ["--clips", "2"],
-    "data tabletop": ["--episodes", "4", "--workers", "1", "--scenes", "4"],
+    "data tabletop": ["--episodes", "2", "--workers", "1", "--scenes", "2"],
     "score": ["--draws", "100"],
 }  # fmt: skip
 SMALL_MODEL = ["--clip-length", "2", *(
     word for name in ("tokenizer.encoder-", "tokenizer.decoder-", "latent-action.encoder-", "latent-action.decoder-",
                       "dynamics.") for word in (f"--{name}num-blocks", "1")
-), *(
+), "--tokenizer.patch-size", "16", "--latent-action.patch-size", "16", *(
     word for name in ("tokenizer.encoder-", "tokenizer.decoder-", "latent-action.", "dynamics.")
-    for word in (f"--{name}width", "128", f"--{name}num-heads", "4")
+    for word in (f"--{name}width", "32", f"--{name}num-heads", "2")
 )]  # fmt: skip
 ONLY_READ = {
     "demo": "tests/test_demo.py", "pretrain": "tests/genie_eval/test_pretrain.py",
@@ -149,23 +149,6 @@ def place(template, tmp_path, monkeypatch) -> Path:
     shutil.copytree(template, here)
     monkeypatch.chdir(here)
     return here
-
-
-@pytest.fixture
-def small_suite(monkeypatch):
-    """The consistency suite at the size of a smoke test."""
-    from genie_eval import evaluation
-    from genie_eval.pretrain.recipes import recipe, smoke
-
-    small = smoke(recipe("nano-tabletop")).evaluation
-    run_suite = evaluation.evaluate
-
-    def evaluate(genie, source, out, **options):
-        options["config"] = small
-        return run_suite(genie, source, out, **options)
-
-    monkeypatch.setattr(evaluation, "evaluate", evaluate)
-    monkeypatch.setattr("genie_eval.evaluate", evaluate, raising=False)
 
 
 def run(words: list[str], read: bool = False) -> None:

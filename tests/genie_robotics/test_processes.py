@@ -3,79 +3,81 @@
 import json
 import os
 import pickle
+import resource
 import shutil
-import socket
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
+import torch.distributed as dist
+from torch.distributed.tensor import DeviceMesh, Shard, distribute_tensor
 
-from genie_robotics.models.distributed import gather_rows, mean_over_processes, rand_per_clip
-from genie_robotics.training.checkpoint import Checkpoints
-from genie_robotics.training.stages import STAGES
-
-ROOT = Path(__file__).resolve().parents[2]
-WORKER = """
-import json, os, sys
-from pathlib import Path
-import numpy as np
-import torch
-torch.set_num_threads(1)
 from genie_datasets import ClipDataset
-from genie_robotics.models.quantizers import VectorQuantizer
+from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
+from genie_robotics.models.distributed import gather_rows, mean_over_processes, rand_per_clip
+from genie_robotics.models.quantizers import VectorQuantizer
+from genie_robotics.run_folder import load_component
+from genie_robotics.training.checkpoint import Checkpoints
 from genie_robotics.training.config import LoopConfig, StageConfig
 from genie_robotics.training.distributed import process_group, set_up
+from genie_robotics.training.stages import STAGES
 from genie_robotics.training.trainer import Trainer
-from tests.genie_robotics.conftest import Squares, random_codes, tiny_config
+from tests.genie_robotics.conftest import Squares, random_codes, tiny_config, tiny_options
+from tests.genie_robotics.ranks import Ranks, command, run_ranks
 
-job = json.loads(sys.argv[1])
-stage, folder = job["stage"], Path(job["folder"])
-setup = set_up("cpu", job["precision"])
-config = tiny_config()
-for part in (config.tokenizer, config.latent_action):
-    part.quantizer.vq.quantize_after_steps, part.quantizer.vq.dead_code_threshold = 2, job["dead_code_threshold"]
-    part.quantizer.vq.num_remembered, part.quantizer.vq.freeze_after_init = 40, job["freeze"]
-if job["dead_code_threshold"]:
-    config.latent_action.quantizer.num_codes, config.latent_action.quantizer.vq.decay = 64, 0.5
-config.tokenizer.motion_weight = 0.0 if job["freeze"] else 1.0
-torch.manual_seed(0)
-genie = Genie(config)
-if stage == "dynamics" or stage == "joint" or job["freeze"]:
-    for part in (genie.tokenizer, genie.latent_action):
-        random_codes(part.quantizer)
-before = {name: value.clone() for name, value in genie.state_dict().items()}
-options = StageConfig(steps=job["steps"], schedule="wsd", decay=0.0, batch_size=4, learning_rate=1e-3, warmup_steps=1)
-options.micro_batches = job["micro_batches"]
-clips = ClipDataset(Squares(), clip_length=config.clip_length)
-loop = LoopConfig(log_every=1, health_every=3, sharding=job["sharding"])
-replaced, replace = [], VectorQuantizer._replace
-def counted(self, dead, latents, count):
-    replaced.append((len(latents), int(dead.sum())))
-    replace(self, dead, latents, count)
-VectorQuantizer._replace = counted
-with process_group():
-    trainer = Trainer(genie, stage, clips, options, folder / "run", setup, loop, mode=job["mode"])
-    trainer.train()
-if job["sharding"] == "full":
-    own = sum(p.to_local().numel() for p in trainer.module.parameters())
-    assert own < 1.1 * sum(p.numel() for p in trainer.module.parameters()) / setup.world_size
-    from genie_robotics.run_folder import load_component
+
+def train(job: dict, folder: Path) -> None:
+    """The work of a rank: trains the tiny model; rank 0 leaves `result.pt`."""
+    stage = job["stage"]
+    setup = set_up("cpu", job["precision"])
+    config = tiny_config()
+    for part in (config.tokenizer, config.latent_action):
+        part.quantizer.vq.quantize_after_steps, part.quantizer.vq.dead_code_threshold = 2, job["dead_code_threshold"]
+        part.quantizer.vq.num_remembered, part.quantizer.vq.freeze_after_init = 40, job["freeze"]
+    if job["dead_code_threshold"]:
+        config.latent_action.quantizer.num_codes, config.latent_action.quantizer.vq.decay = 64, 0.5
+    config.tokenizer.motion_weight = 0.0 if job["freeze"] else 1.0
+    torch.manual_seed(0)
     genie = Genie(config)
-    for part in trainer.trained:
-        load_component(getattr(genie, part), folder / "run" / part)
-if setup.is_main:
-    lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
-    torch.save({"replaced": replaced, "model": genie.state_dict(), "before": before,
-                "buffers": dict(genie.named_buffers()),
-                "loss": [line["loss"] for line in lines if "loss" in line]}, folder / "result.pt")
-sys.stdout.flush()
-os._exit(0)  # gloo's threads sometimes abort the interpreter's own end, after everything is done
-"""
+    if stage in ("dynamics", "joint") or job["freeze"]:
+        for part in (genie.tokenizer, genie.latent_action):
+            random_codes(part.quantizer)
+    before = {name: value.clone() for name, value in genie.state_dict().items()}
+    options = StageConfig(
+        steps=job["steps"], schedule="wsd", decay=0.0, batch_size=4, learning_rate=1e-3, warmup_steps=1,
+        micro_batches=job["micro_batches"],
+    )  # fmt: skip
+    clips = ClipDataset(Squares(), clip_length=config.clip_length)
+    loop = LoopConfig(log_every=1, health_every=3, sharding=job["sharding"])
+    replaced, replace = [], VectorQuantizer._replace
+
+    def counted(self, dead, latents, count):
+        replaced.append((len(latents), int(dead.sum())))
+        replace(self, dead, latents, count)
+
+    VectorQuantizer._replace = counted  # this process has no other work
+    with process_group():
+        trainer = Trainer(genie, stage, clips, options, folder / "run", setup, loop, mode=job["mode"])
+        trainer.train()
+    if job["sharding"] == "full":
+        own = sum(p.to_local().numel() for p in trainer.module.parameters())
+        assert own < 1.1 * sum(p.numel() for p in trainer.module.parameters()) / setup.world_size
+        genie = Genie(config)
+        for part in trainer.trained:
+            load_component(getattr(genie, part), folder / "run" / part)
+    if setup.is_main:
+        lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+        losses = [line["loss"] for line in lines if "loss" in line]
+        found = {"replaced": replaced, "model": genie.state_dict(), "before": before, "loss": losses}
+        torch.save({**found, "buffers": dict(genie.named_buffers())}, folder / "result.pt")
 
 
 def trained(
@@ -95,16 +97,8 @@ def trained(
 
     freeze: codes are frozen from the first step, and no loss is relative to a mean over the batch.
     """
-    job = {**locals(), "folder": str(folder)}
-    folder.mkdir(exist_ok=True)
-    (folder / "worker.py").write_text(WORKER)
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    done = subprocess.run(
-        [sys.executable, *(launch if processes > 1 else []), str(folder / "worker.py"), json.dumps(job)],
-        cwd=ROOT, capture_output=True, text=True, timeout=300,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'datasets'}:{ROOT / 'eval'}"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    job = {name: value for name, value in locals().items() if name not in ("folder", "processes")}
+    run_ranks(folder, train, job, folder, processes=processes)
     return torch.load(folder / "result.pt")
 
 
@@ -196,23 +190,20 @@ def test_a_sharded_model_in_bfloat16_learns_what_a_whole_one_does(tmp_path):
 
 
 def test_all_stages_of_a_sharded_model_by_the_command(tmp_path, tabletop_rlds):
-    from genie_robotics import Genie
-
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "genie_robotics",
-        "train", str(tmp_path / "run"), "--data", str(tabletop_rlds), "--preset", "nano", "--steps", "2",
-        "--clip-length", "2", "--device", "cpu", "--health-every", "1", "--sharding", "full",
+    argv = [
+        "train", str(tmp_path / "run"), "--data", str(tabletop_rlds), "--preset", "nano", *tiny_options(), "--steps",
+        "2", "--device", "cpu", "--health-every", "1", "--sharding", "full",
     ]  # fmt: skip
     no_muon = [
         w for s in ("tokenizer", "latent-action", "dynamics") for w in (f"--training.{s}.muon-learning-rate", "0")
     ]
     for _ in range(2):  # the second time everything is trained already
-        done = subprocess.run([*command, *no_muon], capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stdout + done.stderr
+        run_ranks(tmp_path / "logs", command, [*argv, *no_muon])
     genie = Genie.from_pretrained(tmp_path / "run")
     assert genie.latent_action.quantizer.started
-    refused = subprocess.run([*command[:9], str(tmp_path / "other"), *command[10:]], capture_output=True, text=True)
-    assert "error: --sharding full cannot be combined with Muon" in refused.stderr
+    refused = Ranks(tmp_path / "logs", command, ["train", str(tmp_path / "other"), *argv[2:]])
+    assert refused.wait() == [2, 2]
+    assert "error: --sharding full cannot be combined with Muon" in refused.output()[0]
 
 
 class Harm:
@@ -291,79 +282,51 @@ def test_two_interrupted_processes_end_bit_for_bit_as_uninterrupted_ones(shardin
     assert resumed["loss"][-2:] == straight["loss"][-2:]
 
 
-FULL_DISK = """
-import os, resource, signal, sys
-from pathlib import Path
-import torch
-import torch.distributed as dist
-from torch.distributed.tensor import DeviceMesh, Shard, distribute_tensor
-from genie_datasets.base.errors import UserError
-from genie_robotics.training.checkpoint import Checkpoints
-from genie_robotics.training.stages import STAGES
-
-dist.init_process_group("gloo")
-cut = distribute_tensor(torch.arange(80_000.0).view(8, -1), DeviceMesh("cpu", [0, 1]), [Shard(0)])
-kept = Checkpoints(Path(sys.argv[1]))
-kept.save(1, {"weights": [cut, 7], "more": torch.ones(2)})
-if dist.get_rank() == int(sys.argv[2]):  # its disk takes no more than this
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
-try:
-    kept.save(2, {"weights": [cut + 1, 7], "more": torch.ones(int(sys.argv[4]))})
-except UserError as error:
-    print(f"rank {dist.get_rank()}: {error}", flush=True)
-dist.barrier()
-if dist.get_rank() == 0:
-    print("left:", sorted(os.listdir(sys.argv[1])), flush=True)
-step, content = kept.newest(layout={"weights": [cut]})
-assert step == 1 and torch.equal(content["weights"][0].full_tensor(), cut.full_tensor()) and content["weights"][1] == 7
-os._exit(0)
-"""
+def save_on_a_full_disk(state: Path, full: int, limit: int, more: int) -> None:
+    """The work of a rank: saves twice; the second time no file of rank `full` may have more than `limit` bytes."""
+    dist.init_process_group("gloo")
+    sharded = distribute_tensor(torch.arange(80_000.0).view(8, -1), DeviceMesh("cpu", [0, 1]), [Shard(0)])
+    kept = Checkpoints(state)
+    kept.save(1, {"weights": [sharded, 7], "more": torch.ones(2)})
+    if dist.get_rank() == full:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    try:
+        kept.save(2, {"weights": [sharded + 1, 7], "more": torch.ones(more)})
+    except UserError as error:
+        print(f"error: {error}")
+    dist.barrier()
+    if dist.get_rank() == 0:
+        assert os.listdir(state) == ["step_00000001"]
+    step, content = kept.newest(layout={"weights": [sharded]})
+    assert step == 1
+    assert torch.equal(content["weights"][0].full_tensor(), sharded.full_tensor())
+    assert content["weights"][1] == 7
 
 
-@pytest.mark.parametrize(("full", "limit", "rest"), [(1, 4096, 2), (0, 300_000, 200_000)])
-def test_a_full_disk_of_one_process_is_one_line_in_each(full, limit, rest, tmp_path):
+@pytest.mark.parametrize(("full", "limit", "more"), [(1, 4096, 2), (0, 300_000, 200_000)])
+def test_a_full_disk_of_one_process_is_one_line_in_each(full, limit, more, tmp_path):
     """A shard of the second process, or the first one's state.pt, cannot be written."""
-    (tmp_path / "worker.py").write_text(FULL_DISK)
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "worker.py")]
-    done = subprocess.run(
-        [sys.executable, *command, str(tmp_path / "state"), str(full), str(limit), str(rest)],
-        cwd=ROOT, capture_output=True, text=True, timeout=300,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'datasets'}:{ROOT / 'eval'}"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    lines = sorted(line for line in done.stdout.splitlines() if line.startswith("rank "))
-    assert [line[:7] for line in lines] == ["rank 0:", "rank 1:"]
-    assert all("cannot write checkpoint" in line and "earlier checkpoints are kept" in line for line in lines), lines
-    assert "left: ['step_00000001']" in done.stdout
+    for output in run_ranks(tmp_path, save_on_a_full_disk, tmp_path / "state", full, limit, more):
+        lines = [line for line in output.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, output
+        assert "cannot write checkpoint" in lines[0]
+        assert "earlier checkpoints are kept" in lines[0]
 
 
-SLOW_FIRST = """
-import os, time
-from datetime import timedelta
-import torch.distributed as dist
-from genie_robotics.training.distributed import set_up
-dist.init_process_group("gloo")
-dist.barrier()
-dist.distributed_c10d._set_pg_timeout(timedelta(seconds=2), dist.group.WORLD)
-made = []
-set_up("cpu", "float32").prepare_on_main(lambda: (time.sleep(5), made.append(1)))
-assert made == [1] * (dist.get_rank() == 0)
-print("continued", flush=True)
-dist.barrier()
-os._exit(0)
-"""
+def prepare_for_longer_than_a_step() -> None:
+    """The work of a rank: the first prepares for longer than the timeout of the run's group."""
+    dist.init_process_group("gloo")
+    dist.barrier()
+    dist.distributed_c10d._set_pg_timeout(timedelta(seconds=2), dist.group.WORLD)
+    made = []
+    set_up("cpu", "float32").prepare_on_main(lambda: (time.sleep(5), made.append(1)))
+    assert made == [1] * (dist.get_rank() == 0)
+    print("continued")
 
 
 def test_the_first_process_may_prepare_for_longer_than_a_step_may_take(tmp_path):
-    (tmp_path / "worker.py").write_text(SLOW_FIRST)
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "worker.py")]
-    done = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=300,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'datasets'}:{ROOT / 'eval'}"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("continued") == 2
+    assert run_ranks(tmp_path, prepare_for_longer_than_a_step) == ["continued\n"] * 2
 
 
 def test_a_checkpoint_of_two_processes_resumes_with_one_and_with_four(tmp_path):
@@ -374,19 +337,33 @@ def test_a_checkpoint_of_two_processes_resumes_with_one_and_with_four(tmp_path):
     same(whole, trained("latent_action", "frozen", tmp_path / "four", 4))
 
 
-def test_a_killed_process_ends_the_run_and_the_last_checkpoint_is_whole(tmp_path, tabletop_rlds):
-    small = [word for part in ("tokenizer.encoder", "tokenizer.decoder") for word in (f"--{part}-num-blocks", "1")]
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "genie_robotics",
-        "train", str(tmp_path / "run"), "--data", str(tabletop_rlds), "--stage", "tokenizer", "--clip-length", "2",
-        "--device", "cpu", "--save-every", "2", "--health-every", "0", *small,
+def training_of_the_tokenizer(run: Path, data: Path, steps: int) -> list[str]:
+    return [
+        "train", str(run), "--data", str(data), "--stage", "tokenizer", "--preset", "nano", *tiny_options(),
+        "--device", "cpu", "--save-every", "2", "--health-every", "0", "--steps", str(steps),
     ]  # fmt: skip
-    job = subprocess.Popen([*command, "--steps", "100000"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    states = tmp_path / "run" / "state" / "tokenizer"
+
+
+def checkpoints(run: Path) -> list[int]:
+    return sorted(int(path.name[5:]) for path in run.glob("state/tokenizer/step_????????"))
+
+
+def wait_for_checkpoints(run: Path, is_running: Callable[[], bool]) -> None:
     ended = time.monotonic() + 300
+    while len(checkpoints(run)) < 2 and is_running() and time.monotonic() < ended:
+        time.sleep(0.02)
+
+
+def test_a_killed_process_ends_the_run_and_the_last_checkpoint_is_whole(tmp_path, tabletop_rlds):
+    """With torchrun itself."""
+    run = tmp_path / "run"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    job = subprocess.Popen(
+        [*launch, "-m", "genie_robotics", *training_of_the_tokenizer(run, tabletop_rlds, 100_000)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
     try:
-        while len(list(states.glob("step_????????"))) < 2 and job.poll() is None and time.monotonic() < ended:
-            time.sleep(0.1)
+        wait_for_checkpoints(run, lambda: job.poll() is None)
         ranks = {child.environ().get("RANK"): child for child in psutil.Process(job.pid).children(recursive=True)}
         ranks["1"].kill()
         said = job.communicate(timeout=300)[0]
@@ -398,44 +375,29 @@ def test_a_killed_process_ends_the_run_and_the_last_checkpoint_is_whole(tmp_path
     lines = [line for line in said.splitlines() if line.startswith("error: ")]
     # torchrun may end rank 0 before it notices.
     assert lines in ([], [line for line in lines if "another process of this run has ended" in line][:1]), lines
-    before = max(int(path.name[5:]) for path in states.glob("step_????????"))
-    done = subprocess.run([*command, "--steps", str(before + 2)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "run" / "tokenizer" / "model.safetensors").exists()
+    steps = max(checkpoints(run)) + 2
+    run_ranks(tmp_path / "logs", command, training_of_the_tokenizer(run, tabletop_rlds, steps))
+    assert (run / "tokenizer" / "model.safetensors").exists()
 
 
 def test_a_process_reports_in_one_line_that_another_was_killed(tmp_path, tabletop_rlds):
     """Without torchrun, which may end the process before it notices."""
-    small = [word for part in ("tokenizer.encoder", "tokenizer.decoder") for word in (f"--{part}-num-blocks", "1")]
-    command = [
-        sys.executable, "-m", "genie_robotics", "train", str(tmp_path / "run"), "--data", str(tabletop_rlds), "--stage",
-        "tokenizer", "--clip-length", "2", "--device", "cpu", "--save-every", "2", "--health-every", "0", "--steps",
-        "100000", *small,
-    ]  # fmt: skip
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    meeting = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    jobs = [
-        subprocess.Popen(command, env={**meeting, "RANK": rank, "LOCAL_RANK": rank}, stdout=subprocess.PIPE,
-                         stderr=subprocess.STDOUT, text=True)
-        for rank in ("0", "1")
-    ]  # fmt: skip
-    states, ended = tmp_path / "run" / "state" / "tokenizer", time.monotonic() + 300
+    run = tmp_path / "run"
+    ranks = Ranks(tmp_path / "logs", command, training_of_the_tokenizer(run, tabletop_rlds, 100_000))
     try:
-        while len(list(states.glob("step_????????"))) < 2 and jobs[0].poll() is None and time.monotonic() < ended:
-            time.sleep(0.1)
-        jobs[1].kill()
-        said = jobs[0].communicate(timeout=300)[0]
+        first, second = ranks.processes
+        wait_for_checkpoints(run, first.is_alive)
+        second.kill()
+        statuses = ranks.wait()
     finally:
-        for job in jobs:
-            job.kill()
-    assert jobs[0].returncode == 2, said
+        ranks.kill()
+    said = ranks.output()[0]
+    assert statuses == [2, -signal.SIGKILL], said
     lines = [line for line in said.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, said
     assert lines[0].startswith("error: rank 0: another process of this run has ended (killed,"), said
     assert "Traceback" not in said
-    assert len(list(states.glob("step_????????"))) >= 2
+    assert len(checkpoints(run)) >= 2
 
 
 def test_a_single_process_does_not_communicate():
