@@ -46,7 +46,8 @@ def prepare_jobs(checkout: str, names: list[str], compiled: bool) -> dict:
         elif name == "play":
             jobs[name] = player(Genie.from_pretrained("nano-tabletop"), 1, None)
         else:
-            jobs[name] = StepBench(preset("nano"), name, 4, LoopConfig(compile=compiled), set_up()).step
+            loop = LoopConfig(compile="yes") if compiled else LoopConfig()
+            jobs[name] = StepBench(preset("nano"), name, 4, loop, set_up()).step
     return jobs
 
 

@@ -59,7 +59,9 @@ def bench(argv: list[str]) -> int:
         from genie_robotics.models.layers.attention import attention_by
         from genie_robotics.training.config import LoopConfig
 
-        loop = LoopConfig(checkpoint_activations=options.checkpoint_activations, compile=options.compile)
+        loop = LoopConfig(
+            checkpoint_activations=options.checkpoint_activations, compile="yes" if options.compile else "no"
+        )
         with attention_by(None if options.attention == "auto" else options.attention):
             result = bench_train(options.preset, options.batch_size or 4, loop)
     elif options.what == "play":

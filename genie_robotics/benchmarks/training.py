@@ -1,12 +1,14 @@
 """`bench train`: time and memory of training steps, compared with a matrix product on the same machine."""
 
 import math
+from contextlib import ExitStack
 
 import torch
 
 from genie_robotics.benchmarks.measure import matrix_flops, peak_bytes, seconds
 from genie_robotics.estimate.flops import forward_flops
 from genie_robotics.genie import Genie
+from genie_robotics.models.compilation import compiled_blocks
 from genie_robotics.models.config import COMPONENTS, GenieConfig
 from genie_robotics.models.dynamics import DynamicsBatch
 from genie_robotics.models.presets import preset
@@ -73,6 +75,9 @@ class StepBench:
         self.genie = Genie(config).to(setup.device)
         self.stage, self.batch_size, self.setup = stage, batch_size, setup
         self.component = prepare(getattr(self.genie, stage).train(), loop)
+        if loop.compile == "yes":
+            self.compiled = ExitStack()  # for as long as this object lives
+            self.compiled.enter_context(compiled_blocks(self.component))
         self.optimizers = Optimizers(self.component, training_preset(config.preset).stage(stage), setup.precision)
         self.batch = self.random_batch(batch_size)
 

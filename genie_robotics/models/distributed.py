@@ -139,3 +139,16 @@ def gather_rows(rows: Tensor, num_clips: int) -> Tensor:
     dist.all_gather(gathered, rows.contiguous())
     clips = torch.stack(gathered).unflatten(1, (num_clips, -1))
     return clips.transpose(0, 1).reshape(-1, rows.shape[-1])
+
+
+def rows_of_all(rows: Tensor, chosen: Tensor, num_clips: int) -> Tensor:
+    """The rows `chosen` of `gather_rows(rows, num_clips)`, without sending the others."""
+    every = num_processes()
+    if every == 1:
+        return rows[chosen]
+    per_clip = len(rows) // num_clips
+    clip, within = chosen // per_clip, chosen % per_clip
+    own = (clip % every == rank()).unsqueeze(-1)  # clip j of rank r is clip j * world_size + r
+    found = torch.where(own, rows[(clip // every * per_clip + within)], 0)
+    dist.all_reduce(found)
+    return found

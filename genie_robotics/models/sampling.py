@@ -4,11 +4,11 @@ The noise is a function of (seed, sample, frame, step) alone: it does not depend
 the logits were computed. So cached and uncached sampling can be compared token by token.
 """
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -18,20 +18,21 @@ from genie_robotics.models.inputs import seed_of
 CONFIDENCE_TEMPERATURE = 4.5  # of the noise on confidences, annealed to 0 over the steps (Chang et al.)
 
 
-def gumbel(seed: int, samples: list[int], frame: int, step: int, shape: tuple[int, ...]) -> Tensor:
-    """Gumbel noise (len(samples), *shape) in float32, from a counter-based generator.
+def uniform(seed: int, samples: list[int], frame: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Uniform numbers (len(samples), *shape) in (0, 1), float32, from a counter-based generator.
 
-    No two (seed, sample, frame, step) share noise. Philox has a key of two 64-bit words and a counter of four, of which
-    a draw uses the lower half of the first: the words hold the seed's sign and 128 bits, sample, step and frame.
+    SplitMix64 (Steele et al. 2014) in integers, which are exact on every device: entry i is a hash of the key plus i.
+    The key is 64 bits of a hash of (seed, sample, frame).
     """
     seed = seed_of(seed)
-    high, low = divmod(abs(seed), 2**64)
-    counter = np.array([2**63 * (seed < 0), high, step, frame], np.uint64)
-    rows = []
-    for sample in samples:
-        bits = np.random.Philox(key=np.array([low, sample], np.uint64), counter=counter)
-        rows.append(np.random.Generator(bits).standard_exponential(size=shape, dtype=np.float32))
-    return -torch.from_numpy(np.stack(rows)).clamp_min(1e-30).log()
+    keys = [hashlib.blake2b(f"{seed} {sample} {frame}".encode(), digest_size=8).digest() for sample in samples]
+    start = torch.tensor([int.from_bytes(key, "little", signed=True) for key in keys], device=device)
+    count = torch.arange(math.prod(shape), device=device)
+    bits = start.unsqueeze(1) + count * -0x61C8864680B583EB  # the golden ratio's 64 bits, as a signed number
+    bits = (bits ^ (bits >> 30 & 2**34 - 1)) * -0x40A7B892E31B1A47
+    bits = (bits ^ (bits >> 27 & 2**37 - 1)) * -0x6B2FB644ECCEEE15
+    bits = (bits ^ (bits >> 31 & 2**33 - 1)) >> 41 & 2**23 - 1
+    return ((bits + 0.5) * 2**-23).view(len(samples), *shape)
 
 
 def num_masked(step: int, num_steps: int, num_patches: int) -> int:
@@ -82,21 +83,29 @@ class Sampler:
         """
         num_steps, temperature = min(self.num_steps, num_patches), self.temperature
         tokens = torch.full((len(samples), num_patches), mask_token, dtype=torch.long, device=device)
+        noise = uniform(seed, samples, frame, (num_steps, 2, num_patches), device)
+        gumbel = -torch.log(-torch.log(noise[:, :, 1]))
         for step in range(num_steps):
             logits = logits_of(tokens)
-            noise = torch.zeros(logits.shape[1:] if not temperature else (), device=device, dtype=logits.dtype)
-            order_noise = noise[..., 0] if noise.ndim else noise
-            if temperature:
-                draw = gumbel(seed, samples, frame, step, (num_patches, logits.shape[-1] + 1))
-                draw = draw.to(device=device, dtype=logits.dtype)
-                noise, order_noise = draw[..., :-1], draw[..., -1]
+            choice = choose(logits, noise[:, step, 0], temperature)
             masked = tokens == mask_token
-            choice = (logits + temperature * noise).argmax(-1)
-            log_prob = logits.log_softmax(-1).gather(-1, choice.unsqueeze(-1)).squeeze(-1)
-            score = self.order(log_prob, order_noise, temperature, (step + 1) / num_steps)
             tokens = torch.where(masked, choice, tokens)
             num_left = num_masked(step, num_steps, num_patches)
             if num_left:
+                log_prob = logits.gather(-1, choice.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
+                score = self.order(log_prob, gumbel[:, step], temperature, (step + 1) / num_steps)
                 lowest = score.masked_fill(~masked, float("inf")).topk(num_left, dim=-1, largest=False).indices
                 tokens = tokens.scatter(1, lowest, mask_token)
         return tokens
+
+
+def choose(logits: Float[Tensor, "B N V"], noise: Float[Tensor, "B N"], temperature: float) -> Int[Tensor, "B N"]:
+    """A token of each patch from softmax(logits / temperature), or the most likely one at temperature 0.
+
+    noise: where in the cumulative distribution, 0 .. 1. One number per token instead of one per token and code.
+    """
+    if not temperature:
+        return logits.argmax(-1)
+    cumulative = (logits / temperature).softmax(-1).cumsum(-1)
+    place = noise.unsqueeze(-1).to(cumulative.dtype) * cumulative[..., -1:]
+    return torch.searchsorted(cumulative, place).squeeze(-1).clamp_max(logits.shape[-1] - 1)

@@ -209,10 +209,11 @@ class World:
             if not self.use_cache:
                 return WorldState(tokens, actions, None, None, num_generated, self.tokenizer.decode(tokens)[:, -1])
             num, length = tokens.shape[:2]
-            caches = [part.new_cache(num) for part in (self.dynamics.transformer, self.tokenizer.decoder)]
-            self.dynamics.hidden(tokens, actions, caches[0])
-            frame = self.tokenizer.decode(tokens, caches[1])[:, -1]
-        return WorldState(tokens, actions, *(cache.extended(length) for cache in caches), num_generated, frame)
+            of_dynamics, of_decoder = self.dynamics.transformer.new_cache(num), self.tokenizer.decoder.new_cache(num)
+            self.dynamics.hidden(tokens, actions, of_dynamics)
+            frame = self.tokenizer.decode(tokens, of_decoder)[:, -1]
+        caches = of_dynamics.extended(length), of_decoder.extended(length)
+        return WorldState(tokens, actions, *caches, num_generated, frame)
 
     def _slide(self, state: WorldState, keep: int) -> WorldState:
         """The state with a window of the last `keep` frames."""

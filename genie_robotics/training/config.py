@@ -115,12 +115,22 @@ class LoopConfig:
     """Keep tokens and latent actions of all clips on disk for the dynamics; faster from the second epoch on."""
     checkpoint_activations: bool = False
     """Recompute activations in the backward pass: less memory, about a third slower."""
-    compile: bool = False
-    """Compile the transformer blocks (about 30 s per stage at the start)."""
+    compile: Annotated[Literal["auto", "yes", "no"], Option("{auto,yes,no}")] = "auto"
+    """Compile the transformer blocks; auto: in stages of at least 500 steps or 2 minutes."""
     sharding: Literal["none", "full"] = "none"
     """With several processes: none (each holds the whole model), or full (weights, gradients and optimizer state are
     sharded across ranks, FSDP2)."""
     quiet: tyro.conf.Suppress[bool] = False
+
+    def compiles(self, steps: int, seconds: float | None) -> bool:
+        """True if a stage of this length is compiled. A function of the options alone: a resumed run computes alike."""
+        if self.compile == "auto":
+            return seconds >= COMPILED_SECONDS if seconds else steps >= COMPILED_STEPS
+        return self.compile == "yes"
+
+
+COMPILED_STEPS = 500
+COMPILED_SECONDS = 120.0
 
 
 def nano_stage(steps: int, share: float, batch_size: int, decay: float = 0.3) -> StageConfig:

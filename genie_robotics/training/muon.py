@@ -35,10 +35,12 @@ class Muon(optim.Optimizer):
     ):
         super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
         self.dtype = dtype
+        self.found_inf: Tensor | None = None
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Updates all matrices that have a gradient."""
+        """Updates all matrices that have a gradient, unless `found_inf` is set, as torch's fused optimizers do."""
+        skips = None if self.found_inf is None else self.found_inf > 0
         for group in self.param_groups:
             updates: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
             for matrix in group["params"]:
@@ -47,13 +49,18 @@ class Muon(optim.Optimizer):
                 state = self.state[matrix]
                 if not state:
                     state["momentum_buffer"] = torch.zeros_like(matrix)
-                average = state["momentum_buffer"].lerp_(matrix.grad, 1 - group["momentum"])
-                updates[tuple(matrix.shape)].append((matrix, matrix.grad.lerp(average, group["momentum"])))
+                gradient, average = matrix.grad, state["momentum_buffer"]
+                if skips is not None:  # then both the momentum and the weights stay
+                    gradient = torch.where(skips, average, gradient)
+                average.lerp_(gradient, 1 - group["momentum"])
+                updates[tuple(matrix.shape)].append((matrix, gradient.lerp(average, group["momentum"])))
             for (rows, columns), pairs in updates.items():
                 directions = orthogonalized(torch.stack([update for _, update in pairs]).to(self.dtype))
                 rate = group["lr"] * math.sqrt(max(1, rows / columns))
+                directions = directions if skips is None else torch.where(skips, 0, directions)
+                decay = 1 - group["lr"] * group["weight_decay"]
                 for (matrix, _), direction in zip(pairs, directions, strict=True):
-                    matrix.mul_(1 - group["lr"] * group["weight_decay"]).sub_(direction, alpha=rate)
+                    matrix.mul_(decay if skips is None else torch.where(skips, 1, decay)).sub_(direction, alpha=rate)
 
 
 def orthogonalized(matrices: Float[Tensor, "n R C"]) -> Float[Tensor, "n R C"]:

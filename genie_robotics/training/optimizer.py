@@ -4,7 +4,8 @@ import math
 from typing import Any
 
 import torch
-from torch import nn, optim
+from jaxtyping import Bool
+from torch import Tensor, nn, optim
 
 from genie_robotics.training.config import StageConfig
 from genie_robotics.training.muon import Muon
@@ -38,11 +39,16 @@ class Optimizers:
         self.peaks = [config.learning_rate, config.muon_learning_rate]
         self.parameters = [*rest, *matrices]
 
-    def step(self, rate: float) -> None:
-        """Takes a step at the fraction `rate` of the peak learning rates."""
+    def step(self, rate: float, finite: Bool[Tensor, ""] | None = None) -> None:
+        """Takes a step at the fraction `rate` of the peak learning rates.
+
+        finite: False leaves weights and moments as they are; read on the device, so that the CPU need not wait for it.
+        """
+        found_inf = None if finite is None else (~finite).float()
         for optimizer, peak in zip(self.optimizers, self.peaks, strict=False):
             for group in optimizer.param_groups:
                 group["lr"] = peak * rate
+            vars(optimizer).update(grad_scale=None, found_inf=found_inf)  # torch's interface for skipped steps
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 

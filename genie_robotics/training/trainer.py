@@ -9,10 +9,12 @@ import math
 import time
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Bool
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -21,8 +23,9 @@ from genie_datasets.base.errors import UserError
 from genie_datasets.base.files import write_atomically
 from genie_robotics.genie import Genie
 from genie_robotics.health.findings import Finding
+from genie_robotics.models.compilation import compiled_blocks, why_not_compiled
 from genie_robotics.models.distributed import mean_over_processes, step_context
-from genie_robotics.models.layers.st_transformer import STBlock, STTransformer
+from genie_robotics.models.layers.st_transformer import STTransformer
 from genie_robotics.models.quantizers import Quantizer
 from genie_robotics.run_folder import digest, on_cpu, read_tensors, save_component
 from genie_robotics.training.averaging import Average
@@ -105,46 +108,77 @@ class Trainer:
             return False
         if self.setup.is_main:
             self.run.mkdir(parents=True, exist_ok=True)
-        monitor = Monitor(
-            self.run, self.stage, self.loop.log_every, self.loop.loggers, self.loop.quiet or not self.setup.is_main
-        )
-        self.token_cache = self.open_token_cache()
-        prepared = prepare(self.module, self.loop)
-        module = prepared if self.sharded else self.setup.wrap(prepared)
-        loader = self.loader()
-        began, before = time.monotonic(), self.elapsed
-        try:
-            while self.progress < 1 or self.lacks_codes:
-                frames = next(loader)
-                values, rate = self.train_step(module, frames)
-                self.step += 1
-                self.elapsed = self.setup.broadcast(before + time.monotonic() - began)
-                self.health.observe(self.step, values)
-                finite = is_finite(values["loss"], values["grad_norm"])
-                if self.setup.is_main:
-                    done = max(1e-9, self.progress - self.progress_at(before))
-                    left = (time.monotonic() - began) * (1 - self.progress) / done
-                    num_frames = self.config.batch_size * self.genie.config.clip_length
-                    figures, findings = self.check_health(frames, finite)
-                    monitor.step(self.step, self.progress, left, num_frames, rate, values, findings, figures)
-                if not finite:
-                    raise self.not_finite(values)
-                if self.step % self.loop.save_every == 0:
-                    self.save()
-        finally:
-            monitor.close()
+        with ExitStack() as stack:
+            quiet = self.loop.quiet or not self.setup.is_main
+            monitor = Monitor(self.run, self.stage, self.loop.log_every, self.loop.loggers, quiet)
+            stack.callback(monitor.close)
+            self.token_cache = self.open_token_cache()
             if self.token_cache is not None:
-                self.token_cache.close()
+                stack.callback(self.token_cache.close)
+            self.compile(monitor, stack)
+            prepared = prepare(self.module, self.loop)
+            self.take_steps(prepared if self.sharded else self.setup.wrap(prepared), monitor)
         if self.step % self.loop.save_every:
             self.save()
         self.finish()
         return True
 
-    def not_finite(self, values: dict[str, Tensor]) -> UserError:
+    def compile(self, monitor: Monitor, stack: ExitStack) -> None:
+        """Compiles the blocks of this stage's components until `stack` closes, if the options ask for it."""
+        if not self.loop.compiles(self.config.steps, self.seconds):
+            return
+        lack = why_not_compiled(self.setup.device)
+        if lack is None:
+            monitor.say(f"{self.stage}: compiling the transformer blocks (10 to 60 s the first time on a machine)")
+            stack.enter_context(compiled_blocks(self.genie))
+        elif self.loop.compile == "yes":
+            raise UserError(f"--compile yes: {lack}; install it, or pass --compile no")
+        else:
+            monitor.say(f"{self.stage}: not compiled ({lack}), so steps are slower")
+
+    def take_steps(self, module: nn.Module, monitor: Monitor) -> None:
+        """Trains until the stage is done."""
+        loader = self.loader()
+        began, before = time.monotonic(), self.elapsed
+        unchecked: list[tuple[int, dict[str, Tensor]]] = []
+        while self.progress < 1 or self.lacks_codes:
+            frames = next(loader)
+            values, rate = self.train_step(module, frames)
+            self.step += 1
+            self.elapsed = before + time.monotonic() - began
+            if self.seconds:  # the clock decides when the stage ends, for all processes at once
+                self.elapsed = self.setup.broadcast(self.elapsed)
+            self.health.observe(self.step, values)
+            unchecked.append((self.step, values))
+            saves = self.step % self.loop.save_every == 0
+            # To look at a loss waits for the GPU, so several are looked at together.
+            look = self.setup.device.type == "cpu" or self.step % self.loop.log_every == 0 or saves
+            failed = self.first_not_finite(unchecked) if look or self.progress >= 1 else None
+            if look:
+                unchecked = []
+            if self.setup.is_main:
+                done = max(1e-9, self.progress - self.progress_at(before))
+                left = (time.monotonic() - began) * (1 - self.progress) / done
+                num_frames = self.config.batch_size * self.genie.config.clip_length
+                figures, findings = self.check_health(frames, failed is None)
+                monitor.step(self.step, self.progress, left, num_frames, rate, values, findings, figures)
+            if failed is not None:
+                raise self.not_finite(*failed)
+            if saves:
+                self.save()
+
+    @staticmethod
+    def first_not_finite(steps: list[tuple[int, dict[str, Tensor]]]) -> tuple[int, dict[str, Tensor]] | None:
+        """The first of these (step, values) whose loss or gradient is not finite. Equal on all ranks: a bad loss on
+        one makes bad gradients on all."""
+        finite = torch.stack([is_finite(values["loss"], values["grad_norm"]) for _, values in steps]).tolist()
+        return next((step for step, good in zip(steps, finite, strict=True) if not good), None)
+
+    def not_finite(self, step: int, values: dict[str, Tensor]) -> UserError:
         kept = "the last checkpoint is kept" if self.checkpoints.paths() else "there is no checkpoint yet"
         return UserError(
             f"{self.stage}: loss {float(values['loss'])} and gradient norm {float(values['grad_norm'])} at step "
-            f"{self.step} are not finite ({kept}); lower --training.{self.stage.replace('_', '-')}.learning-rate and "
+            f"{step} are not finite ({kept}); lower --training.{self.stage.replace('_', '-')}.learning-rate and "
             ".muon-learning-rate and rerun the command"
         )
 
@@ -190,7 +224,7 @@ class Trainer:
         rate = rate_at(self.progress, self.step, self.config)
         last = not self.seconds and self.step + 1 >= self.config.steps  # so that the shortest run too ends with codes
         for quantizer in self.quantizers:
-            quantizer.progress = 1.0 if last else self.progress
+            quantizer.prepare_step(1.0 if last else self.progress)
         micro_batches = frames.to(self.setup.device, non_blocking=True).chunk(self.config.micro_batches)
         logs = [self.backward(module, clips, number) for number, clips in enumerate(micro_batches)]
         values = {name: torch.stack([log[name] for log in logs if name in log]).mean(0) for name in logs[-1]}
@@ -198,9 +232,8 @@ class Trainer:
         learning = [*self.trained.values(), *([self.labels.head] if self.labels is not None else [])]
         norms = [nn.utils.clip_grad_norm_(part.parameters(), self.config.clip_gradient) for part in learning]
         norm = torch.stack([full_tensor(norm) for norm in norms]).max()
-        if is_finite(values["loss"], norm):  # otherwise the weights stay what they are, and training stops
-            self.optimizers.step(rate)
-            self.average.update(self.step)
+        self.optimizers.step(rate, is_finite(values["loss"], norm))
+        self.average.update(self.step)
         return {**values, "grad_norm": norm}, rate
 
     def backward(self, module: nn.Module, frames: Tensor, number: int) -> dict[str, Tensor]:
@@ -333,18 +366,16 @@ class Trainer:
         }
 
 
-def is_finite(loss: Tensor, norm: Tensor) -> bool:
-    """True if a step may be taken. Equal on all ranks: a bad loss on one makes bad gradients on all."""
-    return bool(torch.isfinite(loss.detach() + norm))
+def is_finite(loss: Tensor, norm: Tensor) -> Bool[Tensor, ""]:
+    """True if the optimizer may take the step."""
+    return torch.isfinite(loss.detach() + norm)
 
 
 def prepare(module: nn.Module, loop: LoopConfig) -> nn.Module:
-    """The module with activation checkpointing and compilation as the loop options ask."""
+    """The module with activation checkpointing as the loop options ask."""
     for part in module.modules():
         if isinstance(part, STTransformer):
             part.checkpoint_activations = loop.checkpoint_activations
-        if isinstance(part, STBlock) and loop.compile:
-            part.compile()
     return module
 
 

@@ -18,7 +18,7 @@ from tests.genie_robotics.conftest import Squares, random_genie, tiny_config
 def step(config, stage, kind, compiled=False):
     """(loss, gradients) of one step from the same weights, clips and masks."""
     torch.manual_seed(0)
-    bench = StepBench(config, stage, 2, LoopConfig(compile=compiled), set_up("cpu", "float32"))
+    bench = StepBench(config, stage, 2, LoopConfig(compile="yes" if compiled else "no"), set_up("cpu", "float32"))
     torch.manual_seed(1)
     with attention_by(kind):
         loss, _ = bench.component(bench.batch)

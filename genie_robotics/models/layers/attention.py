@@ -89,11 +89,10 @@ class SelfAttention(nn.Module):
         qkv = self.qkv(x).view(batch, frames, patches, 3, self.num_heads, dim)
         # The attended axis second to last. Copied once, because the operations below are slow on strided tensors.
         qkv = (qkv.permute(3, 0, 1, 4, 2, 5) if over_space else qkv.permute(3, 0, 2, 4, 1, 5)).contiguous()
-        q, k, v = (part.flatten(0, 1) for part in qkv.unbind())
+        qk, v = qkv.flatten(1, 2).split((2, 1))
+        q, k = F.rms_norm(qk, (dim,), eps=EPSILON).unbind()
         # Products of queries and keys depend only on the product of both weights, and on the scale of the scores.
-        weight = self.q_norm * self.k_norm * dim**-0.5
-        q = F.rms_norm(q, (dim,), eps=EPSILON) * weight.to(q.dtype)
-        k = F.rms_norm(k, (dim,), eps=EPSILON)
+        q, v = q * (self.q_norm * self.k_norm * dim**-0.5).to(q.dtype), v[0]
         if cache is None:
             y = attend(q, k, v, not over_space)
         else:

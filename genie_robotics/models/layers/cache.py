@@ -13,14 +13,14 @@ class LayerCache(NamedTuple):
 
     keys: Float[Tensor, "M max_frames D"]
     values: Float[Tensor, "M max_frames D"]
-    index: Int[Tensor, "T"]
+    places: Int[Tensor, "T"]
     """Places of the new frames."""
     mask: Float[Tensor, "1 T max_frames"]
     """0 where a new frame may attend, else -inf."""
 
     def put(self, k: Float[Tensor, "M T D"], v: Float[Tensor, "M T D"]) -> tuple[Tensor, Tensor]:
         """Writes keys and values of the new frames, and returns all."""
-        return self.keys.index_copy_(1, self.index, k), self.values.index_copy_(1, self.index, v)
+        return self.keys.index_copy_(1, self.places, k), self.values.index_copy_(1, self.places, v)
 
 
 @dataclass
@@ -70,7 +70,7 @@ class TemporalCache:
     def layers(self, num_new: int) -> list[LayerCache]:
         """The cache of each layer, for `num_new` frames that follow."""
         keys, values = self.buffers.keys, self.buffers.values
-        index = torch.arange(self.num_frames, self.num_frames + num_new, device=keys.device)
-        later = torch.arange(keys.shape[2], device=keys.device) > index.unsqueeze(-1)
+        places = torch.arange(self.num_frames, self.num_frames + num_new, device=keys.device)
+        later = torch.arange(keys.shape[2], device=keys.device) > places.unsqueeze(-1)
         mask = torch.zeros(1, *later.shape, dtype=keys.dtype, device=keys.device).masked_fill_(later, float("-inf"))
-        return [LayerCache(k, v, index, mask) for k, v in zip(keys, values, strict=True)]
+        return [LayerCache(k, v, places, mask) for k, v in zip(keys, values, strict=True)]

@@ -93,6 +93,7 @@ class STTransformer(nn.Module):
     ):
         super().__init__()
         self.max_frames = max_frames
+        self.head_shape = num_heads, head_dim or width // num_heads
         self.conditioning = CONDITIONINGS[action_input] if action_input else None
         self.num_action_tokens = self.conditioning.num_tokens if self.conditioning else 0
         in_blocks = self.conditioning is not None and self.conditioning.in_blocks
@@ -107,10 +108,10 @@ class STTransformer(nn.Module):
 
     def new_cache(self, batch_size: int) -> TemporalCache:
         """An empty cache for `batch_size` dreams."""
-        attention = self.blocks[0].temporal
-        rows = batch_size * len(self.space) * attention.num_heads
-        like = to_autocast(attention.qkv.weight.detach()[:0])
-        return TemporalCache.empty(len(self.blocks), rows, self.max_frames, attention.head_dim, like)
+        num_heads, head_dim = self.head_shape
+        rows = batch_size * len(self.space) * num_heads
+        like = to_autocast(self.space.detach()[:0])
+        return TemporalCache.empty(len(self.blocks), rows, self.max_frames, head_dim, like)
 
     def forward(
         self,
@@ -130,7 +131,7 @@ class STTransformer(nn.Module):
             x = self.conditioning.enter(x, condition)
         x = x + self.space
         if self.time is not None:
-            x = x + (self.time[:num_new] if layers[0] is None else self.time[layers[0].index]).unsqueeze(1)
+            x = x + (self.time[:num_new] if layers[0] is None else self.time[layers[0].places]).unsqueeze(1)
         if self.conditioning is None or not self.conditioning.in_blocks:
             condition = None
         for block, layer in zip(self.blocks, layers, strict=True):

@@ -29,6 +29,25 @@ class Quantized(NamedTuple):
     """The quantizer's own loss, such as the commitment."""
 
 
+class HostCopy:
+    """The value of a scalar tensor on the CPU, read from a GPU only after the tensor has changed."""
+
+    def __init__(self) -> None:
+        self.seen: tuple[Tensor, int] | None = None
+        self.value = 0
+
+    def of(self, tensor: Tensor) -> int:
+        if self.seen is None or self.seen[0] is not tensor or self.seen[1] != tensor._version:
+            self.value, self.seen = int(tensor), (tensor, tensor._version)
+        return self.value
+
+    def add_one(self, tensor: Tensor) -> None:
+        """Adds 1 to both, without a read."""
+        value = self.of(tensor)
+        tensor += 1
+        self.value, self.seen = value + 1, (tensor, tensor._version)
+
+
 class Quantizer(nn.Module):
     """Latents (..., L) to one of `num_codes` codes. Computes in float32 at least, also under autocast.
 
@@ -43,7 +62,7 @@ class Quantizer(nn.Module):
         self.config = config
         self.num_codes = config.num_codes
         self.progress = 0.0
-        """Fraction of the training that is done; set by the trainer."""
+        """Fraction of the training that is done."""
         # State of training, kept in checkpoints and not in the model's file. Summed over all processes.
         self.register_buffer("usage", torch.zeros(config.num_codes, dtype=torch.long), persistent=False)
         self.register_buffer("share", torch.zeros(config.num_codes), persistent=False)
@@ -57,6 +76,10 @@ class Quantizer(nn.Module):
     def frozen(self) -> bool:
         """True if no gradient passes to the latents any more."""
         return False
+
+    def prepare_step(self, progress: float) -> None:
+        """Called before each training step; progress: the fraction of the training that is done."""
+        self.progress = progress
 
     def quantize(self, latents: Float[Tensor, "M L"], num_clips: int) -> Quantized:
         """Quantizes normalized latents of `num_clips` clips, one clip after the other; in training also updates the
@@ -135,7 +158,7 @@ class Quantizer(nn.Module):
 
         Empty before the first codes.
         """
-        if not self.share.any():
+        if not self.started:
             return {}
         return {"perplexity": torch.special.entr(self.share.double()).sum().exp()}
 

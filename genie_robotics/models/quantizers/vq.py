@@ -10,17 +10,18 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from genie_robotics.models.distributed import (
     gather_rows,
     num_processes,
     rank,
+    rows_of_all,
     same_random_draws,
     updates_state,
 )
-from genie_robotics.models.quantizers.base import Quantized, Quantizer, full_precision
+from genie_robotics.models.quantizers.base import HostCopy, Quantized, Quantizer, full_precision
 from genie_robotics.models.quantizers.config import QuantizerConfig
 from genie_robotics.models.quantizers.whitening import Whitening
 
@@ -57,9 +58,11 @@ class VectorQuantizer(Quantizer):
         self.register_buffer("num_updates", torch.zeros((), dtype=torch.long), persistent=False)
         self.register_buffer("recent", torch.zeros(0, config.latent_dim), persistent=False)
 
+        self._host_started, self._host_updates = HostCopy(), HostCopy()
+
     @property
     def started(self) -> bool:
-        return bool(self.has_started)
+        return bool(self._host_started.of(self.has_started))
 
     @property
     def frozen(self) -> bool:
@@ -77,7 +80,7 @@ class VectorQuantizer(Quantizer):
         if not self.training or c.freeze_after_init:
             return Quantized(vectors, codes, no_loss)
         if updates_state():
-            self.num_updates += 1
+            self._host_updates.add_one(self.num_updates)
             self.update(self.whiten(latents.detach()), codes, num_clips)
         loss = c.commitment * F.mse_loss(latents, vectors)
         return Quantized(latents + (vectors - latents).detach(), codes, loss)
@@ -88,8 +91,11 @@ class VectorQuantizer(Quantizer):
         batch = gather_rows(latents, num_clips)  # of all processes, so that each remembers the same
         self.recent = torch.cat([self.recent, batch])[-c.num_remembered :]
         if updates_state():
-            self.num_updates += 1
-            if int(self.num_updates) > c.quantize_after_steps or self.progress >= c.quantize_after_fraction:
+            self._host_updates.add_one(self.num_updates)
+            if (
+                self._host_updates.of(self.num_updates) > c.quantize_after_steps
+                or self.progress >= c.quantize_after_fraction
+            ):
                 self.start(self.recent, len(batch))
                 self.recent = self.recent[:0]
 
@@ -111,24 +117,23 @@ class VectorQuantizer(Quantizer):
         self.codebook.copy_(self.ema_sum / smoothed.unsqueeze(-1))
         fair_count = len(latents) * num_processes() / num_codes
         dead = self.ema_count < c.dead_code_threshold * fair_count  # equal in all processes
-        if dead.any():
-            latents = gather_rows(latents, num_clips)
-            with same_random_draws(latents.device):
-                self._replace(dead, latents, fair_count)
+        with same_random_draws(latents.device):
+            self._replace(dead, latents, num_clips, fair_count)
 
-    def _replace(self, dead: Tensor, latents: Float[Tensor, "M L"], count: float) -> None:
-        """Moves the codes `dead` (K,) onto latents drawn at random, as many as there are latents."""
-        num_dead = int(dead.sum())
-        if num_dead > len(latents):  # the others wait for a later step, so that no two codes are equal
-            chosen = dead.nonzero(as_tuple=True)[0]
-            chosen = chosen[torch.randperm(num_dead, device=latents.device)[: len(latents)]]
-            dead = torch.zeros_like(dead)
-            dead[chosen] = True
-            num_dead = len(latents)
-        drawn = latents[torch.randperm(len(latents), device=latents.device)[:num_dead]]
-        self.codebook[dead] = drawn
-        self.ema_count[dead] = count
-        self.ema_sum[dead] = drawn * count
+    def _replace(self, dead: Bool[Tensor, "K"], latents: Float[Tensor, "M L"], num_clips: int, count: float) -> None:
+        """Moves the codes `dead` onto latents drawn at random, as many as there are latents.
+
+        Without a branch on `dead`, which a GPU would have to tell: latents are drawn for all codes at every step.
+        """
+        order = torch.randperm(len(latents) * num_processes(), device=latents.device)
+        drawn = rows_of_all(latents, order[: self.num_codes], num_clips)
+        # The i-th dead code gets the i-th latent. Codes beyond wait for a later step, so that no two are equal.
+        place = dead.cumsum(0) - 1
+        moved = (dead & (place < len(drawn))).unsqueeze(-1)
+        target = drawn[place.clamp(0, len(drawn) - 1)]
+        self.codebook.copy_(torch.where(moved, target, self.codebook))
+        self.ema_count.copy_(torch.where(moved[:, 0], count, self.ema_count))
+        self.ema_sum.copy_(torch.where(moved, target * count, self.ema_sum))
 
     @torch.no_grad()
     def start(self, latents: Float[Tensor, "M L"], batch_size: int) -> None:
