@@ -43,16 +43,14 @@ def test_loss_gradients_and_random_stream_are_those_of_plain_maskgit(batch):
     mask = torch.rand(B, T, N) < rate
     mask[:, 0] = False
     tokens = batch.tokens.masked_fill(mask, V)
-    x, _ = model.transformer.forward_with_cache(
-        model.embed(tokens), model.action_in(shift_to_next_frame(batch.actions)), None
-    )
+    x = model.transformer(model.embed(tokens), model.action_in(shift_to_next_frame(batch.actions)))
     logits = model.head(x[mask])
     expected = F.cross_entropy(logits, batch.tokens[mask])
     expected.backward()
-    assert torch.equal(loss, expected)
+    torch.testing.assert_close(loss, expected)
     assert torch.equal(after, torch.get_rng_state())
     for grad, parameter in zip(found, model.parameters(), strict=True):
-        assert torch.equal(grad, parameter.grad)
+        torch.testing.assert_close(grad, parameter.grad)
     assert logs["token_accuracy"] == (logits.argmax(-1) == batch.tokens[mask]).float().mean()
 
 
@@ -101,7 +99,7 @@ def test_previous_tokens_reach_all_patches_in_the_first_spatial_layer():
     torch.manual_seed(0)
     model = dynamics(prev_frame_tokens=True).double()
     seen = []
-    model.transformer.blocks[0].spatial.register_forward_hook(lambda _, args, out: seen.append(out[0]))
+    model.transformer.blocks[0].spatial.register_forward_hook(lambda _, args, out: seen.append(out))
     tokens, mask = torch.randint(0, V, (1, T, N)), torch.ones(1, T, N, dtype=torch.bool)
     changed = tokens.clone()
     changed[:, 2, 0] = (changed[:, 2, 0] + 1) % V

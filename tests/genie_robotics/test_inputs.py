@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import genie_datasets
 from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
-from genie_robotics.models.sampling import gumbel
+from genie_robotics.models.sampling import uniform
 from tests.genie_robotics.conftest import random_genie, tiny_config
 
 SEEDS = st.integers(-(2**128) + 1, 2**128 - 1)
@@ -30,7 +30,7 @@ def video() -> np.ndarray:
 
 
 def noise(seed, sample: int = 0) -> bytes:
-    return gumbel(seed, [sample], 0, 0, (4,)).numpy().tobytes()
+    return uniform(seed, [sample], 0, (4,), torch.device("cpu")).numpy().tobytes()
 
 
 @given(st.sets(st.tuples(SEEDS, st.integers(0, 2**64 - 1)), min_size=2, max_size=8))
@@ -44,16 +44,9 @@ def test_similar_seeds_have_their_own_noise():
     assert len({noise(seed) for seed in seeds}) == len(set(seeds))
 
 
-@given(st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1), st.integers(0, 99), st.integers(0, 99))
-def test_noise_of_ordinary_seeds_is_philox_keyed_with_seed_and_sample(seed, sample, frame, step):
-    bits = np.random.Philox(key=[seed, sample], counter=[0, 0, step, frame])
-    expected = -np.log(np.maximum(np.random.Generator(bits).standard_exponential(4, np.float32), np.float32(1e-30)))
-    np.testing.assert_allclose(gumbel(seed, [sample], frame, step, (4,))[0], expected, rtol=1e-5, atol=1e-6)
-
-
 def test_noise_does_not_change_from_release_to_release():
-    expected = torch.tensor([[-0.26347399, -0.96007824, -0.17188630]])
-    torch.testing.assert_close(gumbel(3, [1], 2, 5, (3,)), expected)
+    expected = torch.tensor([[0.258175552, 0.353651106, 0.149833977]])
+    assert torch.equal(uniform(3, [1], 2, (3,), torch.device("cpu")), expected)
 
 
 @given(st.sampled_from(INT_TYPES), st.data())
@@ -81,7 +74,7 @@ def test_other_seeds_are_refused(model, video, bad):
 
 def test_remedies_for_seeds_work():
     with pytest.raises(UserError, match=re.escape("pass seed % 2**128")):
-        gumbel(2**130 + 5, [0], 0, 0, (4,))
+        uniform(2**130 + 5, [0], 0, (4,), torch.device("cpu"))
     assert noise((2**130 + 5) % 2**128) == noise(5)
 
 

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from genie_robotics.models.layers import attention
 from genie_robotics.models.layers.attention import SelfAttention
+from genie_robotics.models.layers.cache import TemporalCache
 from genie_robotics.models.layers.st_transformer import STBlock
 from tests.genie_robotics.conftest import random_genie, tiny_config
 from tests.genie_robotics.test_causality import FRAMES, stir
@@ -15,7 +17,7 @@ PATCHES = 4
 def reached(layer: nn.Module) -> torch.Tensor:
     """(T, N) booleans: patches and frames that the last patch of frame 2 attends to, in one layer."""
     x = torch.randn(1, FRAMES, PATCHES, 16, dtype=torch.double, requires_grad=True)
-    layer(x)[0][0, 2, -1].sum().backward()
+    layer(x)[0, 2, -1].sum().backward()
     return x.grad[0].abs().sum(-1) > 0
 
 
@@ -36,10 +38,19 @@ def test_attention_is_softmax_with_normalized_queries_and_keys(grad):
     y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
     expected = layer.out(y.transpose(2, 3).flatten(-2).transpose(1, 2))
     with torch.set_grad_enabled(grad):
-        whole, _ = layer(x)
-        torch.testing.assert_close(whole, expected)
-        first, past = layer(x[:, :2])
-        torch.testing.assert_close(torch.cat([first, layer(x[:, 2:], past)[0]], dim=1), expected)
+        torch.testing.assert_close(layer(x), expected)
+    with torch.no_grad():
+        cache = TemporalCache.empty(1, 3 * PATCHES * 2, FRAMES + 1, 8, x)
+        first = layer(x[:, :2], cache.layers(2)[0])
+        later = layer(x[:, 2:], cache.extended(2).layers(FRAMES - 2)[0])
+        torch.testing.assert_close(torch.cat([first, later], dim=1), expected)
+
+
+def test_a_fused_call_has_at_most_the_rows_that_a_gpu_takes(monkeypatch):
+    q, k, v = torch.randn(3, 10, 2, 5, 8)
+    whole = attention.fused_attention(q, k, v, causal=True)
+    monkeypatch.setattr(attention, "MAX_ROWS", 4)
+    torch.testing.assert_close(attention.fused_attention(q, k, v, causal=True), whole)
 
 
 def test_parameters_of_a_block():
@@ -51,6 +62,7 @@ def test_parameters_of_a_block():
     assert STBlock(16, 2).ffw[0].out_features == 64
 
 
+@torch.no_grad()
 def test_the_tokenizer_decodes_from_a_cache_what_it_decodes_from_the_window(frames):
     """In float64, so that only a difference of method could show."""
     genie = random_genie(tiny_config()).double()
@@ -59,7 +71,7 @@ def test_the_tokenizer_decodes_from_a_cache_what_it_decodes_from_the_window(fram
     assert (pixels[:, 1:] - pixels[:, :-1]).abs().max() > 1e-3
     cached = genie.start(frames[:, :3])
     assert torch.equal(cached.state.frame, genie.detokenize(tokens[:, :3])[:, -1])
-    next_frame, _ = genie.tokenizer.decode_with_cache(tokens[:, 3:4], cached.state.decoder_cache.gather())
+    next_frame = genie.tokenizer.decode(tokens[:, 3:4], cached.state.decoder_cache)
     assert torch.equal(next_frame, genie.detokenize(tokens[:, :4])[:, 3:])
 
 

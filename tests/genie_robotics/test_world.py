@@ -1,11 +1,14 @@
 """Dreams: the cache equals recomputation, a dream does not depend on its batch, undo and fork do what they say."""
 
+import hashlib
+import random
+
 import pytest
 import torch
 
 from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
-from genie_robotics.models.sampling import Sampler, gumbel, num_masked
+from genie_robotics.models.sampling import Sampler, choose, num_masked, uniform
 from tests.genie_robotics.conftest import random_genie, tiny_config
 
 CODES = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 3], [3, 3, 3, 3, 3, 3, 3, 3, 3], [1, 2, 1, 2, 1, 2, 1, 2, 1]])
@@ -36,8 +39,8 @@ def test_in_float32_cached_and_uncached_choose_the_same_tokens_but_for_ties(geni
     asked = []
     ask_cached, ask_full = cached.frame_logits, full.frame_logits
 
-    def both(state, action, past=None):
-        of_cached = ask_cached(state, action, past)
+    def both(state, action):
+        of_cached = ask_cached(state, action)
         of_full = ask_full(state.without_caches(), action)
 
         def logits_of(tokens):
@@ -71,6 +74,7 @@ def test_the_cache_is_exact_with_tokens_of_the_previous_frame(frames, action_inp
     assert not torch.equal(dreams[0], plain.generate(frames[:, :3], CODES)), "the previous tokens matter"
 
 
+@torch.no_grad()
 def test_every_code_changes_the_dream(genie, frames):
     start = frames[:1, :1].expand(4, -1, -1, -1, -1)
     logits = []
@@ -114,16 +118,49 @@ def test_undo_and_fork(genie, frames):
     assert torch.equal(world.step(1), first), "two steps back is the start"
 
 
-def test_a_fork_shares_its_past_and_copies_nothing(genie, frames):
+def buffers(world):
+    return [cache.buffers for cache in (world.state.dynamics_cache, world.state.decoder_cache)]
+
+
+def test_a_fork_shares_its_past_until_it_goes_another_way(genie, frames):
     world = genie.start(frames[:, :3])
     world.step([0, 1, 2])
     fork = world.fork()
+    assert all(a is b for a, b in zip(buffers(world), buffers(fork), strict=True)), "a fork copies nothing"
     world.step([0, 0, 0])
+    shared = buffers(world)
     fork.step([3, 3, 3])
-    for cache in ("dynamics_cache", "decoder_cache"):
-        mine, other = getattr(world.state, cache).segments, getattr(fork.state, cache).segments
-        assert all(a is b for a, b in zip(mine[:-1], other[:-1], strict=True))
-        assert mine[-1] is not other[-1]
+    assert not any(a is b for a, b in zip(shared, buffers(fork), strict=True))
+    assert all(a is b for a, b in zip(shared, buffers(world), strict=True)), "who goes first keeps the buffers"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_forks_undone_steps_and_previews_never_disturb_each_other(genie, frames, seed):
+    """Random walks over one tree of dreams; every world must dream what a new one dreams from the same actions."""
+    rng = random.Random(seed)
+    genie = genie.double()
+    worlds = [(genie.start(frames[:1, :2], seed=1), [])]
+    for _ in range(40):
+        world, played = rng.choice(worlds)
+        kind = rng.choice(["step", "step", "step", "undo", "fork", "preview"])
+        if kind == "step":
+            code = rng.randrange(4)
+            world.step(code)
+            played.append(code)
+        elif kind == "undo" and played:
+            steps = rng.randint(1, min(3, len(played)))
+            world.undo(steps)
+            del played[len(played) - steps :]
+        elif kind == "fork" and len(worlds) < 5:
+            worlds.append((world.fork(), list(played)))
+        elif kind == "preview":
+            world.preview([0, 3])
+    for world, played in worlds:
+        fresh = genie.start(frames[:1, :2], seed=1)
+        for code in played:
+            fresh.step(code)
+        assert torch.equal(world.state.tokens, fresh.state.tokens)
+        assert torch.equal(world.step(2), fresh.step(2))
 
 
 def test_actions_between_prompt_frames_are_inferred(genie, frames):
@@ -185,11 +222,56 @@ def test_tokens_are_filled_in_the_order_of_the_sampler():
         assert torch.equal(masked, (torch.arange(8) >= 8 - count).expand(2, 8))
 
 
-def test_noise_depends_on_seed_sample_frame_and_step():
-    base = gumbel(1, [0], 2, 3, (50,))
-    assert torch.equal(base, gumbel(1, [5, 0], 2, 3, (50,))[1:])
-    for other in (gumbel(2, [0], 2, 3, (50,)), gumbel(1, [1], 2, 3, (50,)), gumbel(1, [0], 3, 3, (50,))):
-        assert not torch.equal(base, other)
-    assert not torch.equal(base, gumbel(1, [0], 2, 4, (50,)))
-    many = gumbel(0, [0], 0, 0, (200_000,))
-    assert abs(float(many.mean()) - 0.5772) < 0.01, "Gumbel's mean is Euler's constant"
+def test_noise_depends_on_seed_sample_and_frame():
+    def noise(seed, samples, frame):
+        return uniform(seed, samples, frame, (5, 10), torch.device("cpu"))
+
+    base = noise(1, [0], 2)
+    assert torch.equal(base, noise(1, [5, 0], 2)[1:]), "not on the batch"
+    for other in (noise(2, [0], 2), noise(1, [1], 2), noise(1, [0], 3)):
+        assert (base != other).all()
+    assert len(base.unique()) == 50, "each step has its own"
+
+
+def test_noise_is_uniform_and_independent():
+    many = uniform(0, list(range(64)), 0, (8, 2, 256), torch.device("cpu")).double()
+    assert float(many.min()) > 0
+    assert float(many.max()) < 1
+    flat = many.flatten().sort().values
+    assert (flat - torch.linspace(0, 1, len(flat)).double()).abs().max() < 0.005, "Kolmogorov-Smirnov"
+    for other in (many.roll(1, 0), many.roll(1, 1), many.roll(1, 2), many.roll(1, 3)):
+        together = torch.corrcoef(torch.stack([many.flatten(), other.flatten()]))[0, 1]
+        assert abs(float(together)) < 0.01
+
+
+def test_noise_is_splitmix64():
+    """Against the published algorithm (Steele et al. 2014) in integers of Python."""
+    key = int.from_bytes(hashlib.blake2b(b"7 3 2", digest_size=8).digest(), "little")
+    expected = []
+    for i in range(20):
+        z = (key + i * 0x9E3779B97F4A7C15) % 2**64
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+        z ^= z >> 31
+        expected.append(((z >> 41) + 0.5) / 2**23)
+    assert uniform(7, [3], 2, (20,), torch.device("cpu"))[0].tolist() == expected
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_tokens_are_chosen_with_their_probabilities(temperature):
+    torch.manual_seed(0)
+    logits = torch.randn(1, 1, 6).expand(400, 500, 6)
+    noise = uniform(0, list(range(400)), 0, (500,), torch.device("cpu"))
+    share = choose(logits, noise, temperature).flatten().bincount(minlength=6) / 200_000
+    torch.testing.assert_close(share, (logits[0, 0] / temperature).softmax(-1), atol=0.005, rtol=0)
+
+
+def test_at_temperature_0_the_most_likely_token_is_chosen():
+    logits = torch.randn(3, 4, 6)
+    assert torch.equal(choose(logits, torch.rand(3, 4), 0.0), logits.argmax(-1))
+
+
+def test_the_ends_of_the_distribution_are_tokens():
+    logits = torch.tensor([[[0.0, 0.0, -200.0], [-200.0, 0.0, 0.0]]])
+    for place, expected in ((2**-24, [0, 1]), (1 - 2**-24, [1, 2])):
+        assert choose(logits, torch.full((1, 2), place), 1.0).tolist() == [expected]
