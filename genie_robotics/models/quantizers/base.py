@@ -37,6 +37,8 @@ class HostCopy:
         self.value = 0
 
     def of(self, tensor: Tensor) -> int:
+        if torch.compiler.is_compiling():  # then it must be a constant; read before
+            return self.value
         if self.seen is None or self.seen[0] is not tensor or self.seen[1] != tensor._version:
             self.value, self.seen = int(tensor), (tensor, tensor._version)
         return self.value
@@ -45,7 +47,8 @@ class HostCopy:
         """Adds 1 to both, without a read."""
         value = self.of(tensor)
         tensor += 1
-        self.value, self.seen = value + 1, (tensor, tensor._version)
+        if not torch.compiler.is_compiling():
+            self.value, self.seen = value + 1, (tensor, tensor._version)
 
 
 class Quantizer(nn.Module):
@@ -80,6 +83,7 @@ class Quantizer(nn.Module):
     def prepare_step(self, progress: float) -> None:
         """Called before each training step; progress: the fraction of the training that is done."""
         self.progress = progress
+        _ = self.started  # read now, because a compiled step cannot
 
     def quantize(self, latents: Float[Tensor, "M L"], num_clips: int) -> Quantized:
         """Quantizes normalized latents of `num_clips` clips, one clip after the other; in training also updates the
