@@ -48,3 +48,10 @@ def peak_bytes(work: Callable[[], object], device: torch.device) -> int | None:
     work()
     mark = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
     return 1024 * int(mark.split()[1])
+
+
+def memory_of(work: Callable[[], object], device: torch.device) -> int | None:
+    """Peak memory of `work` beyond what is in use before it; None if it cannot be measured."""
+    before = peak_bytes(lambda: None, device)
+    peak = peak_bytes(work, device)
+    return None if before is None or peak is None else peak - before

@@ -3,9 +3,11 @@
 import time
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from genie_robotics.benchmarks.measure import synchronize
+from genie_robotics.benchmarks.measure import matrix_flops, memory_of, synchronize
 from genie_robotics.genie import Genie
+from genie_robotics.models.precision import inference_autocast
 from genie_robotics.models.presets import preset
 from genie_robotics.models.world import World
 from genie_robotics.training.distributed import set_up
@@ -21,6 +23,9 @@ def bench_generate(name: str, batch_size: int = 1, seed: int = 0) -> dict[str, f
         uncached: 1, the baseline;
         cached: how many times faster the cache is for these three frames;
         fps: frames per second of the whole cached generation, over all dreams;
+        gflop_per_frame: 1e9 floating-point operations of the model per frame and dream, counted by torch;
+        matmul_share: FLOP/s of the cached generation divided by those of a square matrix product at the same precision;
+        peak_mb: memory that the cached generation takes beside the model, if it can be measured;
         same_tokens: fraction of the compared tokens that are equal (ties in float32 may differ).
     """
     setup = set_up()
@@ -43,10 +48,19 @@ def bench_generate(name: str, batch_size: int = 1, seed: int = 0) -> dict[str, f
         if number in compared:
             uncached.append(timed_step(slow, code))
             same.append(float((slow.state.tokens[:, -1] == world.state.tokens[:, -1]).float().mean()))
+    precision = torch.bfloat16 if inference_autocast(setup.device)._enabled else torch.float32
+    with FlopCounterMode(display=False) as counter:
+        world.step(codes[0])
+    flops = counter.get_total_flops() / batch_size
+    fps = batch_size * len(cached) / sum(cached)
+    peak = memory_of(lambda: genie.generate(frames, codes.T[:, : length // 2]), setup.device)
     return {
         "uncached": 1.0,
         "cached": sum(uncached) / sum(cached[number - 1] for number in compared),
-        "fps": batch_size * len(cached) / sum(cached),
+        "fps": fps,
+        "gflop_per_frame": flops / 1e9,
+        "matmul_share": fps * flops / matrix_flops(setup.device, precision),
+        **({} if peak is None else {"peak_mb": peak / 1e6}),
         "same_tokens": sum(same) / len(same),
     }
 

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import torch
 
-from genie_robotics.benchmarks.measure import matrix_flops, peak_bytes, seconds
+from genie_robotics.benchmarks.measure import matrix_flops, memory_of, peak_bytes, seconds
 from genie_robotics.estimate.flops import forward_flops
 from genie_robotics.genie import Genie
 from genie_robotics.models.compilation import compiled_blocks
@@ -25,6 +25,8 @@ def bench_train(name: str, batch_size: int = 4, loop: LoopConfig | None = None, 
         {component}_share: FLOP/s of the step divided by those of a square matrix product at the same precision;
             recomputed activations do not count;
         {component}_tflops: TFLOP/s of the step including recomputation, for `estimate --tflops`;
+        {component}_gflop: 1e9 floating-point operations of the model in a step, forward and backward;
+        {component}_ms: milliseconds per step; {component}_peak_mb: memory of a step beside weights and moments;
         matmul_share, clips_per_s: smallest share, and clips per second, over the components;
         bytes_per_clip: peak memory per additional clip, largest over the components;
         growth_frames, growth_batch: exponent of the dynamics' step time in the frames of a clip and in the clips of a
@@ -41,8 +43,12 @@ def bench_train(name: str, batch_size: int = 4, loop: LoopConfig | None = None, 
         time = seconds(bench.step, repeats, setup.device)
         flops = 3 * forward_flops(bench.genie, stage) * batch_size  # backward costs twice the forward
         result[f"{stage}_share"] = flops / time / product
+        result[f"{stage}_gflop"], result[f"{stage}_ms"] = flops / 1e9, 1000 * time
         result[f"{stage}_tflops"] = (4 / 3 if loop.checkpoint_activations else 1) * flops / time / 1e12
         result["clips_per_s"] = min(result.get("clips_per_s", math.inf), batch_size / time)
+        peak = memory_of(bench.step, setup.device)
+        if peak is not None:
+            result[f"{stage}_peak_mb"] = peak / 1e6
         memory += bench.bytes_per_clip()
     result["matmul_share"] = min(result[f"{stage}_share"] for stage in COMPONENTS)
     if memory:

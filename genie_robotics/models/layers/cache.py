@@ -37,9 +37,9 @@ class Buffers:
 class TemporalCache:
     """Temporal keys and values of the first `num_frames` frames of a window (M: batch x patches x heads).
 
-    For inference: gradients do not pass. Past frames never depend on later ones, so their keys and values are computed once. A cache never changes: the
+    Past frames never depend on later ones, so their keys and values are computed once. A cache never changes: the
     next frame is written behind it, and `extended` is the cache with it. Caches share buffers, so that a fork and an
-    undone step copy nothing until they go another way (`writable`).
+    undone step copy nothing until they go another way (`writable`). For inference: gradients do not pass.
     """
 
     buffers: Buffers
