@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,10 @@ from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor, nn
 
 from genie_datasets.base.errors import UserError
+from genie_robotics.models.compilation import why_not_compiled
 from genie_robotics.models.config import COMPONENTS, GenieConfig, read_json
 from genie_robotics.models.dynamics import Dynamics
+from genie_robotics.models.inference import inference
 from genie_robotics.models.inputs import (
     codes_of,
     device_of,
@@ -29,9 +30,7 @@ from genie_robotics.models.inputs import (
 )
 from genie_robotics.models.latent_action import LatentActionModel
 from genie_robotics.models.missing import MissingModule
-from genie_robotics.models.precision import inference_autocast
 from genie_robotics.models.sampling import Sampler
-from genie_robotics.models.threads import threads_for
 from genie_robotics.models.video_tokenizer import VideoTokenizer
 from genie_robotics.models.windows import frames_at_once, read_windows
 from genie_robotics.models.world import World
@@ -236,7 +235,7 @@ class Genie(nn.Module):
         frames = frames_of(as_array(frames), self.config.image_size, self.config.fit, with_pictures=True)
         frames = frames[:, -self.config.clip_length :].to(self.device)
         actions = torch.zeros(*frames.shape[:2], self.config.dynamics.action_dim, device=self.device)
-        with self._inference():
+        with inference(self.device, self):
             if frames.shape[1] > 1:
                 actions[:, 1:] = self.latent_action.quantizer.lookup(self.latent_action.encode(frames))
             tokens = self.tokenizer.encode(frames)
@@ -252,6 +251,23 @@ class Genie(nn.Module):
             samples=list(range(len(frames))),
             use_cache=use_cache,
         )
+
+    def compile_dreams(self) -> None:
+        """Compiles the steps of single dreams (torch.compile), which then take about two thirds of the time.
+
+        On two CPU cores that takes 10 to 60 s and pays after some 2,000 frames, so it is left to you. Dreams in batches
+        of 8 gain nothing there (docs/performance.md).
+
+        Raises:
+            UserError: this machine cannot compile.
+        """
+        lack = why_not_compiled(self.device)
+        if lack is not None:
+            raise UserError(f"cannot compile: {lack}; install it, or leave out --compile (compile_dreams)")
+        for part in (self.dynamics.transformer, self.tokenizer.decoder):
+            part.compile_single_frames = True
+        still = torch.zeros(1, 1, *self.config.image_size, 3, dtype=torch.uint8)
+        self.start(still, maskgit_steps=1).step(0)
 
     def check(self, frames: Frames, at_least: int = 1) -> UInt8[Tensor, "B T H W 3"]:
         """Frames as a tensor on the model's device.
@@ -273,14 +289,8 @@ class Genie(nn.Module):
     def _read(self, component: Callable[[Tensor], Tensor], x: Shaped[Tensor, "B T *S"], overlap: int = 0) -> Tensor:
         """Results (B, T - overlap, ...) of a component's method, which reads x in windows of `clip_length` entries."""
         most = frames_at_once(self.config.image_size, self.device)
-        with self._inference():
+        with inference(self.device, self):
             found = read_windows(
                 x, lambda windows: component(torch.stack(windows)), self.config.clip_length, overlap, most
             )
             return torch.stack([torch.cat(parts) for parts in found])
-
-    @contextmanager
-    def _inference(self) -> Iterator[None]:
-        """Threads and precision with which video is read."""
-        with threads_for(self), inference_autocast(self.device):
-            yield

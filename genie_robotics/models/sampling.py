@@ -87,6 +87,7 @@ class Sampler:
         gumbel = -torch.log(-torch.log(noise[:, :, 1]))
         for step in range(num_steps):
             logits = logits_of(tokens)
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             choice = choose(logits, noise[:, step, 0], temperature)
             masked = tokens == mask_token
             tokens = torch.where(masked, choice, tokens)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,11 +19,11 @@ from torch import Tensor
 
 from genie_datasets.base.errors import UserError
 from genie_robotics.models.dynamics import Dynamics
+from genie_robotics.models.inference import inference
 from genie_robotics.models.inputs import codes_of, integer, seed_of, shown
 from genie_robotics.models.layers.cache import TemporalCache
 from genie_robotics.models.quantizers import Quantizer
 from genie_robotics.models.sampling import Sampler
-from genie_robotics.models.threads import threads_for
 from genie_robotics.models.video_tokenizer import VideoTokenizer
 
 
@@ -92,7 +93,7 @@ class World:
                 f"code must be one latent action for all {num} dreams, or one each, got {shown(code)}; "
                 f"pass an int, or a list of {num}"
             )
-        with threads_for(self.tokenizer, self.dynamics):
+        with self._inference():
             self.states.append(self._advance(self.state, codes.expand(num)))
         return self.frame
 
@@ -123,7 +124,7 @@ class World:
         )
         several = self.fork()
         several.samples = self.samples * len(wanted)
-        with threads_for(self.tokenizer, self.dynamics):
+        with self._inference():
             return several._advance(state, wanted).frame
 
     def undo(self, steps: int = 1) -> Tensor:
@@ -140,6 +141,9 @@ class World:
         other.seed = self.seed if seed is None else seed_of(seed)
         other.states = list(self.states)
         return other
+
+    def _inference(self, device: torch.device | None = None) -> AbstractContextManager[None]:
+        return inference(device or self.state.tokens.device, self.tokenizer, self.dynamics)
 
     def _checked(self, codes: Tensor | np.ndarray | Sequence | int) -> Int[Tensor, "*S"]:
         return codes_of(codes, self.quantizer.num_codes).to(self.state.tokens.device)
@@ -205,7 +209,7 @@ class World:
         self, tokens: Int[Tensor, "B t N"], actions: Float[Tensor, "B t L"], num_generated: int = 0
     ) -> WorldState:
         """The state after a window of given tokens, with both caches."""
-        with threads_for(self.tokenizer, self.dynamics):
+        with self._inference(tokens.device):
             if not self.use_cache:
                 return WorldState(tokens, actions, None, None, num_generated, self.tokenizer.decode(tokens)[:, -1])
             num, length = tokens.shape[:2]

@@ -41,6 +41,8 @@ class PlayOptions(SourceOptions):
     """Further web origins that may connect, such as https://example.org in front of a proxy."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device to compute on."""
+    compile: bool = False
+    """Compile the model first (10 to 60 s, later starts 10 s); each frame then takes about two thirds of the time."""
     limits: Annotated[Limits, tyro.conf.arg(name="limits")] = field(default_factory=Limits)
 
 
@@ -87,6 +89,9 @@ def make_player(options: PlayOptions) -> "Player":
     device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     genie = Genie.from_pretrained(run, device)
     config = genie.config
+    if options.compile:
+        print("compiling the model ...", flush=True)
+        genie.compile_dreams()
     source = options.open(options.data) if options.data else None
     meanings = code_meanings(run, config.num_actions, options.report)
     tables = options.tables

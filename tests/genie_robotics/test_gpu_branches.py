@@ -5,6 +5,7 @@ import torch
 
 from genie_datasets import UserError
 from genie_robotics.benchmarks.training import StepBench
+from genie_robotics.models import inference, sampling
 from genie_robotics.models.config import COMPONENTS
 from genie_robotics.models.layers import attention
 from genie_robotics.models.layers.attention import attention_by
@@ -89,7 +90,7 @@ def test_in_bfloat16_the_quantizers_stay_in_float32(monkeypatch):
     genie = random_genie(tiny_config())
     frames = Squares().video[:, :8]
     codes, latents, tokens = genie.infer_actions(frames), genie.embed_actions(frames), genie.tokenize(frames)
-    monkeypatch.setattr("genie_robotics.genie.inference_autocast", lambda _: torch.autocast("cpu", torch.bfloat16))
+    monkeypatch.setattr(inference, "inference_autocast", lambda _: torch.autocast("cpu", torch.bfloat16))
     seen, nearest = [], VectorQuantizer.nearest_code
     monkeypatch.setattr(VectorQuantizer, "nearest_code", lambda book, x: seen.append(x.dtype) or nearest(book, x))
     assert (genie.infer_actions(frames) == codes).double().mean() > 0.9
@@ -98,6 +99,24 @@ def test_in_bfloat16_the_quantizers_stay_in_float32(monkeypatch):
     found = genie.embed_actions(frames)
     assert found.dtype == torch.float32
     assert 0 < (found - latents).abs().max() < 0.2
+
+
+def test_in_bfloat16_dreams_cache_bfloat16_and_choose_tokens_in_float32(monkeypatch):
+    genie = random_genie(tiny_config())
+    frames = Squares().video[:, :2]
+    codes = [1] * len(frames)
+    expected = genie.start(frames)
+    expected.step(codes)
+    monkeypatch.setattr(inference, "inference_autocast", lambda _: torch.autocast("cpu", torch.bfloat16))
+    seen, choose = [], sampling.choose
+    monkeypatch.setattr(sampling, "choose", lambda logits, *rest: seen.append(logits.dtype) or choose(logits, *rest))
+    world = genie.start(frames)
+    for _ in range(6):  # slides
+        world.step(codes)
+    assert world.state.dynamics_cache.buffers.keys.dtype == torch.bfloat16
+    assert set(seen) == {torch.float32}
+    first = world.states[1].tokens[:, -1]
+    assert (first == expected.state.tokens[:, -1]).double().mean() > 0.8
 
 
 @pytest.fixture

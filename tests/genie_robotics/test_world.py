@@ -275,3 +275,19 @@ def test_the_ends_of_the_distribution_are_tokens():
     logits = torch.tensor([[[0.0, 0.0, -200.0], [-200.0, 0.0, 0.0]]])
     for place, expected in ((2**-24, [0, 1]), (1 - 2**-24, [1, 2])):
         assert choose(logits, torch.full((1, 2), place), 1.0).tolist() == [expected]
+
+
+@pytest.mark.slow  # 10 to 60 s of compilation; compiled training blocks are slow tests too
+def test_compiled_dreams_are_the_same(frames):
+    genie = random_genie(tiny_config())
+    expected = genie.generate(frames[:1, :2], CODES[:1], seed=3)
+    genie.compile_dreams()
+    assert torch.equal(genie.generate(frames[:1, :2], CODES[:1], seed=3), expected)
+
+
+def test_a_machine_that_cannot_compile_says_why(genie, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr("genie_robotics.models.compilation.shutil.which", lambda name: None)
+    with pytest.raises(UserError, match="no C\\+\\+ compiler; install it, or leave out"):
+        genie.compile_dreams()
+    assert not genie.dynamics.transformer.compile_single_frames

@@ -4,6 +4,9 @@ A block is spatial attention inside each frame, causal temporal attention along 
 both. Its cost is linear in the number of frames. Letters: B batch, T frames, N patches of a frame, D width.
 """
 
+import functools
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -69,6 +72,18 @@ def modulate(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
     return x if scale is None or shift is None else torch.addcmul(shift, x, 1 + scale)
 
 
+def block_output(
+    block: nn.Module, x: Float[Tensor, "B T N D"], condition: Float[Tensor, "B T D"] | None, cache: LayerCache | None
+) -> Float[Tensor, "B T N D"]:
+    return block(x, condition, cache)
+
+
+@functools.cache
+def compiled_block() -> Callable[..., Tensor]:
+    """`block_output`, compiled once for all blocks of one shape."""
+    return torch.compile(block_output, dynamic=False)
+
+
 class STTransformer(nn.Module):
     """A stack of ST blocks with learned positions in space and time, added once at the input.
 
@@ -105,6 +120,8 @@ class STTransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.checkpoint_activations = False
         """Keeps only the blocks' inputs for the backward pass and recomputes the other activations."""
+        self.compile_single_frames = False
+        """Runs single frames that follow a cache, as in dreams, through a compiled block."""
 
     def new_cache(self, batch_size: int) -> TemporalCache:
         """An empty cache for `batch_size` dreams."""
@@ -127,6 +144,7 @@ class STTransformer(nn.Module):
         if self.time is not None and start + num_new > self.max_frames:
             raise ValueError(f"the transformer takes at most {self.max_frames} frames, got {start + num_new}")
         layers = cache.layers(num_new) if cache else [None] * len(self.blocks)
+        compute = compiled_block() if self.compile_single_frames and cache and num_new == 1 else block_output
         if condition is not None and self.conditioning is not None:
             x = self.conditioning.enter(x, condition)
         x = x + self.space
@@ -138,5 +156,5 @@ class STTransformer(nn.Module):
             if self.checkpoint_activations and self.training and torch.is_grad_enabled():
                 x = checkpoint(block, x, condition, layer, use_reentrant=False)
             else:
-                x = block(x, condition, layer)
+                x = compute(block, x, condition, layer)
         return self.norm(x[:, :, self.num_action_tokens :])
