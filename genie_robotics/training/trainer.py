@@ -125,8 +125,8 @@ class Trainer:
 
     def compile(self, monitor: Monitor, stack: ExitStack) -> None:
         """Compiles the blocks of this stage's components until `stack` closes, if the options ask for it."""
-        if not self.loop.compiles(self.config.steps, self.seconds):
-            return
+        if not self.loop.compiles(self.config.steps, self.seconds) or (self.sharded and self.loop.compile == "auto"):
+            return  # compilation of sharded blocks is not tested
         lack = why_not_compiled(self.setup.device)
         if lack is None:
             monitor.say(f"{self.stage}: compiling the transformer blocks (10 to 60 s the first time on a machine)")

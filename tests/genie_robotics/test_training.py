@@ -42,6 +42,27 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.parametrize(
+    ("choice", "steps", "seconds", "expected"),
+    [("auto", 499, None, False), ("auto", 500, None, True), ("auto", 500, 119.0, False), ("auto", 5, 120.0, True),
+     ("yes", 1, None, True), ("no", 10**6, None, False)],
+)  # fmt: skip
+def test_long_stages_are_compiled_whatever_is_left_of_them(choice, steps, seconds, expected):
+    assert LoopConfig(compile=choice).compiles(steps, seconds) == expected
+
+
+def test_without_a_compiler_training_goes_on_unless_it_was_asked_for(tmp_path, config, clips, monkeypatch, capsys):
+    monkeypatch.setattr("genie_robotics.training.trainer.why_not_compiled", lambda device: "no C++ compiler")
+    job = trainer(tmp_path, config, clips, "dynamics", steps=600)
+    job.loop.quiet, job.take_steps = False, lambda *_: None
+    monkeypatch.setattr(job, "finish", lambda: None)
+    assert job.train()
+    assert "dynamics: not compiled (no C++ compiler), so steps are slower" in capsys.readouterr().out
+    job.loop.compile = "yes"
+    with pytest.raises(UserError, match=r"--compile yes: no C\+\+ compiler; install it, or pass --compile no"):
+        job.train()
+
+
 def kill_after(trainer: Trainer, num_steps: int) -> None:
     """Runs a trainer and kills it at the start of its step `num_steps`."""
     whole = trainer.train_step
@@ -71,6 +92,18 @@ def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(tmp_path, config, 
             assert torch.equal(whole[name], cut[name]), name
     lines = [[comparable(line) for line in (tmp_path / run / "metrics.jsonl").open()] for run in ("whole", "cut")]
     assert lines[0] == lines[1], "one line per step"
+
+
+@pytest.mark.slow  # 10 to 60 s of compilation
+def test_a_killed_compiled_run_resumes_to_the_same_weights_bit_for_bit(tmp_path, config, clips):
+    jobs = [trainer(tmp_path / name, config, clips, "tokenizer", save_every=1) for name in ("whole", "cut", "cut")]
+    for job in jobs:
+        job.loop.compile = "yes"
+    jobs[0].train()
+    kill_after(jobs[1], 7)
+    jobs[2].train()
+    whole, cut = (load_file(tmp_path / run / "tokenizer" / "model.safetensors") for run in ("whole", "cut"))
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
 def comparable(line: str) -> dict:
