@@ -30,7 +30,7 @@ from genie_robotics.models.inputs import (
 )
 from genie_robotics.models.latent_action import LatentActionModel
 from genie_robotics.models.missing import MissingModule
-from genie_robotics.models.sampling import Sampler
+from genie_robotics.models.sampling import Sampler, make_order
 from genie_robotics.models.video_tokenizer import VideoTokenizer
 from genie_robotics.models.windows import frames_at_once, read_windows
 from genie_robotics.models.world import World
@@ -246,7 +246,7 @@ class Genie(nn.Module):
             self.latent_action.quantizer,
             tokens,
             actions,
-            sampler=Sampler(maskgit_steps, temperature),
+            sampler=Sampler(maskgit_steps, temperature, make_order(defaults.order, self.config.grid)),
             seed=seed,
             samples=list(range(len(frames))),
             use_cache=use_cache,

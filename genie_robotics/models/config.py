@@ -43,6 +43,12 @@ class GenieConfig:
     def num_actions(self) -> int:
         return self.latent_action.quantizer.num_codes
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the dynamics' patches."""
+        height, width = self.image_size
+        return height // self.tokenizer.patch_size, width // self.tokenizer.patch_size
+
     def resolved(self) -> "GenieConfig":
         """A copy whose components agree on image size, clip length, tokens and action width.
 

@@ -4,7 +4,7 @@ Frame t+1 receives a_t (latent_action.py defines the alignment).
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from genie_robotics.models.layers.cache import TemporalCache
 from genie_robotics.models.layers.conditioning import ActionInput, check_action_input
 from genie_robotics.models.layers.st_transformer import STTransformer
 from genie_robotics.models.losses import Logs
+from genie_robotics.models.sampling import OrderName
 
 
 @dataclass
@@ -49,12 +50,17 @@ class DynamicsConfig:
     """Sampling steps per frame (paper: 25)."""
     temperature: float = 2.0
     """Sampling temperature (paper: 2)."""
+    order: OrderName = "confidence"
+    """Order in which a frame's tokens are filled: the most confident first (paper), or a Halton sequence, which needs
+    fewer steps."""
     prev_frame_tokens: bool = False
     """Each token's embedding includes the token at its patch in the previous frame. Without it (paper) the previous
     frame arrives with the first temporal layer."""
 
     def __post_init__(self) -> None:
         check_action_input(self.action_input)
+        if self.order not in get_args(OrderName):
+            raise ValueError(f"order must be one of {', '.join(get_args(OrderName))}, got {self.order!r}")
 
 
 @dataclass

@@ -8,6 +8,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -50,6 +51,47 @@ the masked tokens with the highest scores are filled first."""
 def by_confidence(log_prob: Tensor, noise: Tensor, temperature: float, progress: float) -> Tensor:
     """The most confident tokens first, with noise that is annealed to 0."""
     return log_prob + CONFIDENCE_TEMPERATURE * temperature * (1 - progress) * noise
+
+
+def halton(grid: tuple[int, int]) -> Order:
+    """Patches of a (rows, columns) grid in the order of a Halton sequence: each step's lie far apart.
+
+    Besnier et al. 2025 (https://arxiv.org/abs/2503.17076): tokens of one step are drawn independently, which fits the
+    better the less they tell of each other. The same order for all frames; the noise has no part in it.
+    """
+    rows, columns = grid
+    order: list[int] = []
+    seen, number = set(), 1
+    while len(order) < rows * columns:
+        patch = int(radical_inverse(number, 2) * rows) * columns + int(radical_inverse(number, 3) * columns)
+        if patch not in seen:
+            seen.add(patch)
+            order.append(patch)
+        number += 1
+    scores = -torch.tensor(order).argsort().float()
+
+    def by_place(log_prob: Tensor, noise: Tensor, temperature: float, progress: float) -> Tensor:
+        return scores.to(log_prob.device).expand_as(log_prob)
+
+    return by_place
+
+
+def radical_inverse(number: int, base: int) -> float:
+    """The digits of `number` mirrored at the point: 6 = 110 in base 2 becomes 0.011 = 0.375."""
+    value, digit = 0.0, 1.0 / base
+    while number:
+        number, last = divmod(number, base)
+        value, digit = value + last * digit, digit / base
+    return value
+
+
+OrderName = Literal["confidence", "halton"]
+"""Name of an order, as in configurations."""
+
+
+def make_order(name: OrderName, grid: tuple[int, int]) -> Order:
+    """grid: rows and columns of patches."""
+    return halton(grid) if name == "halton" else by_confidence
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from genie_robotics.training.stages import STAGES, components_of
 FREE = {
     "tokenizer": ("motion_weight",),
     "latent_action": ("motion_weight",),
-    "dynamics": ("min_mask_rate", "maskgit_steps", "temperature"),
+    "dynamics": ("min_mask_rate", "maskgit_steps", "temperature", "order"),
 }
 
 

@@ -8,7 +8,7 @@ import torch
 
 from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
-from genie_robotics.models.sampling import Sampler, choose, num_masked, uniform
+from genie_robotics.models.sampling import Sampler, choose, halton, num_masked, uniform
 from tests.genie_robotics.conftest import random_genie, tiny_config
 
 CODES = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 3], [3, 3, 3, 3, 3, 3, 3, 3, 3], [1, 2, 1, 2, 1, 2, 1, 2, 1]])
@@ -220,6 +220,28 @@ def test_tokens_are_filled_in_the_order_of_the_sampler():
     counts = [8, *(num_masked(step, 4, 8) for step in range(3))]
     for masked, count in zip(shown, counts, strict=True):
         assert torch.equal(masked, (torch.arange(8) >= 8 - count).expand(2, 8))
+
+
+@pytest.mark.parametrize("grid", [(8, 8), (6, 10), (1, 5), (24, 40)])
+def test_the_halton_order_fills_every_patch_and_spreads_each_step(grid):
+    rows, columns = grid
+    scores = halton(grid)(torch.zeros(2, rows * columns), torch.zeros(()), 1.0, 0.5)
+    assert torch.equal(scores[0], scores[1])
+    order = (-scores[0]).argsort()
+    assert sorted(order.tolist()) == list(range(rows * columns))
+    if min(grid) >= 6:  # the first quarter has about as many patches in each quadrant
+        first = order[: rows * columns // 4]
+        quadrant = 2 * (first // columns >= rows / 2) + (first % columns >= columns / 2)
+        share = quadrant.bincount(minlength=4) / len(first)
+        assert (share - 0.25).abs().max() < 0.1
+
+
+def test_the_order_of_the_configuration_is_used(frames):
+    config = tiny_config()
+    config.dynamics.order = "halton"
+    world = random_genie(config).start(frames[:1, :1])
+    scores = world.sampler.order(torch.zeros(1, 16), torch.zeros(1, 16), 1.0, 0.5)
+    assert torch.equal(scores, halton((4, 4))(torch.zeros(1, 16), torch.zeros(1, 16), 1.0, 0.5))
 
 
 def test_noise_depends_on_seed_sample_and_frame():
