@@ -93,7 +93,9 @@ def test_wrong_input_is_one_line_and_status_2(change, expected, run, tabletop_rl
     assert expected in error
 
 
-def test_other_seeds_and_an_independent_judge_stand_beside_the_values(run, other_run, tabletop_rlds, few, tmp_path):
+def test_other_seeds_and_an_independent_judge_stand_beside_the_values(
+    run, other_run, tabletop_rlds, few, no_figures, tmp_path
+):
     argv = [str(run), "--data", str(tabletop_rlds), "--out", str(tmp_path), "--clips", "2", "--quick"]
     assert evaluate([*argv, "--judge", str(other_run), "--seeds", str(other_run)]) == 0
     metrics = json.loads((tmp_path / "report.json").read_text())["metrics"]
