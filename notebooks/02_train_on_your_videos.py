@@ -168,7 +168,7 @@ plt.show()
 
 # %%
 world = genie.start(starts[0], seed=0)
-film_strip = [starts[0], *(world.step(code) for code in (0, 0, 1, 1, 2, 2, 3))]
+film_strip = [starts[0], *(world.step(code).numpy() for code in (0, 0, 1, 1, 2, 2, 3))]
 figure, axes = plt.subplots(1, len(film_strip), figsize=(9, 1.6), layout="constrained")
 for axis, frame, name in zip(axes, film_strip, ["start", 0, 0, 1, 1, 2, 2, 3], strict=True):
     axis.imshow(frame)

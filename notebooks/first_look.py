@@ -45,7 +45,7 @@ figure.savefig(OUT / "codes.png", dpi=120)
 # %%
 num = genie.config.num_actions
 start = frames[:, :1].repeat(num, 0)
-dreams = genie.generate(start, np.repeat(np.arange(num)[:, None], 5, 1), seed=0)  # (K, 5, H, W, 3)
+dreams = genie.generate(start, np.repeat(np.arange(num)[:, None], 5, 1), seed=0).numpy()  # (K, 5, H, W, 3)
 figure, axes = plt.subplots(1, num + 1, figsize=(14, 2.2))
 axes[0].imshow(frames[0, 0])
 axes[0].set_title("start", fontsize=9)

@@ -2,7 +2,10 @@
 
 import ctypes
 import gc
+import itertools
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,10 +46,18 @@ def pytest_runtest_logfinish() -> None:
 REALDATA = Path(__file__).resolve().parents[2] / "shared" / "realdata"
 
 
+@pytest.fixture(scope="session")
+def caches(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("caches")
+
+
+number_of_test = itertools.count()
+
+
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
+def own_cache(caches, monkeypatch):
     """No test reads or leaves anything in the user's cache directory."""
-    monkeypatch.setenv("GENIE_ROBOTICS_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("GENIE_ROBOTICS_CACHE", str(caches / str(next(number_of_test))))
 
 
 @pytest.fixture(autouse=True)
@@ -64,12 +75,38 @@ def realdata() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tabletop_rlds(tmp_path_factory) -> Path:
+def make_once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """`make_once(name, make)`: a folder that `make(folder)` fills once for all processes of pytest-xdist.
+
+    Tests must not change what is in it.
+    """
+    from genie_datasets.base.file_lock import file_lock
+
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        made, complete = root / f"shared_{name}", root / f"shared_{name}.complete"
+        with file_lock(root / f"shared_{name}.lock"):
+            if not complete.exists():
+                shutil.rmtree(made, ignore_errors=True)  # of a process that failed
+                made.mkdir()
+                make(made)
+                complete.touch()
+        return made
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tabletop_rlds(make_once) -> Path:
     """A tiny tabletop data set, train and test."""
     from genie_datasets.tabletop.generate import generate
 
-    out = tmp_path_factory.mktemp("tabletop") / "rlds"
-    return generate(out, episodes=8, seed=0, splits={"train": 0.5, "test": 0.5}, workers=2, progress=False)
+    splits = {"train": 0.5, "test": 0.5}
+    out = make_once("tabletop", lambda out: generate(out / "rlds", 8, 0, splits=splits, workers=2, progress=False))
+    return out / "rlds" / "tabletop" / "1.0.0"
 
 
 @pytest.fixture

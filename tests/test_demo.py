@@ -1,6 +1,7 @@
 """`genie-robotics demo` end to end: data, three trained components, report."""
 
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -89,7 +90,8 @@ def test_two_processes_train_one_run(tmp_path, tabletop_rlds):
         "--device", "cpu", "--dynamics.width", "64", "--tokenizer.quantizer.vq.quantize-after-steps", "1",
         "--latent-action.quantizer.vq.quantize-after-steps", "1",
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}  # torchrun leaves a folder there
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 process(es)" in done.stdout
     genie = Genie.from_pretrained(tmp_path / "run")

@@ -82,31 +82,41 @@ def cost(options: EstimateOptions) -> dict[str, Any]:
     config = options.model.resolved()
     if config.latent_action.frame_space == "tokens":
         raise UserError("estimate supports only --latent-action.frame-space pixels, got tokens; use pixels here")
+    stages = stages_of(options.training.mode)
+    for stage in stages:  # a mistake is reported before anything is measured, which takes seconds
+        check_stage(options, config, stage)
     rate = 1e12 * (options.tflops or GPUS[options.gpu].tflops * options.reached)
     frame = frame_flops(config)
     return {
         "parameters": num_parameters(config),
-        "stages": {stage: stage_cost(options, config, stage, rate) for stage in stages_of(options.training.mode)},
+        "stages": {stage: stage_cost(options, config, stage, rate) for stage in stages},
         "flops_per_frame": frame,
         "seconds_per_frame_at_that_rate": frame / rate,
         "flops_per_s": rate,
     }
 
 
-def stage_cost(options: EstimateOptions, config: GenieConfig, stage: str, rate: float) -> dict[str, Any]:
-    """Estimates of one stage; `rate`: FLOP/s per GPU. Raises UserError if it cannot be trained like this."""
-    from genie_robotics.estimate.flops import step_flops
-    from genie_robotics.estimate.memory import step_memory
+def check_stage(options: EstimateOptions, config: GenieConfig, stage: str) -> None:
+    """Raises UserError if the stage cannot be trained like this."""
     from genie_robotics.training.sharding import check_sharding
 
-    mode, training, is_sharded = options.training.mode, options.training.stage(stage), options.sharding == "full"
+    training = options.training.stage(stage)
     check(training, stage)
     check_batch(training, stage, options.gpus)
-    if is_sharded:
+    if options.sharding == "full":
         check_sharding(config, training, stage, options.gpus, labels=False)
+
+
+def stage_cost(options: EstimateOptions, config: GenieConfig, stage: str, rate: float) -> dict[str, Any]:
+    """Estimates of one stage; `rate`: FLOP/s per GPU."""
+    from genie_robotics.estimate.flops import step_flops
+    from genie_robotics.estimate.memory import step_memory
+
+    mode, training = options.training.mode, options.training.stage(stage)
     memory = step_memory(
         config, stage, training, mode=mode, processes=options.gpus, bfloat16=options.precision == "bfloat16",
-        on_gpu=options.device == "cuda", checkpoint_activations=options.checkpoint_activations, sharded=is_sharded,
+        on_gpu=options.device == "cuda", checkpoint_activations=options.checkpoint_activations,
+        sharded=options.sharding == "full",
     )  # fmt: skip
     flops = step_flops(config, stage, training.batch_size, options.checkpoint_activations, mode)
     seconds = flops / (rate * options.gpus)

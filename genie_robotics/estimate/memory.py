@@ -118,8 +118,8 @@ def step_memory(
         bfloat16_weights=sharded,
     )  # fmt: skip
     activations = measure(clips, keep_gradients=False)
-    more, fewer = (clips, clips - 1) if clips > 1 else (2, 1)
-    slope = measure(more, keep_gradients=False) - measure(fewer, keep_gradients=False)
+    other = measure(clips - 1 if clips > 1 else 2, keep_gradients=False)
+    slope = abs(activations - other)
     per_clip = min(slope, activations / clips)
     shards = processes if sharded else 1
     if training.micro_batches > 1 and not sharded:  # DDP accumulates outside of its buckets

@@ -11,7 +11,7 @@ from genie_datasets import build_frame_cache, open_source
 from genie_datasets.sources.rlds.tfrecord import frame_record
 from tests.genie_datasets.numbered import frame, write
 
-FEW, MANY, SHARDS, LENGTH = 200, 20_000, 20, 16
+FEW, MANY, SHARDS, LENGTH = 200, 20_000, 20, 8
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from genie_datasets.tabletop import shards
 from genie_datasets.tabletop.generate import generate
 from genie_datasets.tabletop.pool import _Worker
 from genie_datasets.tabletop.unfinished import UnfinishedDataset, count_finished
+from genie_datasets.tabletop.worker import EncodedEpisode, Job
 from genie_datasets.tabletop.writer import TabletopWriter
 
 ARGUMENTS = {"episodes": 10, "seed": 0, "size": (16, 16), "splits": {"train": 0.7, "test": 0.3}, "progress": False}
@@ -47,6 +48,21 @@ def small_and_without_opengl():
         patch.setenv("MUJOCO_GL", "disable")
         patch.setattr(shards, "EPISODES_PER_SHARD", 3)
         yield
+
+
+simulate, simulated = _Worker._ask, dict[Job, EncodedEpisode]()
+
+
+def ask_once(self: _Worker, job: Job) -> EncodedEpisode:
+    if job not in simulated:
+        simulated[job] = simulate(self, job)
+    return simulated[job]
+
+
+@pytest.fixture
+def simulated_once(monkeypatch):
+    """For tests of files: no worker simulates an episode that one has simulated for another such test."""
+    monkeypatch.setattr(_Worker, "_ask", ask_once)
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +155,7 @@ def test_incomplete_and_damaged_episodes_are_made_again(out, whole, made):
     assert len(made) == 10 - kept + 2
 
 
+@pytest.mark.usefixtures("simulated_once")
 def test_a_shard_is_cut_at_its_first_damaged_record(out, whole, made):
     shard = partial(out) / "1.0.0" / "tabletop-train.tfrecord-00000-of-00003"
     damaged = bytearray(shard.read_bytes())
@@ -149,6 +166,7 @@ def test_a_shard_is_cut_at_its_first_damaged_record(out, whole, made):
     assert sorted(int(name[-8:]) for name in made) == [1, 2, 3, *missing]
 
 
+@pytest.mark.usefixtures("simulated_once")
 def test_an_episode_in_its_shard_and_in_its_own_file_counts_once(out, whole):
     first = partial(out) / "finished" / f"episode.tfrecord-{HANGS_AT:08d}"
     with (partial(out) / "1.0.0" / "tabletop-train.tfrecord-00001-of-00003").open("ab") as file:
@@ -178,6 +196,7 @@ def test_another_renderer_does_not_continue(out, monkeypatch):
         generate(out, **ARGUMENTS)
 
 
+@pytest.mark.usefixtures("simulated_once")
 def test_without_a_finished_episode_other_arguments_start(out, whole):
     for path in partial(out).rglob("*.tfrecord-*"):
         path.write_bytes(b"half")
@@ -186,6 +205,7 @@ def test_without_a_finished_episode_other_arguments_start(out, whole):
     finish(out, whole)
 
 
+@pytest.mark.usefixtures("simulated_once")
 def test_other_files_stay(out, whole):
     (out / "log.txt").write_text("mine")
     (partial(out) / "mine.txt").write_text("mine")
@@ -204,6 +224,7 @@ def test_a_folder_with_an_unreadable_plan_is_not_changed(out):
         assert count_finished(out) == kept
 
 
+@pytest.mark.usefixtures("simulated_once")
 def test_interruption_between_the_last_two_steps(out, whole, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(UnfinishedDataset, "_remove_folders", lambda self: None)
@@ -239,6 +260,7 @@ def test_an_episode_that_kills_its_workers_loses_no_others(tmp_path, whole, monk
     finish(tmp_path, whole)
 
 
+@pytest.mark.usefixtures("simulated_once")
 @pytest.mark.parametrize("full", ["an episode", "a shard"])
 def test_a_full_disk_keeps_what_is_finished(tmp_path, whole, monkeypatch, full):
     blocked = []
@@ -276,6 +298,7 @@ def test_a_full_disk_keeps_what_is_finished(tmp_path, whole, monkeypatch, full):
     finish(tmp_path, whole)
 
 
+@pytest.mark.usefixtures("simulated_once")
 def test_disk_space_is_checked_for_missing_episodes_only(out, whole, monkeypatch):
     each = 40 * (16 * 16 + 3000)
     missing = 10 - count_finished(out)
@@ -322,6 +345,7 @@ def test_nothing_finished_leaves_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("simulated_once")
 def test_a_run_continues_after_one_that_ended_at_its_very_start(tmp_path, whole):
     (tmp_path / "a" / "tabletop").mkdir(parents=True)
     finish(tmp_path / "a", whole)

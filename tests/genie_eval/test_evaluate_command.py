@@ -6,6 +6,7 @@ import json
 import pytest
 
 from genie_eval.commands import evaluate
+from genie_eval.results import SIZES
 from genie_robotics.cli import main
 
 
@@ -32,7 +33,20 @@ def untrained(folder, seed):
     return folder
 
 
-def test_an_untrained_model_gets_a_whole_and_honest_report(run, tabletop_rlds, tmp_path, capsys):
+@pytest.fixture
+def few(monkeypatch):
+    """Every part of the report, of fewer starts, sequences and clips."""
+    for name, (control, horizon, inference) in SIZES.items():
+        small = (
+            dataclasses.replace(control, starts=2, pairs=min(control.pairs, 4), triples=min(control.triples, 4),
+                                sampled_starts=1),
+            dataclasses.replace(horizon, clips=min(horizon.clips, 4), others=8),
+            dataclasses.replace(inference, rendered_trajectories=1),
+        )  # fmt: skip
+        monkeypatch.setitem(SIZES, name, small)
+
+
+def test_an_untrained_model_gets_a_whole_and_honest_report(run, tabletop_rlds, few, tmp_path, capsys):
     argv = [str(run), "--data", str(tabletop_rlds), "--out", str(tmp_path), "--clips", "2", "--starts", "2"]
     assert evaluate(argv) == 0
     report = json.loads((tmp_path / "report.json").read_text())
@@ -79,7 +93,9 @@ def test_wrong_input_is_one_line_and_status_2(change, expected, run, tabletop_rl
     assert expected in error
 
 
-def test_other_seeds_and_an_independent_judge_stand_beside_the_values(run, other_run, tabletop_rlds, tmp_path):
+def test_other_seeds_and_an_independent_judge_stand_beside_the_values(
+    run, other_run, tabletop_rlds, few, no_figures, tmp_path
+):
     argv = [str(run), "--data", str(tabletop_rlds), "--out", str(tmp_path), "--clips", "2", "--quick"]
     assert evaluate([*argv, "--judge", str(other_run), "--seeds", str(other_run)]) == 0
     metrics = json.loads((tmp_path / "report.json").read_text())["metrics"]

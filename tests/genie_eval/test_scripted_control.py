@@ -24,7 +24,7 @@ MOVES = np.array([(0, 0), (0, STEP), (0, -STEP), (STEP, 0), (-STEP, 0)])  # rows
 GRAY = np.array([40, 72, 104, 136, 168])
 METERS = 0.01  # per pixel
 CONFIG = ControlConfig(
-    starts=20, steps=STEPS, pairs=8, triples=6,
+    starts=16, steps=STEPS, pairs=8, triples=6,
     readout=ReadoutConfig(members=2, steps=130, batch=48, width=12),
 )  # fmt: skip
 # (scene, move) -> code: over all scenes every code means every move once
@@ -160,7 +160,7 @@ def simulated_truth(evidence, starts) -> SimulatedFutures:
 @pytest.fixture(scope="module")
 def bench():
     """The test split, and a read-out trained once: it depends on the video, not on the world that is measured."""
-    train, test = Squares(60, 16, seed=0, stride=4), Squares(60, 16, seed=1, margin=2 * STEP * STEPS)
+    train, test = Squares(60, 16, seed=0, stride=4), Squares(40, 16, seed=1, margin=2 * STEP * STEPS)
     genie = World(Config())
     evidence = collect(genie, test, None, None, 0, genie, False)
     readout = readout_or_reason(genie, test, train, evidence, CONFIG.readout, 0, False)

@@ -187,7 +187,7 @@ def test_figures_are_not_empty(written):
         assert len(figure["caption"]) > 80
 
 
-def test_same_seed_gives_the_same_report(written, make_genie, make_video, tmp_path):
+def test_same_seed_gives_the_same_report(written, make_genie, make_video, no_figures, tmp_path):
     _, report = written
     again = evaluate(make_genie(), make_video(), tmp_path, run="runs/scripted", **QUICK)
     for part in ("metrics", "ladder", "codes", "summary"):

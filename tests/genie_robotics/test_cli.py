@@ -55,10 +55,16 @@ def into_closed_pipe(code: str, *argv: str, unbuffered: str = "") -> subprocess.
     return done
 
 
+ESTIMATE = (
+    "estimate --tokenizer.encoder-num-blocks 1 --tokenizer.decoder-num-blocks 1 --latent-action.encoder-num-blocks 1 "
+    "--latent-action.decoder-num-blocks 1 --dynamics.num-blocks 1"
+)
+
+
 @pytest.mark.parametrize(
     ("argv", "unbuffered"),
     [("--help", ""), ("--help", "1"), ("--version", ""), ("data inspect --help", ""), ("bench --help", "1"),
-     ("estimate", "")],
+     (ESTIMATE, "")],
 )  # fmt: skip
 def test_a_closed_pipe_is_quiet(argv, unbuffered):
     """Nothing on stderr, not even when the interpreter ends, as with `genie-robotics --help | head -0`."""

@@ -3,6 +3,7 @@ them."""
 
 import importlib.util
 import json
+import re
 import sys
 from dataclasses import replace
 from functools import partial
@@ -19,7 +20,7 @@ from genie_robotics.estimate.commands import num_parameters
 from genie_robotics.estimate.flops import frame_flops, step_flops
 from genie_robotics.estimate.memory import pass_bytes, step_memory
 from genie_robotics.genie import Genie
-from genie_robotics.models.config import COMPONENTS
+from genie_robotics.models.config import COMPONENTS, GenieConfig
 from genie_robotics.models.dynamics import DynamicsBatch
 from genie_robotics.models.presets import preset
 from genie_robotics.training.config import LoopConfig, StageConfig, training_preset
@@ -33,6 +34,21 @@ SPEC = importlib.util.spec_from_file_location(
 parameters_page = importlib.util.module_from_spec(SPEC)
 sys.modules["parameters_page"] = parameters_page  # for its dataclasses
 SPEC.loader.exec_module(parameters_page)
+
+DEPTHS = (
+    "tokenizer.encoder_num_blocks", "tokenizer.decoder_num_blocks", "latent_action.encoder_num_blocks",
+    "latent_action.decoder_num_blocks", "dynamics.num_blocks",
+)  # fmt: skip
+SHALLOW = [word for name in DEPTHS for word in (f"--{name.replace('_', '-')}", "1")]  # options of the command
+
+
+def shallow(name: str = "nano", mode: str = "frozen", num_blocks: int = 2) -> GenieConfig:
+    """A preset with few blocks: more of the same blocks take longer and show no more."""
+    config = preset(name, mode)
+    for path in DEPTHS:
+        component, _, field = path.partition(".")
+        setattr(getattr(config, component), field, num_blocks)
+    return config
 
 
 @pytest.mark.parametrize("printed", parameters_page.PRINTED, ids=lambda entry: f"{entry.preset}-{entry.component}")
@@ -65,16 +81,16 @@ def allocated(module: torch.nn.Module, batch: torch.Tensor | DynamicsBatch, path
 @pytest.mark.parametrize("checkpoint", [False, True])
 @pytest.mark.parametrize("part", COMPONENTS)
 def test_memory_of_a_pass_is_what_the_allocator_holds(part, checkpoint, tmp_path):
-    config = preset("nano")
+    config = shallow()
     torch.manual_seed(0)
     bench = StepBench(config, part, 1, LoopConfig(checkpoint_activations=checkpoint), set_up(precision="bfloat16"))
     bench.step()
     found = []
-    for clips in (2, 6):
+    for clips in (1, 3):
         bench.batch = bench.random_batch(clips)
         found.append(allocated(bench.component, bench.batch, tmp_path / f"{clips}.json"))
     few, many = (
-        pass_bytes(config, part, clips, mode="frozen", on_gpu=False, checkpoint=checkpoint) for clips in (2, 6)
+        pass_bytes(config, part, clips, mode="frozen", on_gpu=False, checkpoint=checkpoint) for clips in (1, 3)
     )
     assert many == pytest.approx(found[1], rel=0.1)
     assert many - few == pytest.approx(found[1] - found[0], rel=0.1)
@@ -87,7 +103,7 @@ def test_memory_of_a_pass_is_what_the_allocator_holds(part, checkpoint, tmp_path
 )  # fmt: skip
 def test_memory_of_a_stage_is_what_the_allocator_holds(stage, mode, checkpoint, tmp_path):
     """Including the frozen models that it reads, and its quantizers."""
-    config = preset("nano", mode)
+    config = shallow(mode=mode)
     torch.manual_seed(0)
     genie = Genie(config)
     for part in (genie.tokenizer, genie.latent_action):
@@ -100,7 +116,7 @@ def test_memory_of_a_stage_is_what_the_allocator_holds(stage, mode, checkpoint, 
 
 
 def test_memory_of_the_model_is_that_of_its_tensors():
-    config, training = preset("nano"), training_preset("nano").dynamics
+    config, training = shallow(), training_preset("nano").dynamics
     torch.manual_seed(0)
     bench = StepBench(config, "dynamics", 1, LoopConfig(), set_up(precision="float32"))
     bench.step()
@@ -127,7 +143,7 @@ def test_memory_of_the_model_is_that_of_its_tensors():
 
 @pytest.mark.parametrize("stage", COMPONENTS)
 def test_operations_of_a_step_are_those_that_torch_counts(stage):
-    config = preset("nano")
+    config = shallow()
     genie = Genie(config)
     module = STAGES[stage](genie, "frozen")
     if stage != "latent_action":  # its encoder learns only before quantization starts
@@ -140,7 +156,7 @@ def test_operations_of_a_step_are_those_that_torch_counts(stage):
 
 
 def test_operations_of_a_dreamed_frame_are_those_that_torch_counts():
-    config = preset("nano")
+    config = shallow()
     torch.manual_seed(0)
     genie = Genie(config).eval()
     for part in (genie.tokenizer, genie.latent_action):
@@ -154,13 +170,15 @@ def test_operations_of_a_dreamed_frame_are_those_that_torch_counts():
 
 
 def test_the_command_prints_a_table_or_one_object(capsys):
-    assert main(["estimate", "--preset", "small", "--gpus", "2"]) == 0
+    assert main(["estimate", "--preset", "small", "--gpus", "2", *SHALLOW]) == 0
     table = capsys.readouterr().out
-    assert table.startswith("small: tokenizer 7.5M")
+    dynamics = num_parameters(shallow("small", num_blocks=1))["dynamics"] / 1e6
+    assert re.match(rf"small: tokenizer .*M, latent action .*M, dynamics {dynamics:.1f}M, all .*M parameters", table)
     assert "latent_action" in table
-    assert main(["estimate", "--dynamics.width", "256", "--json", "--tflops", "1"]) == 0
+    assert "does not fit" not in table
+    assert main(["estimate", *SHALLOW, "--dynamics.width", "256", "--json", "--tflops", "1"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["parameters"]["dynamics"] > 5e6
+    assert found["parameters"]["dynamics"] > 2 * num_parameters(shallow(num_blocks=1))["dynamics"]  # width 128
     stage = found["stages"]["dynamics"]
     assert stage["seconds_per_step"] == pytest.approx(stage["flops_per_step"] / 1e12)
 
@@ -175,28 +193,28 @@ def test_the_command_prints_a_table_or_one_object(capsys):
      ("--mode end_to_end --latent-action.quantizer.vq.freeze-after-init", "with freeze-after-init they pass none")],
 )  # fmt: skip
 def test_options_that_cannot_be_trained_are_refused(argv, words, capsys):
-    assert main(["estimate", *argv.split()]) == 2
+    assert main(["estimate", *SHALLOW, *argv.split()]) == 2
     assert words in capsys.readouterr().err
 
 
 def estimated(capsys, *argv: str) -> dict:
-    assert main(["estimate", *argv, "--json"]) == 0
+    assert main(["estimate", *SHALLOW, *argv, "--json"]) == 0
     return json.loads(capsys.readouterr().out)["stages"]
 
 
 def test_estimates_follow_what_is_trained(capsys):
     """Micro-batches need less memory for the same operations; without the frames' decoder both are less."""
-    whole, parts = (estimated(capsys, "--training.dynamics.micro-batches", n)["dynamics"] for n in ("1", "4"))
-    assert (whole["memory"]["clips"], parts["memory"]["clips"]) == (4, 1)
-    assert parts["memory"]["total"] < 0.5 * whole["memory"]["total"]
-    assert parts["flops_per_step"] == whole["flops_per_step"]
-    both, alone = (estimated(capsys, "--mode", mode)["joint"] for mode in ("cotrain", "end_to_end"))
+    both, alone, parts = (
+        estimated(capsys, "--mode", *options)["joint"]
+        for options in (["cotrain"], ["end_to_end"], ["cotrain", "--training.joint.micro-batches", "4"])
+    )
+    assert (both["memory"]["clips"], parts["memory"]["clips"]) == (4, 1)
+    assert parts["memory"]["total"] < 0.5 * both["memory"]["total"]
+    assert parts["flops_per_step"] == both["flops_per_step"]
     assert alone["memory"]["per_clip"] < 0.9 * both["memory"]["per_clip"]
     assert alone["flops_per_step"] < 0.9 * both["flops_per_step"]
 
 
 def test_a_model_too_large_for_the_gpu_does_not_fit(capsys):
-    assert main(["estimate", "--preset", "robotics_1b", "--gpus", "8", "--gpu", "rtx4090"]) == 0
+    assert main(["estimate", "--preset", "robotics_1b", "--gpus", "8", "--gpu", "rtx4090", *SHALLOW]) == 0
     assert "does not fit: rtx4090 has 24 GB. Use more --gpus" in capsys.readouterr().out
-    assert main(["estimate"]) == 0
-    assert "does not fit" not in capsys.readouterr().out

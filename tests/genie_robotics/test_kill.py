@@ -31,14 +31,7 @@ CASES = [
 FULL_DISKS = [("frozen", "tokenizer"), ("warmup", "joint")]
 STEPS = 12  # quantization starts at the 4th; the rate decays in the last third
 TIMING = {"frames_per_s"}  # entries of metrics.jsonl that differ between runs
-WARM = (  # imports of the command, made once before forking
-    "sklearn.cluster",
-    "tqdm",
-    "genie_datasets.sources.mixture",
-    "genie_robotics.training.commands",
-    "genie_robotics.models.presets",
-    "genie_robotics.training.run",
-)
+ROOT = Path(__file__).resolve().parents[2]
 PLACES = ("before the first save", "between saves", "in a save", "after the last save")
 
 
@@ -59,8 +52,7 @@ class Driver:
     """Runs the command in forked processes, below `root`; `data` is a frame cache."""
 
     def __init__(self, root: Path, data: Path, seed: int, sizes: list[str]):
-        for name in WARM:
-            importlib.import_module(name)
+        importlib.import_module("tests.genie_robotics.preloaded")
         self.root, self.data, self.sizes = root, data, sizes
         self.rng = np.random.default_rng(seed)
 
@@ -85,14 +77,12 @@ class Driver:
         sys.stderr.flush()
         os._exit(status)
 
-    def complete(self, run: Path, mode: str, stage: str, expected: int = 0) -> float:
-        """Runs the command to its end; returns the seconds it took."""
-        began = time.monotonic()
+    def complete(self, run: Path, mode: str, stage: str, expected: int = 0) -> None:
+        """Runs the command to its end."""
         status = os.waitstatus_to_exitcode(os.waitpid(self.start(run, mode, stage), 0)[1])
         output = run.with_suffix(".log").read_text()
         if status != expected:
             raise SystemExit(f"{mode} {stage}: exit status {status}\n{output}")
-        return time.monotonic() - began
 
     def copy(self, source: Path, name: str) -> Path:
         target = self.root / name
@@ -110,55 +100,57 @@ class Driver:
         for before in MODES[mode][: MODES[mode].index(stage)]:
             self.complete(base, mode, before)
         whole = self.copy(base, f"{name}-whole")
-        seconds = self.complete(whole, mode, stage)
-        starting = min(seconds, self.complete(whole, mode, stage))  # the second time the stage is already trained
+        self.complete(whole, mode, stage)
         places: Counter[str] = Counter()
         cut: list[Path] = []
         while places.total() < kills:
             cut.append(self.copy(base, f"{name}-cut{len(cut)}"))
-            self.run_with_kills(cut[-1], mode, stage, starting, seconds, kills, places)
+            self.run_with_kills(cut[-1], mode, stage, kills, places)
         if (mode, stage) in FULL_DISKS:
             self.fill_disk(self.copy(base, f"{name}-full"), mode, stage)
         return {"whole": str(whole), "cut": [*map(str, cut)], "places": dict(places)}
 
-    def run_with_kills(self, run, mode, stage, starting, seconds, kills, places) -> None:
-        """Starts the command again and again and kills it after a random time, until it completes."""
+    def run_with_kills(self, run, mode, stage, kills, places) -> None:
+        """Starts the command again and again and kills it after a random step, until it completes."""
         state = run / "state" / stage
-        reach = starting + 0.35 * (seconds - starting)  # the latest kill; most runs take several
         for _ in range(50):
-            before = checkpoints(state)
             pid = self.start(run, mode, stage)
             if places.total() < kills:  # otherwise it completes
-                time.sleep(self.rng.uniform(0.6 * starting, reach))
+                first = max((int(name[5:]) for name in checkpoints(state)), default=0)
+                after = int(self.rng.integers(min(first, STEPS - 1), STEPS))
+                while after and not has_ended(pid) and checkpoints(state)[-1:] < [f"step_{after:08d}"]:
+                    time.sleep(0.001)
                 if places.total() % 3 == 2:  # one of three is aimed at a save
                     until = time.monotonic() + 0.5
                     while time.monotonic() < until and not list(state.glob("*.tmp")):
                         pass
-                    time.sleep(self.rng.uniform(0, 0.01))
+                time.sleep(self.rng.uniform(0, 0.02 if after else 0.5))
                 os.kill(pid, signal.SIGKILL)
             status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             if status == 0:
-                reach *= 0.8  # for the next run: this machine is faster than assumed
                 return
             if status != -signal.SIGKILL:
                 raise SystemExit(f"{run}: exit status {status}\n{run.with_suffix('.log').read_text()}")
             places[place(state)] += 1
-            if checkpoints(state) == before:
-                reach *= 1.1  # the machine is busy
         raise SystemExit(f"{run} does not complete")
 
     def fill_disk(self, run, mode, stage) -> None:
         """The kernel refuses to write more than 20 kB to a file from the first checkpoint on; then it is rerun."""
         pid = self.start(run, mode, stage)
         while not checkpoints(run / "state" / stage):
-            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                break  # it has ended: the files that the tests read tell why
+            if has_ended(pid):
+                break  # the files that the tests read tell why
             time.sleep(0.001)
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (20_000, 20_000))
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         errors = [line for line in run.with_suffix(".log").read_text().splitlines() if line.startswith("error: ")]
         (run / "full.json").write_text(json.dumps({"status": status, "errors": errors, "left": listing(run)}))
         self.complete(run, mode, stage)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a child has ended that was not waited for."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def checkpoints(state: Path) -> list[str]:
@@ -209,7 +201,8 @@ def run_driver(root: Path, kills: int, seed: int, cases: list) -> dict:
 
 
 def environment(root: Path) -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "GENIE_ROBOTICS_CACHE": str(root / "cache")}
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "GENIE_ROBOTICS_CACHE": str(root / "cache")}
 
 
 def metrics(run: Path) -> list[dict]:

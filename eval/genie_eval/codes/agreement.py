@@ -67,8 +67,10 @@ def code_directions(table: Transitions, codes: Codes, num_codes: int, seed: int 
         row["cosine"] = float(((unit.sum(axis=0) ** 2).sum() - m) / (m * (m - 1))) if m > 1 else None
         row["magnitude_cv"] = float(length.std() / length.mean()) if moving.any() else None
         signs = np.concatenate([np.ones((1, m)), rng.choice([-1.0, 1.0], size=(SWAPS, m))])
-        share = _same_side(mean[moving], signs)
-        row["same_side"], row["p"] = (float(share[0]), permutation_p(share[0], share[1:])) if m > 1 else (None, 1.0)
+        row["same_side"], row["p"] = None, 1.0
+        if m > 1:
+            share = _same_side(mean[moving], signs)
+            row["same_side"], row["p"] = float(share[0]), permutation_p(share[0], share[1:])
     tested = [row for row in rows if "p" in row]
     for row, adjusted in zip(tested, holm(np.array([row["p"] for row in tested])), strict=True):
         row["p_holm"] = adjusted

@@ -111,7 +111,7 @@ def _mlp(inputs: np.ndarray, motion: np.ndarray, train: np.ndarray, inner: np.nd
         hidden_layer_sizes=HIDDEN,
         alpha=1e-2,
         learning_rate_init=3e-3,
-        batch_size=256,
+        batch_size=min(256, int(train.sum())),
         max_iter=EPOCHS,
         random_state=seed,
     )
