@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -19,8 +18,6 @@ from torch.utils._pytree import tree_map_only
 
 from genie_robotics.genie import Genie
 from genie_robotics.models.config import GenieConfig
-from genie_robotics.models.dynamics import Dynamics, DynamicsBatch
-from genie_robotics.models.latent_action import shift_to_next_frame
 from genie_robotics.models.layers.attention import attention_by
 from genie_robotics.models.layers.st_transformer import STBlock
 from genie_robotics.models.quantizers import Quantized, Quantizer
@@ -174,7 +171,6 @@ def pass_bytes(
         genie = Genie(config)
         for part in (genie.tokenizer, genie.latent_action):
             part.quantizer = NoQuantizer(part.config.quantizer)
-        genie.dynamics.forward = partial(masked_loss, genie.dynamics)  # type: ignore[method-assign]
         module = prepare(STAGES[stage](genie, mode), LoopConfig(checkpoint_activations=checkpoint))
         if bfloat16_weights and bfloat16:
             for block in module.modules():
@@ -207,15 +203,6 @@ class NoQuantizer(Quantizer):
 
     def logs(self) -> dict[str, Tensor]:
         return {}
-
-
-def masked_loss(dynamics: Dynamics, batch: DynamicsBatch) -> tuple[Tensor, dict[str, Tensor]]:
-    """`Dynamics.forward` with the average number of masked tokens, because a drawn number depends on content."""
-    c, tokens = dynamics.config, batch.tokens
-    actions = batch.actions if batch.grad_to_actions else batch.actions.detach()
-    x = dynamics.hidden_where_masked(tokens, dynamics.draw_mask(tokens), shift_to_next_frame(actions))
-    num_masked = int((1 + c.min_mask_rate) / 2 * len(tokens) * (c.clip_length - 1) * c.num_patches)
-    return F.cross_entropy(dynamics.head(x.flatten(0, 2)[:num_masked]).float(), tokens.flatten()[:num_masked]), {}
 
 
 def to_bfloat16(layer: nn.Module) -> None:
