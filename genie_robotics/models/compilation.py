@@ -33,7 +33,7 @@ def compiled_blocks(*modules: nn.Module) -> Iterator[None]:
 
 
 def why_not_compiled(device: torch.device) -> str | None:
-    """What torch.compile lacks on this machine, in words; None if it can compile for `device`."""
+    """The lack that keeps torch.compile from working for `device` on this machine, in words; None if there is none."""
     if device.type == "cuda":
         return None if importlib.util.find_spec("triton") else "triton is not installed"
     if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++")):

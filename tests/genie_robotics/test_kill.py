@@ -149,7 +149,7 @@ class Driver:
 
 
 def has_ended(pid: int) -> bool:
-    """Whether a child has ended that was not waited for."""
+    """True if a child has ended that was not waited for."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 

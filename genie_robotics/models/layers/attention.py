@@ -28,7 +28,7 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Ten
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
-    """The same on (M, H, length, D) by torch's kernel."""
+    """softmax(QK)V on (M, H, length, D) by torch's kernel."""
     parts = [
         F.scaled_dot_product_attention(*part, is_causal=causal, scale=1.0)
         for part in zip(q.split(MAX_ROWS), k.split(MAX_ROWS), v.split(MAX_ROWS), strict=True)
