@@ -123,7 +123,7 @@ class LoopConfig:
     quiet: tyro.conf.Suppress[bool] = False
 
     def compiles(self, steps: int, seconds: float | None) -> bool:
-        """True if a stage of this length is compiled. Depends on the options only, so that a resumed run computes the same."""
+        """True if a stage of this length is compiled. Depends only on options: a resumed run then computes the same."""
         if self.compile == "auto":
             return seconds >= COMPILED_SECONDS if seconds else steps >= COMPILED_STEPS
         return self.compile == "yes"
