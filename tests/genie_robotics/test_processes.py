@@ -59,9 +59,9 @@ def train(job: dict, folder: Path) -> None:
     loop = LoopConfig(log_every=1, health_every=3, sharding=job["sharding"])
     replaced, replace = [], VectorQuantizer._replace
 
-    def counted(self, dead, latents, count):
-        replaced.append((len(latents), int(dead.sum())))
-        replace(self, dead, latents, count)
+    def counted(self, dead, latents, *rest):
+        replaced.append((len(latents) * setup.world_size, int(dead.sum())))
+        replace(self, dead, latents, *rest)
 
     VectorQuantizer._replace = counted  # this process has no other work
     with process_group():
