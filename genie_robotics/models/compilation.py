@@ -1,7 +1,7 @@
 """Compiled transformer blocks (torch.compile), and when that pays.
 
 All blocks of one kind share one compiled program, because they differ only in their weights. On two CPU cores a program
-takes 10 to 50 s the first time and 2 to 5 s from then on, since torch keeps programs on disk. A `nano` training step is
+takes 10 to 60 s the first time and 2 to 5 s from then on, since torch keeps programs on disk. A `nano` training step is
 then 1.3 (float32) to 1.6 times as fast (bfloat16, docs/performance.md).
 """
 

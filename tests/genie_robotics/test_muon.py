@@ -5,8 +5,11 @@ import torch
 from torch import nn
 
 from genie_robotics.models import precision
+from genie_robotics.models.layers.st_transformer import STTransformer
 from genie_robotics.models.precision import cpu_has_bfloat16, native_precision
+from genie_robotics.training.config import StageConfig
 from genie_robotics.training.muon import Muon, orthogonalized
+from genie_robotics.training.optimizer import Optimizers
 
 SHAPES = [(24, 8), (8, 24), (24, 8), (16, 16), (8, 24)]
 
@@ -90,3 +93,29 @@ def test_bfloat16_of_a_cpu_is_what_its_instructions_say(monkeypatch, capabilitie
 def test_bfloat16_of_a_gpu_is_not_the_emulated_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
     assert native_precision(torch.device("cuda")) == torch.float32
+
+
+def stepped(finite: list[bool | None]) -> tuple[list, list]:
+    """Weights and moments after steps of AdamW and Muon, with a gradient of nan where `finite` says False."""
+    torch.manual_seed(0)
+    model = STTransformer(16, 1, 2, 4, 3)
+    optimizers = Optimizers(model, StageConfig(learning_rate=0.01, muon_learning_rate=0.01))
+    assert len(optimizers.optimizers) == 2
+    for number, good in enumerate(finite):
+        model(torch.randn(1, 3, 4, 16, generator=torch.Generator().manual_seed(number))).square().mean().backward()
+        if good is False:
+            for parameter in model.parameters():
+                parameter.grad.fill_(torch.nan)
+        optimizers.step(0.5, None if good is None else torch.tensor(good))
+    moments = [value for part in optimizers.optimizers for state in part.state.values() for value in state.values()]
+    return list(model.parameters()), moments
+
+
+def test_a_step_that_is_not_finite_leaves_weights_and_moments():
+    for kept, skipped in zip(stepped([True, True]), stepped([True, True, False]), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(kept, skipped, strict=True))
+
+
+def test_a_finite_step_is_the_ordinary_one():
+    for plain, asked in zip(stepped([None, None]), stepped([True, True]), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(plain, asked, strict=True))
