@@ -128,13 +128,15 @@ class Trainer:
         if not self.loop.compiles(self.config.steps, self.seconds) or (self.sharded and self.loop.compile == "auto"):
             return  # compilation of sharded blocks is not tested
         lack = why_not_compiled(self.setup.device)
+        said = "compiling the transformer blocks (10 to 60 s the first time on a machine)"
         if lack is None:
-            monitor.say(f"{self.stage}: compiling the transformer blocks (10 to 60 s the first time on a machine)")
             stack.enter_context(compiled_blocks(self.genie))
         elif self.loop.compile == "yes":
             raise UserError(f"--compile yes: {lack}; install it, or pass --compile no")
         else:
-            monitor.say(f"{self.stage}: not compiled ({lack}), so steps are slower")
+            said = f"not compiled ({lack}), so steps are slower"
+        if self.setup.is_main and not self.loop.quiet:
+            monitor.say(f"{self.stage}: {said}")
 
     def take_steps(self, module: nn.Module, monitor: Monitor) -> None:
         """Trains until the stage is done."""
