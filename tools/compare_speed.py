@@ -35,6 +35,8 @@ def prepare_jobs(checkout: str, names: list[str], compiled: bool) -> dict:
 
     def player(genie: Genie, batch_size: int, maskgit_steps: int | None):
         pictures = np.random.default_rng(0).integers(0, 255, (batch_size, 1, 64, 64, 3), dtype=np.uint8)
+        if compiled:
+            genie.compile_dreams()
         world = genie.start(pictures, maskgit_steps=maskgit_steps)
         return lambda: world.step(len(world.states) % 8)
 
@@ -68,7 +70,7 @@ def main() -> None:
     parser.add_argument("checkouts", nargs="+", metavar="OLD NEW")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--jobs", default=",".join(JOBS))
-    parser.add_argument("--compile", action="store_true", help="NEW compiles its training steps")
+    parser.add_argument("--compile", action="store_true", help="NEW compiles its training steps and its dreams")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     names = options.jobs.split(",")

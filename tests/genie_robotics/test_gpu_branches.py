@@ -113,7 +113,7 @@ def test_in_bfloat16_dreams_cache_bfloat16_and_choose_tokens_in_float32(monkeypa
     world = genie.start(frames)
     for _ in range(6):  # slides
         world.step(codes)
-    assert world.state.dynamics_cache.buffers.keys.dtype == torch.bfloat16
+    assert world.state.dynamics_cache.buffers.keys[0].dtype == torch.bfloat16
     assert set(seen) == {torch.float32}
     first = world.states[1].tokens[:, -1]
     assert (first == expected.state.tokens[:, -1]).double().mean() > 0.8

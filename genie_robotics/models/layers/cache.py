@@ -1,5 +1,6 @@
 """Keys and values of past frames, in buffers that are allocated once per window."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -25,10 +26,10 @@ class LayerCache(NamedTuple):
 
 @dataclass
 class Buffers:
-    """Storage that several caches share: each holds the first frames of it."""
+    """Storage that several caches share: each holds the first frames of it. One tensor per block."""
 
-    keys: Float[Tensor, "num_blocks M max_frames D"]
-    values: Float[Tensor, "num_blocks M max_frames D"]
+    keys: list[Float[Tensor, "M max_frames D"]]
+    values: list[Float[Tensor, "M max_frames D"]]
     num_frames: int = 0
     """Frames of the longest cache; later places are free."""
 
@@ -48,14 +49,13 @@ class TemporalCache:
     @staticmethod
     def empty(num_blocks: int, rows: int, max_frames: int, head_dim: int, like: Tensor) -> "TemporalCache":
         """A cache without frames, of `like`'s type and device."""
-        shape = (num_blocks, rows, max_frames, head_dim)
-        return TemporalCache(Buffers(like.new_zeros(shape), like.new_zeros(shape)))
+        shape = (rows, max_frames, head_dim)
+        keys, values = ([like.new_zeros(shape) for _ in range(num_blocks)] for _ in range(2))
+        return TemporalCache(Buffers(keys, values))
 
     def writable(self) -> "TemporalCache":
         """This cache, on buffers in which no other cache holds the next frame."""
-        if self.num_frames == self.buffers.num_frames:
-            return self
-        return replace(self, buffers=Buffers(self.buffers.keys.clone(), self.buffers.values.clone(), self.num_frames))
+        return self if self.num_frames == self.buffers.num_frames else self.copied(Tensor.clone)
 
     def extended(self, num_new: int) -> "TemporalCache":
         """The cache with the frames that were written behind it."""
@@ -64,13 +64,21 @@ class TemporalCache:
 
     def repeated(self, times: int) -> "TemporalCache":
         """The cache of `times` dreams with this past."""
-        keys, values = (x.repeat(1, times, 1, 1) for x in (self.buffers.keys, self.buffers.values))
+        return self.copied(lambda buffer: buffer.repeat(times, 1, 1))
+
+    def copied(self, copy: Callable[[Tensor], Tensor]) -> "TemporalCache":
+        """This cache, on buffers made by `copy`."""
+        keys, values = ([copy(buffer) for buffer in part] for part in (self.buffers.keys, self.buffers.values))
         return replace(self, buffers=Buffers(keys, values, self.num_frames))
 
     def layers(self, num_new: int) -> list[LayerCache]:
-        """The cache of each layer, for `num_new` frames that follow."""
+        """The cache of each layer, for `num_new` frames that follow.
+
+        Attention reads all of the buffers behind a mask: shapes do not change as a window fills, and views of a part
+        of them would be copied for each product.
+        """
         keys, values = self.buffers.keys, self.buffers.values
-        places = torch.arange(self.num_frames, self.num_frames + num_new, device=keys.device)
-        later = torch.arange(keys.shape[2], device=keys.device) > places.unsqueeze(-1)
-        mask = torch.zeros(1, *later.shape, dtype=keys.dtype, device=keys.device).masked_fill_(later, float("-inf"))
+        places = torch.arange(self.num_frames, self.num_frames + num_new, device=keys[0].device)
+        later = torch.arange(keys[0].shape[1], device=places.device) > places.unsqueeze(-1)
+        mask = keys[0].new_zeros(1, *later.shape).masked_fill_(later, float("-inf"))
         return [LayerCache(k, v, places, mask) for k, v in zip(keys, values, strict=True)]

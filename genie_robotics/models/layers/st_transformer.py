@@ -5,7 +5,7 @@ both. Its cost is linear in the number of frames. Letters: B batch, T frames, N 
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -72,16 +72,20 @@ def modulate(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
     return x if scale is None or shift is None else torch.addcmul(shift, x, 1 + scale)
 
 
-def block_output(
-    block: nn.Module, x: Float[Tensor, "B T N D"], condition: Float[Tensor, "B T D"] | None, cache: LayerCache | None
-) -> Float[Tensor, "B T N D"]:
-    return block(x, condition, cache)
+def run_blocks(
+    blocks: nn.ModuleList, x: Float[Tensor, "B T N D"], condition: Float[Tensor, "B T D"] | None,
+    layers: Sequence[LayerCache | None],
+) -> Float[Tensor, "B T N D"]:  # fmt: skip
+    """The output of the last block; layers: the cache of each."""
+    for block, layer in zip(blocks, layers, strict=True):
+        x = block(x, condition, layer)
+    return x
 
 
 @functools.cache
-def compiled_block() -> Callable[..., Tensor]:
-    """`block_output`, compiled once for all blocks of one shape."""
-    return torch.compile(block_output, dynamic=False)
+def compiled_blocks() -> Callable[..., Tensor]:
+    """`run_blocks` as one program for each number and shape of blocks, and each size of batch."""
+    return torch.compile(run_blocks, dynamic=False)
 
 
 class STTransformer(nn.Module):
@@ -121,7 +125,7 @@ class STTransformer(nn.Module):
         self.checkpoint_activations = False
         """Keeps only the blocks' inputs for the backward pass and recomputes the other activations."""
         self.compile_single_frames = False
-        """Runs single frames that follow a cache, as in dreams, through a compiled block."""
+        """Runs single frames that follow a cache, as in dreams, through compiled blocks."""
 
     def new_cache(self, batch_size: int) -> TemporalCache:
         """An empty cache for `batch_size` dreams."""
@@ -143,8 +147,8 @@ class STTransformer(nn.Module):
         num_new, start = x.shape[1], cache.num_frames if cache else 0
         if self.time is not None and start + num_new > self.max_frames:
             raise ValueError(f"the transformer takes at most {self.max_frames} frames, got {start + num_new}")
+        compiled = self.compile_single_frames and cache is not None and num_new == 1
         layers = cache.layers(num_new) if cache else [None] * len(self.blocks)
-        compute = compiled_block() if self.compile_single_frames and cache and num_new == 1 else block_output
         if condition is not None and self.conditioning is not None:
             x = self.conditioning.enter(x, condition)
         x = x + self.space
@@ -152,9 +156,9 @@ class STTransformer(nn.Module):
             x = x + (self.time[:num_new] if layers[0] is None else self.time[layers[0].places]).unsqueeze(1)
         if self.conditioning is None or not self.conditioning.in_blocks:
             condition = None
-        for block, layer in zip(self.blocks, layers, strict=True):
-            if self.checkpoint_activations and self.training and torch.is_grad_enabled():
+        if self.checkpoint_activations and self.training and torch.is_grad_enabled():
+            for block, layer in zip(self.blocks, layers, strict=True):
                 x = checkpoint(block, x, condition, layer, use_reentrant=False)
-            else:
-                x = compute(block, x, condition, layer)
+        else:
+            x = (compiled_blocks() if compiled else run_blocks)(self.blocks, x, condition, layers)
         return self.norm(x[:, :, self.num_action_tokens :])
