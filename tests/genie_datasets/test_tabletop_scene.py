@@ -8,6 +8,7 @@ import pytest
 
 from genie_datasets.tabletop.camera import CameraConfig
 from genie_datasets.tabletop.control import Controller, matrix_to_rotvec, rotvec_to_matrix
+from genie_datasets.tabletop.episode import rollout
 from genie_datasets.tabletop.factors import FAMILY_FACTORS, sample_scene
 from genie_datasets.tabletop.mjcf import CAMERA, scene_xml
 from genie_datasets.tabletop.raycast import RayCaster
@@ -160,9 +161,28 @@ def test_multi_ray_hits_agree_with_single_rays():
     model, data = sim.model, sim.data
     mujoco.mj_forward(model, data)
     renderer = RayCaster(model, (32, 32))
-    renderer(data)
+    surface = renderer._look(data)
     rays = renderer._local @ data.cam_xmat[0].reshape(3, 3).T
     found = np.zeros(1, np.int32)
     for i in range(0, len(rays), 17):
         distance = mujoco.mj_ray(model, data, data.cam_xpos[0], rays[i], None, 1, -1, found)
-        assert (found[0], distance) == (renderer._geom[i], pytest.approx(renderer._distance[i], abs=1e-6))
+        assert (found[0], distance) == (surface.geom[i], pytest.approx(surface.distance[i], abs=1e-6))
+
+
+@pytest.mark.parametrize("family", ["easy", "rt1"])
+def test_a_frame_does_not_depend_on_the_frames_before(family):
+    """A new ray caster casts and lights every ray; one that has been used only those that may have changed."""
+    sim = Simulator(sample_scene(family, 5), size=None)
+    used = RayCaster(sim.model, (32, 32))
+    changed, before = [], None
+    for seed in (0, 1):
+        for state in rollout(sim, seed, skill="push", frames=12).states[::3]:
+            sim.restore(state)
+            if seed:
+                sim.data.qpos[sim._objects[0] + 2] -= 0.1  # below the table's top
+            sim.observe()  # brings the positions of bodies up to date
+            frame = used(sim.data)
+            np.testing.assert_array_equal(frame, RayCaster(sim.model, (32, 32))(sim.data))
+            changed.append(before is None or np.any(frame != before))
+            before = frame
+    assert all(changed)
