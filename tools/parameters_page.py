@@ -134,6 +134,7 @@ ROWS = (
     Row("smallest mask rate", lambda c, t: f"{c.dynamics.min_mask_rate:g}", "section 2.1"),
     Row("MaskGIT steps, temperature", lambda c, t: f"{c.dynamics.maskgit_steps}, {c.dynamics.temperature:g}",
         "section 3; table 17"),
+    Row("order of unmasking", lambda c, t: c.dynamics.order, "section 3: MaskGIT's, by confidence"),
     Row("trained with the latent actions", lambda c, t: yes(t.mode != "frozen"), "section 2.1: co-trained"),
     Row("steps x clips per step", lambda c, t: f"{last_stage(t).steps:,} x {last_stage(t).batch_size}",
         "tables 10, 12, F; for robotics those of table 10"),

@@ -60,8 +60,9 @@ def nano() -> GenieConfig:
             num_blocks=4,
             num_heads=4,
             action_input="adaln",
-            maskgit_steps=8,
+            maskgit_steps=2,
             temperature=0.25,
+            order="halton",
             prev_frame_tokens=True,
         ),
     )
