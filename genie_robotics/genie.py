@@ -255,8 +255,8 @@ class Genie(nn.Module):
     def compile_dreams(self) -> None:
         """Compiles the steps of single dreams (torch.compile), which then take about two thirds of the time.
 
-        On two CPU cores that takes 10 to 60 s and pays after some 2,000 frames, so it is left to you. Dreams in batches
-        of 8 gain nothing there (docs/performance.md).
+        On two CPU cores that takes 10 to 60 s the first time and pays after some thousand frames, so it is left to you
+        (docs/performance.md).
 
         Raises:
             UserError: this machine cannot compile.
