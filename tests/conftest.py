@@ -124,3 +124,10 @@ def small_suite(monkeypatch):
 
     monkeypatch.setattr(evaluation, "evaluate", evaluate)
     monkeypatch.setattr("genie_eval.evaluate", evaluate, raising=False)
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Reports without figures, which take most of the time of a small one."""
+    monkeypatch.setattr("genie_eval.report.write.draw", lambda *_: [])
+    monkeypatch.setattr("genie_eval.score.score.draw", lambda *_: [])

@@ -32,7 +32,7 @@ SMALLER = {
         "--num-labels", "60", "--horizon", "3", "--curve-draws", "2", "--curve-rollouts", "1", "--videos", "1",
     ],
     "doctor": ["--clips", "2"],
-    "data tabletop": ["--episodes", "2", "--workers", "1", "--scenes", "2"],
+    "data tabletop": ["--episodes", "2", "--workers", "1", "--scenes", "2", "--size", "32x32"],
     "score": ["--draws", "100"],
 }  # fmt: skip
 SMALL_MODEL = ["--clip-length", "2", *(
@@ -127,14 +127,14 @@ def template(tabletop_rlds, tmp_path_factory) -> Path:
         film(place / "my_videos" / f"{'kitchen2' if number == 3 else 'hall'}_{number}.mp4", number)
     shutil.copy(ROOT / "docs/images/playback.png", place / "kitchen.jpg")
     for number, report in enumerate(("runs/demo/report", "DIR_A", "DIR_B", "eval/reference/nano-tabletop")):
-        shutil.copytree(ROOT / "eval/reference/nano-tabletop", place / report)
+        shutil.copytree(ROOT / "eval/reference/nano-tabletop", place / report, ignore=shutil.ignore_patterns("figures"))
         stored = json.loads((place / report / "report.json").read_text())
         stored["created"] = f"2026-01-0{number + 1}T00:00:00+00:00"
         (place / report / "report.json").write_text(json.dumps(stored))
     os.environ["GENIE_ROBOTICS_CACHE"] = str(tmp_path_factory.mktemp("cache_of_guides"))
     with contextlib.chdir(place):
-        argv = ["train", "runs/demo/run", "--data", "runs/demo/data", "--preset", "nano", *SMALLER["train"]]
-        assert main(argv) == 0
+        argv = ["train", "runs/demo/run", "--data", "runs/demo/data", "--preset", "nano"]
+        assert main([*argv, *SMALLER["train"], *SMALL_MODEL]) == 0
     shutil.copytree(place / "runs/demo/run", place / "RUN")
     np.savez(place / "latents.npz", codes=np.arange(400) % 8, motion=np.eye(8)[np.arange(400) % 8][:, :3],
              trajectory=np.arange(400) // 20, step=np.arange(400) % 20)  # fmt: skip
@@ -201,7 +201,7 @@ def divide(words: list[str], processes: int) -> None:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "bash")])
-def test_the_commands_of(page, place, small_suite):
+def test_the_commands_of(page, place, small_suite, no_figures):
     shutil.rmtree(place / "data/tabletop")  # which a command makes
     for block in blocks(page, "bash"):
         for line in lines(block):
@@ -209,14 +209,14 @@ def test_the_commands_of(page, place, small_suite):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
-def test_the_code_of(page, place, small_suite):
+def test_the_code_of(page, place, small_suite, no_figures):
     names = {"frames": np.zeros((4, 64, 64, 3), np.uint8), "actions": np.zeros((4, 7), np.float32),
              "states": np.zeros((4, 3), np.float32)}  # fmt: skip
     if page == "eval/README.md":
         from genie_datasets import open_source
         from genie_robotics import Genie
 
-        names |= {"genie": Genie.from_pretrained("nano-tabletop"), "source": open_source("SRC")}
+        names |= {"genie": Genie.from_pretrained("RUN"), "source": open_source("SRC")}
     for block in blocks(page, "python"):
         exec(compile(block, page, "exec"), names)
 

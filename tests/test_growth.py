@@ -17,6 +17,16 @@ def growth(monkeypatch, tmp_path):
         "EPISODES": (100, 300_000), "TRAINED_ON": (100,), "TRAJECTORIES": (4, 6, 1000), "DOCS": tmp_path,
     }.items():  # fmt: skip
         monkeypatch.setattr(module, name, value)
+    nano = module.preset
+
+    def shallow(name):
+        config = nano(name)
+        for component in (config.tokenizer, config.latent_action):
+            component.encoder_num_blocks = component.decoder_num_blocks = 1
+        config.dynamics.num_blocks = 1
+        return config
+
+    monkeypatch.setattr(module, "preset", shallow)  # operations of every block grow alike
     (tmp_path / "images").mkdir()
     return module
 

@@ -1,7 +1,10 @@
 """Notebooks: their twins run from top to bottom at small scale, and hold the same cells as what is shown."""
 
+import inspect
 import json
 import re
+import shutil
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -11,19 +14,55 @@ NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 TWINS = sorted(NOTEBOOKS.glob("0*.py"))
 
 
+SMALLER = {  # lines of the notebooks, and what stands there in the tests
+    r"^EPISODES = \d+": "EPISODES = 4",
+    r"^STEPS = \d+$": "STEPS = 2",
+    r"^TRAJECTORIES = \d+$": "TRAJECTORIES = 40",
+    r'"doctor", run\)$': '"doctor", run, "--clips", 2)',
+}
+
+
+@pytest.fixture
+def small(monkeypatch, no_figures, tabletop_rlds):
+    """Scores of few draws, dreams of few steps, and the episodes of all tests for new ones."""
+    from genie_datasets.tabletop import generate as simulation
+    from genie_eval.score import score
+    from genie_robotics import Genie
+
+    call, load = inspect.signature(simulation.generate), Genie.from_pretrained
+
+    def copied(*args, **options):
+        asked = call.bind(*args, **options)
+        asked.apply_defaults()
+        names = inspect.signature(simulation._check).parameters
+        simulation._check(**{name: asked.arguments[name] for name in names})
+        return shutil.copytree(tabletop_rlds.parents[1], asked.arguments["out"])
+
+    def with_fewer_steps(*args):
+        genie = load(*args)
+        genie.config.dynamics.maskgit_steps = 2
+        return genie
+
+    monkeypatch.setattr(simulation, "generate", copied)
+    monkeypatch.setattr(score, "ScoreConfig", partial(score.ScoreConfig, draws=100, swaps=19))
+    monkeypatch.setattr(Genie, "from_pretrained", with_fewer_steps)
+
+
 @pytest.mark.parametrize("script", TWINS, ids=lambda script: script.stem)
-def test_it_runs(script, tmp_path, monkeypatch):
+def test_it_runs(script, tmp_path, monkeypatch, small):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     shown = []
     monkeypatch.setattr(plt, "show", lambda: shown.append(plt.get_fignums()) or plt.close("all"))
     monkeypatch.chdir(tmp_path)
-    small, found = re.subn(r"^EPISODES = \d+", "EPISODES = 4", script.read_text(), flags=re.MULTILINE)
-    assert found == 1
-    small = re.sub(r"^STEPS = \d+$", "STEPS = 2", small, flags=re.MULTILINE)
-    small = re.sub(r"^TRAJECTORIES = \d+$", "TRAJECTORIES = 40", small, flags=re.MULTILINE)
-    exec(compile(small, script, "exec"), {"__name__": "__main__"})
+    text = script.read_text()
+    assert re.search(r"^EPISODES = \d+", text, re.MULTILINE)
+    for line, smaller in SMALLER.items():
+        text = re.sub(line, smaller, text, flags=re.MULTILINE)
+    if script.stem == "04_dream_against_mujoco":  # simulates scenes itself
+        text = text.replace("\nEPISODES = 4", "\nEPISODES = 2")
+    exec(compile(text, script, "exec"), {"__name__": "__main__"})
     assert len(shown) >= 3
     assert all(shown), "every plot shows a figure"
 

@@ -116,12 +116,6 @@ def video(
     return Source("squares", "/nowhere/squares", "rlds", splits, "scripted")
 
 
-@pytest.fixture
-def no_figures(monkeypatch):
-    """Reports without figures, which take most of the time of a small one."""
-    monkeypatch.setattr("genie_eval.report.write.draw", lambda *_: [])
-
-
 @pytest.fixture(scope="session")
 def make_video():
     return video

@@ -30,7 +30,7 @@ from genie_eval.report.answer import sequence_answer
 from genie_eval.report.code_charts import eta_squared, transition_shares
 from genie_eval.report.control_charts import judges, sequence_steps
 from genie_eval.report.findings import consistency_rows, failing_codes, variance_shares
-from genie_eval.report.write import build, draw, limits, render, validate, write_report
+from genie_eval.report.write import build, draw, limits, render, schema, validate, write_report
 
 K, SIDE, STEPS, STARTS, CLIPS = 4, 16, 3, 8, 14
 DREAMT = (
@@ -336,6 +336,11 @@ def test_schema_rejects_a_wrong_report(written, spoil):
     spoil(report)
     with pytest.raises(jsonschema.ValidationError):
         validate(report)
+
+
+def test_the_schema_is_one():
+    """`validate` does not check it, because that takes longer than to check a report."""
+    jsonschema.validators.validator_for(schema()).check_schema(schema())
 
 
 def test_schema_takes_more_than_it_asks_for(written):

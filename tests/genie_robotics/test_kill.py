@@ -15,6 +15,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -55,6 +56,11 @@ class Driver:
         importlib.import_module("tests.genie_robotics.preloaded")
         self.root, self.data, self.sizes = root, data, sizes
         self.rng = np.random.default_rng(seed)
+        with patch("genie_robotics.training.run.train_run") as asked:  # every fork inherits what parsing has imported
+            from genie_robotics.cli import main
+
+            assert main(command(root / "warm", data, "frozen", "tokenizer", sizes)) == 0
+        assert asked.called
 
     def start(self, run: Path, mode: str, stage: str) -> int:
         """Starts a process that runs the command and prints to RUN.log; returns its id."""
@@ -95,10 +101,12 @@ class Driver:
         from genie_robotics.training.stages import MODES
 
         name = f"{mode}-{stage}"
-        base = self.root / mode / "base"
-        base.mkdir(parents=True, exist_ok=True)
-        for before in MODES[mode][: MODES[mode].index(stage)]:
-            self.complete(base, mode, before)
+        earlier = MODES[mode][: MODES[mode].index(stage)]
+        base = self.root / f"{mode}-{earlier[-1] if earlier else 'nothing'}-whole"  # of an earlier case, if it was made
+        if not base.exists():
+            base.mkdir()
+            for before in earlier:
+                self.complete(base, mode, before)
         whole = self.copy(base, f"{name}-whole")
         self.complete(whole, mode, stage)
         places: Counter[str] = Counter()

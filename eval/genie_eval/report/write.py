@@ -4,6 +4,7 @@ import base64
 import datetime
 import json
 from collections.abc import Callable
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -205,9 +206,20 @@ def schema() -> dict[str, Any]:
 
 def validate(report: dict[str, Any]) -> None:
     """Raises jsonschema.ValidationError when the report does not match its schema."""
-    import jsonschema
+    from jsonschema.exceptions import best_match
 
-    jsonschema.validate(report, schema())
+    error = best_match(_validator().iter_errors(report))
+    if error is not None:
+        raise error
+
+
+@cache
+def _validator() -> Any:
+    """Validator of reports. The schema itself is checked by a test, which takes longer than to check a report."""
+    from jsonschema.validators import validator_for
+
+    content = schema()
+    return validator_for(content)(content)
 
 
 def page_environment() -> Any:
@@ -222,14 +234,19 @@ def page_environment() -> Any:
     return environment
 
 
+@cache
+def _page() -> Any:
+    """The compiled template of report.html."""
+    return page_environment().from_string(files("genie_eval.report").joinpath("report.html").read_text())
+
+
 def render(report: dict[str, Any], out: Path) -> str:
     """The HTML page, with the figures of the folder `out` inside it."""
-    template = page_environment().from_string(files("genie_eval.report").joinpath("report.html").read_text())
     images = {f["file"]: base64.b64encode((out / f["file"]).read_bytes()).decode() for f in report["figures"]}
     metrics, summary, suffix = report["metrics"], report["summary"], measured_on(report["ladder"])
     names = in_order(metrics)
     primary = [name for name in names if name in METRICS and METRICS[name].primary]
-    return template.render(
+    return _page().render(
         report=report, images=images, few=FEW,
         questions=summary.get("questions") or [{name: summary[name] for name in ("question", "answer", "because")}],
         colors=[_color(metrics, name) for name in (f"ctc{suffix}", "sequence_consistency")],
