@@ -253,7 +253,7 @@ class Genie(nn.Module):
         )
 
     def compile_dreams(self) -> None:
-        """Compiles the steps of single dreams (torch.compile), which then take about two thirds of the time.
+        """Compiles the steps of single dreams (torch.compile), which then take about three quarters of the time.
 
         On two CPU cores that takes 10 to 60 s the first time and pays after some thousand frames, so it is left to you
         (docs/performance.md).

@@ -12,8 +12,10 @@ from genie_datasets.base.errors import UserError
 from genie_datasets.sources.options import SourceOptions
 from genie_eval.checks import check_seed
 
-EPISODES = {"train": 600, "test": 200}
+EPISODES = {"train": 300, "test": 200}
 """Episodes of each split of the tabletop data. The statistics need 200 unseen trajectories (eval/README.md)."""
+DATA_MINUTES, EVALUATION_MINUTES = 2.0, 4.0
+"""On two cores, for the first line of the output."""
 
 
 @dataclass
@@ -25,7 +27,7 @@ class DemoOptions(SourceOptions):
     """Data set, such as an RLDS directory or a folder of mp4 (default: make a simulated tabletop data set)."""
     out: Annotated[Path, Option("DIR")] = Path("runs/demo")
     """Folder for data, run and report."""
-    minutes: Annotated[float, Option("MINUTES")] = 14.0
+    minutes: Annotated[float, Option("MINUTES")] = 8.0
     """Training minutes of all stages together."""
     preset: Annotated[str, Option("NAME")] = "nano"
     """Preset of model and training: nano, small, ..."""
@@ -50,17 +52,18 @@ def demo(options: DemoOptions) -> Path:
     """Makes data, trains, evaluates, and returns the path of the report."""
     from genie_datasets.sources.subset import hold_out
 
-    began = time.monotonic()
-    say(1, "data", "" if options.data else "simulating a robot on a table; about 4 minutes")
+    steps = Steps(4)
+    print(plan(options))
+    steps.begin("data", "" if options.data else "simulating a robot on a table")
     source = hold_out(options.open(options.data or str(tabletop(options.out / "data", options.seed))))
     for name, split in source.splits.items():
         print(f"  {name}: {split.num_episodes} episodes, {int(split.num_frames.sum()):,} frames")
 
-    say(2, "training", f"tokenizer, latent action model, dynamics; {options.minutes:g} minutes, no actions are read")
+    steps.begin("training", "tokenizer, latent action model, dynamics; no actions are read")
     run = options.out / "run"
     train(options, source, run)
 
-    say(3, "evaluation", "consistency of the latent actions; about 7 minutes")
+    steps.begin("evaluation", "consistency of the latent actions")
     from genie_eval.commands import print_scorecard
     from genie_eval.evaluation import evaluate
     from genie_robotics import Genie
@@ -69,11 +72,20 @@ def demo(options: DemoOptions) -> Path:
         Genie.from_pretrained(run), source, options.out / "report", run=run, seed=options.seed, size="quick"
     )
 
-    say(4, "result", "")
+    steps.begin("result")
     print_scorecard(report)
     path = (options.out / "report" / "report.html").resolve()
-    print(f"\nreport: {path}\n(took {(time.monotonic() - began) / 60:.1f} minutes)")
+    print(f"\nreport: {path}\n(took {steps.minutes:.1f} minutes)")
     return path
+
+
+def plan(options: DemoOptions) -> str:
+    """The steps with the minutes that they take on two cores."""
+    minutes = {"data": DATA_MINUTES, "training": options.minutes, "evaluation": EVALUATION_MINUTES}
+    if options.data:
+        del minutes["data"]
+    listed = " > ".join(f"{name} {spent:g}" for name, spent in minutes.items())
+    return f"about {sum(minutes.values()):g} minutes on two cores: {listed}; a rerun continues an interrupted demo"
 
 
 def tabletop(
@@ -111,5 +123,17 @@ def train(options: DemoOptions, source, run: Path) -> None:
     train_run(run, source, training_split(source.splits, None), plan)
 
 
-def say(step: int, what: str, how: str, of: int = 4) -> None:
-    print(f"\n[{step}/{of}] {what}" + (f": {how}" if how else ""), flush=True)
+class Steps:
+    """Headings of the steps of a long command, with the time since its start."""
+
+    def __init__(self, number: int):
+        self.number, self.step, self.start = number, 0, time.monotonic()
+
+    @property
+    def minutes(self) -> float:
+        return (time.monotonic() - self.start) / 60
+
+    def begin(self, what: str, how: str = "") -> None:
+        self.step += 1
+        after = f" (after {self.minutes:.1f} minutes)" if self.step > 1 else ""
+        print(f"\n[{self.step}/{self.number}] {what}{after}" + (f": {how}" if how else ""), flush=True)

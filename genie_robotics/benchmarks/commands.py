@@ -32,8 +32,8 @@ class BenchOptions:
     """Clips per step of train (default: 4), or parallel dreams of generate (default: 1)."""
     checkpoint_activations: bool = False
     """train: recompute activations in the backward pass."""
-    compile: bool = False
-    """train: use torch.compile."""
+    compile: Annotated[Literal["yes", "no"], Option("{yes,no}")] = "no"
+    """train: compile the transformer blocks."""
     attention: Literal["auto", "fused", "plain"] = "auto"
     """train, generate: torch's fused attention, plain softmax(QK)V, or the faster one on this device (auto)."""
     json: bool = False
@@ -59,9 +59,7 @@ def bench(argv: list[str]) -> int:
         from genie_robotics.models.layers.attention import attention_by
         from genie_robotics.training.config import LoopConfig
 
-        loop = LoopConfig(
-            checkpoint_activations=options.checkpoint_activations, compile="yes" if options.compile else "no"
-        )
+        loop = LoopConfig(checkpoint_activations=options.checkpoint_activations, compile=options.compile)
         with attention_by(None if options.attention == "auto" else options.attention):
             result = bench_train(options.preset, options.batch_size or 4, loop)
     elif options.what == "play":

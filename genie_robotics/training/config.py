@@ -116,7 +116,7 @@ class LoopConfig:
     checkpoint_activations: bool = False
     """Recompute activations in the backward pass: less memory, about a third slower."""
     compile: Annotated[Literal["auto", "yes", "no"], Option("{auto,yes,no}")] = "auto"
-    """Compile the transformer blocks; auto: in stages of at least 500 steps or 2 minutes."""
+    """Compile the transformer blocks; auto: in stages of at least 500 steps or 4 minutes."""
     sharding: Literal["none", "full"] = "none"
     """With several processes: none (each holds the whole model), or full (weights, gradients and optimizer state are
     sharded across ranks, FSDP2)."""
@@ -130,7 +130,7 @@ class LoopConfig:
 
 
 COMPILED_STEPS = 500
-COMPILED_SECONDS = 120.0
+COMPILED_SECONDS = 240.0
 
 
 def nano_stage(steps: int, share: float, batch_size: int, decay: float = 0.3) -> StageConfig:

@@ -142,8 +142,13 @@ def test_a_world_is_measured_once_and_again_when_it_has_changed(folders, asked, 
     assert measure(exported) == 1
     assert measure({**exported, "weights": "bfloat16"}) == 2
     assert same(asked[0], Genie.from_pretrained("judge"))
-    (written / "evaluated.json").unlink()  # interrupted before the end
+    config = folders / "world" / "dynamics" / "config.json"
+    before = config.read_text()
+    config.write_text(json.dumps({**json.loads(before), "temperature": 0.5}))
     assert measure(exported) == 3
+    config.write_text(before)
+    (written / "evaluated.json").unlink()  # interrupted before the end
+    assert measure(exported) == 4
 
 
 def test_the_card_agrees_with_the_report(folders):

@@ -10,6 +10,7 @@ the truth holds the gripper's place in the image, the networks therefore also le
 was cut out, and the read-out abstains from dreams that look like those.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from tqdm import tqdm
 
-from genie_eval.collect import Evidence, Trajectory, choose_trajectories, read_frames, to_numpy
+from genie_datasets.base.cores import num_cores
+from genie_eval.collect import Evidence, Trajectory, choose_trajectories, exhaust, read_frames, to_numpy
 from genie_eval.interfaces import WorldModel
 
 if TYPE_CHECKING:
@@ -112,9 +114,16 @@ def train_readout(
     with torch.random.fork_rng():
         for member in range(config.members):
             torch.manual_seed(seed * 100 + member)
-            rng = np.random.default_rng((seed, member))
-            label = f"read-out {member + 1}"
-            members.append(_train(frames, reconstructed, scaled, cutter, config, rng, label, progress))
+            members.append(_network(config.width, frames.shape[1:3], scaled.shape[1] + 1))
+    bar = tqdm(total=config.members * config.steps, desc="read-out", unit="step", disable=not progress)
+
+    def train(member: int) -> None:
+        rng = np.random.default_rng((seed, member))
+        _train(members[member], frames, reconstructed, scaled, cutter, config, rng, bar)
+
+    # Networks side by side use the cores better than one network on all of them, and give the same numbers.
+    with bar, ThreadPoolExecutor(max(1, num_cores() // torch.get_num_threads())) as pool:
+        exhaust(pool.map(train, range(config.members)))
     return Readout(members, mean, spread, columns, config.side, abstain_beyond=config.abstain_beyond)
 
 
@@ -179,21 +188,20 @@ def _examples(
 
 
 def _train(
-    frames: np.ndarray, reconstructed: np.ndarray, targets: np.ndarray, cutter: "GripperCutter | None",
-    config: ReadoutConfig, rng: np.random.Generator, label: str, progress: bool,
-) -> "torch.nn.Module":  # fmt: skip
+    net: "torch.nn.Module", frames: np.ndarray, reconstructed: np.ndarray, targets: np.ndarray,
+    cutter: "GripperCutter | None", config: ReadoutConfig, rng: np.random.Generator, bar: tqdm,
+) -> None:  # fmt: skip
     """One network: regression of the position, and classification of frames without a gripper (weight 0.1)."""
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits, smooth_l1_loss
 
-    net = _network(config.width, frames.shape[1:3], targets.shape[1] + 1)
     num_cut = 0 if cutter is None else max(1, int(config.cut_out * config.batch))
     optimizer = torch.optim.AdamW(net.parameters(), config.learning_rate, weight_decay=0.05)
     warmup = max(1, min(50, config.steps // 4))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1, (step + 1) / warmup) * (1 - step / config.steps)
     )
-    for step in tqdm(range(config.steps), desc=label, unit="step", disable=not progress):
+    for step in range(config.steps):
         # three batches in four are reconstructions, because dreams consist of the tokenizer's pixels
         source = reconstructed if step % 4 else frames
         rows = rng.integers(len(source), size=config.batch)
@@ -212,7 +220,8 @@ def _train(
         loss.backward()
         optimizer.step()
         schedule.step()
-    return net.eval()
+        bar.update()
+    net.eval()
 
 
 def _network(width: int, size: tuple[int, int], outputs: int) -> "torch.nn.Module":

@@ -9,7 +9,6 @@ OUT/report            the evaluation of OUT/world with its judge
 
 import hashlib
 import json
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,13 +18,11 @@ import tyro
 from genie_datasets.base.command_help import Option
 from genie_datasets.base.command_line import parse
 from genie_datasets.base.errors import UserError
-from genie_eval.demo import say, tabletop
+from genie_eval.demo import Steps, tabletop
 
 if TYPE_CHECKING:
     from genie_datasets import Source
     from genie_eval.pretrain.recipes import Recipe, TabletopSet
-
-STEPS = 6
 
 
 @dataclass
@@ -67,32 +64,32 @@ def pretrain(plan: "Recipe", out: Path, minutes: float | None = None, device: st
     from genie_robotics.labeling.code_meanings import write_meanings
     from genie_robotics.run_folder import load_config
 
-    began = time.monotonic()
-    say(1, "data", f"{count(plan.data)} for training, {count(plan.test)} with other scenes for the report", STEPS)
+    steps = Steps(6)
+    steps.begin("data", f"{count(plan.data)} for training, {count(plan.test)} with other scenes for the report")
     data, evaluated = open_data(plan, out)
 
-    say(2, "world", "tokenizer, latent action model, dynamics; no actions are read", STEPS)
+    steps.begin("world", "tokenizer, latent action model, dynamics; no actions are read")
     run, judge, world = out / "run", out / "judge", out / "world"
     train(plan, data, run, minutes, device)
 
-    say(3, "judge", f"a latent action model of seed {plan.judge_seed}, which reads the dreams in the report", STEPS)
+    steps.begin("judge", f"a latent action model of seed {plan.judge_seed}, which reads the dreams in the report")
     train(plan, data, judge, minutes, device, judge=True)
 
-    say(4, "export", f"to {world}, in 16 bits, without the parts that only training needs", STEPS)
+    steps.begin("export", f"to {world}, in 16 bits, without the parts that only training needs")
     clips = some_clips(data.split("train"), load_config(run), plan.clips)
     exported = export_world(run, judge, world, clips)
     changes = ", ".join(f"{name} {value:.4f}" for name, value in exported["rounding"].items())
     print(f"  changed by rounding to {exported['weights']}: {changes}")
 
-    say(5, "evaluation", "of the exported world, with its judge", STEPS)
+    steps.begin("evaluation", "of the exported world, with its judge")
     report = evaluate_world(plan, evaluated, world, out / "report", exported)
     print_scorecard(report)
     write_meanings(report, world / "codes.json")
 
-    say(6, "model card", str(write_card(plan, report, world, run, judge)), STEPS)
+    steps.begin("model card", str(write_card(plan, report, world, run, judge)))
     print(f"\nworld: {world.resolve()} ({folder_bytes(world) / 1e6:.1f} MB)")
     print(f"report: {(out / 'report' / 'report.html').resolve()}")
-    print(f"(took {(time.monotonic() - began) / 60:.1f} minutes)")
+    print(f"(took {steps.minutes:.1f} minutes)")
     return world
 
 
@@ -160,9 +157,10 @@ def evaluate_world(
     from genie_robotics import Genie
     from genie_robotics.pretrained import judge_of
 
-    files = {str(p.relative_to(world)): hashlib.sha256(p.read_bytes()) for p in sorted(world.rglob("*.safetensors"))}
+    kinds = "*.safetensors", "config.json"  # the world, without what is written from its report
+    files = {str(p.relative_to(world)): hashlib.sha256(p.read_bytes()) for kind in kinds for p in world.rglob(kind)}
     evaluated = {
-        "weights": exported["weights"], "sha256": {name: found.hexdigest() for name, found in files.items()},
+        "weights": exported["weights"], "sha256": {name: files[name].hexdigest() for name in sorted(files)},
         "data": source.fingerprint, "settings": asdict(plan.evaluation),
     }  # fmt: skip
     content = json.dumps(evaluated, indent=1, default=str).encode()

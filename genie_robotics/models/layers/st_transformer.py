@@ -83,7 +83,7 @@ def run_blocks(
 
 
 @functools.cache
-def compiled_blocks() -> Callable[..., Tensor]:
+def run_compiled() -> Callable[..., Tensor]:
     """`run_blocks` as one program for each number and shape of blocks, and each size of batch."""
     return torch.compile(run_blocks, dynamic=False)
 
@@ -160,5 +160,5 @@ class STTransformer(nn.Module):
             for block, layer in zip(self.blocks, layers, strict=True):
                 x = checkpoint(block, x, condition, layer, use_reentrant=False)
         else:
-            x = (compiled_blocks() if compiled else run_blocks)(self.blocks, x, condition, layers)
+            x = (run_compiled() if compiled else run_blocks)(self.blocks, x, condition, layers)
         return self.norm(x[:, :, self.num_action_tokens :])
