@@ -53,7 +53,7 @@ def demo(options: DemoOptions) -> Path:
     from genie_datasets.sources.subset import hold_out
 
     steps = Steps(4)
-    print(plan(options))
+    print(plan(options), flush=True)
     steps.begin("data", "" if options.data else "simulating a robot on a table")
     source = hold_out(options.open(options.data or str(tabletop(options.out / "data", options.seed))))
     for name, split in source.splits.items():
@@ -118,7 +118,11 @@ def train(options: DemoOptions, source, run: Path) -> None:
     if options.clip_length is not None:
         model.clip_length = options.clip_length
     model.gap = options.gap
-    plan = RunPlan(model, training_preset(options.preset), LoopConfig(seed=options.seed))
+    training = training_preset(options.preset)
+    if options.preset == "nano":  # in minutes, the tokenizer is done first, and the dynamics gains from more steps
+        training.tokenizer.share, training.latent_action.share, training.dynamics.share = 0.19, 0.37, 0.44
+        training.dynamics.batch_size = 2
+    plan = RunPlan(model, training, LoopConfig(seed=options.seed))
     plan.minutes, plan.reading = options.minutes, options.non_defaults()
     train_run(run, source, training_split(source.splits, None), plan)
 

@@ -42,7 +42,7 @@ class PlayOptions(SourceOptions):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device to compute on."""
     compile: bool = False
-    """Compile the model first (10 to 60 s, later starts 10 s); each frame then takes about three quarters of the time."""
+    """Compile the model first (10 to 60 s, later starts 10 s); a frame then takes about three quarters of the time."""
     limits: Annotated[Limits, tyro.conf.arg(name="limits")] = field(default_factory=Limits)
 
 
