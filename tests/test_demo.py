@@ -44,7 +44,7 @@ def test_the_demo_on_rlds(tmp_path, tabletop_rlds, small_suite, monkeypatch, cap
     metrics = report["metrics"]
     assert metrics["grounding_r2"]["value"] is not None or metrics["codebook_perplexity"]["value"] < 1.01
     printed = capsys.readouterr().out
-    assert printed.startswith("about 4.1 minutes on two cores: training 0.1 > evaluation 4;")
+    assert printed.startswith("about 6.1 minutes on two cores: training 0.1 > evaluation 6;")
     assert [line.split(" (")[0] for line in printed.splitlines() if line.startswith("[")] == [
         "[1/4] data", "[2/4] training", "[3/4] evaluation", "[4/4] result"
     ]  # fmt: skip
