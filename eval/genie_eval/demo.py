@@ -14,7 +14,7 @@ from genie_eval.checks import check_seed
 
 EPISODES = {"train": 300, "test": 200}
 """Episodes of each split of the tabletop data. The statistics need 200 unseen trajectories (eval/README.md)."""
-DATA_MINUTES, EVALUATION_MINUTES = 4.0, 6.0
+DATA_MINUTES, EVALUATION_MINUTES = 3.0, 6.0
 """On two cores, for the first line of the output."""
 
 
