@@ -9,10 +9,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 
 from genie_datasets.sources.split import Split
 from genie_datasets.sources.truth import Truth
 from genie_eval.collect import collect
+from genie_eval.dreams import readout as readouts
 from genie_eval.dreams.control import ControlConfig, dream_commands, measure_control
 from genie_eval.dreams.generation import dream_set
 from genie_eval.dreams.readout import ReadoutConfig, readout_or_reason
@@ -200,6 +202,18 @@ def test_the_read_out_is_reliable_here(control_of):
     assert error.by_gap[5]["sign_accuracy"] > 0.98
     assert error.by_gap[5]["rms_error_px"] < 2
     assert error.by_gap[5]["r2_base"] > error.by_gap[1]["r2_base"]
+
+
+def test_the_read_out_does_not_depend_on_the_number_of_cores(monkeypatch):
+    split, genie = Squares(20, 8, seed=0), World(Config())
+    trajectories, _ = readouts.choose_trajectories(split, None, None, 0)
+    frames, found = split.frames(0), []
+    for cores in (1, 2):
+        monkeypatch.setattr(readouts, "num_cores", lambda cores=cores: cores * torch.get_num_threads())
+        config = ReadoutConfig(members=2, steps=6, batch=16, width=4)
+        found.append(readouts.train_readout(genie, split, trajectories, config, 0, False).positions(frames))
+    np.testing.assert_array_equal(*found)
+    assert not np.array_equal(*found[0])  # the networks differ
 
 
 def test_a_world_that_obeys_passes_every_metric(control_of):

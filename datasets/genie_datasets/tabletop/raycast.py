@@ -42,7 +42,7 @@ class NoRenderer(Renderer):
 
 @dataclass
 class Light:
-    """What one lamp gives to n points where nothing is in its way."""
+    """Light of one lamp on n points, as if nothing were in its way."""
 
     rays: np.ndarray  # (n,3) unit vectors from the lamp to the points
     distance: np.ndarray  # (n,) m
@@ -55,7 +55,7 @@ class Light:
 
 @dataclass
 class Surface:
-    """What n rays meet first, and its light."""
+    """First hits of n rays, and their light."""
 
     geom: np.ndarray  # (n,) int32; -1: nothing
     distance: np.ndarray  # (n,) m; infinite where nothing is met
@@ -155,7 +155,7 @@ class RayCaster(Renderer):
         return np.rint(image).astype(np.uint8)
 
     def _look(self, data) -> Surface:
-        """What every ray of the camera meets."""
+        """First hits of all rays of the camera."""
         axes, eye = data.cam_xmat[self._camera].reshape(3, 3), data.cam_xpos[self._camera].copy()
         view = (eye.tobytes(), axes.tobytes(), data.light_xpos.tobytes())
         if view != self._view:
@@ -178,7 +178,7 @@ class RayCaster(Renderer):
         return surface
 
     def _cast(self, data, eye: np.ndarray, rows: np.ndarray, only_moving: bool) -> tuple[np.ndarray, ...]:
-        """What some rays from `eye` (3,) meet first: geom (n,), or -1, distance (n,) in m, and normal (n,3)."""
+        """First hits of some rays from `eye` (3,): geom (n,), or -1, distance (n,) in m, and normal (n,3)."""
         import mujoco
 
         rays, count = self._rays[rows], len(rows)
