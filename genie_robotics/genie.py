@@ -31,7 +31,7 @@ from genie_robotics.models.inputs import (
 from genie_robotics.models.latent_action import LatentActionModel
 from genie_robotics.models.missing import MissingModule
 from genie_robotics.models.sampling import Sampler, make_order
-from genie_robotics.models.video_tokenizer import VideoTokenizer
+from genie_robotics.models.video_tokenizer import VideoTokenizer, make_tokenizer
 from genie_robotics.models.windows import frames_at_once, read_windows
 from genie_robotics.models.world import World
 from genie_robotics.pretrained import WORLDS, locate
@@ -44,6 +44,7 @@ NO_WORLD = (
     "this folder holds only a latent action model, which judges dreams and cannot be played; pass the folder of a world"
 )
 Frames = UInt8[Tensor, "B T H W 3"] | np.ndarray
+Reference = UInt8[Tensor, "B H W 3"] | np.ndarray | None
 
 
 class Genie(nn.Module):
@@ -60,7 +61,7 @@ class Genie(nn.Module):
         super().__init__()
         self.config = config = config.resolved()
         self.components = tuple(components)
-        tokenizer = VideoTokenizer(config.tokenizer) if "tokenizer" in components else None
+        tokenizer = make_tokenizer(config.tokenizer) if "tokenizer" in components else None
         if tokenizer is None and config.latent_action.frame_space == "tokens":
             raise UserError("this latent action model reads tokens and needs its tokenizer; build all components")
         missing: Any = MissingModule(NO_WORLD)
@@ -74,7 +75,7 @@ class Genie(nn.Module):
         if not isinstance(name, str) or name not in COMPONENTS:
             raise UserError(f"unknown component {shown(name)}; expected one of {', '.join(COMPONENTS)}")
         if name == "tokenizer":
-            fresh = VideoTokenizer(self.config.tokenizer)
+            fresh = make_tokenizer(self.config.tokenizer)
             if self.config.latent_action.frame_space == "tokens":
                 raise ValueError("the latent action model reads the tokens of this tokenizer; make a new Genie")
         elif name == "latent_action":
@@ -145,19 +146,42 @@ class Genie(nn.Module):
         return self._read(self.latent_action.embed, self.check(frames, at_least=2), overlap=1)
 
     @torch.no_grad()
-    def tokenize(self, frames: Frames) -> Int[Tensor, "B T N"]:
-        """The N tokens of every frame."""
-        return self._read(self.tokenizer.encode, self.check(frames))
+    def tokenize(self, frames: Frames, reference: Reference = None) -> Int[Tensor, "B T N"]:
+        """The N tokens of every frame.
+
+        reference: pictures that the tokens are relative to, if the tokenizer has a reference (default: each clip's
+            first frame).
+        """
+        frames = self.check(frames)
+        reference = frames[:, 0] if reference is None else self.check_reference(reference, len(frames))
+        return self._code(self.tokenizer.encode, frames, reference)
 
     @torch.no_grad()
-    def detokenize(self, tokens: Int[Tensor, "B T N"] | np.ndarray) -> UInt8[Tensor, "B T H W 3"]:
-        """The frames of tokens (B, T, N)."""
+    def detokenize(
+        self, tokens: Int[Tensor, "B T N"] | np.ndarray, reference: Reference = None
+    ) -> UInt8[Tensor, "B T H W 3"]:
+        """The frames of tokens (B, T, N).
+
+        reference: the pictures that `tokenize` was given; needed if the tokenizer has a reference.
+        """
         remedy = "pass tokens as Genie.tokenize returns them"
         found = integers_of(tokens, self.config.dynamics.num_tokens - 1, "tokens", remedy)
         num_patches = self.config.dynamics.num_patches
         if found.ndim != 3 or found.shape[2] != num_patches or not found.numel():
             raise UserError(f"tokens must be (B, T, {num_patches}) integers, got {shown(tokens)}; {remedy}")
-        return self._read(self.tokenizer.decode, found.to(self.device))
+        if reference is not None:
+            reference = self.check_reference(reference, len(found))
+        elif self.tokenizer.uses_reference:
+            raise UserError(
+                "these tokens say what differs from a reference, and none was given; pass "
+                "reference=frames[:, 0], the first frame of each clip"
+            )
+        return self._code(self.tokenizer.decode, found.to(self.device), reference)
+
+    def reconstruct(self, frames: Frames) -> UInt8[Tensor, "B T H W 3"]:
+        """Frames after encoding and decoding, relative to each clip's first frame if the tokenizer has a reference."""
+        frames = self.check(frames)
+        return self.detokenize(self.tokenize(frames), frames[:, 0])
 
     @torch.no_grad()
     def generate(
@@ -238,7 +262,7 @@ class Genie(nn.Module):
         with inference(self.device, self):
             if frames.shape[1] > 1:
                 actions[:, 1:] = self.latent_action.quantizer.lookup(self.latent_action.encode(frames))
-            tokens = self.tokenizer.encode(frames)
+            tokens = self.tokenizer.encode(frames, frames[:, 0])
         actions = actions.to(self.dynamics.head.weight.dtype)
         return World(
             self.tokenizer,
@@ -246,6 +270,7 @@ class Genie(nn.Module):
             self.latent_action.quantizer,
             tokens,
             actions,
+            frames[:, 0],
             sampler=Sampler(maskgit_steps, temperature, make_order(defaults.order, self.config.grid)),
             seed=seed,
             samples=list(range(len(frames))),
@@ -282,6 +307,15 @@ class Genie(nn.Module):
             )
         return found.to(self.device)
 
+    def check_reference(self, reference: Frames, num: int) -> UInt8[Tensor, "B H W 3"]:
+        """`num` pictures (B, H, W, 3) as a tensor on the model's device; raises UserError."""
+        if getattr(reference, "ndim", None) != 4 or len(reference) != num:
+            raise UserError(
+                f"reference must be ({num}, H, W, 3) uint8, one picture for each clip, got {shown(reference)}; "
+                "pass frames[:, 0], the first frame of each clip"
+            )
+        return frames_of(reference[:, None], self.config.image_size, self.config.fit)[:, 0].to(self.device)
+
     def check_codes(self, codes: Tensor | np.ndarray | Sequence | int) -> Int[Tensor, "*S"]:
         """Latent actions as int64 on the model's device; raises UserError unless all are 0 .. K-1."""
         return codes_of(codes, self.config.num_actions).to(self.device)
@@ -294,3 +328,20 @@ class Genie(nn.Module):
                 x, lambda windows: component(torch.stack(windows)), self.config.clip_length, overlap, most
             )
             return torch.stack([torch.cat(parts) for parts in found])
+
+    def _code(
+        self,
+        method: Callable[[Tensor, Tensor | None], Tensor],
+        x: Shaped[Tensor, "B T *S"],
+        reference: UInt8[Tensor, "B H W 3"] | None,
+    ) -> Tensor:
+        """Results (B, T, ...) of the tokenizer's `encode` or `decode`, which read x in windows of `clip_length`."""
+        length = self.config.clip_length
+        num = max(1, frames_at_once(self.config.image_size, self.device) // length)
+        references = [None] * -(-len(x) // num) if reference is None else reference.split(num)
+        with inference(self.device, self):
+            rows = [
+                torch.cat([method(window, still) for window in clips.split(length, dim=1)], dim=1)
+                for clips, still in zip(x.split(num), references, strict=True)
+            ]
+            return torch.cat(rows)

@@ -76,7 +76,7 @@ def shipped_world(table: Path) -> dict[str, str]:
         "tokens": digest(tokens),
         "codes": digest(codes),
         "latents": digest(genie.embed_actions(frames)),
-        "decoded": digest(genie.detokenize(tokens)),
+        "decoded": digest(genie.detokenize(tokens, frames[:, 0])),
     }
     found["dream"] = digest(genie.generate(frames[:, :2], codes, seed=3))
     found["dream_uncached"] = digest(genie.generate(frames[:2, :1], codes[:2, :3], seed=3, use_cache=False))

@@ -17,6 +17,7 @@ _HOME = {
     "FrameCache": "sources.frame_cache",
     "build_frame_cache": "writers.frame_cache",
     "ClipDataset": "clips.dataset",
+    "ReferencedClips": "clips.references",
     "frame_step": "clips.dataset",
     "EpochSampler": "clips.sampler",
     "fit_frames": "base.fit",

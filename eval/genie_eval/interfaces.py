@@ -5,7 +5,7 @@ tests/genie_eval/conftest.py holds a scripted one of 40 lines. A judge (`evaluat
 `Recording` and `Simulator` are all that they use of a simulator; `genie_eval.simulation` opens the MuJoCo tabletop.
 """
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -63,11 +63,9 @@ class WorldModel(Judge, Protocol):
     def embed_actions(self, frames: UInt8[np.ndarray, "B T H W 3"]) -> Array:
         """(B, T-1, L) float latent actions before quantization."""
 
-    def tokenize(self, frames: UInt8[np.ndarray, "B T H W 3"]) -> Any:
-        """Frames in the form that the model generates. Only `detokenize` reads the result."""
-
-    def detokenize(self, tokens: Any) -> Array:
-        """(B, T, H, W, 3) uint8 frames of the result of `tokenize`: the best that the model can show."""
+    def reconstruct(self, frames: UInt8[np.ndarray, "B T H W 3"]) -> Array:
+        """(B, T, H, W, 3) uint8 frames after the tokenizer: the best that the model can show of these, when it starts
+        from the first frame of each clip."""
 
     def generate(self, frames: UInt8[np.ndarray, "B T H W 3"], codes: np.ndarray, seed: int = 0) -> Array:
         """(B, n, H, W, 3) uint8: n frames after the prompt `frames`, one for each of the integer `codes` (B, n).

@@ -87,18 +87,23 @@ class StepBench:
         self.optimizers = Optimizers(self.component, training_preset(config.preset).stage(stage), setup.precision)
         self.batch = self.random_batch(batch_size)
 
-    def random_batch(self, num: int) -> torch.Tensor | DynamicsBatch:
+    def random_batch(self, num: int) -> tuple[torch.Tensor | DynamicsBatch, ...]:
+        """Arguments of the component."""
         config, device = self.genie.config, self.setup.device
+        height, width = config.image_size
+        reference = torch.randint(0, 256, (num, height, width, 3), dtype=torch.uint8, device=device)
         if self.stage != "dynamics":
             shape = (num, config.clip_length, *config.image_size, 3)
-            return torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
+            frames = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
+            return (frames, reference) if self.stage == "tokenizer" else (frames,)
         dynamics = config.dynamics
         tokens = torch.randint(0, dynamics.num_tokens, (num, config.clip_length, dynamics.num_patches), device=device)
-        return DynamicsBatch(tokens, torch.randn(num, config.clip_length - 1, dynamics.action_dim, device=device))
+        actions = torch.randn(num, config.clip_length - 1, dynamics.action_dim, device=device)
+        return (DynamicsBatch(tokens, actions, reference=self.genie.tokenizer.reference_patches(reference)),)
 
     def step(self) -> None:
         with self.setup.autocast():
-            loss, _ = self.component(self.batch)
+            loss, _ = self.component(*self.batch)
         loss.backward()
         self.optimizers.step(1.0)
 

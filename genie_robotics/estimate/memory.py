@@ -183,7 +183,8 @@ def pass_bytes(
         memory = LiveMemory(genie)
         with memory, attention_by("fused" if on_gpu else None):
             with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-                loss, _ = module(torch.empty(clips, config.clip_length, *config.image_size, 3, dtype=torch.uint8))
+                frames = config.clip_length + STAGES[stage].has_reference(config)
+                loss, _ = module(torch.empty(clips, frames, *config.image_size, 3, dtype=torch.uint8))
             loss.backward()
     return memory.peak
 

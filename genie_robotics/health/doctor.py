@@ -203,7 +203,7 @@ def measure_components(
     figures: dict[str, Figures] = {}
     tokens = codes = None
     if "tokenizer" in usable:
-        floor, tokens = tokenizer_floor(genie, clips)
+        floor, tokens = tokenizer_floor(genie, clips, clips[:, 0])
         figures["tokenizer"] = floor | code_usage(genie, "tokenizer", tokens, "token", "dead_tokens")
     if "latent_action" in usable:
         if found.mode == "end_to_end":  # which does not train the decoder
@@ -214,7 +214,7 @@ def measure_components(
             explained = {"error_share": errors["true"], "action_gain": action_gain(errors)}
         figures["latent_action"] = explained | code_usage(genie, "latent_action", codes, "code", "dead_codes")
     if len(usable) == len(COMPONENTS) and tokens is not None and codes is not None:
-        use = action_use(genie, tokens, codes, seed)
+        use = action_use(genie, tokens, codes, seed, genie.tokenizer.reference_patches(clips[:, 0]))
         losses = {f"token_loss_{name}": use[name] for name in ("true", "shuffled", "null", "all")}
         figures["dynamics"] = losses | {"action_gap": action_gap(use)}
     return figures

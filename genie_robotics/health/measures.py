@@ -100,7 +100,13 @@ def codebook_figures(vectors: Float[Tensor, "K L"], counts: Tensor, name: str) -
 # ---- usage of actions
 
 
-def action_use(genie: Genie, tokens: Int[Tensor, "B T N"], codes: Int[Tensor, "B T-1"], seed: int) -> Figures:
+def action_use(
+    genie: Genie,
+    tokens: Int[Tensor, "B T N"],
+    codes: Int[Tensor, "B T-1"],
+    seed: int,
+    reference: Float[Tensor, "B 1 N P"] | None = None,
+) -> Figures:
     """Cross-entropy in nats of masked tokens of the dynamics, given right and wrong actions.
 
     All see the same masks, drawn as in training. Means over the masked tokens that differ from the previous frame (most
@@ -110,11 +116,17 @@ def action_use(genie: Genie, tokens: Int[Tensor, "B T N"], codes: Int[Tensor, "B
         null: with zeros, the action of frame 0.
     Also `all` (true codes, all masked tokens), `num_tokens` (of the means) and `num_codes` (distinct codes; with one,
     shuffling changes nothing).
+
+    reference: patches of the reference that the tokens are relative to, if the tokenizer has one.
     """
     dynamics, quantizer = genie.dynamics, genie.latent_action.quantizer
 
-    def errors(tokens: Tensor, mask: Tensor, actions: Tensor) -> Tensor:
-        hidden = dynamics.hidden_where_masked(tokens, mask, shift_to_next_frame(actions))
+    references = torch.zeros(len(tokens), 0, device=tokens.device) if reference is None else reference
+
+    def errors(tokens: Tensor, mask: Tensor, actions: Tensor, patches: Tensor) -> Tensor:
+        hidden = dynamics.hidden_where_masked(
+            tokens, mask, shift_to_next_frame(actions), None if reference is None else patches
+        )
         return F.cross_entropy(dynamics.head(hidden[mask]).float(), tokens[mask], reduction="none")
 
     with evaluating(genie), seeded(seed, tokens.device):
@@ -126,7 +138,7 @@ def action_use(genie: Genie, tokens: Int[Tensor, "B T N"], codes: Int[Tensor, "B
         actions = {"true": quantizer.lookup(codes), "shuffled": quantizer.lookup(shuffled(codes))}
         actions["null"] = torch.zeros_like(actions["true"])
         for name, given in actions.items():
-            found = by_chunk(errors, tokens, mask, given)
+            found = by_chunk(errors, tokens, mask, given, references)
             figures[name] = float(found[counted].mean())
             if name == "true":
                 figures["all"] = float(found.mean())
@@ -186,8 +198,12 @@ def action_gain(errors: Mapping[str, float]) -> float:
 # ---- tokenizer
 
 
-def tokenizer_floor(genie: Genie, frames: UInt8[Tensor, "B T H W 3"]) -> tuple[Figures, Int[Tensor, "B T N"]]:
+def tokenizer_floor(
+    genie: Genie, frames: UInt8[Tensor, "B T H W 3"], reference: UInt8[Tensor, "B H W 3"]
+) -> tuple[Figures, Int[Tensor, "B T N"]]:
     """Errors of encoding and decoding frames 1 .. T-1; and the tokens.
+
+    reference: of each clip; a tokenizer may ignore it.
 
     floor: squared error on moving pixels, divided by that of repeating the previous frame; nan if nothing moves. At 1,
         no dynamics on these tokens can predict motion better than a still picture.
@@ -195,18 +211,18 @@ def tokenizer_floor(genie: Genie, frames: UInt8[Tensor, "B T H W 3"]) -> tuple[F
     moving: fraction of the pixels that move.
     """
 
-    def sums(frames: Tensor, tokens: Tensor) -> Tensor:
+    def sums(frames: Tensor, tokens: Tensor, reference: Tensor) -> Tensor:
         """(1, 6): decoding and copy error on moving pixels, both on all pixels, number of moving pixels, of pixels."""
         current, previous = frames[:, 1:].float(), frames[:, :-1].float()
-        error = (genie.tokenizer.decode(tokens)[:, 1:].float() - current).square().mean(-1)
+        error = (genie.tokenizer.decode(tokens, reference)[:, 1:].float() - current).square().mean(-1)
         copied = (previous - current).square().mean(-1)
         moving = (previous - current).abs().mean(-1) > MOVING_LEVELS
         parts = (error[moving], copied[moving], error, copied, moving, torch.ones_like(moving))
         return torch.stack([part.double().sum() for part in parts]).unsqueeze(0)
 
     with evaluating(genie):
-        tokens = by_chunk(genie.tokenizer.encode, frames)
-        error, copied, all_error, all_copied, moving, pixels = by_chunk(sums, frames, tokens).sum(0).tolist()
+        tokens = by_chunk(genie.tokenizer.encode, frames, reference)
+        error, copied, all_error, all_copied, moving, pixels = by_chunk(sums, frames, tokens, reference).sum(0).tolist()
     return {
         "floor": error / copied if moving else math.nan,
         "psnr": psnr(all_error / pixels),

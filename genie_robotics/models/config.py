@@ -64,6 +64,7 @@ class GenieConfig:
             self.dynamics,
             num_patches=(height // tokenizer.patch_size) * (width // tokenizer.patch_size),
             num_tokens=tokenizer.quantizer.num_codes,
+            reference_dim=0 if tokenizer.reference == "none" else 3 * tokenizer.patch_size**2,
             action_dim=latent_action.quantizer.latent_dim,
             clip_length=shared["clip_length"],
         )
@@ -79,6 +80,11 @@ class GenieConfig:
             raise UserError(f"--image-size must be at least 1x1, got {height}x{width}")
         if self.fit not in ("crop", "letterbox"):
             raise UserError(f"--fit must be crop or letterbox, got {self.fit}")
+        if self.tokenizer.reference != "none" and self.latent_action.frame_space == "tokens":
+            raise UserError(
+                "--tokenizer.reference start cannot be combined with --latent-action.frame-space tokens, whose tokens "
+                "must mean the same in every clip; leave one of them out"
+            )
         for name, part in (("tokenizer", self.tokenizer), ("latent-action", self.latent_action)):
             if part.patch_size < 1:
                 raise UserError(f"--{name}.patch-size must be at least 1, got {part.patch_size}")

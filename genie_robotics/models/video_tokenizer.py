@@ -1,10 +1,12 @@
 """The video tokenizer: ST-ViViT, a VQ-VAE whose encoder and decoder are ST-transformers (Genie section 2.1).
 
-Both are causal in time, so the tokens of frame t depend on frames 0 .. t only.
+Both are causal in time, so the tokens of frame t depend on frames 0 .. t only. `VideoTokenizer` is the paper's.
+`ReferenceTokenizer` also sees a reference, the picture from which a dream starts: the reference carries the appearance
+and the tokens say what has changed since. A new kind is a subclass and an entry of TOKENIZERS.
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -17,6 +19,7 @@ from genie_robotics.models.losses import Logs, motion_weights
 from genie_robotics.models.quantizers import QuantizerConfig, make_quantizer
 
 COMMITMENT = 0.1  # weight of the quantizer's loss beside the reconstruction's
+GATE_BIAS = 2.0  # of an untrained gate, which nearly copies the reference
 
 
 @dataclass
@@ -46,17 +49,32 @@ class TokenizerConfig:
     quantizer: QuantizerConfig = field(default_factory=lambda: QuantizerConfig(num_codes=1024))
     motion_weight: float = 0.0
     """Extra loss weight of pixels that change: 1 + motion_weight * |change| / mean |change|. 0 (paper): none."""
+    reference: Literal["none", "start"] = "none"
+    """What encoder and decoder see beside the clip: nothing (paper), or the picture from which a dream starts."""
+    reference_span: int = 60
+    """In training the reference is at most this many frames before the clip."""
+
+    def __post_init__(self) -> None:
+        if self.reference not in TOKENIZERS:
+            raise ValueError(f"reference must be one of {', '.join(TOKENIZERS)}, got {self.reference!r}")
 
 
 class VideoTokenizer(nn.Module):
-    """Frames to tokens and back."""
+    """Frames to tokens and back. References are accepted and ignored, so that all tokenizers are used alike."""
+
+    uses_reference: ClassVar[bool] = False
+    """True if clips are encoded and decoded relative to a reference."""
+    inputs: ClassVar[int] = 1
+    """Pictures that the encoder reads beside each other."""
+    outputs: ClassVar[int] = 3
+    """Channels that the decoder predicts for each pixel."""
 
     def __init__(self, config: TokenizerConfig):
         super().__init__()
         self.config = c = config
         self.num_patches = num_patches(c.image_size, c.patch_size)
-        pixels = 3 * c.patch_size**2
-        self.patch_in = nn.Linear(pixels, c.encoder_width)
+        pixels = c.patch_size**2
+        self.patch_in = nn.Linear(3 * pixels * self.inputs, c.encoder_width)
         self.encoder = STTransformer(
             c.encoder_width, c.encoder_num_blocks, c.encoder_num_heads, self.num_patches, c.clip_length
         )
@@ -66,36 +84,133 @@ class VideoTokenizer(nn.Module):
         self.decoder = STTransformer(
             c.decoder_width, c.decoder_num_blocks, c.decoder_num_heads, self.num_patches, c.clip_length
         )
-        self.patch_out = nn.Linear(c.decoder_width, pixels)
+        self.patch_out = nn.Linear(c.decoder_width, self.outputs * pixels)
 
-    def forward(self, batch: UInt8[Tensor, "B T H W 3"]) -> tuple[Float[Tensor, ""], Logs]:
+    def forward(
+        self, batch: UInt8[Tensor, "B T H W 3"], reference: UInt8[Tensor, "B H W 3"] | None = None
+    ) -> tuple[Float[Tensor, ""], Logs]:
         """Reconstruction loss of the clips plus the quantizer's loss."""
-        frames = to_unit(batch)
-        vectors, _, commitment = self.quantizer(self.latents(frames))
-        error = (self.pixels(vectors) - frames).square()
+        frames, still = to_unit(batch), self.unit_reference(reference)
+        vectors, _, commitment = self.quantizer(self.latents(frames, still))
+        error = (self.pixels(vectors, still) - frames).square()
         loss = (error * motion_weights(frames, self.config.motion_weight)).mean() + COMMITMENT * commitment
         logs = {"psnr": -10 * torch.log10(error.detach().mean())}
         return loss, logs | self.quantizer.logs()
 
-    def latents(self, frames: Float[Tensor, "B T H W 3"]) -> Float[Tensor, "B T N L"]:
+    def latents(
+        self, frames: Float[Tensor, "B T H W 3"], reference: Float[Tensor, "B 1 H W 3"] | None = None
+    ) -> Float[Tensor, "B T N L"]:
         """Latents before quantization, of frames in [0, 1]."""
-        x = self.patch_in(patchify(frames - 0.5, self.config.patch_size))
-        return self.to_latent(self.encoder(x))
+        return self.to_latent(self.encoder(self.patch_in(self.read(frames, reference))))
+
+    def read(
+        self, frames: Float[Tensor, "B T H W 3"], reference: Float[Tensor, "B 1 H W 3"] | None
+    ) -> Float[Tensor, "B T N P"]:
+        """Patches that the encoder reads."""
+        return self.patches(frames)
+
+    def patches(self, frames: Float[Tensor, "B T H W 3"]) -> Float[Tensor, "B T N P"]:
+        """Patches of frames in [0, 1], about zero."""
+        return patchify(frames - 0.5, self.config.patch_size)
 
     def pixels(
-        self, vectors: Float[Tensor, "B T N L"], cache: TemporalCache | None = None
+        self,
+        vectors: Float[Tensor, "B T N L"],
+        reference: Float[Tensor, "B 1 H W 3"] | None = None,
+        cache: TemporalCache | None = None,
     ) -> Float[Tensor, "B T H W 3"]:
         """Frames in [0, 1] (not clamped) from quantized latents.
 
         cache: of the decoder; the frames follow those in it, and their keys and values are written behind it.
         """
-        patches = self.patch_out(self.decoder(self.from_latent(vectors), None, cache)).float()
-        return unpatchify(patches, self.config.patch_size, self.config.image_size) + 0.5
+        return self.predict(self.from_latent(vectors), cache) + 0.5
 
-    def encode(self, frames: UInt8[Tensor, "B T H W 3"]) -> Int[Tensor, "B T N"]:
+    def predict(self, x: Float[Tensor, "B T N D"], cache: TemporalCache | None) -> Float[Tensor, "B T H W C"]:
+        """The decoder's channels of each pixel."""
+        patches = self.patch_out(self.decoder(x, None, cache)).float()
+        return unpatchify(patches, self.config.patch_size, self.config.image_size)
+
+    def encode(
+        self, frames: UInt8[Tensor, "B T H W 3"], reference: UInt8[Tensor, "B H W 3"] | None = None
+    ) -> Int[Tensor, "B T N"]:
         """Tokens of a clip of at most `clip_length` frames."""
-        return self.quantizer.nearest(self.latents(to_unit(frames, self.patch_in.weight.dtype)))
+        still = self.unit_reference(reference)
+        return self.quantizer.nearest(self.latents(to_unit(frames, self.patch_in.weight.dtype), still))
 
-    def decode(self, tokens: Int[Tensor, "B T N"], cache: TemporalCache | None = None) -> UInt8[Tensor, "B T H W 3"]:
+    def decode(
+        self,
+        tokens: Int[Tensor, "B T N"],
+        reference: UInt8[Tensor, "B H W 3"] | None = None,
+        cache: TemporalCache | None = None,
+    ) -> UInt8[Tensor, "B T H W 3"]:
         """Frames of the tokens of a clip of at most `clip_length` frames; cache: see `pixels`."""
-        return to_uint8(self.pixels(self.quantizer.lookup(tokens), cache))
+        return to_uint8(self.pixels(self.quantizer.lookup(tokens), self.unit_reference(reference), cache))
+
+    def reference_patches(self, reference: UInt8[Tensor, "B H W 3"] | None) -> Float[Tensor, "B 1 N P"] | None:
+        """What the dynamics reads of the reference; None if tokens are not relative to one."""
+        return None
+
+    def unit_reference(self, reference: UInt8[Tensor, "B H W 3"] | None) -> Float[Tensor, "B 1 H W 3"] | None:
+        """The reference in [0, 1], with an axis for time."""
+        return None
+
+
+class ReferenceTokenizer(VideoTokenizer):
+    """A tokenizer of what differs from a reference, an earlier frame of the same episode.
+
+    The encoder reads each frame beside its difference to the reference. The decoder reads the reference too, through a
+    block of its own, and predicts a color and a gate for each pixel: 1 keeps the reference's pixel, 0 takes the color.
+    So where nothing has changed the frame is the reference, whatever it shows.
+    """
+
+    uses_reference = True
+    inputs = 2
+    outputs = 4
+
+    def __init__(self, config: TokenizerConfig):
+        super().__init__(config)
+        width, num_heads = config.decoder_width, config.decoder_num_heads
+        self.reference_in = nn.Linear(3 * config.patch_size**2, width)
+        self.reference_encoder = STTransformer(width, 1, num_heads, self.num_patches, 1, temporal=False)
+        with torch.no_grad():
+            self.patch_out.bias.view(-1, self.outputs)[:, 3] = GATE_BIAS
+
+    def read(
+        self, frames: Float[Tensor, "B T H W 3"], reference: Float[Tensor, "B 1 H W 3"] | None
+    ) -> Float[Tensor, "B T N P"]:
+        change = patchify(2 * (frames - needed(reference)), self.config.patch_size)
+        return torch.cat([self.patches(frames), change], dim=-1)
+
+    def pixels(
+        self,
+        vectors: Float[Tensor, "B T N L"],
+        reference: Float[Tensor, "B 1 H W 3"] | None = None,
+        cache: TemporalCache | None = None,
+    ) -> Float[Tensor, "B T H W 3"]:
+        still = needed(reference)
+        features = self.reference_in(self.patches(still))
+        features = features + self.reference_encoder(features)
+        x = self.predict(self.from_latent(vectors) + features, cache)
+        color, gate = x[..., :3] + 0.5, torch.sigmoid(x[..., 3:])
+        return torch.lerp(color, still.to(color.dtype).expand_as(color), gate)
+
+    def reference_patches(self, reference: UInt8[Tensor, "B H W 3"] | None) -> Float[Tensor, "B 1 N P"] | None:
+        return self.patches(needed(self.unit_reference(reference)))
+
+    def unit_reference(self, reference: UInt8[Tensor, "B H W 3"] | None) -> Float[Tensor, "B 1 H W 3"] | None:
+        return to_unit(needed(reference), self.patch_in.weight.dtype).unsqueeze(1)
+
+
+def needed(reference: Tensor | None) -> Tensor:
+    """Raises ValueError if there is no reference."""
+    if reference is None:
+        raise ValueError("this tokenizer's tokens are relative to a reference; pass reference (B, H, W, 3) uint8")
+    return reference
+
+
+TOKENIZERS: dict[str, type[VideoTokenizer]] = {"none": VideoTokenizer, "start": ReferenceTokenizer}
+
+
+def make_tokenizer(config: TokenizerConfig) -> VideoTokenizer:
+    """The tokenizer that `config.reference` names."""
+    return TOKENIZERS[config.reference](config)

@@ -51,6 +51,7 @@ class World:
 
     quantizer: the latent action model's; gives the vector of each code.
     tokens, actions: the window from which the dreams start; action i led to frame i.
+    reference: the picture that the tokens are relative to, of all dreams or of each; a tokenizer may have none.
     samples: a number per dream; with `seed` and the frame's number it decides the noise.
     use_cache: False recomputes the full window at every sampling step: the slow reference.
     """
@@ -62,6 +63,7 @@ class World:
         quantizer: Quantizer,
         tokens: Int[Tensor, "B t N"],
         actions: Float[Tensor, "B t L"],
+        reference: UInt8[Tensor, "B H W 3"],
         *,
         sampler: Sampler,
         seed: int,
@@ -73,6 +75,8 @@ class World:
         self.seed = seed_of(seed)
         self.samples = samples
         self.use_cache = use_cache
+        self.reference = reference
+        self.reference_patches = tokenizer.reference_patches(reference)
         self.states = [self.prime(tokens, actions)]
 
     @property
@@ -175,10 +179,10 @@ class World:
             num_generated=state.num_generated + 1,
         )
         if dynamics_cache is None or decoder_cache is None:
-            return replace(new, frame=self.tokenizer.decode(new.tokens)[:, -1])
+            return replace(new, frame=self.tokenizer.decode(new.tokens, self.reference)[:, -1])
         # One more pass over the finished frame: its keys and values must come from its tokens, not from masks.
-        self.dynamics.hidden(tokens, action, dynamics_cache, previous=state.tokens[:, -1:])
-        frame = self.tokenizer.decode(tokens, decoder_cache)[:, -1]
+        self.dynamics.hidden(tokens, action, self.reference_patches, dynamics_cache, previous=state.tokens[:, -1:])
+        frame = self.tokenizer.decode(tokens, self.reference, decoder_cache)[:, -1]
         caches = dynamics_cache.extended(1), decoder_cache.extended(1)
         return replace(new, dynamics_cache=caches[0], decoder_cache=caches[1], frame=frame)
 
@@ -186,10 +190,12 @@ class World:
         self, state: WorldState, action: Float[Tensor, "B 1 L"]
     ) -> Callable[[Int[Tensor, "B N"]], Float[Tensor, "B N V"]]:
         """A function from the new frame's tokens (B, N) to its logits (B, N, V)."""
-        dynamics, cache = self.dynamics, state.dynamics_cache
+        dynamics, cache, reference = self.dynamics, state.dynamics_cache, self.reference_patches
         if cache is not None:
             previous = state.tokens[:, -1:]
-            return lambda tokens: dynamics.head(dynamics.hidden(tokens.unsqueeze(1), action, cache, previous))[:, 0]
+            return lambda tokens: dynamics.head(
+                dynamics.hidden(tokens.unsqueeze(1), action, reference, cache, previous)
+            )[:, 0]
         # The reference: the full window of T frames, later ones masked, recomputed at every step.
         batch, now, _ = state.tokens.shape
         length = dynamics.config.clip_length
@@ -200,7 +206,7 @@ class World:
 
         def logits_of(tokens: Tensor) -> Tensor:
             window[:, now] = tokens
-            return dynamics.logits(window, actions)[:, now]
+            return dynamics.logits(window, actions, reference)[:, now]
 
         return logits_of
 
@@ -211,11 +217,12 @@ class World:
         """The state after a window of given tokens, with both caches."""
         with self._inference(tokens.device):
             if not self.use_cache:
-                return WorldState(tokens, actions, None, None, num_generated, self.tokenizer.decode(tokens)[:, -1])
+                frame = self.tokenizer.decode(tokens, self.reference)[:, -1]
+                return WorldState(tokens, actions, None, None, num_generated, frame)
             num, length = tokens.shape[:2]
             of_dynamics, of_decoder = self.dynamics.transformer.new_cache(num), self.tokenizer.decoder.new_cache(num)
-            self.dynamics.hidden(tokens, actions, of_dynamics)
-            frame = self.tokenizer.decode(tokens, of_decoder)[:, -1]
+            self.dynamics.hidden(tokens, actions, self.reference_patches, of_dynamics)
+            frame = self.tokenizer.decode(tokens, self.reference, of_decoder)[:, -1]
         caches = of_dynamics.extended(length), of_decoder.extended(length)
         return WorldState(tokens, actions, *caches, num_generated, frame)
 

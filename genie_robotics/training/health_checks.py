@@ -114,12 +114,17 @@ class HealthChecks:
                 quantizer.reset_usage()
 
     def check(
-        self, step: int, frames: UInt8[Tensor, "B T H W 3"], progress: float = 1.0
+        self,
+        step: int,
+        frames: UInt8[Tensor, "B T H W 3"],
+        reference: UInt8[Tensor, "B H W 3"] | None = None,
+        progress: float = 1.0,
     ) -> tuple[dict[str, float], list[Finding]]:
         """Figures to log, and the findings to print now: new ones, and repeated ones now and then.
 
         Args:
             frames: clips of this rank's batch.
+            reference: of each clip, if the tokenizer has one (default: its first frame).
             progress: of the stage, 0 .. 1.
         """
         self.checks += 1
@@ -127,11 +132,12 @@ class HealthChecks:
         frames = frames.to(self.genie.device)
         figures = self.loss_figures() | self.data_figures(frames)
         frames = frames[: self.config.clips]
+        reference = frames[:, 0] if reference is None else reference[: self.config.clips].to(frames.device)
         if not figures["not_finite"]:  # otherwise the models' outputs mean nothing
             for name in self.quantizers:
                 figures |= self.code_figures(name)
             if self.all_started:
-                figures |= self.behavior_figures(step, frames)
+                figures |= self.behavior_figures(step, frames, reference)
         figures = {name: value for name, value in figures.items() if not math.isnan(value)}
         judged = {name: value for name, value in figures.items() if steady or not name.endswith(OF_CODES)}
         found = judge(judged, self.stage.name, self.genie.config, trained=progress >= self.config.patience)
@@ -179,24 +185,27 @@ class HealthChecks:
             figures[f"{short}_perplexity_epoch"] = perplexity(self.epoch.get(name, quantizer.usage))
         return figures
 
-    def behavior_figures(self, step: int, frames: UInt8[Tensor, "B T H W 3"]) -> dict[str, float]:
+    def behavior_figures(
+        self, step: int, frames: UInt8[Tensor, "B T H W 3"], reference: UInt8[Tensor, "B H W 3"]
+    ) -> dict[str, float]:
         """Figures of the trained components on these clips, once all codes are assigned."""
         genie, seed = self.genie, self.config.seed + step
         figures: dict[str, float] = {}
         if self.stage.name == "tokenizer":
-            return tokenizer_floor(genie, frames)[0]
+            return tokenizer_floor(genie, frames, reference)[0]
         if "latent_action" in self.stage.trains and self.decoder_learns:
             explained, _ = motion_explained(genie, frames, seed)
             figures["action_gain"] = action_gain(explained)
         if "dynamics" not in self.stage.trains:
             return figures
         with evaluating(genie):
-            tokens, codes = genie.tokenizer.encode(frames), genie.latent_action.encode(frames)
+            tokens, codes = genie.tokenizer.encode(frames, reference), genie.latent_action.encode(frames)
+            patches = genie.tokenizer.reference_patches(reference)
         for name, given in (("tokenizer", tokens), ("latent_action", codes)):
             if name not in self.quantizers:  # frozen, so its usage is not counted; one batch shows a collapse
                 counts = torch.bincount(given.flatten(), minlength=getattr(genie, name).quantizer.num_codes)
                 figures[f"{NAMES[name][0]}_bits"] = bits_share(counts)
-        self.uses.append(action_use(genie, tokens, codes, seed))
+        self.uses.append(action_use(genie, tokens, codes, seed, patches))
         return figures | pooled(list(self.uses))
 
     @property

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from genie_datasets import ClipDataset
+from genie_datasets import ClipDataset, ReferencedClips
 from genie_datasets.base.ordered_map import map_ahead
 
 
 def iter_batches(
-    clips: ClipDataset, batches: Iterable[list[int]], device: torch.device, workers: int = 0
+    clips: ClipDataset | ReferencedClips, batches: Iterable[list[int]], device: torch.device, workers: int = 0
 ) -> Iterator[Tensor]:
     """Yields the clips (B, T, H, W, 3) of each batch in order, in pinned memory if `device` is a GPU.
 
@@ -25,7 +25,9 @@ def iter_batches(
     return iter(DataLoader(clips, sampler=batches, batch_size=None, num_workers=workers, pin_memory=on_gpu))
 
 
-def read_ahead(clips: ClipDataset, batches: Iterable[list[int]], device: torch.device) -> Iterator[Tensor]:
+def read_ahead(
+    clips: ClipDataset | ReferencedClips, batches: Iterable[list[int]], device: torch.device
+) -> Iterator[Tensor]:
     """Yields the clips of each batch in pinned memory. A thread reads and pins the next batch meanwhile."""
     # Without set_device the thread would take memory on GPU 0, whichever GPU the rank has.
     with ThreadPoolExecutor(1, "clips", torch.cuda.set_device, (device,)) as thread:

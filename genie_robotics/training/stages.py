@@ -36,6 +36,8 @@ MODES: dict[str, tuple[str, ...]] = {
 class Stage(nn.Module):
     """A module whose `forward` takes clips (B, T, H, W, 3) uint8 and returns (loss, logs).
 
+    With `has_reference` the clips are (B, 1 + T, H, W, 3): each comes behind its reference (`ReferencedClips`).
+
     It registers the components that it trains; everything else of `genie` is frozen and in evaluation mode.
     """
 
@@ -48,6 +50,7 @@ class Stage(nn.Module):
     def __init__(self, genie: Genie, mode: str):
         super().__init__()
         self.check(genie.config, mode)
+        self.clips_have_reference = self.has_reference(genie.config)
         genie.eval().requires_grad_(False)
         for component in self.trains:
             part = getattr(genie, component)
@@ -56,6 +59,15 @@ class Stage(nn.Module):
     @classmethod
     def check(cls, config: GenieConfig, mode: str) -> None:
         """Raises UserError if this configuration cannot be trained in this mode."""
+
+    @classmethod
+    def has_reference(cls, config: GenieConfig) -> bool:
+        """True if its clips come behind a reference, to which the tokenizer's tokens are relative."""
+        return config.tokenizer.reference != "none"
+
+    def split(self, batch: UInt8[Tensor, "B S H W 3"]) -> tuple[UInt8[Tensor, "B T H W 3"], Tensor | None]:
+        """Clips, and their references (B, H, W, 3) or None."""
+        return (batch[:, 1:], batch[:, 0]) if self.clips_have_reference else (batch, None)
 
     @classmethod
     def needs(cls, config: GenieConfig, mode: str) -> tuple[str, ...]:
@@ -77,8 +89,8 @@ class TokenizerStage(Stage):
     name, trains = "tokenizer", ("tokenizer",)
     tokenizer: VideoTokenizer
 
-    def forward(self, frames: UInt8[Tensor, "B T H W 3"]) -> tuple[Float[Tensor, ""], Logs]:
-        return self.tokenizer(frames)
+    def forward(self, batch: UInt8[Tensor, "B S H W 3"]) -> tuple[Float[Tensor, ""], Logs]:
+        return self.tokenizer(*self.split(batch))
 
     @classmethod
     def loss_without_knowledge(cls, config: GenieConfig) -> float:
@@ -100,6 +112,10 @@ class LatentActionStage(Stage):
         return self.latent_action(frames)
 
     @classmethod
+    def has_reference(cls, config: GenieConfig) -> bool:
+        return False
+
+    @classmethod
     def needs(cls, config: GenieConfig, mode: str) -> tuple[str, ...]:
         return ("tokenizer",) if config.latent_action.frame_space == "tokens" else ()
 
@@ -118,22 +134,24 @@ class DynamicsStage(Stage):
         super().__init__(genie, mode)
         self._frozen = (genie.tokenizer, genie.latent_action)  # in a tuple, so that they are not submodules
 
-    def codes(self, frames: UInt8[Tensor, "B T H W 3"]) -> tuple[Int[Tensor, "B T N"], Int[Tensor, "B T-1"]]:
+    def codes(self, batch: UInt8[Tensor, "B S H W 3"]) -> tuple[Int[Tensor, "B T N"], Int[Tensor, "B T-1"]]:
         """Tokens and latent actions of clips."""
         tokenizer, latent_action = self._frozen
+        frames, reference = self.split(batch)
         with torch.no_grad():
-            return tokenizer.encode(frames), latent_action.encode(frames)
+            return tokenizer.encode(frames, reference), latent_action.encode(frames)
 
     def forward(
         self,
-        frames: UInt8[Tensor, "B T H W 3"],
+        batch: UInt8[Tensor, "B S H W 3"],
         codes: tuple[Int[Tensor, "B T N"], Int[Tensor, "B T-1"]] | None = None,
     ) -> tuple[Float[Tensor, ""], Logs]:
-        """codes: `self.codes(frames)`, if known."""
-        tokens, actions = self.codes(frames) if codes is None else codes
+        """codes: `self.codes(batch)`, if known."""
+        tokens, actions = self.codes(batch) if codes is None else codes
         with torch.no_grad():
             vectors = self._frozen[1].quantizer.lookup(actions)
-        return self.dynamics(DynamicsBatch(tokens, vectors))
+            patches = self._frozen[0].reference_patches(self.split(batch)[1])
+        return self.dynamics(DynamicsBatch(tokens, vectors, reference=patches))
 
     @classmethod
     def needs(cls, config: GenieConfig, mode: str) -> tuple[str, ...]:
@@ -160,11 +178,13 @@ class JointStage(Stage):
             for part in genie.latent_action.decoder_parts().values():
                 part.requires_grad_(False)
 
-    def forward(self, frames: UInt8[Tensor, "B T H W 3"]) -> tuple[Float[Tensor, ""], Logs]:
+    def forward(self, batch: UInt8[Tensor, "B S H W 3"]) -> tuple[Float[Tensor, ""], Logs]:
+        frames, reference = self.split(batch)
         with torch.no_grad():
-            tokens = self._frozen[0].encode(frames)
+            tokens = self._frozen[0].encode(frames, reference)
+            patches = self._frozen[0].reference_patches(reference)
         actions, loss, logs = self.latent_action.explain(frames, predict=self.predict_frames)
-        dynamics_loss, more = self.dynamics(DynamicsBatch(tokens, actions, self.grad_to_actions))
+        dynamics_loss, more = self.dynamics(DynamicsBatch(tokens, actions, self.grad_to_actions, patches))
         return loss + dynamics_loss, logs | {"token_loss": dynamics_loss.detach()} | more
 
     @classmethod

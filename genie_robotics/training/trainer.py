@@ -18,7 +18,7 @@ from jaxtyping import Bool
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from genie_datasets import ClipDataset, EpochSampler
+from genie_datasets import ClipDataset, EpochSampler, ReferencedClips
 from genie_datasets.base.errors import UserError
 from genie_datasets.base.files import write_atomically
 from genie_robotics.genie import Genie
@@ -67,11 +67,14 @@ class Trainer:
     ):
         check(config, stage)
         check_batch(config, stage, setup.world_size, labels is not None)
-        self.genie, self.stage, self.clips, self.config = genie, stage, clips, config
+        self.genie, self.stage, self.config = genie, stage, config
         self.run, self.setup, self.loop, self.seconds, self.mode = run, setup, loop, seconds, mode
         self.labels = labels
         kind = STAGES[stage]
+        span = genie.config.tokenizer.reference_span
+        self.clips = ReferencedClips(clips, span) if kind.has_reference(genie.config) else clips
         self.module: nn.Module = kind(genie, mode)
+        self.split = self.module.split
         if labels is not None:
             self.module = labels.wrap(self.module)
         self.sharded = loop.sharding == "full"
@@ -190,7 +193,7 @@ class Trainer:
         if (finite and not due) or self.sharded:  # rank 0 alone checks, and does not have a sharded model
             return {}, []
         with torch.compiler.set_stance("force_eager"):  # other shapes than training's are not worth compiling
-            return self.health.check(self.step, frames, self.progress)
+            return self.health.check(self.step, *self.split(frames), progress=self.progress)
 
     def finish(self) -> None:
         """Leaves the result in `genie`, and in the run folder unless it is already there."""

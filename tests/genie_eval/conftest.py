@@ -66,11 +66,8 @@ class ScriptedWorld:
             dreams.append(dream)
         return np.array(dreams)
 
-    def tokenize(self, frames: np.ndarray) -> np.ndarray:
-        return (frames // 16).reshape(*frames.shape[:2], -1).astype(np.int64)
-
-    def detokenize(self, tokens: np.ndarray) -> np.ndarray:
-        return (tokens * 16).astype(np.uint8).reshape(*tokens.shape[:2], SIDE, SIDE, 3)
+    def reconstruct(self, frames: np.ndarray) -> np.ndarray:
+        return frames // 16 * 16
 
 
 class ScriptedSplit(Split):

@@ -103,11 +103,8 @@ class World:
             dreams.append(dream)
         return np.array(dreams)
 
-    def tokenize(self, frames: np.ndarray) -> np.ndarray:
-        return (frames // 8).reshape(*frames.shape[:2], -1).astype(np.int64)
-
-    def detokenize(self, tokens: np.ndarray) -> np.ndarray:
-        return (tokens * 8).astype(np.uint8).reshape(*tokens.shape[:2], SIDE, SIDE, 3)
+    def reconstruct(self, frames: np.ndarray) -> np.ndarray:
+        return frames // 8 * 8
 
 
 class Squares(Split):

@@ -64,11 +64,11 @@ def test_the_page_of_parameters_is_up_to_date():
     assert parameters_page.PAGE_FILE.read_text() == parameters_page.page(), "run tools/parameters_page.py"
 
 
-def allocated(module: torch.nn.Module, batch: torch.Tensor | DynamicsBatch, path: Path) -> int:
+def allocated(module: torch.nn.Module, batch: tuple[torch.Tensor | DynamicsBatch, ...], path: Path) -> int:
     """Peak bytes of torch's allocator in one forward and backward pass."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         with torch.autocast("cpu", torch.bfloat16):
-            loss, _ = module(batch)
+            loss, _ = module(*batch)
         loss.backward()
     module.zero_grad(set_to_none=True)
     profiled.export_chrome_trace(str(path))
@@ -110,8 +110,8 @@ def test_memory_of_a_stage_is_what_the_allocator_holds(stage, mode, checkpoint, 
         part.quantizer.has_started.fill_(True)
     module = prepare(STAGES[stage](genie, mode), LoopConfig(checkpoint_activations=checkpoint))
     frames = torch.randint(0, 256, (6, 16, 64, 64, 3), dtype=torch.uint8)
-    allocated(module, frames[:1], tmp_path / "plans.json")
-    found = allocated(module, frames, tmp_path / "6.json")
+    allocated(module, (frames[:1],), tmp_path / "plans.json")
+    found = allocated(module, (frames,), tmp_path / "6.json")
     assert pass_bytes(config, stage, 6, mode=mode, on_gpu=False, checkpoint=checkpoint) == pytest.approx(found, rel=0.1)
 
 

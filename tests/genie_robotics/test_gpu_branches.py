@@ -22,7 +22,7 @@ def step(config, stage, kind, compiled=False):
     bench = StepBench(config, stage, 2, LoopConfig(compile="yes" if compiled else "no"), set_up("cpu", "float32"))
     torch.manual_seed(1)
     with attention_by(kind):
-        loss, _ = bench.component(bench.batch)
+        loss, _ = bench.component(*bench.batch)
         loss.backward()
     return loss.detach(), {name: p.grad for name, p in bench.component.named_parameters() if p.grad is not None}
 
@@ -56,7 +56,7 @@ def test_by_itself_the_cpu_trains_plain_and_dreams_fused(config, fused_calls):
     assert not fused_calls
     with torch.no_grad():
         step_only = StepBench(config, "dynamics", 1, LoopConfig(), set_up("cpu", "float32"))
-        step_only.component.eval()(step_only.batch)
+        step_only.component.eval()(*step_only.batch)
     assert fused_calls
 
 

@@ -62,8 +62,8 @@ def test_static_clips_are_counted_through_noise_and_one_small_moving_square_is_m
 
 
 def planted_tokenizer(genie, decode):
-    genie.tokenizer.encode = lambda frames: torch.zeros(*frames.shape[:2], 16, dtype=torch.long)
-    genie.tokenizer.decode = lambda tokens: decode.pop(0)
+    genie.tokenizer.encode = lambda frames, reference: torch.zeros(*frames.shape[:2], 16, dtype=torch.long)
+    genie.tokenizer.decode = lambda tokens, reference: decode.pop(0)
     return genie
 
 
@@ -74,7 +74,7 @@ def test_the_floor_is_0_for_a_perfect_tokenizer_and_1_for_one_that_shows_the_las
     half = (clips.float() / 2 + late.float() / 2).to(torch.uint8)
     values = {}
     for name, shown in (("perfect", clips), ("late", late), ("half", half)):
-        values[name], _ = tokenizer_floor(planted_tokenizer(random_genie(tiny_config()), [shown]), clips)
+        values[name], _ = tokenizer_floor(planted_tokenizer(random_genie(tiny_config()), [shown]), clips, clips[:, 0])
     assert values["perfect"]["floor"] == 0
     assert values["perfect"]["psnr"] > 90
     assert values["late"]["floor"] == pytest.approx(1)
@@ -87,7 +87,7 @@ def test_the_floor_is_0_for_a_perfect_tokenizer_and_1_for_one_that_shows_the_las
 
 def test_the_floor_is_nan_if_nothing_moves():
     clips = torch.full((2, 6, 16, 16, 3), 90, dtype=torch.uint8)
-    figures, _ = tokenizer_floor(random_genie(tiny_config()), clips)
+    figures, _ = tokenizer_floor(random_genie(tiny_config()), clips, clips[:, 0])
     assert math.isnan(figures["floor"])
     assert judge(figures, "tokenizer", tiny_config()) == []
 
@@ -102,7 +102,7 @@ class Obedient(torch.nn.Module):
     def draw_mask(self, tokens):
         return (torch.rand(tokens.shape) < 0.7).index_fill(1, torch.tensor(0), False)
 
-    def hidden_where_masked(self, tokens, mask, actions):
+    def hidden_where_masked(self, tokens, mask, actions, reference):
         logits = self.sure * F.one_hot(torch.cdist(actions, self.vectors[None]).argmin(-1), 4).float()
         known = actions.abs().sum(-1, keepdim=True) > 0
         return (logits * known).unsqueeze(2).expand(*tokens.shape, 4)
@@ -192,9 +192,17 @@ def test_measuring_has_no_side_effects_and_depends_on_the_seed_only(frames, monk
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    first = [measured_use(genie, frames, 5), motion_explained(genie, frames, 5)[0], tokenizer_floor(genie, frames)[0]]
+    first = [
+        measured_use(genie, frames, 5),
+        motion_explained(genie, frames, 5)[0],
+        tokenizer_floor(genie, frames, frames[:, 0])[0],
+    ]
     assert torch.equal(torch.rand(1), expected), "the caller's random state"
-    again = [measured_use(genie, frames, 5), motion_explained(genie, frames, 5)[0], tokenizer_floor(genie, frames)[0]]
+    again = [
+        measured_use(genie, frames, 5),
+        motion_explained(genie, frames, 5)[0],
+        tokenizer_floor(genie, frames, frames[:, 0])[0],
+    ]
     assert first == again
     assert measured_use(genie, frames, 6) != first[0]
     assert [part.training for part in genie.modules()] == modes

@@ -71,7 +71,7 @@ def test_the_tokenizer_decodes_from_a_cache_what_it_decodes_from_the_window(fram
     assert (pixels[:, 1:] - pixels[:, :-1]).abs().max() > 1e-3
     cached = genie.start(frames[:, :3])
     assert torch.equal(cached.state.frame, genie.detokenize(tokens[:, :3])[:, -1])
-    next_frame = genie.tokenizer.decode(tokens[:, 3:4], cached.state.decoder_cache)
+    next_frame = genie.tokenizer.decode(tokens[:, 3:4], None, cached.state.decoder_cache)
     assert torch.equal(next_frame, genie.detokenize(tokens[:, :4])[:, 3:])
 
 

@@ -90,7 +90,7 @@ def dream_set(
         rows = slice(first, first + batch)
         truth = read_clips(world, split, trajectories, trajectory[rows], start[rows], horizon)
         codes = to_numpy(world.infer_actions(truth))
-        reconstructed = to_numpy(world.detokenize(world.tokenize(truth)))
+        reconstructed = to_numpy(world.reconstruct(truth))
         inferred = to_numpy(world.generate(truth[:, :1], codes, seed=seed + first))
         random = to_numpy(world.generate(truth[:, :1], random_codes[rows], seed=seed + first))
         batches.append((truth, reconstructed, inferred, random, codes))

@@ -109,7 +109,7 @@ def long_dreams(
         truth = read_clips(world, split, trajectories, trajectory[rows], start[rows], horizon)
         codes = to_numpy(world.infer_actions(truth)).astype(np.int64)
         clips["truth"].append(truth)
-        clips["reconstructed"].append(to_numpy(world.detokenize(world.tokenize(truth))))
+        clips["reconstructed"].append(to_numpy(world.reconstruct(truth)))
         clips["codes"].append(codes)
         clips["inferred"].append(to_numpy(world.generate(truth[:, :1], codes, seed=seed + first)))
         for number, law in enumerate(config.laws):

@@ -182,7 +182,7 @@ def _examples(
         clip = read_frames(world, split, trajectory.episode, trajectory.ids)
         frames.append(shrink(clip, config.side))
         if number < config.rebuilt_episodes:
-            reconstructed.append(shrink(to_numpy(world.detokenize(world.tokenize(clip[None])))[0], config.side))
+            reconstructed.append(shrink(to_numpy(world.reconstruct(clip[None]))[0], config.side))
     trajectory_of = np.repeat(np.arange(len(frames)), [len(clip) for clip in frames])
     return np.concatenate(frames), np.concatenate(reconstructed), np.concatenate(targets), columns, trajectory_of
 

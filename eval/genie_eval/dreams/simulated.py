@@ -42,7 +42,7 @@ class SimulatedFutures:
             for s in range(len(frames)):
                 start = np.broadcast_to(starts.frames[s], (frames.shape[1], 1, *starts.frames.shape[1:]))
                 clips = np.concatenate([start, frames[s]], axis=1)
-                rows.append(to_numpy(world.detokenize(world.tokenize(clips)))[:, 1:])
+                rows.append(to_numpy(world.reconstruct(clips))[:, 1:])
             return np.stack(rows) if rows else frames
 
         return replace(self, frames=reconstruct(self.frames), sampled_frames=reconstruct(self.sampled_frames))

@@ -40,5 +40,5 @@ def choose_starts(world: WorldModel, split: "Split", evidence: Evidence, number:
         step.append(int(rng.integers(len(trajectory.ids) // 3, 2 * len(trajectory.ids) // 3 + 1)))
         frames.append(read_frames(world, split, trajectory.episode, trajectory.ids[[step[-1]]])[0])
     stacked = np.stack(frames)
-    reconstructed = to_numpy(world.detokenize(world.tokenize(stacked[:, None])))[:, 0]
+    reconstructed = to_numpy(world.reconstruct(stacked[:, None]))[:, 0]
     return Starts(chosen, np.array(step), stacked, reconstructed)

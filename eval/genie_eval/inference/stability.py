@@ -21,7 +21,7 @@ def stability(sample: Sample) -> dict[str, Any]:
     same = []
     for i in sample.each("round trips"):
         frames, codes = sample.frames(i), sample.codes[sample.rows(i)]
-        rebuilt = to_numpy(sample.genie.detokenize(sample.genie.tokenize(frames[None])))[0]
+        rebuilt = to_numpy(sample.genie.reconstruct(frames[None]))[0]
         after = sample.infer(np.stack([compressed(frames, QUALITY), rebuilt]))
         same.append(after == codes)
     result = {}

@@ -76,7 +76,7 @@ def measure_rounding(genie: Genie, clips: UInt8[Tensor, "B T H W 3"]) -> dict[st
     other = rounded(genie)
     tokens, codes = genie.tokenize(clips), genie.infer_actions(clips)
     other_tokens = other.tokenize(clips)
-    lost = _psnr(genie.detokenize(tokens), clips) - _psnr(other.detokenize(other_tokens), clips)
+    lost = _psnr(genie.reconstruct(clips), clips) - _psnr(other.reconstruct(clips), clips)
     return {
         "codes": (codes != other.infer_actions(clips)).double().mean().item(),
         "tokens": (tokens != other_tokens).double().mean().item(),
