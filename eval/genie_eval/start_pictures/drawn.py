@@ -42,6 +42,7 @@ from genie_eval.start_pictures.pens import (
     thick,
 )
 from genie_eval.start_pictures.picture import StartPicture
+from genie_eval.start_pictures.renders import STYLES, odd_render
 
 SQUARE, WIDE, TALL = (256, 256), (240, 320), (320, 240)  # (height, width), pixels
 REACH_OF_HAND = 0.30  # of the picture: how far the hand may get from where it is
@@ -84,7 +85,8 @@ class Arm:
         palm = np.asarray(self.joints[-1]) + self.width * along / np.linalg.norm(along)
         near = thick(list(self.joints), 2 * REACH_OF_ARM, canvas)
         near |= canvas.polygon(circle(tuple(palm), REACH_OF_HAND, 80)) > 0
-        return near.reshape(canvas.size[0], OVERSAMPLED, canvas.size[1], OVERSAMPLED).any(axis=(1, 3))
+        blocks = near.reshape(canvas.size[0], OVERSAMPLED, canvas.size[1], OVERSAMPLED)
+        return np.asarray(blocks.any(axis=(1, 3)))
 
 
 def draw_thing(pen: Pen, thing: Thing, size: float = 1.0) -> None:
@@ -126,7 +128,7 @@ def draw_thing(pen: Pen, thing: Thing, size: float = 1.0) -> None:
 
 def table(pen: Pen, color: Color, top: float, front: float, inset: float = 0.12) -> None:
     """A table seen from the front and above: its top is a trapezoid, with two legs."""
-    legs = tuple(0.72 * c for c in color)
+    legs = (0.72 * color[0], 0.72 * color[1], 0.72 * color[2])
     for x in (0.10, 0.90):
         pen.shape(box((x, (front + 1.12) / 2), 0.06, 1.12 - front), legs)
     pen.shape([(inset, top), (1 - inset, top), (1.0, front), (0.0, front)], color)
@@ -136,7 +138,7 @@ def table(pen: Pen, color: Color, top: float, front: float, inset: float = 0.12)
 def sun(pen: Pen, center: Point, radius: float = 0.07) -> None:
     for angle in np.linspace(0, 2 * np.pi, 10, endpoint=False):
         away = np.array([np.cos(angle), np.sin(angle)])
-        pen.line([np.asarray(center) + 1.35 * radius * away, np.asarray(center) + 1.9 * radius * away], ORANGE, 0.018)
+        pen.line(np.asarray(center) + radius * np.outer((1.35, 1.9), away), ORANGE, 0.018)
     pen.disc(center, radius, YELLOW, ORANGE)
 
 
@@ -320,19 +322,30 @@ DRAWINGS = (
 )  # fmt: skip
 
 
-@cache
-def drawn_pictures() -> tuple[StartPicture, ...]:
-    """The start set: 24 pictures, always the same."""
-    from genie_eval.start_pictures.renders import odd_renders
+NUM_WITH_ARM = sum(drawing.arm is not None for drawing in DRAWINGS)
+NUMBER = len(DRAWINGS) + len(STYLES)
 
-    drawn = [drawing.make(seed) for seed, drawing in enumerate(DRAWINGS)]
-    return (*drawn[:-3], *odd_renders(), *drawn[-3:])
+
+@cache
+def draw(number: int) -> StartPicture:
+    """Picture `number` of the start set: the drawings with an arm, the renders, the landscapes."""
+    render = number - NUM_WITH_ARM
+    if 0 <= render < len(STYLES):
+        return odd_render(render)
+    drawing = number if render < 0 else number - len(STYLES)
+    return DRAWINGS[drawing].make(seed=drawing)
+
+
+def start_set(number: int | None = None) -> list[StartPicture]:
+    """The start set of 24 pictures, always the same; or `number` of them, spread evenly over the kinds."""
+    wanted = NUMBER if number is None else min(number, NUMBER)
+    return [draw(int(n)) for n in np.unique(np.linspace(0, NUMBER - 1, wanted).round())]
 
 
 def write_pictures(folder: Path) -> None:
     """Writes the start set as PNG files."""
     folder.mkdir(parents=True, exist_ok=True)
-    for number, start in enumerate(drawn_pictures()):
+    for number, start in enumerate(start_set()):
         name = f"{number:02} {start.name}".replace(", ", " ").replace(" ", "_")
         cv2.imwrite(str(folder / f"{name}.png"), start.picture[..., ::-1])
 

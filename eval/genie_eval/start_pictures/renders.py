@@ -49,25 +49,23 @@ STYLES: tuple[tuple[str, Callable[[Frame, np.random.Generator], Frame]], ...] = 
 )  # fmt: skip
 
 
-def odd_renders() -> list[StartPicture]:
-    """One scene of the family `easy` in each style. The ray caster renders them, so that they are equal everywhere."""
+def odd_render(number: int) -> StartPicture:
+    """A scene of the family `easy` in one of the STYLES. The ray caster renders it, so that it is equal everywhere."""
     from genie_datasets.tabletop import Simulator, sample_scene
     from genie_datasets.tabletop.raycast import RayCaster
     from genie_datasets.tabletop.segmentation import ROBOT, visible_parts
 
-    made = []
-    for seed, (name, style) in enumerate(STYLES, start=FIRST_SEED):
-        scene = sample_scene("easy", seed=seed)
-        simulator = Simulator(scene, None)
-        frame = RayCaster(simulator.model, (SIDE, SIDE))(simulator.data)
-        low, high = np.array(scene.work.low), np.array(scene.work.high)
-        corners = np.array(np.meshgrid(*zip(low, high, strict=True))).reshape(3, -1).T
-        work = scene.camera.project(corners, 1.0) * SIDE
-        arm = np.argwhere(visible_parts(simulator, (SIDE, SIDE)) == ROBOT)[:, ::-1]
-        hull = cv2.convexHull(np.concatenate([work, arm]).astype(np.float32))
-        reach = np.zeros((SIDE, SIDE), np.uint8)
-        cv2.fillConvexPoly(reach, np.rint(hull).astype(np.int32), 1)
-        reach = cv2.dilate(reach, np.ones((2 * round(MARGIN * SIDE) + 1,) * 2, np.uint8))
-        made.append(StartPicture(name, "render", style(frame, np.random.default_rng(seed)), True, reach.astype(bool)))
-        simulator.close()
-    return made
+    name, style = STYLES[number]
+    seed = FIRST_SEED + number
+    scene = sample_scene("easy", seed=seed)
+    simulator = Simulator(scene, None)
+    frame = RayCaster(simulator.model, (SIDE, SIDE))(simulator.data)
+    corners = np.array(np.meshgrid(*zip(scene.work.low, scene.work.high, strict=True))).reshape(3, -1).T
+    work = scene.camera.project(corners, 1.0) * SIDE
+    arm = np.argwhere(visible_parts(simulator, (SIDE, SIDE)) == ROBOT)[:, ::-1]
+    simulator.close()
+    reach = np.zeros((SIDE, SIDE), np.uint8)
+    hull = cv2.convexHull(np.concatenate([work, arm]).astype(np.float32))
+    cv2.fillConvexPoly(reach, np.rint(hull).astype(np.int32), 1)
+    wider = cv2.dilate(reach, np.ones((2 * round(MARGIN * SIDE) + 1,) * 2, np.uint8))
+    return StartPicture(name, "render", style(frame, np.random.default_rng(seed)), True, wider > 0)
