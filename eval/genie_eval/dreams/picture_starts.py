@@ -15,7 +15,6 @@ from genie_eval.dreams.command import JudgeReading
 from genie_eval.dreams.pixels import MIN_ERROR, decibel, moving_error, psnr
 from genie_eval.dreams.windows import (
     LongRead,
-    balanced_codes,
     bits_json,
     channel,
     channels,
@@ -23,6 +22,7 @@ from genie_eval.dreams.windows import (
     eight_code_bits,
     headline,
     judge_bits,
+    random_codes,
     read_codes,
 )
 from genie_eval.interfaces import Judge, WorldModel
@@ -49,11 +49,11 @@ def dream_pictures(
     world: WorldModel, judge: Judge | None, pictures: list[StartPicture], steps: tuple[int, ...], seed: int,
     progress: bool,
 ) -> PictureDreams:  # fmt: skip
-    """Dreams balanced codes from every picture."""
+    """Dreams random codes from every picture."""
     config = world.config
     height, width = config.image_size
     starts = fit_starts(pictures, (height, width), config.fit)
-    codes = balanced_codes(config.num_actions, len(starts), max(steps), seed)
+    codes = random_codes(config.num_actions, len(starts), steps, seed)
     found = dream_long(world, judge, starts.frames, codes, steps, seed, progress, "dreams: any start")
     repeated = {}
     if judge is not None:

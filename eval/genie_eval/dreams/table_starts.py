@@ -22,12 +22,12 @@ from genie_eval.dreams.simulated import CodeActions
 from genie_eval.dreams.starts import Starts
 from genie_eval.dreams.windows import (
     LongRead,
-    balanced_codes,
     bits_json,
     channels,
     dream_long,
     headline,
     judge_bits,
+    random_codes,
     read_long,
     window_before,
 )
@@ -82,7 +82,7 @@ def measure_tables(
     reader: the independent judge; None: optical flow alone.
     """
     num_codes = world.config.num_actions
-    codes = balanced_codes(num_codes, len(starts), max(steps), seed + 1)
+    codes = random_codes(num_codes, len(starts), steps, seed + 1)
     dreamt = dream_long(world, reader, starts.frames, codes, steps, seed, progress, "dreams: tables")
     try:
         simulated: LongSimulation | str = simulate_long(world, reader, split, evidence, starts, codes, steps, progress)

@@ -1,7 +1,8 @@
-"""Long dreams of balanced codes, and the windows of steps in which the codes are read back.
+"""Long dreams of random codes, and the windows of steps in which the codes are read back.
 
-A dream plays the K codes in blocks, each block a random order of all of them: every code is sent equally often in every
-window of whole blocks, so that a picture that stands still reads exactly 0 bits whatever a judge sees in it.
+Codes are uniform, so that the arm wanders and reaches its limits, as it does under a player's keys. In the windows that
+are read, every code is sent equally often, in random order: a picture that stands still then reads exactly 0 bits,
+whatever a judge sees in it.
 """
 
 from collections.abc import Sequence
@@ -31,16 +32,18 @@ JUDGES = {
 }
 
 
-def balanced_codes(num_codes: int, dreams: int, steps: int, seed: int) -> Int[np.ndarray, "D n"]:
-    """Random orders of all codes, one after the other; another sequence for each dream."""
+def random_codes(num_codes: int, dreams: int, steps: Sequence[int], seed: int) -> Int[np.ndarray, "D n"]:
+    """Codes for D dreams up to the last of `steps`: uniform, and balanced in the window before each step."""
     rng = np.random.default_rng([seed, 23])
-    blocks = -(-steps // num_codes)
-    orders = rng.permuted(np.tile(np.arange(num_codes), (dreams, blocks, 1)), axis=-1)
-    return orders.reshape(dreams, -1)[:, :steps]
+    codes = rng.integers(num_codes, size=(dreams, max(steps)))
+    for window in (window_before(step, num_codes) for step in sorted(steps)):
+        balanced = np.resize(np.arange(num_codes), window.stop - window.start)
+        codes[:, window] = rng.permuted(np.tile(balanced, (dreams, 1)), axis=1)
+    return codes
 
 
 def window_before(step: int, num_codes: int) -> slice:
-    """The codes in whole blocks, WINDOW at most, that end at or shortly before `step`."""
+    """A multiple of K codes, WINDOW at most, that end at or shortly before `step`."""
     if step < num_codes:
         return slice(0, step)
     end = step // num_codes * num_codes
