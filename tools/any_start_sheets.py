@@ -1,17 +1,16 @@
 """Contact sheets of the start set for docs/any_start.md: `python -m tools.any_start_sheets RUN FOLDER [STARTS]`.
 
 start_set.jpg               the start set, and below each picture what the world shows of it (step 0)
-any_start_NUMBER.jpg        one picture: rows are actions, columns are steps of the dream that repeats the action
+any_start_NUMBER.jpg        one picture: rows are actions, columns are steps of a dream that repeats the action
 
-STARTS: a folder of pictures instead of the start set. Each dream plays one action until step 4 and from there the
-action and its opposite in turn, four times each, so that the arm stays in the picture.
+STARTS: a folder of pictures instead of the start set.
 """
 
 import sys
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
 from genie_eval.dreams.windows import first_frames
@@ -19,12 +18,9 @@ from genie_eval.start_pictures.drawn import start_set
 from genie_eval.start_pictures.folder import read_folder
 from genie_eval.start_pictures.picture import FittedStarts, fit_starts
 from genie_robotics import Genie
-from genie_robotics.labeling.code_meanings import code_meanings
-from genie_robotics.pretrained import locate
 
 STEPS = (0, 1, 4, 16, 64, 180)
 TILE, GAP, LABEL = 96, 3, 18  # pixels
-TURN = 4  # steps in one direction
 QUALITY, MAX_BYTES = 82, 300_000
 
 
@@ -35,22 +31,13 @@ def main(run: str, folder: Path, starts_folder: Path | None = None) -> None:
     starts = fit_starts(pictures, (height, width), genie.config.fit)
     folder.mkdir(parents=True, exist_ok=True)
     save(overview(genie, starts), folder / "start_set.jpg")
-    codes = commands(genie, run)
-    for i in range(len(starts)):
-        prompts = np.repeat(starts.frames[i][None, None], len(codes), axis=0)
-        dream = genie.generate(prompts, codes, seed=0).numpy()
-        shown = np.repeat(first_frames(genie, starts.frames[i : i + 1], 0)[None], len(codes), axis=0)
-        save(sheet(np.concatenate([shown, dream], axis=1)[:, list(STEPS)]), folder / f"any_start_{i:02}.jpg")
-
-
-def commands(genie: Genie, run: str) -> Int[np.ndarray, "K n"]:
-    """Each action for TURN steps, then its opposite and itself in turn, TURN steps each."""
     number = genie.config.num_actions
-    motions = np.stack([np.asarray(m.motion) for m in code_meanings(locate(run), number)])
-    motions = motions / np.maximum(np.linalg.norm(motions, axis=1, keepdims=True), 1e-9)
-    opposite = (motions @ motions.T).argmin(axis=1)
-    turns = np.arange(STEPS[-1]) // TURN % 2
-    return np.where(turns, opposite[:, None], np.arange(number)[:, None])
+    codes = np.repeat(np.arange(number)[:, None], STEPS[-1], axis=1)
+    for i in range(len(starts)):
+        prompts = np.repeat(starts.frames[i][None, None], number, axis=0)
+        shown = np.repeat(first_frames(genie, starts.frames[i : i + 1], 0)[None], number, axis=0)
+        dream = np.concatenate([shown, genie.generate(prompts, codes, seed=0).numpy()], axis=1)
+        save(sheet(np.concatenate([prompts, dream[:, list(STEPS)]], axis=1)), folder / f"any_start_{i:02}.jpg")
 
 
 def overview(genie: Genie, starts: FittedStarts, columns: int = 8) -> Image.Image:
@@ -67,13 +54,14 @@ def overview(genie: Genie, starts: FittedStarts, columns: int = 8) -> Image.Imag
 
 
 def sheet(frames: UInt8[np.ndarray, "K t H W 3"]) -> Image.Image:
-    """Rows: actions. Columns: steps."""
+    """Rows: actions. Columns: the start picture, then the steps."""
     rows = [np.concatenate([tile(frame) for frame in row], axis=1) for row in frames]
     joined = np.pad(np.concatenate(rows), ((LABEL, 0), (2 * LABEL, 0), (0, 0)), constant_values=255)
     image = Image.fromarray(joined)
     draw, size = ImageDraw.Draw(image), rows[0].shape
-    for column, step in enumerate(STEPS):
-        draw.text((2 * LABEL + column * size[1] // len(STEPS) + 3, 3), f"step {step}", fill="black")
+    titles = ["picture", *(f"step {step}" for step in STEPS)]
+    for column, title in enumerate(titles):
+        draw.text((2 * LABEL + column * size[1] // len(titles) + 3, 3), title, fill="black")
     for code in range(len(rows)):
         draw.text((3, LABEL + code * size[0] + size[0] // 2 - 6), str(code), fill="black")
     return image

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -151,8 +151,14 @@ def print_scorecard(report: dict) -> None:
     lines += [
         f"{asked['question']} {asked['answer']}. {asked['because']}" for asked in summary.get("questions", [summary])
     ]
-    for name, metric in report["metrics"].items():
+    print(MINUS_ZERO.sub(r"\1", "\n".join(lines + metric_lines(report["metrics"]))))
+
+
+def metric_lines(metrics: dict[str, Any]) -> list[str]:
+    """One line per metric: verdict, name, value, interval, reason."""
+    lines = []
+    for name, metric in metrics.items():
         value = "-" if metric["value"] is None else number(metric["value"], digits(name))
         interval = interval_text(metric["ci95"], digits(name))
         lines.append(f"  {metric['verdict']:<8}{name:<30}{value:>7}  {interval:<16} {metric['reason']}")
-    print(MINUS_ZERO.sub(r"\1", "\n".join(lines)))
+    return lines

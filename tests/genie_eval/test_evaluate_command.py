@@ -36,18 +36,19 @@ def untrained(folder, seed):
 @pytest.fixture
 def few(monkeypatch):
     """Every part of the report, of fewer starts, sequences and clips."""
-    for name, (control, horizon, inference) in SIZES.items():
+    for name, (control, horizon, inference, any_start) in SIZES.items():
         small = (
             dataclasses.replace(control, starts=2, pairs=min(control.pairs, 4), triples=min(control.triples, 4),
                                 sampled_starts=1),
             dataclasses.replace(horizon, clips=min(horizon.clips, 4), others=8),
             dataclasses.replace(inference, rendered_trajectories=1),
+            dataclasses.replace(any_start, pictures=2, steps=(2, 8), tables=1, table_steps=(8,)),
         )  # fmt: skip
         monkeypatch.setitem(SIZES, name, small)
 
 
 def test_an_untrained_model_gets_a_whole_and_honest_report(run, tabletop_rlds, few, tmp_path, capsys):
-    argv = [str(run), "--data", str(tabletop_rlds), "--out", str(tmp_path), "--clips", "2", "--starts", "2"]
+    argv = [str(run), "--data", str(tabletop_rlds), "--out", str(tmp_path), "--clips", "2", "--figure-rows", "2"]
     assert evaluate(argv) == 0
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["data"]["split"] == "test"
@@ -76,6 +77,8 @@ def test_an_untrained_model_gets_a_whole_and_honest_report(run, tabletop_rlds, f
         ({"--judge": "nowhere"}, "nowhere"),
         ({"--seeds": "itself"}, "the run itself"),
         ({"--i3d": "nowhere.pt"}, "nowhere.pt"),
+        ({"--starts": "nowhere"}, "--starts nowhere is not a folder; pass a folder of pictures"),
+        ({"--starts": "a_file"}, "a_file is not a folder"),
         ({"--compare": "somewhere"}, "--compare"),
     ],
 )
@@ -83,8 +86,7 @@ def test_wrong_input_is_one_line_and_status_2(change, expected, run, tabletop_rl
     taken = tmp_path / "a_file"
     taken.write_text("")
     options = {"--data": str(tabletop_rlds), "--out": str(tmp_path / "out"), **change}
-    if change.get("--out") == "a_file":
-        options["--out"] = str(taken)
+    options = {name: str(taken) if value == "a_file" else value for name, value in options.items()}
     options = {name: str(run) if value == "itself" else value for name, value in options.items()}
     first = options.pop("run", str(run))
     assert main(["evaluate", first, *(word for pair in options.items() for word in pair)]) == 2

@@ -170,11 +170,11 @@ def fit_mask(mask: Bool[np.ndarray, "h w"], size: tuple[int, int], mode: str) ->
 
 
 def fit_parts(parts: Int[np.ndarray, "h w"], size: tuple[int, int], mode: str) -> Int[np.ndarray, "H W"]:
-    """The object that covers a pixel of the model's size whole, or -1."""
+    """The object that covers most of a pixel of the model's size, or -1."""
     fitted = np.full(size, -1)
     for number in range(parts.max() + 1):
         layer = np.repeat((parts == number)[..., None], 3, axis=-1).astype(np.uint8) * 255
-        fitted[fit_frames(layer, size, mode)[..., 0] == 255] = number
+        fitted[fit_frames(layer, size, mode)[..., 0] > 127] = number
     return fitted
 
 

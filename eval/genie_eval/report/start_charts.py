@@ -84,8 +84,8 @@ def along_the_dream(path: Path, metrics: dict[str, Any]) -> str:
         fig.legend(legend.values(), legend.keys(), loc="outside right center", fontsize=8)
     return (
         "What is left along the dream, with 95 % intervals over pictures or tables. Dotted green: the pass mark. "
-        "Higher is better. The simulator executes the same codes, and its arm too comes to its limits. Retention and bits of "
-        "pictures are of the same dreams: one without the other counts for nothing."
+        "Higher is better. The simulator executes the same codes, and its arm too comes to its limits. Retention and "
+        "bits of pictures are of the same dreams: one without the other counts for nothing."
     )
 
 

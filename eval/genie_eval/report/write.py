@@ -44,7 +44,10 @@ LEVEL_TABLES: dict[str, Callable[[Section, Row, Row], None]] = {
 
 
 def sections(report: Row) -> list[Section]:
-    """One section per level that was measured, made of report.json alone, so that a report of latents without pixels has the same."""
+    """One section per level of which the report says something.
+
+    They are made of report.json alone, so that a report of latents without pixels has the same.
+    """
     made = []
     for level in LEVELS:
         section = Section(level)
