@@ -102,6 +102,7 @@ def measure(
     assert config.control is not None
     assert config.horizon is not None
     assert config.any_start is not None
+    own = None if config.starts is None else read_folder(Path(config.starts))  # a wrong folder fails before any work
     seconds: dict[str, float] = {}
     gap, num_codes, seed, progress = world.config.gap, world.config.num_actions, config.seed, config.progress
     with clock(seconds, "codes and motion"):
@@ -146,7 +147,6 @@ def measure(
         metrics |= control.metrics
     details |= control.details
     with clock(seconds, "any start"):
-        own = None if config.starts is None else read_folder(config.starts)
         any_start = measure_any_start(
             world, judge, config.any_start, split=evaluated, evidence=evidence, own=own, draws=config.draws, seed=seed,
             progress=progress,

@@ -121,3 +121,17 @@ def test_folders_that_cannot_be_read_are_one_line(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="holds 2 pictures; expected 1 to 1 files"):
         read_folder(tmp_path)
     assert MAX_PICTURES == 500
+
+
+def test_real_first_frames_stay_outside_of_the_repository(realdata, tmp_path):
+    from tools.real_starts import REPOSITORY, main
+
+    main(realdata, tmp_path / "real")
+    pictures = read_folder(tmp_path / "real")
+    assert {picture.kind for picture in pictures} == {"RT-1 photo", "Bridge photo"}
+    fitted = fit_starts(pictures, (64, 64), "crop")
+    assert (fitted.still.mean(axis=(1, 2)) > 0.1).all()
+    with pytest.raises(UserError, match="inside of the repository"):
+        main(realdata, REPOSITORY / "docs" / "real")
+    with pytest.raises(UserError, match="expected the folders rt1_page and bridge_page"):
+        main(tmp_path, tmp_path / "other")
