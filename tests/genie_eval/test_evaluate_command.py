@@ -3,6 +3,8 @@
 import dataclasses
 import json
 
+import cv2
+import numpy as np
 import pytest
 
 from genie_eval.commands import evaluate
@@ -48,8 +50,11 @@ def few(monkeypatch):
 
 
 def test_an_untrained_model_gets_a_whole_and_honest_report(run, tabletop_rlds, few, tmp_path, capsys):
+    starts = tmp_path / "starts"
+    starts.mkdir()
+    cv2.imwrite(str(starts / "sheet.png"), np.full((50, 70, 3), 200, np.uint8))
     argv = [str(run), "--data", str(tabletop_rlds), "--out", str(tmp_path), "--clips", "2", "--figure-rows", "2"]
-    assert evaluate(argv) == 0
+    assert evaluate([*argv, "--starts", str(starts)]) == 0
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["data"]["split"] == "test"
     assert report["metrics"]["grounding_r2"]["verdict"] != "pass"
@@ -58,6 +63,16 @@ def test_an_untrained_model_gets_a_whole_and_honest_report(run, tabletop_rlds, f
     oracle = report["ladder"][0]
     assert oracle["name"] == "oracle_motion"
     assert oracle["grounding_r2"] > 0.3
+    own = report["details"]["any_start"]["own"]
+    assert own["pictures"][0]["name"] == "sheet.png"
+    assert own["metrics"]["scene_retention"]["verdict"] == "not run"  # no starts.json
+    assert {"object_permanence", "long_command_bits"} <= set(report["metrics"])
+    assert {"figures/any_start.png", "figures/own_starts.png", "figures/along_the_dream.png"} <= {
+        figure["file"] for figure in report["figures"]
+    }
+    page = (tmp_path / "report.html").read_text()
+    assert 'id="level-I"' in page
+    assert "Your own pictures, by kind" in page
     said = capsys.readouterr().out
     assert "report.html" in said
     assert "grounding_r2" in said
