@@ -37,7 +37,7 @@ MAGNITUDE_RATIO = (0.7, 1.4)  # displacement of dreams relative to the simulator
 
 @dataclass(frozen=True)
 class Mark:
-    """Marks of a metric, set before any trained model was measured.
+    """Marks of a metric, set before any trained model was measured (those of level I: before a world with a reference).
 
     good: a metric passes from here. bad: it fails beyond this; between the two it warns. low: for a pass, the worse end
     of the 95 % interval must reach this too. few: number of `units` below which a result is exploratory.
