@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -47,7 +47,9 @@ class EvaluateOptions(SourceOptions):
     """Random episodes to evaluate, or "none" for all. Fewer than 200 are exploratory."""
     clips: int = 200
     """Clips to dream from."""
-    starts: int = 6
+    starts: Annotated[Path | None, Option("FOLDER")] = None
+    """Folder of your own pictures to start from, measured beside the start set of the suite."""
+    figure_rows: int = 6
     """Start frames of the same-action figure."""
     seed: int = 0
     """Random seed."""
@@ -86,6 +88,10 @@ def evaluate(argv: list[str]) -> int:
         from genie_eval.dreams.fvd import load_i3d
 
         load_i3d(options.i3d)
+    if options.starts is not None:  # likewise
+        from genie_eval.start_pictures.folder import read_folder
+
+        read_folder(options.starts)
     genie = Genie.from_pretrained(options.run)
     judge_run = options.judge or judge_of(options.run)
     judge = None if judge_run is None else Genie.from_pretrained(judge_run)
@@ -100,8 +106,9 @@ def evaluate(argv: list[str]) -> int:
             )
     source = options.open(options.data)
     config = EvaluationConfig(
-        trajectories=options.trajectories, clips=options.clips, starts=options.starts, seed=options.seed,
+        trajectories=options.trajectories, clips=options.clips, figure_rows=options.figure_rows, seed=options.seed,
         size="full" if options.full else "quick" if options.quick else "default", i3d=options.i3d,
+        starts=options.starts,
     )  # fmt: skip
     report = run_suite(
         genie, source, options.out, split=options.split, run=options.run, judge=judge, seeds=seeds, config=config
@@ -114,7 +121,8 @@ def evaluate(argv: list[str]) -> int:
 def _check_compare(options: EvaluateOptions) -> None:
     measuring = {
         "RUN": options.run, "--data": options.data, "--judge": options.judge, "--seeds": options.seeds or None,
-        "--i3d": options.i3d, "--full": options.full or None, "--quick": options.quick or None,
+        "--i3d": options.i3d, "--starts": options.starts, "--full": options.full or None,
+        "--quick": options.quick or None,
     }  # fmt: skip
     given = [name for name, value in measuring.items() if value is not None]
     if given:
@@ -143,8 +151,14 @@ def print_scorecard(report: dict) -> None:
     lines += [
         f"{asked['question']} {asked['answer']}. {asked['because']}" for asked in summary.get("questions", [summary])
     ]
-    for name, metric in report["metrics"].items():
+    print(MINUS_ZERO.sub(r"\1", "\n".join(lines + metric_lines(report["metrics"]))))
+
+
+def metric_lines(metrics: dict[str, Any]) -> list[str]:
+    """One line per metric: verdict, name, value, interval, reason."""
+    lines = []
+    for name, metric in metrics.items():
         value = "-" if metric["value"] is None else number(metric["value"], digits(name))
         interval = interval_text(metric["ci95"], digits(name))
         lines.append(f"  {metric['verdict']:<8}{name:<30}{value:>7}  {interval:<16} {metric['reason']}")
-    print(MINUS_ZERO.sub(r"\1", "\n".join(lines)))
+    return lines

@@ -16,6 +16,7 @@ from genie_eval.codes.details import code_details
 from genie_eval.codes.measure import StatisticsConfig, code_metrics
 from genie_eval.collect import Evidence, collect, collect_training
 from genie_eval.dreams.action_use import action_use
+from genie_eval.dreams.any_start import measure_any_start
 from genie_eval.dreams.control import dream_commands, measure_control
 from genie_eval.dreams.distribution import mmd_motion
 from genie_eval.dreams.fidelity import fidelity
@@ -30,6 +31,7 @@ from genie_eval.interfaces import Judge, WorldModel
 from genie_eval.metrics import Metric
 from genie_eval.report.write import write_report
 from genie_eval.results import EvaluationConfig, Results
+from genie_eval.start_pictures.folder import read_folder
 
 if TYPE_CHECKING:
     from genie_datasets import Source, Split
@@ -65,10 +67,10 @@ def evaluate(
     from genie_robotics.models.threads import threads_for
 
     config = checked(replace(config or EvaluationConfig(), **options))
-    if config.clips < 1 or config.starts < 1 or (config.trajectories is not None and config.trajectories < 1):
+    if config.clips < 1 or config.figure_rows < 1 or (config.trajectories is not None and config.trajectories < 1):
         raise UserError(
-            f"--trajectories, --clips and --starts must be at least 1, got {config.trajectories}, {config.clips} and "
-            f"{config.starts}"
+            f"--trajectories, --clips and --figure-rows must be at least 1, got {config.trajectories}, {config.clips} "
+            f"and {config.figure_rows}"
         )
     config = config.resolved()
     evaluated, train = choose_splits(source, split)
@@ -99,6 +101,8 @@ def measure(
     config = config.resolved()
     assert config.control is not None
     assert config.horizon is not None
+    assert config.any_start is not None
+    own = None if config.starts is None else read_folder(Path(config.starts))  # a wrong folder fails before any work
     seconds: dict[str, float] = {}
     gap, num_codes, seed, progress = world.config.gap, world.config.num_actions, config.seed, config.progress
     with clock(seconds, "codes and motion"):
@@ -142,6 +146,13 @@ def measure(
         )
         metrics |= control.metrics
     details |= control.details
+    with clock(seconds, "any start"):
+        any_start = measure_any_start(
+            world, judge, config.any_start, split=evaluated, evidence=evidence, own=own, draws=config.draws, seed=seed,
+            progress=progress,
+        )  # fmt: skip
+        metrics |= any_start.metrics
+        details["any_start"] = any_start.details
     if config.horizon.clips:
         with clock(seconds, "long dreams"):
             details |= long_dream_details(world, evaluated, evidence, config)
@@ -150,7 +161,7 @@ def measure(
             world, evaluated, evidence.trajectories, evidence.table, evidence.codes, config.inference, seed, progress
         )
         metrics |= altered
-    return Results(metrics, rows, codes, evidence, dreams, control, details, seconds, config.starts)
+    return Results(metrics, rows, codes, evidence, dreams, control, details, seconds, config.figure_rows, any_start)
 
 
 def long_dream_details(

@@ -30,12 +30,14 @@ MIN_KAPPA_SHARE = 0.70  # share of the oracle's kappa that a judge of commands m
 MIN_COSINE = 0.80  # of the directions of one command from different starts, and of those of dream and simulator
 MIN_IDENTIFIED = 0.70  # share of dreams that must be told from those of other codes
 MIN_BOTH_RIGHT = 0.80  # share of pairs of opposite codes of which both must go the right way
+MIN_START_BITS = 0.5  # bits of commands below which pictures that are kept do not count
+FEW_PICTURES = 16  # start pictures, or simulated tables
 MAGNITUDE_RATIO = (0.7, 1.4)  # displacement of dreams relative to the simulator's
 
 
 @dataclass(frozen=True)
 class Mark:
-    """Marks of a metric, set before any trained model was measured.
+    """Marks of a metric, set before any trained model was measured (those of level I: before a world with a reference).
 
     good: a metric passes from here. bad: it fails beyond this; between the two it warns. low: for a pass, the worse end
     of the 95 % interval must reach this too. few: number of `units` below which a result is exploratory.
@@ -116,6 +118,7 @@ LEVELS = {
     "F": ("Truth and use", "Is the dream what would really have happened, and does the model use its codes?"),
     "G": ("Leakage and shortcuts", "Do the codes encode anything but motion: position, scene, the next frame itself?"),
     "H": ("Nuisances", "Does the code stay the same when only light, color or camera change?"),
+    "I": ("Any start", "Does the world keep the picture it is given, and obey in it, for a minute and longer?"),
     "fidelity": ("Fidelity", "How good are the pictures?"),
 }  # fmt: skip
 """Sections of the report: key -> (title, question)."""
@@ -214,6 +217,38 @@ _TABLE = (
         "sequence_consistency_flow", "E", "sequence_consistency on the dreams' optical flow instead of the arm's "
         "motion",
         null="sequences renamed at random at every start", oracle="1", mark=_SEQUENCES, always=False, needs="dreams",
+    ),
+    Definition(
+        "start_psnr", "I", "PSNR of step 0 against the start picture, drawings and other kinds of pictures", unit="dB",
+        digits=1, null="a flat picture of its mean color", oracle="equal pictures",
+        mark=Mark(good=40, bad=25, few=FEW_PICTURES, units="pictures"), short="start dB", always=False, needs="dreams",
+    ),
+    Definition(
+        "scene_retention", "I", "PSNR of the pixels that the arm cannot reach, 64 steps into a dream", unit="dB",
+        digits=1, null="a flat picture of the start's mean color", oracle="the start repeated",
+        mark=Mark(good=30, bad=20, few=FEW_PICTURES, units="pictures"), short="kept dB", always=False, needs="dreams",
+        fails=f"start_command_bits below {MIN_START_BITS} in the same dreams",
+    ),
+    Definition(
+        "start_command_bits", "I", "Bits of a command that an independent judge (without one: optical flow) reads in "
+        "the dreams of scene_retention",
+        unit="bits", null=_RENAMED, oracle="the simulator under such codes, by the same judge",
+        mark=Mark(good=1.0, bad=MIN_START_BITS, few=FEW_PICTURES, units="pictures"), short="start bits", always=False,
+        fails="scene_retention below its mark in the same dreams", needs="dreams",
+    ),
+    Definition(
+        "object_permanence", "I", "Share of the objects out of the arm's way that have their color 180 steps into a "
+        "dream",
+        null="objects that have vanished: the color around them", oracle="the simulator under the same codes",
+        mark=Mark(good=0.95, bad=0.50, few=FEW_PICTURES, units="tables"), short="objects", always=False,
+        needs="dreams",
+    ),
+    Definition(
+        "long_command_bits", "I", "Bits of a command that an independent judge (without one: optical flow) reads 180 "
+        "steps into a dream of a simulated table",
+        unit="bits", null=_RENAMED, oracle="the simulator under the same codes, by the same judge",
+        mark=Mark(good=2.2, bad=1.1, few=FEW_PICTURES, units="tables"), short="long bits", always=False,
+        needs="dreams",
     ),
 )  # fmt: skip
 METRICS = {definition.name: definition for definition in _TABLE}

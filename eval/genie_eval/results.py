@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from genie_eval.collect import Evidence
+from genie_eval.dreams.any_start import AnyStart, AnyStartConfig
 from genie_eval.dreams.control import Control, ControlConfig
 from genie_eval.dreams.generation import DreamSet
 from genie_eval.dreams.horizon import HorizonConfig
@@ -26,7 +27,7 @@ class EvaluationConfig:
     """Episodes to evaluate; None: the whole split."""
     clips: int = 200
     """Clips to dream from."""
-    starts: int = 6
+    figure_rows: int = 6
     """Rows of the same-action figure."""
     size: Size = "default"
     """quick: the headline metrics, as in `demo`. full: more starts, sequences and clips."""
@@ -44,6 +45,10 @@ class EvaluationConfig:
     """Long dreams; None: chosen by `size`."""
     inference: InferenceConfig | None = None
     """Altered input; None: chosen by `size`."""
+    any_start: AnyStartConfig | None = None
+    """Pictures of other kinds, and long dreams; None: chosen by `size`."""
+    starts: Path | None = None
+    """Folder of further pictures to start from."""
     i3d: Path | None = None
     """TorchScript I3D weights, for FVD."""
     seed: int = 0
@@ -52,25 +57,29 @@ class EvaluationConfig:
     """Show progress bars."""
 
     def resolved(self) -> "EvaluationConfig":
-        """The configuration with control, horizon and inference filled in."""
-        control, horizon, inference = SIZES[self.size]
+        """The configuration with control, horizon, inference and any_start filled in."""
+        control, horizon, inference, any_start = SIZES[self.size]
         return replace(
             self,
             control=self.control or control,
             horizon=self.horizon or horizon,
             inference=self.inference or inference,
+            any_start=self.any_start or any_start,
         )
 
 
-SIZES: dict[str, tuple[ControlConfig, HorizonConfig, InferenceConfig]] = {
+SIZES: dict[str, tuple[ControlConfig, HorizonConfig, InferenceConfig, AnyStartConfig]] = {
     "quick": (
         ControlConfig(
             pairs=0, triples=0, sampled_starts=12, readout=ReadoutConfig(episodes=200, rebuilt_episodes=100, steps=200)
         ),
         HorizonConfig(clips=0),
         InferenceConfig.quick(),
+        AnyStartConfig(steps=(16, 64), tables=8, table_steps=(50, 180)),
     ),
-    "default": (ControlConfig(), HorizonConfig(clips=32), InferenceConfig(rendered_trajectories=6)),
+    "default": (
+        ControlConfig(), HorizonConfig(clips=32), InferenceConfig(rendered_trajectories=6), AnyStartConfig(),
+    ),
     "full": (
         ControlConfig(
             starts=128, pairs=56, triples=100, longer=100, sampled_starts=64,
@@ -78,6 +87,7 @@ SIZES: dict[str, tuple[ControlConfig, HorizonConfig, InferenceConfig]] = {
         ),
         HorizonConfig(clips=200),
         InferenceConfig(trajectories=200, checks=200, cuts=128, round_trips=100, rendered_trajectories=48),
+        AnyStartConfig(tables=32),
     ),
 }  # fmt: skip
 
@@ -95,6 +105,7 @@ class Results:
     details: dict[str, Any]
     seconds: dict[str, float]
     shown: int = 6  # rows of the same-action figure
+    any_start: AnyStart | None = None
 
     @property
     def grid_starts(self) -> np.ndarray:

@@ -1,9 +1,9 @@
 """The simulator behind a data set: the only place where the evaluation opens the MuJoCo tabletop."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from genie_eval.interfaces import Recording
 
@@ -63,3 +63,16 @@ def render_states(
             simulator.close()
         renderings.append(np.stack(frames))
     return renderings
+
+
+def visible_parts(simulator: Any, size: tuple[int, int]) -> tuple[Int[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]:
+    """What each pixel shows: the number of an object (0, 1, ...) or -1; and whether it is the arm."""
+    from genie_datasets.tabletop.segmentation import ROBOT, visible_parts
+
+    parts = visible_parts(simulator, size)
+    return np.maximum(parts, -1), parts == ROBOT
+
+
+def object_positions(simulator: Any) -> Float[np.ndarray, "M 3"]:
+    """Where the objects are, meters."""
+    return simulator.object_poses()[: len(simulator.scene.objects), :3].copy()

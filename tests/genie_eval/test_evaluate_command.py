@@ -3,6 +3,8 @@
 import dataclasses
 import json
 
+import cv2
+import numpy as np
 import pytest
 
 from genie_eval.commands import evaluate
@@ -36,19 +38,23 @@ def untrained(folder, seed):
 @pytest.fixture
 def few(monkeypatch):
     """Every part of the report, of fewer starts, sequences and clips."""
-    for name, (control, horizon, inference) in SIZES.items():
+    for name, (control, horizon, inference, any_start) in SIZES.items():
         small = (
             dataclasses.replace(control, starts=2, pairs=min(control.pairs, 4), triples=min(control.triples, 4),
                                 sampled_starts=1),
             dataclasses.replace(horizon, clips=min(horizon.clips, 4), others=8),
             dataclasses.replace(inference, rendered_trajectories=1),
+            dataclasses.replace(any_start, pictures=2, steps=(2, 8), tables=1, table_steps=(8,)),
         )  # fmt: skip
         monkeypatch.setitem(SIZES, name, small)
 
 
 def test_an_untrained_model_gets_a_whole_and_honest_report(run, tabletop_rlds, few, tmp_path, capsys):
-    argv = [str(run), "--data", str(tabletop_rlds), "--out", str(tmp_path), "--clips", "2", "--starts", "2"]
-    assert evaluate(argv) == 0
+    starts = tmp_path / "starts"
+    starts.mkdir()
+    cv2.imwrite(str(starts / "sheet.png"), np.full((50, 70, 3), 200, np.uint8))
+    argv = [str(run), "--data", str(tabletop_rlds), "--out", str(tmp_path), "--clips", "2", "--figure-rows", "2"]
+    assert evaluate([*argv, "--starts", str(starts)]) == 0
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["data"]["split"] == "test"
     assert report["metrics"]["grounding_r2"]["verdict"] != "pass"
@@ -57,6 +63,16 @@ def test_an_untrained_model_gets_a_whole_and_honest_report(run, tabletop_rlds, f
     oracle = report["ladder"][0]
     assert oracle["name"] == "oracle_motion"
     assert oracle["grounding_r2"] > 0.3
+    own = report["details"]["any_start"]["own"]
+    assert own["pictures"][0]["name"] == "sheet.png"
+    assert own["metrics"]["scene_retention"]["verdict"] == "not run"  # no starts.json
+    assert {"object_permanence", "long_command_bits"} <= set(report["metrics"])
+    assert {"figures/any_start.png", "figures/own_starts.png", "figures/along_the_dream.png"} <= {
+        figure["file"] for figure in report["figures"]
+    }
+    page = (tmp_path / "report.html").read_text()
+    assert 'id="level-I"' in page
+    assert "Your own pictures, by kind" in page
     said = capsys.readouterr().out
     assert "report.html" in said
     assert "grounding_r2" in said
@@ -76,6 +92,8 @@ def test_an_untrained_model_gets_a_whole_and_honest_report(run, tabletop_rlds, f
         ({"--judge": "nowhere"}, "nowhere"),
         ({"--seeds": "itself"}, "the run itself"),
         ({"--i3d": "nowhere.pt"}, "nowhere.pt"),
+        ({"--starts": "nowhere"}, "--starts nowhere is not a folder; pass a folder of pictures"),
+        ({"--starts": "a_file"}, "a_file is not a folder"),
         ({"--compare": "somewhere"}, "--compare"),
     ],
 )
@@ -83,8 +101,7 @@ def test_wrong_input_is_one_line_and_status_2(change, expected, run, tabletop_rl
     taken = tmp_path / "a_file"
     taken.write_text("")
     options = {"--data": str(tabletop_rlds), "--out": str(tmp_path / "out"), **change}
-    if change.get("--out") == "a_file":
-        options["--out"] = str(taken)
+    options = {name: str(taken) if value == "a_file" else value for name, value in options.items()}
     options = {name: str(run) if value == "itself" else value for name, value in options.items()}
     first = options.pop("run", str(run))
     assert main(["evaluate", first, *(word for pair in options.items() for word in pair)]) == 2

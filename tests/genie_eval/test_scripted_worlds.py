@@ -10,6 +10,7 @@ import pytest
 from genie_eval import evaluate
 from genie_eval.collect import Trajectory
 from genie_eval.dreams.action_use import action_use
+from genie_eval.dreams.any_start import AnyStartConfig
 from genie_eval.dreams.control import ControlConfig
 from genie_eval.dreams.fidelity import fidelity
 from genie_eval.dreams.generation import choose_clips, dream_set
@@ -23,11 +24,12 @@ from genie_eval.metrics import plain
 from genie_eval.report.write import validate
 
 QUICK = {
-    "draws": 200, "swaps": 49, "clips": 12, "starts": 3, "progress": False, "inference": InferenceConfig.quick(),
+    "draws": 200, "swaps": 49, "clips": 12, "figure_rows": 3, "progress": False, "inference": InferenceConfig.quick(),
     "control": ControlConfig(
         starts=6, pairs=4, triples=4, readout=ReadoutConfig(members=2, steps=16, batch=16, width=8)
     ),
     "horizon": HorizonConfig(clips=4, others=8),
+    "any_start": AnyStartConfig(pictures=2, steps=(5, 10), tables=2, table_steps=(10,)),
 }  # fmt: skip
 PROMISED = {
     "codebook_perplexity", "grounding_r2", "ctc", "sequence_consistency", "command_bits", "command_bits_physical",

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from genie_datasets.base.errors import UserError
+from genie_eval.dreams.any_start import AnyStartConfig
 from genie_eval.dreams.control import ControlConfig
 from genie_eval.dreams.horizon import HorizonConfig
 from genie_eval.inference.level import InferenceConfig
@@ -79,9 +80,10 @@ def smoke(full: Recipe) -> Recipe:
         clip_length=4,
         clips=4,
         evaluation=EvaluationConfig(
-            trajectories=3, clips=3, starts=2, size="quick", draws=50, swaps=19, train_trajectories=4,
+            trajectories=3, clips=3, figure_rows=2, size="quick", draws=50, swaps=19, train_trajectories=4,
             control=ControlConfig(starts=3, steps=2, pairs=0, triples=0, sampled_starts=1),
             horizon=HorizonConfig(clips=0), inference=InferenceConfig.quick(),
+            any_start=AnyStartConfig(pictures=3, steps=(2, 4), tables=2, table_steps=(4,)),
         ),
         smoke=True,
     )  # fmt: skip

@@ -30,6 +30,7 @@ from genie_eval.report.control_charts import (
 from genie_eval.report.findings import consistency_rows, mark_of, nuisance_rows, variance_shares
 from genie_eval.report.horizon_charts import fidelity_chart, use_chart
 from genie_eval.report.pictures import Arrows, dream_grid, filmstrip
+from genie_eval.report.start_charts import ALONG, along_the_dream, start_sheet
 
 if TYPE_CHECKING:
     from genie_eval.results import EvaluationConfig, Results
@@ -62,6 +63,7 @@ def draw(results: "Results", out: Path, config: "EvaluationConfig") -> list[dict
     _codes_and_dreams(figures, results, metrics, config)
     _control(figures, results, metrics, config)
     _dreams(figures, results, metrics)
+    _any_start(figures, results, metrics)
     _details(figures, results, metrics)
     return figures.found + animations(figures.folder, results.dreams, config.seed)
 
@@ -138,6 +140,21 @@ def _dreams(figures: Figures, results: "Results", metrics: dict[str, Any]) -> No
         t, clips = list(range(1, len(readings["psnr"]["dream"]["value"]) + 1)), metrics["dream_psnr"]["n_clips"]
     if readings and t and len(t) > 1:
         figures.add("fidelity", "Quality of the pictures", fidelity_chart, readings, t, int(clips or 0))
+
+
+def _any_start(figures: Figures, results: "Results", metrics: dict[str, Any]) -> None:
+    """Pictures of other kinds, and long dreams."""
+    found = getattr(results, "any_start", None)
+    if found is None:
+        return
+    for name, title, dreams in (
+        ("any_start", "Pictures of other kinds", found.pictures),
+        ("own_starts", "Your own pictures", found.own),
+    ):
+        if dreams is not None:
+            figures.add(name, title, start_sheet, dreams)
+    if any((metric.get("by_step") and name in ALONG) for name, metric in metrics.items()):
+        figures.add("along_the_dream", "What is left along the dream", along_the_dream, metrics)
 
 
 def _details(figures: Figures, results: "Results", metrics: dict[str, Any]) -> None:

@@ -1,4 +1,7 @@
-"""Sections of the levels that are measured on dreams: D (commands), E (sequences), F (truth and use), and fidelity."""
+"""Sections of the levels that are measured on dreams.
+
+D (commands), E (sequences), F (truth and use), I (any start), and fidelity.
+"""
 
 from typing import Any
 
@@ -153,6 +156,57 @@ def _at_t(reading: Row | None, t: int) -> str:
         return "–"
     ci = (reading.get("ci95") or [None] * t)[t - 1]
     return with_interval(reading["value"][t - 1], ci if ci and ci[0] is not None else None)
+
+
+def any_start(section: Section, metrics: Row, details: Row) -> None:
+    found = details.get("any_start")
+    if found is None:  # a report of latents
+        return
+    for part, title in (("pictures", "Start pictures"), ("own", "Your own pictures")):
+        if part in found:
+            _pictures(section, title, found[part])
+    own = at(found, "own", "metrics") or {}
+    rows = [[f"`{name}`", estimate(row), row["reason"]] for name, row in own.items()]
+    section.table("Your own pictures: metrics", ["metric", "value", "reason"], rows)
+    tables = found.get("tables") or {}
+    if section.has("simulated tables", tables, "not part of this run"):
+        bits, objects = (at(metrics, name, "by_step") or {} for name in ("long_command_bits", "object_permanence"))
+        rows = []
+        for step in map(str, tables["steps"]):
+            reader = "independent" if at(bits, step, "independent") else "flow"
+            shown = [at(bits, step, reader), at(bits, step, "flow"), at(bits, step, "simulator", reader)]
+            kept = objects.get(step) or {}
+            share_kept = with_interval(kept.get("value"), kept.get("ci95")) if kept.get("n_objects") else "–"
+            rows.append([step, *(estimate(row) if row else "–" for row in shown), share_kept,
+                         number(kept.get("oracle")), str(kept.get("n_objects", "–"))])  # fmt: skip
+        section.table(
+            "Long dreams of simulated tables",
+            ["steps", "bits", "bits, optical flow", "bits, simulator", "objects kept", "objects, simulator", "objects"],
+            rows,
+            f"Higher is better. {tables['n_tables']} tables; bits are read in the steps before, objects at that step.",
+        )
+
+
+def _pictures(section: Section, title: str, found: Row) -> None:
+    """One row per kind of picture."""
+    steps, rows = found["steps"], []
+    for kind in found["kinds"]:
+        bits = kind["bits"].get("independent") or kind["bits"].get("flow") or [None] * len(steps)
+        both = (kind["retention"], bits)
+        cells = [number(values[n], d) for n in range(len(steps)) for values, d in zip(both, (1, 2), strict=True)]
+        rows.append([words(kind["kind"]), str(kind["n"]), number(kind["start_psnr"], 1), *cells])
+    section.table(
+        f"{title}, by kind",
+        [
+            "kind",
+            "pictures",
+            "step 0, dB",
+            *(name for s in steps for name in (f"kept, {s} steps, dB", f"bits, {s} steps")),
+        ],
+        rows,
+        f"Higher is better. PSNR of equal pictures: {number(found['cap_db'], 1)} dB. Bits of a few pictures are rough. "
+        f"Pictures {found['fingerprint']} at {'x'.join(map(str, found['size']))}.",
+    )
 
 
 def fidelity(section: Section, metrics: Row, details: Row) -> None:

@@ -37,19 +37,24 @@ LEVEL_TABLES: dict[str, Callable[[Section, Row, Row], None]] = {
     "F": levels_dreams.truth,
     "G": levels_codes.leakage,
     "H": levels_codes.nuisance,
+    "I": levels_dreams.any_start,
     "fidelity": levels_dreams.fidelity,
 }
 """Fills the section of a level with its tables, from `metrics` and `details` of report.json."""
 
 
 def sections(report: Row) -> list[Section]:
-    """One section per level, made of report.json alone, so that a report of latents without pixels has the same."""
+    """One section per level of which the report says something.
+
+    They are made of report.json alone, so that a report of latents without pixels has the same.
+    """
     made = []
     for level in LEVELS:
         section = Section(level)
         LEVEL_TABLES[level](section, report["metrics"], report.get("details") or {})
         section.metrics = [name for name in section.metrics if name in report["metrics"]]
-        made.append(section)
+        if section.metrics or section.tables or section.not_run:
+            made.append(section)
     listed = {name for section in made for name in section.metrics}
     made[-1].metrics += [name for name in report["metrics"] if name not in listed]
     return made
