@@ -49,11 +49,8 @@ class World:
     def __init__(self, world="perfect", **changes):
         self.config = Config(world=world, **changes)
 
-    def tokenize(self, frames):
+    def reconstruct(self, frames):
         return frames
-
-    def detokenize(self, tokens):
-        return tokens
 
     def infer_actions(self, frames):
         """The judge: which way the arm goes, whatever is behind it; the borders stop it."""

@@ -78,7 +78,7 @@ def first_frames(world: WorldModel, pictures: UInt8[np.ndarray, "D H W 3"], seed
     """Step 0: the frame that a world shows before any action. A world without `start` shows its reconstruction."""
     start = getattr(world, "start", None)
     if start is None:
-        return to_numpy(world.detokenize(world.tokenize(pictures[:, None])))[:, 0]
+        return to_numpy(world.reconstruct(pictures[:, None]))[:, 0]
     return to_numpy(start(pictures[:, None], seed=seed).frame).reshape(pictures.shape)
 
 
