@@ -66,7 +66,7 @@ def render_states(
 
 
 def visible_parts(simulator: Any, size: tuple[int, int]) -> tuple[Int[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]:
-    """What each pixel shows: the number of an object (0, 1, ...) or -1; and whether it is the arm."""
+    """The object (0, 1, ..., or -1) that each pixel shows, and whether the pixel shows the arm."""
     from genie_datasets.tabletop.segmentation import ROBOT, visible_parts
 
     parts = visible_parts(simulator, size)
@@ -74,5 +74,5 @@ def visible_parts(simulator: Any, size: tuple[int, int]) -> tuple[Int[np.ndarray
 
 
 def object_positions(simulator: Any) -> Float[np.ndarray, "M 3"]:
-    """Where the objects are, meters."""
+    """Positions of the objects, meters."""
     return simulator.object_poses()[: len(simulator.scene.objects), :3].copy()

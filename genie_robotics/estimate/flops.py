@@ -5,9 +5,11 @@ import torch
 from genie_robotics.genie import Genie
 from genie_robotics.models.config import GenieConfig
 from genie_robotics.models.layers.st_transformer import STBlock, STTransformer
+from genie_robotics.models.video_tokenizer import ReferenceTokenizer
 from genie_robotics.training.stages import STAGES
 
 BACKWARD = 2  # cost of a backward pass in forward passes
+OF_REFERENCE = "reference"  # names of modules that read one picture per clip begin with it
 
 
 def step_flops(
@@ -34,9 +36,14 @@ def frame_flops(config: GenieConfig) -> float:
     hidden = transformer_flops(dynamics.transformer, config.clip_length, new_frames=1)
     if dynamics.prev_frame_in is not None:
         hidden += 2 * dynamics.prev_frame_in.weight.numel() * num_patches
+    if dynamics.reference_in is not None:
+        hidden += 2 * dynamics.reference_in.weight.numel() * num_patches
     head = 2 * dynamics.head.weight.numel() * num_patches
     decoding = transformer_flops(tokenizer.decoder, config.clip_length, new_frames=1)
     decoding += 2 * tokenizer.num_patches * sum(m.weight.numel() for m in (tokenizer.from_latent, tokenizer.patch_out))
+    if isinstance(tokenizer, ReferenceTokenizer):
+        decoding += transformer_flops(tokenizer.reference_encoder, 1)
+        decoding += 2 * tokenizer.reference_in.weight.numel() * num_patches
     return steps * (hidden + head) + hidden + decoding
 
 
@@ -48,11 +55,13 @@ def forward_flops(genie: Genie, component: str) -> float:
     for name, module in model.named_modules():
         if isinstance(module, STTransformer):
             num_frames = length - 1 if (component, name) == ("latent_action", "decoder") else length
-            total += transformer_flops(module, num_frames)
+            total += transformer_flops(module, 1 if name.startswith(OF_REFERENCE) else num_frames)
     num_patches = model.config.num_patches if component == "dynamics" else model.num_patches
-    outside = [m for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and ".blocks." not in f".{n}"]
-    per_patch = [m for m in outside if m.in_features * m.out_features > 32 * 32]
-    return total + sum(2 * m.weight.numel() for m in per_patch) * length * num_patches
+    outside = [(n, m) for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and ".blocks." not in f".{n}"]
+    for name, layer in outside:
+        if layer.weight.numel() > 32 * 32:  # smaller ones are per frame or of the quantizer
+            total += 2 * layer.weight.numel() * num_patches * (1 if name.startswith(OF_REFERENCE) else length)
+    return total
 
 
 def encoder_flops(genie: Genie, component: str) -> float:

@@ -80,6 +80,8 @@ class GenieConfig:
             raise UserError(f"--image-size must be at least 1x1, got {height}x{width}")
         if self.fit not in ("crop", "letterbox"):
             raise UserError(f"--fit must be crop or letterbox, got {self.fit}")
+        if self.tokenizer.reference_span < 0:
+            raise UserError(f"--tokenizer.reference-span must be at least 0, got {self.tokenizer.reference_span}")
         if self.tokenizer.reference != "none" and self.latent_action.frame_space == "tokens":
             raise UserError(
                 "--tokenizer.reference start cannot be combined with --latent-action.frame-space tokens, whose tokens "

@@ -50,9 +50,9 @@ class TokenizerConfig:
     motion_weight: float = 0.0
     """Extra loss weight of pixels that change: 1 + motion_weight * |change| / mean |change|. 0 (paper): none."""
     reference: Literal["none", "start"] = "none"
-    """What encoder and decoder see beside the clip: nothing (paper), or the picture from which a dream starts."""
+    """The picture that encoder and decoder see beside the clip: none (paper), or the one from which a dream starts."""
     reference_span: int = 60
-    """In training the reference is at most this many frames before the clip."""
+    """Largest distance in training from the reference to the clip, in frames of the clip."""
 
     def __post_init__(self) -> None:
         if self.reference not in TOKENIZERS:
@@ -60,7 +60,7 @@ class TokenizerConfig:
 
 
 class VideoTokenizer(nn.Module):
-    """Frames to tokens and back. References are accepted and ignored, so that all tokenizers are used alike."""
+    """Frames to tokens and back. References are accepted and ignored: all tokenizers have one interface."""
 
     uses_reference: ClassVar[bool] = False
     """True if clips are encoded and decoded relative to a reference."""
@@ -147,7 +147,7 @@ class VideoTokenizer(nn.Module):
         return to_uint8(self.pixels(self.quantizer.lookup(tokens), self.unit_reference(reference), cache))
 
     def reference_patches(self, reference: UInt8[Tensor, "B H W 3"] | None) -> Float[Tensor, "B 1 N P"] | None:
-        """What the dynamics reads of the reference; None if tokens are not relative to one."""
+        """Patches of the reference that the dynamics reads; None if tokens are not relative to one."""
         return None
 
     def unit_reference(self, reference: UInt8[Tensor, "B H W 3"] | None) -> Float[Tensor, "B 1 H W 3"] | None:

@@ -1,4 +1,4 @@
-"""Which part of the scene a pixel shows."""
+"""Masks of the parts of a scene."""
 
 import numpy as np
 import pytest

@@ -141,22 +141,28 @@ def test_memory_of_the_model_is_that_of_its_tensors():
     assert averaged.moments == 3 * one.weights  # AdamW's two and the average
 
 
+@pytest.mark.parametrize("reference", ["none", "start"])
 @pytest.mark.parametrize("stage", COMPONENTS)
-def test_operations_of_a_step_are_those_that_torch_counts(stage):
+def test_operations_of_a_step_are_those_that_torch_counts(stage, reference):
     config = shallow()
+    config.tokenizer.reference = reference
+    config = config.resolved()
     genie = Genie(config)
     module = STAGES[stage](genie, "frozen")
     if stage != "latent_action":  # its encoder learns only before quantization starts
         for part in (genie.tokenizer, genie.latent_action):
             part.quantizer.has_started.fill_(True)
-    frames = torch.randint(0, 256, (2, 16, 64, 64, 3), dtype=torch.uint8)
+    frames = torch.randint(0, 256, (2, 16 + module.clips_have_reference, 64, 64, 3), dtype=torch.uint8)
     with FlopCounterMode(display=False) as counter:
         module(frames)[0].backward()
     assert step_flops(config, stage, 2) == pytest.approx(counter.get_total_flops(), rel=0.1)
 
 
-def test_operations_of_a_dreamed_frame_are_those_that_torch_counts():
+@pytest.mark.parametrize("reference", ["none", "start"])
+def test_operations_of_a_dreamed_frame_are_those_that_torch_counts(reference):
     config = shallow()
+    config.tokenizer.reference = reference
+    config = config.resolved()
     torch.manual_seed(0)
     genie = Genie(config).eval()
     for part in (genie.tokenizer, genie.latent_action):

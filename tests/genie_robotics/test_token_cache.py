@@ -51,8 +51,9 @@ def test_training_is_the_same_and_codes_are_computed_once(tmp_path, config, clip
     assert asked == {"plain": STEPS, "cached": pytest.approx(first_epoch, abs=1), "again": 0}
 
 
-def test_training_in_micro_batches_is_the_same(tmp_path, config, clips):
-    weights = []
+@pytest.mark.parametrize("reference", ["none", "start"])
+def test_training_in_micro_batches_is_the_same(tmp_path, config, clips, reference):
+    config.tokenizer.reference, weights = reference, []
     for cached in (False, True):
         job = trainer(tmp_path / str(cached), config, clips, cached)
         job.config.micro_batches = 2

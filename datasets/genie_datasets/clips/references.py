@@ -15,7 +15,8 @@ class ReferencedClips(Dataset):
     """The clips of a ClipDataset, each behind its reference; item i is a uint8 tensor (1 + T, H, W, 3).
 
     A clip's reference is a function of its number alone: with probability OWN_START the clip's first frame, as in the
-    first window of a dream, otherwise any frame up to `span` frames before it.
+    first window of a dream, otherwise one of the frames 0 .. `span` steps of the clip before it. A step is the clip's
+    gap, so that a span means the same number of dreamt frames for video of any rate.
     """
 
     OWN_START = 0.25
@@ -38,13 +39,14 @@ class ReferencedClips(Dataset):
         """Several clips as one uint8 tensor (B, 1 + T, H, W, 3)."""
         places = [self.clips.locate(int(clip)) for clip in clips]
         ids = np.stack(
-            [[self.reference(int(c), frames[0]), *frames] for c, (_, frames) in zip(clips, places, strict=True)]
+            [[self.reference(int(c), frames), *frames] for c, (_, frames) in zip(clips, places, strict=True)]
         )
         return self.clips.windows(np.array([episode for episode, _ in places]), ids)
 
-    def reference(self, clip: int, first: int) -> int:
-        """The frame in its episode that is the reference of a clip whose first frame is `first`."""
+    def reference(self, clip: int, frames: np.ndarray) -> int:
+        """The number in its episode of the reference of a clip with these frames (T,)."""
         rng = np.random.default_rng([clip % len(self), STREAM])
+        first, step = int(frames[0]), int(frames[1] - frames[0])
         if rng.random() < self.OWN_START:
-            return int(first)
-        return int(rng.integers(max(0, first - self.span), first + 1))
+            return first
+        return first - step * int(rng.integers(min(self.span, first // step) + 1))

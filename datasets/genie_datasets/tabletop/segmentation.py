@@ -1,4 +1,4 @@
-"""Which part of the scene each pixel of the head camera shows: exact masks for evaluation, never for training."""
+"""Exact masks of the parts that the head camera shows, for evaluation and never for training."""
 
 from typing import TYPE_CHECKING
 

@@ -154,7 +154,7 @@ def command_metric(
 
 
 def repeated_bits(dreams: PictureDreams, step: int, num_codes: int, rows: np.ndarray) -> JudgeReading:
-    """What the judge reads if the start is repeated: 0 bits, because all codes are sent equally often from each."""
+    """The judge's reading if the start is repeated: 0 bits, because all codes are sent equally often from each."""
     sent = dreams.codes[rows][:, dreams.found.windows[step]]
     return channel(sent, dreams.repeated[step][rows], num_codes, "")
 

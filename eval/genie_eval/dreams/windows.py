@@ -140,7 +140,7 @@ def channel(sent: Int[np.ndarray, "D w"], read: Int[np.ndarray, "D w"], num_code
 def channels(
     found: LongRead, step: int, codes: Int[np.ndarray, "D n"], num_codes: int, rows: np.ndarray | slice = slice(None)
 ) -> dict[str, JudgeReading]:
-    """What each judge reads in the window before a step, of some of the dreams."""
+    """Reading of each judge in the window before a step, of some of the dreams."""
     sent = codes[rows][:, found.windows[step]]
     read = {} if not found.judged else {"independent": found.judged[step][rows]}
     read["flow"] = flow_codes(found.flow[step][rows], num_codes)
