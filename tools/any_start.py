@@ -1,7 +1,7 @@
 """Measures any start alone, without the rest of `evaluate`: `python -m tools.any_start RUN SRC [STARTS] [--quick]`.
 
 Prints the metrics of the start set and of simulated tables from the test split of SRC; STARTS is a folder of further
-pictures. About 6 minutes for the shipped world on two cores, and 3 more with STARTS; with --quick 2 minutes.
+pictures. About 7 minutes for the shipped world on two cores, and 4 more with STARTS; with --quick 2 minutes.
 """
 
 import sys
