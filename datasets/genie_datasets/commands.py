@@ -71,8 +71,8 @@ class TabletopConfig:
     """Size of the frames, height first."""
     split: Annotated[str, Option("NAME=SHARE,...")] = "train=0.8,test=0.2"
     """Splits and their shares of the episodes; splits have no scene in common."""
-    family: Literal["easy", "rt1"] = "easy"
-    """easy: fixed camera and light, clear motion; rt1: all skills, and everything varies as in RT-1."""
+    family: Literal["easy", "rt1", "wild"] = "easy"
+    """easy: fixed camera and light, clear motion; rt1: all skills, varied as in RT-1; wild: any look, from any side."""
     workers: int | None = None
     """Number of processes. Without it: one per core."""
     scenes: int | None = None
@@ -93,6 +93,8 @@ class TabletopConfig:
     """Objects in the background and at the far edge of the table."""
     distractor: Annotated[Vary | None, Option(group=VARIES)] = None
     """vary: somebody walks behind the table in half of the scenes; fixed: nobody."""
+    style: Annotated[Vary | None, Option(group=VARIES)] = None
+    """How frames are drawn: as rendered, flat, outlined, crayon, noisy, gray and others."""
 
 
 def main(argv: list[str]) -> int:

@@ -6,6 +6,7 @@ Tool frame: z is the approach direction, y the axis along which the fingers open
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,11 @@ FINGERS = ("finger_left", "finger_right")
 TOOL_SITE = "tool"
 FINGER_TRAVEL = 0.042  # m; position of an open finger, closed is 0
 UPPER_ARM, FOREARM, HAND = 0.42, 0.42, 0.215  # m: shoulder to elbow, elbow to wrist, wrist to tool
+
+
+def later(default: Any) -> Any:
+    """A field that old data sets lack: `SceneConfig.to_json` leaves it out while it has its default."""
+    return field(default=default, metadata={"later": True})
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,14 @@ class ArmConfig:
     pedestal: bool = True  # a column under the shoulder
     slimness: float = 1.0  # thickness of the links, relative to the default
     rest: tuple[float, ...] = field(default=(0.9, 0.35, -0.5, 1.9, 0.4, 0.9, 0.0))  # rad; joints the solver prefers
+    finger_size: float = later(1.0)  # width of the fingers, relative to the default
+    hand_size: float = later(1.0)  # of the palm, relative to the default
+    ring_color: Rgb | None = later(None)  # of the elbow and the wrist; None: the color of the other joints
+
+    @property
+    def is_left(self) -> bool:
+        """True if the shoulder is to the left of the table; the arm is then mirrored."""
+        return self.shoulder[1] > 0
 
 
 def tool_rotation(approach: np.ndarray, opening: np.ndarray) -> np.ndarray:
@@ -43,18 +57,24 @@ def tool_rotation(approach: np.ndarray, opening: np.ndarray) -> np.ndarray:
 def arm_xml(config: ArmConfig) -> tuple[str, str]:
     """The arm as MJCF: (elements of <worldbody>, elements of <actuator>)."""
     link, joint, hand, tip = map(rgba, (config.link_color, config.joint_color, config.hand_color, config.finger_color))
+    ring = joint if config.ring_color is None else rgba(config.ring_color)
     x, y, z = config.shoulder
     upper, fore = UPPER_ARM, FOREARM
 
     def thick(radius: float) -> str:
         return f"{radius * config.slimness:.4f}"
 
+    def half(size: float, scale: float) -> str:
+        return f"{size * scale:.3f}".removeprefix("0")
+
+    palm = " ".join(half(size, config.hand_size) for size in (0.026, 0.056, 0.020))
+
     def finger(name: str, side: int) -> str:
         return f"""
         <body name="{name}" pos="0 0 {HAND - 0.075:.4f}" gravcomp="1">
           <joint name="{name}" class="finger" axis="0 {side} 0"/>
-          <geom type="box" size=".013 .007 .030" pos="0 {side * 0.007:.4f} .012" rgba="{hand}" class="link"/>
-          <geom type="box" size=".016 .008 .034" pos="0 {side * 0.0085:.4f} .055" rgba="{tip}" class="pad"/>
+          <geom type="box" size="{half(0.013, config.finger_size)} .007 .030" pos="0 {side * 0.007:.4f} .012" rgba="{hand}" class="link"/>
+          <geom type="box" size="{half(0.016, config.finger_size)} .008 .034" pos="0 {side * 0.0085:.4f} .055" rgba="{tip}" class="pad"/>
         </body>"""
 
     column = f'''<geom type="cylinder" size=".085 {z / 2:.4f}" pos="{x} {y} {z / 2 - 0.10:.4f}" rgba="{joint}"
@@ -73,7 +93,7 @@ def arm_xml(config: ArmConfig) -> tuple[str, str]:
                 class="link"/>
           <body pos="0 0 {upper}" gravcomp="1">
             <joint name="arm4" class="arm" axis="0 1 0"/>
-            <geom type="cylinder" size="{thick(0.058)} {thick(0.060)}" euler="90 0 0" rgba="{joint}" class="link"/>
+            <geom type="cylinder" size="{thick(0.058)} {thick(0.060)}" euler="90 0 0" rgba="{ring}" class="link"/>
             <geom type="capsule" size="{thick(0.050)}" fromto="0 0 0 0 0 {fore * 0.5:.4f}" rgba="{link}" class="link"/>
             <body gravcomp="1">
               <joint name="arm5" class="arm" axis="0 0 1"/>
@@ -81,12 +101,12 @@ def arm_xml(config: ArmConfig) -> tuple[str, str]:
                 class="link"/>
               <body pos="0 0 {fore}" gravcomp="1">
                 <joint name="arm6" class="arm" axis="0 1 0"/>
-                <geom type="cylinder" size="{thick(0.045)} {thick(0.046)}" euler="90 0 0" rgba="{joint}" class="link"/>
+                <geom type="cylinder" size="{thick(0.045)} {thick(0.046)}" euler="90 0 0" rgba="{ring}" class="link"/>
                 <geom type="capsule" size="{thick(0.038)}" fromto="0 0 0 0 0 .075" rgba="{link}" class="link"/>
                 <body name="hand" gravcomp="1">
                   <joint name="arm7" class="arm" axis="0 0 1"/>
                   <geom type="cylinder" size=".034 .016" pos="0 0 .092" rgba="{joint}" class="link"/>
-                  <geom type="box" size=".026 .056 .020" pos="0 0 .122" rgba="{hand}" class="link"/>
+                  <geom type="box" size="{palm}" pos="0 0 .122" rgba="{hand}" class="link"/>
                   <site name="{TOOL_SITE}" pos="0 0 {HAND}" size=".004" rgba="0 0 0 0"/>
                   {finger("finger_left", 1)}
                   {finger("finger_right", -1)}

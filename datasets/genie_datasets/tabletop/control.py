@@ -46,9 +46,10 @@ class Controller:
     Args:
         rest: joint angles (7,) in rad that the inverse kinematics prefers.
         limits: the box in which the tool's target stays.
+        mirrored: whether the default orientation is that of an arm to the left of the table.
     """
 
-    def __init__(self, model, data, rest: tuple[float, ...], limits: Box):
+    def __init__(self, model, data, rest: tuple[float, ...], limits: Box, mirrored: bool = False):
         import mujoco
 
         self.limits = limits
@@ -64,6 +65,9 @@ class Controller:
         self._rest = np.array(rest)
         self.position = np.zeros(3)
         self.default_rotation = tool_rotation(np.array(APPROACH), np.array(OPENING))
+        if mirrored:
+            mirror = np.array([1.0, -1.0, 1.0])
+            self.default_rotation = tool_rotation(APPROACH * mirror, -(OPENING * mirror))
         self.rotation = self.default_rotation.copy()
         self.joints = self._rest.copy()
         self.grip = 0.0

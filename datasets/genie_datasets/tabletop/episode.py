@@ -26,6 +26,7 @@ SKILL_SHARES = {
         "place upright": 0.05,
         "knock over": 0.06,
     },
+    "wild": {"play": 0.80, "reach": 0.06, "push": 0.08, "pick": 0.06},
 }
 COMMAND_NOISE = 0.004  # m; added to every translation that is not zero; recorded actions include it
 

@@ -3,13 +3,15 @@
 Each factor has its own random stream, so that switching one on or off does not change the others.
 """
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from genie_datasets.base.errors import UserError
+from genie_datasets.tabletop import wild
 from genie_datasets.tabletop.arm import ArmConfig
 from genie_datasets.tabletop.camera import CameraConfig
 from genie_datasets.tabletop.objects import COLORS, KINDS, ObjectConfig
@@ -35,11 +37,17 @@ class Factors:
     clutter: bool = True
     distractor: bool = True  # a person walks behind the table in half of the scenes; False: in none
     behaviour: Behavior = "mixed"  # play: single moves; expert: one skill after another; mixed: a skill, then play
+    style: bool = False  # how frames are drawn; False: as rendered
+
+    def to_json(self) -> str:
+        """The switches as JSON, as data sets store them; `style` is left out while it is off, as in old data sets."""
+        return json.dumps({name: value for name, value in asdict(self).items() if name != "style" or value})
 
 
 FAMILY_FACTORS = {
     "easy": Factors(layout=False, lighting=False, camera=False, clutter=False, distractor=False),
     "rt1": Factors(),
+    "wild": Factors(distractor=False, style=True),
 }
 
 # ---------------------------------------------------------------------------------------------------------- nominal
@@ -74,7 +82,7 @@ RT1_TABLES: tuple[Rgb, ...] = ((0.46, 0.42, 0.38), (0.52, 0.42, 0.32), (0.34, 0.
 
 def nominal_scene(family: str, seed: int) -> SceneConfig:
     """The scene of a family before any factor is drawn. It has no objects."""
-    if family == "easy":
+    if family in ("easy", "wild"):
         return SceneConfig(family, seed)
     return SceneConfig(family, seed, DESK, RT1_LIGHT, RT1_CAMERA, RT1_ARM, work=RT1_WORK, limits=DESK_LIMITS)
 
@@ -208,7 +216,17 @@ DRAWS: dict[str, Callable[[np.random.Generator, SceneConfig, SceneConfig], dict]
     "camera": draw_camera,
     "clutter": draw_clutter,
     "distractor": draw_distractor,
+    "style": wild.draw_style,
 }
+WILD_DRAWS = DRAWS | {
+    "layout": wild.draw_layout,
+    "textures": wild.draw_textures,
+    "colours": wild.draw_colors,
+    "lighting": wild.draw_lighting,
+    "camera": wild.draw_camera,
+    "clutter": wild.draw_clutter,
+}
+NUM_OBJECTS = {"easy": (3, 5), "rt1": (3, 5), "wild": (0, 6)}  # fewest and most
 SWITCHES = tuple(DRAWS)
 OBJECTS_STREAM = 100  # kinds of objects: not a factor, they differ in every scene
 
@@ -218,9 +236,10 @@ def _stream(family: str, seed: int, factor: int) -> np.random.Generator:
 
 
 def _objects(family: str, seed: int) -> tuple[ObjectConfig, ...]:
-    """Draw 3 to 5 objects of different kinds, each in the default color of its kind."""
+    """Draw NUM_OBJECTS objects of different kinds, each in the default color of its kind."""
     rng = _stream(family, seed, OBJECTS_STREAM)
-    kinds = rng.choice(len(KINDS), int(rng.integers(3, 6)), replace=False)
+    fewest, most = NUM_OBJECTS[family]
+    kinds = rng.choice(len(KINDS), int(rng.integers(fewest, most + 1)), replace=False)
     return tuple(ObjectConfig(KINDS[k], list(COLORS)[k]) for k in kinds)
 
 
@@ -233,7 +252,8 @@ def redraw(scene: SceneConfig, factor: str, seed: int) -> SceneConfig:
     if factor not in SWITCHES:
         raise UserError(f"unknown factor {factor!r}; pass one of {', '.join(SWITCHES)}")
     rng = _stream(scene.family, seed, SWITCHES.index(factor))
-    return replace(scene, **DRAWS[factor](rng, scene, nominal_scene(scene.family, scene.seed)))
+    draws = WILD_DRAWS if scene.family == "wild" else DRAWS
+    return replace(scene, **draws[factor](rng, scene, nominal_scene(scene.family, scene.seed)))
 
 
 def sample_scene(family: str, seed: int, factors: Factors | None = None) -> SceneConfig:
@@ -241,7 +261,7 @@ def sample_scene(family: str, seed: int, factors: Factors | None = None) -> Scen
 
     Args:
         family: "easy" has one camera, one light, and a dark hand above a pale table; colors, textures and objects
-            differ between scenes. In "rt1" all factors differ.
+            differ between scenes. In "rt1" all factors but the style differ. In "wild" every scene has another look.
         factors: the switches; the default is `FAMILY_FACTORS[family]`.
 
     Raises UserError for an unknown family or a negative seed.

@@ -12,6 +12,7 @@ DRAWER_HEIGHT = 0.17  # m from one drawer to the next
 TOP_DRAWER = 0.625  # m; height of the center of the top drawer's front
 FRONT_SETBACK = 0.02  # m from the edge of the table top to the drawer fronts
 HANDLE_DEPTH = 0.045  # m
+ROOM_CENTER, ROOM_SIZE = (0.56, 0.0), 1.9  # m; half the side of a room
 
 FURNITURE_DEFAULTS = f"""
     <default class="static">
@@ -110,6 +111,8 @@ def _background(config: FurnitureConfig) -> list[str]:
         parts = [_box((0.02, 2.5, 0.5), (far + 0.02, 0, TABLE_TOP + 0.35), tiles)]
         parts += [_box((0.14, 2.5, 0.30), (far - 0.12, 0, TABLE_TOP + 0.80), paint(config.front_color))]
         where = (far - 0.16, far - 0.06)
+    elif config.room:
+        parts, where = _room(config), (1.38, 1.8)
     else:
         parts = [
             _box((0.03, 2.5, 1.2), (1.95, 0, 1.2), paint(config.wall_color)),
@@ -131,6 +134,18 @@ def _background(config: FurnitureConfig) -> list[str]:
         else:
             parts.append(_box(half, (*at, floor + half[2]), paint(color)))
     return parts + _table_clutter(config)
+
+
+def _room(config: FurnitureConfig) -> list[str]:
+    """Four walls around the table, so that a camera on any side sees one behind it."""
+    surface = f'material="{config.room}"' if config.room != "plain" else paint(config.wall_color) + ' material="matte"'
+    x, y = ROOM_CENTER
+    return [
+        f'<geom type="box" size="{ROOM_SIZE} {ROOM_SIZE} .01" class="static" contype="0" conaffinity="0" {surface}'
+        f' pos="{numbers((x + ROOM_SIZE * dx, y + ROOM_SIZE * dy, ROOM_SIZE))}"'
+        f' xyaxes="{numbers((dy, -dx, 0))} 0 0 1"/>'
+        for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1))
+    ]
 
 
 def _table_clutter(config: FurnitureConfig) -> list[str]:

@@ -5,7 +5,6 @@ import errno
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 from genie_datasets.base.cores import num_cores
@@ -44,10 +43,10 @@ def generate(
     Args:
         size: (height, width) of the frames.
         splits: name -> share of the episodes and of the scenes; the default is 0.8 train and 0.2 test.
-        family: "easy" or "rt1", see `sample_scene`.
+        family: "easy", "rt1" or "wild", see `sample_scene`.
         workers: number of processes; the default is one per core.
         factors: what differs between scenes, and the behavior of the robot; the default is the family's.
-        scenes: number of scenes in all splits together; the default is a few for "easy" and many for "rt1".
+        scenes: number of scenes in all splits together; the default is a few for "easy" and many for the others.
 
     Raises UserError for invalid arguments, if `out` holds anything else or cannot be written, or if workers keep dying.
     """
@@ -59,7 +58,7 @@ def generate(
     factors = factors or FAMILY_FACTORS[family]
     jobs = plan(episodes, seed, size, splits, family, factors, scenes)
     backend = find_backend()
-    renderer, stored_factors = renderer_name(backend), json.dumps(asdict(factors))
+    renderer, stored_factors = renderer_name(backend), factors.to_json()
     arguments = {
         "--episodes": str(episodes),
         "--seed": str(seed),

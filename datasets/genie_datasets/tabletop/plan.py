@@ -8,7 +8,7 @@ from genie_datasets.tabletop.worker import SCENES_KEPT, Job
 SEED_STRIDE = 1_000_000  # data sets with different seeds share no scene or episode
 EASY_SCENES = (5, SCENES_KEPT["easy"])  # smallest and largest number of scenes in `easy`
 EPISODES_PER_EASY_SCENE = 12
-EPISODES_PER_RT1_SCENE = 2
+EPISODES_PER_SCENE = 2  # in the other families
 
 
 def apportion(total: int, fractions: list[float]) -> list[int]:
@@ -23,11 +23,11 @@ def apportion(total: int, fractions: list[float]) -> list[int]:
 
 
 def count_scenes(family: str, episodes: int, splits: int) -> int:
-    """The default number of scenes: a few in `easy`, one per two episodes in `rt1`, at least one per split."""
+    """The default number of scenes: a few in `easy`, one per two episodes in the others, at least one per split."""
     if family == "easy":
         scenes = int(np.clip(episodes // EPISODES_PER_EASY_SCENE, *EASY_SCENES))
     else:
-        scenes = episodes // EPISODES_PER_RT1_SCENE
+        scenes = episodes // EPISODES_PER_SCENE
     return int(np.clip(scenes, splits, episodes))
 
 

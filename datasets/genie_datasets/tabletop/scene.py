@@ -10,9 +10,10 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from genie_datasets.tabletop.arm import ArmConfig
+from genie_datasets.tabletop.arm import ArmConfig, later
 from genie_datasets.tabletop.camera import CameraConfig
 from genie_datasets.tabletop.objects import ObjectConfig
+from genie_datasets.tabletop.styles import StyleConfig
 from genie_datasets.tabletop.xml_text import Rgb
 
 Layout = Literal["table", "desk", "counter"]
@@ -47,6 +48,8 @@ class FurnitureConfig:
     clutter: int = 5  # number of boxes against the wall
     table_clutter: int = 0  # number of small boxes along the far edge of the top, out of the robot's reach
     clutter_seed: int = 0
+    room: str = later("")  # what covers the four walls of a room: "plain", "table" or "floor"; "": there is one wall
+    texture_repeat: float = later(1.0)  # of table and floor, relative to the default
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class LightConfig:
     second_color: Rgb = (0.0, 0.0, 0.0)
     ambient: float = 0.52
     soft: bool = False
+    shadows: bool = later(True)
 
 
 @dataclass(frozen=True)
@@ -97,15 +101,28 @@ class SceneConfig:
     distractor: DistractorConfig | None = None
     work: Box = EASY_WORK_AREA  # the robot plays here, and the objects are here
     limits: Box = EASY_WORK_AREA  # the tool's target stays in here
+    style: StyleConfig = later(StyleConfig())
 
     def to_json(self) -> str:
         """The scene as one line of JSON. Data sets spell its keys "colour"."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True).replace("color", "colour")
+        return json.dumps(_to_json(self), sort_keys=True).replace("color", "colour")
 
     @classmethod
     def from_json(cls, text: str) -> "SceneConfig":
         """The scene that `to_json` wrote. Raises ValueError, KeyError or TypeError if the text is not a scene."""
         return _from_json(cls, json.loads(text.replace("colour", "color")))
+
+
+def _to_json(value: Any) -> Any:
+    """Convert a dataclass to a dict; fields that were added later are left out while they have their default."""
+    if not dataclasses.is_dataclass(value):
+        return [_to_json(item) for item in value] if isinstance(value, tuple) else value
+    parts = {field.name: (field, getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return {
+        name: _to_json(part)
+        for name, (field, part) in parts.items()
+        if not (field.metadata.get("later") and part == field.default)
+    }
 
 
 def _from_json(field_type: Any, value: Any) -> Any:

@@ -15,6 +15,7 @@ from genie_datasets.tabletop.placement import object_poses
 from genie_datasets.tabletop.raycast import NoRenderer, Renderer
 from genie_datasets.tabletop.render import make_renderer
 from genie_datasets.tabletop.scene import MAX_OBJECTS, NUM_DRAWERS, SceneConfig
+from genie_datasets.tabletop.styles import apply_style
 
 MAX_STEP = 0.05  # m that the skills translate along an axis in one step
 MAX_TURN = 0.28  # rad that the skills turn in one step
@@ -51,7 +52,9 @@ class Futures:
 def physics_checksum(scene: SceneConfig) -> float:
     """A number of all that decides the physics of a scene; scenes with the same number can exchange states."""
     furniture, arm = scene.furniture, scene.arm
-    parts = (furniture.layout, furniture.x, furniture.y, arm.shoulder, arm.slimness, arm.rest, scene.limits)
+    parts: tuple = (furniture.layout, furniture.x, furniture.y, arm.shoulder, arm.slimness, arm.rest, scene.limits)
+    if (hand := (arm.finger_size, arm.hand_size)) != (1.0, 1.0):
+        parts += hand
     kinds = [item.kind for item in scene.objects]
     return float(zlib.crc32(repr((parts, kinds)).encode()) + 1)  # + 1: never 0, the padding of recorded states
 
@@ -78,7 +81,7 @@ class Simulator:
         self.mjcf, self.textures = recorded or scene_xml(self.scene)
         self.model = mujoco.MjModel.from_xml_string(self.mjcf, self.textures)
         self.data = mujoco.MjData(self.model)
-        self.control = Controller(self.model, self.data, scene.arm.rest, scene.limits)
+        self.control = Controller(self.model, self.data, scene.arm.rest, scene.limits, scene.arm.is_left)
         self.renderer: Renderer = NoRenderer() if size is None else make_renderer(self.model, size)
         self._state_kind = int(mujoco.mjtState.mjSTATE_INTEGRATION)
         self._physics_size = mujoco.mj_stateSize(self.model, self._state_kind)
@@ -139,8 +142,9 @@ class Simulator:
         mujoco.mj_camlight(self.model, self.data)
         position, rotation = self.control.tool_pose()
         height, width = self.size or (1, 1)
+        number = round(self.data.time / self.model.opt.timestep)
         return Observation(
-            frame=self.renderer(self.data),
+            frame=apply_style(self.scene.style, self.renderer(self.data), number),
             position=position,
             rotation=matrix_to_rotvec(rotation),
             image_position=self.scene.camera.project(position, width / height),

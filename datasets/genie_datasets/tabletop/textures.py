@@ -6,6 +6,8 @@ from genie_datasets.tabletop.xml_text import Rgb
 
 SHADES = 6  # steps from the base color to the extreme of the pattern
 PATTERNS = ("plain", "speckle", "wood", "check", "cloth")
+TWO_COLOR_PATTERNS = ("stripes", "dots", "squares", "gradient", "blotches", "photo")  # the other color is drawn
+SHEET = "sheet"  # one color
 
 
 def _noise(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
@@ -22,6 +24,8 @@ def _noise(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
 def surface(pattern: str, color: Rgb, contrast: float, seed: int, size: int = 128) -> np.ndarray:
     """A square texture (size,size,3) uint8: one of PATTERNS around a base color."""
     rng = np.random.default_rng(seed)
+    if pattern == SHEET or pattern in TWO_COLOR_PATTERNS:
+        return _two_colors(rng, pattern, np.asarray(color), contrast, size)
     grain = rng.normal(0, 0.25, (size, size))
     match pattern:
         case "plain":
@@ -43,6 +47,35 @@ def surface(pattern: str, color: Rgb, contrast: float, seed: int, size: int = 12
             raise ValueError(f"unknown texture pattern {pattern!r}; expected one of {', '.join(PATTERNS)}")
     field = np.round(field * SHADES) / SHADES  # few shades keep the PNG in every episode's record small
     image = np.asarray(color)[None, None] * (1 + contrast * field[..., None])
+    return (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
+
+
+def _two_colors(rng: np.random.Generator, pattern: str, color: np.ndarray, contrast: float, size: int) -> np.ndarray:
+    """A texture between `color` and another one, which differs from it by up to `contrast`."""
+    other = color + contrast * (rng.uniform(0, 1, 3) - color)
+    row, column = np.mgrid[:size, :size] / size
+    count = int(rng.integers(2, 7))
+    match pattern:
+        case "stripes":
+            along = (row, column, row + column)[int(rng.integers(3))]
+            share = (along * count) % 1 < rng.uniform(0.25, 0.6)
+        case "dots":
+            share = np.hypot((row * count) % 1 - 0.5, (column * count) % 1 - 0.5) < rng.uniform(0.15, 0.4)
+        case "squares":
+            share = (np.floor(row * 2 * count) + np.floor(column * 2 * count)) % 2
+        case "gradient":
+            share = np.round((0.5 - 0.5 * np.cos(2 * np.pi * (row, column)[int(rng.integers(2))])) * 24) / 24
+        case "blotches":
+            share = _noise(rng, size, count) + 0.5 * _noise(rng, size, 3 * count) > rng.uniform(-0.3, 0.3)
+        case "photo":
+            layers = [_noise(rng, size, cells) / cells**0.6 for _ in range(3) for cells in (2, 4, 8, 16, 32)]
+            field = np.stack([sum(layers[i : i + 5]) for i in (0, 5, 10)], axis=-1)
+            field = 0.6 * field[..., :1] + 0.4 * field
+            image = color + contrast * np.round(field * 12) / 12
+            return (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
+        case _:
+            share = np.zeros((size, size))
+    image = color + np.asarray(share, float)[..., None] * (other - color)
     return (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
 
 

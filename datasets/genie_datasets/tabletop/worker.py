@@ -2,7 +2,7 @@
 
 import json
 from collections import OrderedDict
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from genie_datasets.tabletop.mjcf import TEXTURES
 from genie_datasets.tabletop.simulator import Simulator
 
 JPEG_QUALITY = 95
-SCENES_KEPT = {"easy": 20, "rt1": 2}  # compiled scenes that a worker keeps; each has about 10 MB of OpenGL buffers
+SCENES_KEPT = {"easy": 20, "rt1": 2, "wild": 2}  # compiled scenes that a worker keeps; each has about 10 MB of OpenGL buffers
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def encode(episode: Episode, sim: Simulator, factors: Factors) -> EncodedEpisode
         scene=scene.seed,
         family=scene.family,
         limits=(scene.limits.low, scene.limits.high),
-        factors=json.dumps(asdict(factors)),
+        factors=factors.to_json(),
         scene_config=scene.to_json(),
         mjcf=sim.mjcf,
         textures=tuple(sim.textures[name] for name in TEXTURES),
