@@ -61,6 +61,9 @@ def arm_xml(config: ArmConfig) -> tuple[str, str]:
     x, y, z = config.shoulder
     upper, fore = UPPER_ARM, FOREARM
 
+    # A thick link is as heavy as one of default thickness: the gains of the actuators are made for those.
+    light = f'density="{900 / config.slimness**2:.1f}" ' if config.slimness > 1 else ""
+
     def thick(radius: float) -> str:
         return f"{radius * config.slimness:.4f}"
 
@@ -86,23 +89,23 @@ def arm_xml(config: ArmConfig) -> tuple[str, str]:
       <geom type="cylinder" size=".075 .06" pos="0 0 -.06" rgba="{joint}" class="link"/>
       <body gravcomp="1">
         <joint name="arm2" class="arm" axis="0 1 0"/>
-        <geom type="capsule" size="{thick(0.062)}" fromto="0 0 0 0 0 {upper * 0.5:.4f}" rgba="{link}" class="link"/>
+        <geom {light}type="capsule" size="{thick(0.062)}" fromto="0 0 0 0 0 {upper * 0.5:.4f}" rgba="{link}" class="link"/>
         <body gravcomp="1">
           <joint name="arm3" class="arm" axis="0 0 1"/>
-          <geom type="capsule" size="{thick(0.055)}" fromto="0 0 {upper / 2:.3f} 0 0 {upper}" rgba="{link}"
+          <geom {light}type="capsule" size="{thick(0.055)}" fromto="0 0 {upper / 2:.3f} 0 0 {upper}" rgba="{link}"
                 class="link"/>
           <body pos="0 0 {upper}" gravcomp="1">
             <joint name="arm4" class="arm" axis="0 1 0"/>
-            <geom type="cylinder" size="{thick(0.058)} {thick(0.060)}" euler="90 0 0" rgba="{ring}" class="link"/>
-            <geom type="capsule" size="{thick(0.050)}" fromto="0 0 0 0 0 {fore * 0.5:.4f}" rgba="{link}" class="link"/>
+            <geom {light}type="cylinder" size="{thick(0.058)} {thick(0.060)}" euler="90 0 0" rgba="{ring}" class="link"/>
+            <geom {light}type="capsule" size="{thick(0.050)}" fromto="0 0 0 0 0 {fore * 0.5:.4f}" rgba="{link}" class="link"/>
             <body gravcomp="1">
               <joint name="arm5" class="arm" axis="0 0 1"/>
-              <geom type="capsule" size="{thick(0.044)}" fromto="0 0 {fore / 2:.3f} 0 0 {fore}" rgba="{link}"
+              <geom {light}type="capsule" size="{thick(0.044)}" fromto="0 0 {fore / 2:.3f} 0 0 {fore}" rgba="{link}"
                 class="link"/>
               <body pos="0 0 {fore}" gravcomp="1">
                 <joint name="arm6" class="arm" axis="0 1 0"/>
-                <geom type="cylinder" size="{thick(0.045)} {thick(0.046)}" euler="90 0 0" rgba="{ring}" class="link"/>
-                <geom type="capsule" size="{thick(0.038)}" fromto="0 0 0 0 0 .075" rgba="{link}" class="link"/>
+                <geom {light}type="cylinder" size="{thick(0.045)} {thick(0.046)}" euler="90 0 0" rgba="{ring}" class="link"/>
+                <geom {light}type="capsule" size="{thick(0.038)}" fromto="0 0 0 0 0 .075" rgba="{link}" class="link"/>
                 <body name="hand" gravcomp="1">
                   <joint name="arm7" class="arm" axis="0 0 1"/>
                   <geom type="cylinder" size=".034 .016" pos="0 0 .092" rgba="{joint}" class="link"/>
