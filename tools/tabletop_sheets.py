@@ -1,6 +1,7 @@
 """Make the contact sheets of docs/tabletop.md: `python -m tools.tabletop_sheets [FOLDER]`.
 
 tabletop_easy.jpg, tabletop_rt1.jpg    one scene per tile; the last row is at the size of training
+tabletop_wild.jpg                      one scene per tile, at the size of training
 tabletop_skills.jpg                    one skill per row
 tabletop_factors.jpg                   one moment; one redrawn factor per row
 tabletop_futures.jpg                   one moment; one future per row
@@ -57,6 +58,17 @@ def scenes(family: str, count: int = 12, columns: int = 6) -> Image.Image:
             sim.close()
     rows = [("", large[i : i + columns]) for i in range(0, count, columns)]
     return sheet([*rows, ("", small[: columns + columns // 4])])
+
+
+def looks(columns: int = 8, side: int = 128) -> Image.Image:
+    """Frames of 64x64 from the middle of one episode of `wild` per scene."""
+    tiles = []
+    for seed in range(columns**2):
+        sim = Simulator(sample_scene("wild", seed), SMALL)
+        frame = Image.fromarray(rollout(sim, seed, frames=15).frames[-1])
+        tiles.append(np.asarray(frame.resize((side, side), Image.Resampling.NEAREST)))
+        sim.close()
+    return sheet([("", tiles[i : i + columns]) for i in range(0, len(tiles), columns)])
 
 
 def skills(columns: int = 7) -> Image.Image:
@@ -120,12 +132,14 @@ def main(folder: Path) -> None:
     sheets = {
         "easy": scenes("easy"),
         "rt1": scenes("rt1"),
+        "wild": looks(),
         "skills": skills(),
         "factors": factors(),
         "futures": futures(),
     }
     for name, image in sheets.items():
-        image.save(folder / f"tabletop_{name}.jpg", quality=82)
+        # Pixels with sharp edges make large files.
+        image.save(folder / f"tabletop_{name}.jpg", quality=70 if name == "wild" else 82)
 
 
 if __name__ == "__main__":

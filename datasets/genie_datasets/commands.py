@@ -188,7 +188,7 @@ def tabletop(config: TabletopConfig) -> int:
     from genie_datasets.tabletop.generate import generate
 
     if config.family == "easy" and config.layout == "vary":
-        raise UserError("--layout vary needs --family rt1, because the arm of easy reaches only its own table")
+        raise UserError("--layout vary needs --family rt1 or wild, because the arm of easy reaches only its own table")
     switches = {name: value == "vary" for name in SWITCHES if (value := getattr(config, name)) is not None}
     if config.behaviour:
         switches["behaviour"] = config.behaviour

@@ -302,7 +302,7 @@ def test_each_scene_is_compiled_once(scenes):
     assert compiled == scenes
 
 
-@pytest.mark.parametrize("family", ["easy", "rt1"])
+@pytest.mark.parametrize("family", FAMILY_FACTORS)
 @pytest.mark.parametrize("episodes", [2, 7, 120])
 def test_plans(family, episodes):
     jobs = plan(episodes, 5, (64, 64), {"train": 0.7, "test": 0.3}, family)

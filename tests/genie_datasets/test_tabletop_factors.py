@@ -21,6 +21,7 @@ PARTS = {  # factor -> the fields of the scene that it may change
     "camera": {"camera"},
     "clutter": {"furniture.clutter", "furniture.table_clutter", "furniture.clutter_seed"},
     "distractor": {"distractor"},
+    "style": {"style"},
 }
 
 
@@ -44,7 +45,8 @@ def test_a_switch_changes_only_its_own_part(factor):
 def test_switching_one_off_leaves_the_others(factor):
     """Factors have their own random streams: the others draw the same with and without this one."""
     for seed in range(6):
-        full, without = sample_scene("rt1", seed), sample_scene("rt1", seed, replace(Factors(), **{factor: False}))
+        every = replace(Factors(), style=True)
+        full, without = sample_scene("rt1", seed, every), sample_scene("rt1", seed, replace(every, **{factor: False}))
         assert changed(full, without) <= PARTS[factor]
 
 
@@ -63,7 +65,8 @@ def test_without_the_colors_switch_a_kind_has_one_color():
 def test_a_state_can_be_restored_in_a_redrawn_scene(factor):
     """The frame differs, and the physics stays the same."""
     sim = Simulator(sample_scene("rt1", 1), (48, 64))
-    other = redraw(sim.scene, factor, 77) if factor != "distractor" else toggled(sim.scene)
+    redrawn = {"distractor": toggled, "style": styled}
+    other = redrawn[factor](sim.scene) if factor in redrawn else redraw(sim.scene, factor, 77)
     twin = Simulator(other, (48, 64))
     sim.step(np.array([0.02, 0.03, -0.02, 0, 0, 0, 0.0]))
     twin.restore(sim.snapshot())
@@ -83,6 +86,11 @@ def toggled(scene):
     if scene.distractor is not None:
         return replace(scene, distractor=None)
     return next(s for s in (redraw(scene, "distractor", k) for k in range(20)) if s.distractor is not None)
+
+
+def styled(scene):
+    """The scene in a style: half of the draws have none."""
+    return next(s for s in (redraw(scene, "style", k) for k in range(20)) if s.style.name != "none")
 
 
 def test_the_distractor_moves_and_touches_nothing():

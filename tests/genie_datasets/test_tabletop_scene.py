@@ -9,7 +9,7 @@ import pytest
 from genie_datasets.tabletop.camera import CameraConfig
 from genie_datasets.tabletop.control import Controller, matrix_to_rotvec, rotvec_to_matrix
 from genie_datasets.tabletop.episode import rollout
-from genie_datasets.tabletop.factors import FAMILY_FACTORS, sample_scene
+from genie_datasets.tabletop.factors import FAMILY_FACTORS, NUM_OBJECTS, sample_scene
 from genie_datasets.tabletop.mjcf import CAMERA, scene_xml
 from genie_datasets.tabletop.raycast import RayCaster
 from genie_datasets.tabletop.scene import SceneConfig
@@ -39,7 +39,8 @@ def empty_scene():
 def test_scenes_are_reproducible_and_differ(family):
     assert sample_scene(family, 7) == sample_scene(family, 7)
     assert len({sample_scene(family, seed) for seed in range(12)}) == 12
-    assert all(3 <= len(sample_scene(family, seed).objects) <= 5 for seed in range(12))
+    fewest, most = NUM_OBJECTS[family]
+    assert all(fewest <= len(sample_scene(family, seed).objects) <= most for seed in range(12))
 
 
 def test_easy_keeps_camera_and_light():

@@ -7,6 +7,7 @@ from genie_datasets import open_source
 from genie_datasets.base.errors import UserError
 from genie_datasets.tabletop import Simulator, read_recording, redraw, sample_scene
 from genie_datasets.tabletop.episode import rollout
+from genie_datasets.tabletop.factors import FAMILY_FACTORS
 
 SIZE = (32, 32)
 
@@ -117,13 +118,13 @@ def test_futures_are_independent_of_each_other(past):
     np.testing.assert_array_equal(both.states[1], alone.states[0])
 
 
-@pytest.mark.parametrize("family", ["easy", "rt1"])
+@pytest.mark.parametrize("family", FAMILY_FACTORS)
 def test_any_recorded_step_can_be_restored(family, tabletop_rlds, tmp_path):
     """Without replaying: the states and the truth that follow are the recorded ones."""
-    if family == "rt1":
+    if family != "easy":
         from genie_datasets.tabletop.generate import generate
 
-        source = open_source(generate(tmp_path, 2, 5, (32, 32), {"train": 1.0}, "rt1", workers=1, progress=False))
+        source = open_source(generate(tmp_path, 2, 5, (32, 32), {"train": 1.0}, family, workers=1, progress=False))
     else:
         source = open_source(tabletop_rlds)
     split = source.split("train")

@@ -149,7 +149,7 @@ def draw_camera(rng: np.random.Generator, scene: SceneConfig, nominal: SceneConf
     shoulder = np.array(scene.arm.shoulder)
     side = 1.0 if scene.arm.is_left else -1.0
     anywhere, is_close = rng.random() < ANY_YAW_SHARE, rng.random() < CLOSE_UP_SHARE
-    share = rng.uniform(1.0, 1.35) if is_close else rng.uniform(0.38, 0.75)  # of the picture's width
+    share = rng.uniform(0.9, 1.2) if is_close else rng.uniform(0.38, 0.75)  # of the picture's width
     while True:
         toward, away = USUAL_YAW
         yaw = rng.uniform(-180, 180) if anywhere else side * rng.uniform(-toward, away)

@@ -13,7 +13,11 @@ from genie_datasets.tabletop.mjcf import TEXTURES
 from genie_datasets.tabletop.simulator import Simulator
 
 JPEG_QUALITY = 95
-SCENES_KEPT = {"easy": 20, "rt1": 2, "wild": 2}  # compiled scenes that a worker keeps; each has about 10 MB of OpenGL buffers
+SCENES_KEPT = {
+    "easy": 20,
+    "rt1": 2,
+    "wild": 2,
+}  # compiled scenes that a worker keeps; each has about 10 MB of OpenGL buffers
 
 
 @dataclass(frozen=True)
