@@ -6,7 +6,6 @@ Tool frame: z is the approach direction, y the axis along which the fingers open
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -19,9 +18,8 @@ FINGER_TRAVEL = 0.042  # m; position of an open finger, closed is 0
 UPPER_ARM, FOREARM, HAND = 0.42, 0.42, 0.215  # m: shoulder to elbow, elbow to wrist, wrist to tool
 
 
-def later(default: Any) -> Any:
-    """A field that old data sets lack: `SceneConfig.to_json` leaves it out while it has its default."""
-    return field(default=default, metadata={"later": True})
+# Marks a field that old data sets lack: `SceneConfig.to_json` leaves it out while it has its default.
+LATER = {"later": True}
 
 
 @dataclass(frozen=True)
@@ -36,9 +34,11 @@ class ArmConfig:
     pedestal: bool = True  # a column under the shoulder
     slimness: float = 1.0  # thickness of the links, relative to the default
     rest: tuple[float, ...] = field(default=(0.9, 0.35, -0.5, 1.9, 0.4, 0.9, 0.0))  # rad; joints the solver prefers
-    finger_size: float = later(1.0)  # width of the fingers, relative to the default
-    hand_size: float = later(1.0)  # of the palm, relative to the default
-    ring_color: Rgb | None = later(None)  # of the elbow and the wrist; None: the color of the other joints
+    finger_size: float = field(default=1.0, metadata=LATER)  # width of the fingers, relative to the default
+    hand_size: float = field(default=1.0, metadata=LATER)  # of the palm, relative to the default
+    ring_color: Rgb | None = field(
+        default=None, metadata=LATER
+    )  # of the elbow and the wrist; None: the color of the other joints
 
     @property
     def is_left(self) -> bool:
@@ -72,16 +72,19 @@ def arm_xml(config: ArmConfig) -> tuple[str, str]:
 
     palm = " ".join(half(size, config.hand_size) for size in (0.026, 0.056, 0.020))
 
+    wide, pad = half(0.013, config.finger_size), half(0.016, config.finger_size)
+
     def finger(name: str, side: int) -> str:
         return f"""
         <body name="{name}" pos="0 0 {HAND - 0.075:.4f}" gravcomp="1">
           <joint name="{name}" class="finger" axis="0 {side} 0"/>
-          <geom type="box" size="{half(0.013, config.finger_size)} .007 .030" pos="0 {side * 0.007:.4f} .012" rgba="{hand}" class="link"/>
-          <geom type="box" size="{half(0.016, config.finger_size)} .008 .034" pos="0 {side * 0.0085:.4f} .055" rgba="{tip}" class="pad"/>
+          <geom type="box" size="{wide} .007 .030" pos="0 {side * 0.007:.4f} .012" rgba="{hand}" class="link"/>
+          <geom type="box" size="{pad} .008 .034" pos="0 {side * 0.0085:.4f} .055" rgba="{tip}" class="pad"/>
         </body>"""
 
     column = f'''<geom type="cylinder" size=".085 {z / 2:.4f}" pos="{x} {y} {z / 2 - 0.10:.4f}" rgba="{joint}"
       class="static" contype="0" conaffinity="0"/>'''
+    link_color, link, ring = f'rgba="{link}"', f'rgba="{link}" class="link"', f'rgba="{ring}" class="link"'
     body = f"""
     {column if config.pedestal else ""}
     <body name="shoulder" pos="{x} {y} {z}" gravcomp="1">
@@ -89,23 +92,23 @@ def arm_xml(config: ArmConfig) -> tuple[str, str]:
       <geom type="cylinder" size=".075 .06" pos="0 0 -.06" rgba="{joint}" class="link"/>
       <body gravcomp="1">
         <joint name="arm2" class="arm" axis="0 1 0"/>
-        <geom {light}type="capsule" size="{thick(0.062)}" fromto="0 0 0 0 0 {upper * 0.5:.4f}" rgba="{link}" class="link"/>
+        <geom {light}type="capsule" size="{thick(0.062)}" fromto="0 0 0 0 0 {upper * 0.5:.4f}" {link}/>
         <body gravcomp="1">
           <joint name="arm3" class="arm" axis="0 0 1"/>
-          <geom {light}type="capsule" size="{thick(0.055)}" fromto="0 0 {upper / 2:.3f} 0 0 {upper}" rgba="{link}"
+          <geom {light}type="capsule" size="{thick(0.055)}" fromto="0 0 {upper / 2:.3f} 0 0 {upper}" {link_color}
                 class="link"/>
           <body pos="0 0 {upper}" gravcomp="1">
             <joint name="arm4" class="arm" axis="0 1 0"/>
-            <geom {light}type="cylinder" size="{thick(0.058)} {thick(0.060)}" euler="90 0 0" rgba="{ring}" class="link"/>
-            <geom {light}type="capsule" size="{thick(0.050)}" fromto="0 0 0 0 0 {fore * 0.5:.4f}" rgba="{link}" class="link"/>
+            <geom {light}type="cylinder" size="{thick(0.058)} {thick(0.060)}" euler="90 0 0" {ring}/>
+            <geom {light}type="capsule" size="{thick(0.050)}" fromto="0 0 0 0 0 {fore * 0.5:.4f}" {link}/>
             <body gravcomp="1">
               <joint name="arm5" class="arm" axis="0 0 1"/>
-              <geom {light}type="capsule" size="{thick(0.044)}" fromto="0 0 {fore / 2:.3f} 0 0 {fore}" rgba="{link}"
+              <geom {light}type="capsule" size="{thick(0.044)}" fromto="0 0 {fore / 2:.3f} 0 0 {fore}" {link_color}
                 class="link"/>
               <body pos="0 0 {fore}" gravcomp="1">
                 <joint name="arm6" class="arm" axis="0 1 0"/>
-                <geom {light}type="cylinder" size="{thick(0.045)} {thick(0.046)}" euler="90 0 0" rgba="{ring}" class="link"/>
-                <geom {light}type="capsule" size="{thick(0.038)}" fromto="0 0 0 0 0 .075" rgba="{link}" class="link"/>
+                <geom {light}type="cylinder" size="{thick(0.045)} {thick(0.046)}" euler="90 0 0" {ring}/>
+                <geom {light}type="capsule" size="{thick(0.038)}" fromto="0 0 0 0 0 .075" {link}/>
                 <body name="hand" gravcomp="1">
                   <joint name="arm7" class="arm" axis="0 0 1"/>
                   <geom type="cylinder" size=".034 .016" pos="0 0 .092" rgba="{joint}" class="link"/>

@@ -67,7 +67,7 @@ class Controller:
         self.default_rotation = tool_rotation(np.array(APPROACH), np.array(OPENING))
         if mirrored:
             mirror = np.array([1.0, -1.0, 1.0])
-            self.default_rotation = tool_rotation(APPROACH * mirror, -(OPENING * mirror))
+            self.default_rotation = tool_rotation(np.array(APPROACH) * mirror, -np.array(OPENING) * mirror)
         self.rotation = self.default_rotation.copy()
         self.joints = self._rest.copy()
         self.grip = 0.0

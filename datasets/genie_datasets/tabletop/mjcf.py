@@ -43,6 +43,7 @@ def scene_xml(config: SceneConfig) -> tuple[str, dict[str, bytes]]:
     if any(light.second_color):
         lamps += _lamp("second", light.second, light.second_color, light.soft and light.shadows)
     repeat = furniture.texture_repeat
+    twice = f"{2 * repeat:.5g}"
     ambient = numbers([light.ambient] * 3)
     seed, shadow_size = furniture.texture_seed, 512 if light.soft else 1024
     table = surface(furniture.table_pattern, furniture.table_color, furniture.table_contrast, seed)
@@ -65,7 +66,7 @@ def scene_xml(config: SceneConfig) -> tuple[str, dict[str, bytes]]:
   <asset>
     <texture name="table" type="2d" file="table.png"/>
     <texture name="floor" type="2d" file="floor.png"/>
-    <material name="table" texture="table" texuniform="true" texrepeat="{2 * repeat:.5g} {2 * repeat:.5g}" specular=".15" shininess=".3"/>
+    <material name="table" texture="table" texuniform="true" texrepeat="{twice} {twice}" specular=".15" shininess=".3"/>
     <material name="floor" texture="floor" texuniform="true" texrepeat="{repeat:.5g} {repeat:.5g}" specular="0"/>
     <material name="matte" specular="0"/>
   </asset>

@@ -10,7 +10,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from genie_datasets.tabletop.arm import ArmConfig, later
+from genie_datasets.tabletop.arm import LATER, ArmConfig
 from genie_datasets.tabletop.camera import CameraConfig
 from genie_datasets.tabletop.objects import ObjectConfig
 from genie_datasets.tabletop.styles import StyleConfig
@@ -48,8 +48,10 @@ class FurnitureConfig:
     clutter: int = 5  # number of boxes against the wall
     table_clutter: int = 0  # number of small boxes along the far edge of the top, out of the robot's reach
     clutter_seed: int = 0
-    room: str = later("")  # what covers the four walls of a room: "plain", "table" or "floor"; "": there is one wall
-    texture_repeat: float = later(1.0)  # of table and floor, relative to the default
+    room: str = field(
+        default="", metadata=LATER
+    )  # what covers the four walls of a room: "plain", "table" or "floor"; "": there is one wall
+    texture_repeat: float = field(default=1.0, metadata=LATER)  # of table and floor, relative to the default
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class LightConfig:
     second_color: Rgb = (0.0, 0.0, 0.0)
     ambient: float = 0.52
     soft: bool = False
-    shadows: bool = later(True)
+    shadows: bool = field(default=True, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class SceneConfig:
     distractor: DistractorConfig | None = None
     work: Box = EASY_WORK_AREA  # the robot plays here, and the objects are here
     limits: Box = EASY_WORK_AREA  # the tool's target stays in here
-    style: StyleConfig = later(StyleConfig())
+    style: StyleConfig = field(default=StyleConfig(), metadata=LATER)
 
     def to_json(self) -> str:
         """The scene as one line of JSON. Data sets spell its keys "colour"."""

@@ -1,6 +1,5 @@
 """A simulation worker process, which simulates jobs: `python -m genie_datasets.tabletop.worker`."""
 
-import json
 from collections import OrderedDict
 from dataclasses import dataclass
 
