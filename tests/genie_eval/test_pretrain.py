@@ -81,7 +81,9 @@ def test_a_world_and_its_folder_are_the_same_run(folders):
 @pytest.mark.parametrize("plan", RECIPES.values(), ids=list(RECIPES))
 def test_recipes_test_on_scenes_of_their_own_and_train_every_stage(plan):
     assert plan.name in WORLDS
-    assert plan.test.seed != plan.data.seed
+    assert plan.test.seed not in {data.seed for data in plan.data}
+    assert plan.data[0].family == plan.test.family
+    assert len({data.family for data in plan.data}) == len(plan.data)  # each has a folder of its family's name
     assert plan.judge_seed != plan.seed
     assert plan.test.episodes["test"] >= 200  # the least that the statistics need
     assert set(stages_of(training_preset(plan.preset).mode)) <= set(plan.steps)
@@ -122,8 +124,8 @@ def test_data_of_another_recipe_are_refused(monkeypatch, tmp_path, tabletop_rlds
     plan = recipe(NAME)
     shutil.copytree(tabletop_rlds.parents[1], tmp_path / "data")
     with pytest.raises(UserError, match=r"holds \{.*\} episodes, expected .*another --out"):
-        making.tabletop_source(plan.data, tmp_path / "data")
-    source = making.tabletop_source(replace(plan.data, episodes={"train": 4, "test": 4}), tmp_path / "data")
+        making.tabletop_source(plan.data[0], tmp_path / "data")
+    source = making.tabletop_source(replace(plan.data[0], episodes={"train": 4, "test": 4}), tmp_path / "data")
     assert source.split("test").num_episodes == 4
 
 
@@ -165,7 +167,8 @@ def test_the_card_agrees_with_the_report(folders):
     assert all(limit in text for limit in report["limits"])
     assert all(asked["because"] in text for asked in report["summary"]["questions"])
     assert "license: apache-2.0" in text
-    assert f"seed {plan.data.seed}: 3000 episodes" in text
+    for data in plan.data:
+        assert f"| `{data.family}` | {data.episodes['train']} | {data.scenes} | {data.seed} |" in text
     assert "not recorded" in text  # these runs were never trained
     assert "SMOKE" not in text
     assert "SMOKE" in card(smoke(plan), report, folders / "world", folders / "run", folders / "judge")

@@ -17,24 +17,24 @@ def fidelity(dreams: DreamSet, draws: int = DRAWS, seed: int = 0) -> dict[str, M
 
 
 def tokenizer_psnr(dreams: DreamSet, weights: Float[np.ndarray, "R I"]) -> Metric:
-    """Reconstruction of held-out clips.
+    """Reconstruction of held-out clips, without their first frame, which a tokenizer with a reference is given.
 
     null: the previous frame is shown instead. A tokenizer below its null blurs more than one step of motion changes.
     It has no oracle, because the PSNR of a lossless reconstruction is infinite.
     """
-    truth, reconstructed = dreams.truth, dreams.reconstructed
-    previous, following = truth[:, :-1], truth[:, 1:]
-    own = dreams.by_trajectory(psnr(reconstructed, truth).mean(axis=1))
+    previous, following = dreams.truth[:, :-1], dreams.truth[:, 1:]
+    reconstructed = dreams.reconstructed[:, 1:]
+    own = dreams.by_trajectory(psnr(reconstructed, following).mean(axis=1))
     late = dreams.by_trajectory(psnr(previous, following).mean(axis=1))
     moved = moving_pixels(following, previous)
-    moving_own, moving_late = (_masked_psnr(moved, frames, following) for frames in (reconstructed[:, 1:], previous))
+    moving_own, moving_late = (_masked_psnr(moved, frames, following) for frames in (reconstructed, previous))
     metric = Metric(
         value=float(own.mean()), null=float(late.mean()), ci95=interval(weights @ own / len(own)),
         n_trajectories=len(own),
         more={
-            "n_clips": len(truth), "resolution": list(truth.shape[2:4]), "backbone": BACKBONE,
+            "n_clips": len(following), "resolution": list(following.shape[2:4]), "backbone": BACKBONE,
             "ssim": {
-                "value": dreams.by_trajectory(ssim(reconstructed, truth).mean(axis=1)).mean(),
+                "value": dreams.by_trajectory(ssim(reconstructed, following).mean(axis=1)).mean(),
                 "null": dreams.by_trajectory(ssim(previous, following).mean(axis=1)).mean(),
             },
             "moving_pixels": {"share": moved.mean(), "value": moving_own, "null": moving_late},

@@ -1,6 +1,7 @@
 """`genie-robotics pretrain WORLD`: makes a world that comes with the package, from data to model card.
 
-OUT/data, OUT/test    tabletop data for training, and with other scenes for the report
+OUT/data/FAMILY       tabletop data for training
+OUT/test              tabletop data with other scenes for the report
 OUT/run               the trained world
 OUT/judge             a latent action model of another seed, trained on the same data
 OUT/world             both, exported as they are shipped, with MODEL_CARD.md
@@ -65,7 +66,8 @@ def pretrain(plan: "Recipe", out: Path, minutes: float | None = None, device: st
     from genie_robotics.run_folder import load_config
 
     steps = Steps(6)
-    steps.begin("data", f"{count(plan.data)} for training, {count(plan.test)} with other scenes for the report")
+    training = ", ".join(count(data) for data in plan.data)
+    steps.begin("data", f"{training} for training, {count(plan.test)} with other scenes for the report")
     data, evaluated = open_data(plan, out)
 
     steps.begin("world", "tokenizer, latent action model, dynamics; no actions are read")
@@ -94,14 +96,20 @@ def pretrain(plan: "Recipe", out: Path, minutes: float | None = None, device: st
 
 
 def count(data: "TabletopSet") -> str:
-    return ", ".join(f"{n} {name} episodes" for name, n in data.episodes.items())
+    return ", ".join(f"{n} {data.family} episodes ({name})" for name, n in data.episodes.items())
 
 
 def open_data(plan: "Recipe", out: Path) -> "tuple[Source, Source]":
-    """The training data, and the source for the report: `train` of the training data and `test` of the test scenes."""
-    data, test = tabletop_source(plan.data, out / "data"), tabletop_source(plan.test, out / "test")
-    splits = {"train": data.split("train"), "test": test.split("test")}
-    return data, replace(data, path=test.path, splits=splits, fingerprint=f"{data.fingerprint}-{test.fingerprint}")
+    """The training data, and the source for the report: `train` of the first set and `test` of the test scenes."""
+    from genie_datasets.sources.mixture import open_mixture
+
+    sources = [tabletop_source(data, out / "data" / data.family) for data in plan.data]
+    test = tabletop_source(plan.test, out / "test")
+    weights = [data.weight for data in plan.data]
+    data = open_mixture(str(out / "data"), list(zip(sources, weights, strict=True)))
+    splits = {"train": sources[0].split("train"), "test": test.split("test")}
+    fingerprint = f"{sources[0].fingerprint}-{test.fingerprint}"
+    return data, replace(sources[0], path=test.path, splits=splits, fingerprint=fingerprint)
 
 
 def tabletop_source(data: "TabletopSet", folder: Path) -> "Source":

@@ -22,14 +22,16 @@ class TabletopSet:
     family: str = "easy"
     scenes: int | None = None
     """Number of scenes (default: the family's)."""
+    weight: float = 1.0
+    """Share of the training clips, relative to the other sets."""
 
 
 @dataclass(frozen=True)
 class Recipe:
     name: str
     preset: str
-    data: TabletopSet
-    """Its split `train` trains the world and the judge."""
+    data: tuple[TabletopSet, ...]
+    """Their splits `train` train the world and the judge. The first is of the family of `test`."""
     test: TabletopSet
     """Its split `test` is used once, for the report; another seed gives it other scenes."""
     steps: Mapping[str, int]
@@ -53,10 +55,14 @@ RECIPES = {
         Recipe(
             name="nano-tabletop",
             preset="nano",
-            data=TabletopSet(seed=5000, episodes={"train": 3000}, scenes=500),
+            data=(
+                TabletopSet(seed=5000, episodes={"train": 2000}, scenes=400, weight=0.4),
+                TabletopSet(seed=5000, episodes={"train": 800}, family="rt1", scenes=400, weight=0.2),
+                TabletopSet(seed=5000, episodes={"train": 1600}, family="wild", scenes=800, weight=0.4),
+            ),
             test=TabletopSet(seed=3000, episodes={"test": 240}, scenes=60),  # seed 2000 was used during development
-            steps={"tokenizer": 5000, "latent_action": 3000, "dynamics": 5500},
-            judge_steps=3000,
+            steps={"tokenizer": 6000, "latent_action": 4000, "dynamics": 8000},
+            judge_steps=4000,
         ),
     )
 }
@@ -73,7 +79,7 @@ def smoke(full: Recipe) -> Recipe:
     """A recipe with tiny numbers: it runs every step in about a minute, and the world learns nothing."""
     return replace(
         full,
-        data=replace(full.data, episodes={"train": 4}, scenes=None),
+        data=tuple(replace(data, episodes={"train": 4}, scenes=None) for data in full.data),
         test=replace(full.test, episodes={"test": 3}, scenes=None),
         steps=dict.fromkeys(full.steps, 6),
         judge_steps=6,
