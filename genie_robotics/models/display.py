@@ -69,5 +69,7 @@ class Display:
             return frame
         enlarged = self.enlarge(frame)
         if self.detail is not None and gate is not None:
-            enlarged = torch.addcmul(enlarged, self.enlarge(gate.unsqueeze(-1)) / 255, self.detail)
+            kept = self.enlarge(gate.unsqueeze(-1)) / 255
+            # Squared, because a new color that is mixed with a little of the reference would show its outlines.
+            enlarged = torch.addcmul(enlarged, kept.square(), self.detail)
         return enlarged.round_().clamp_(0, 255).to(torch.uint8).contiguous()
