@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from genie_datasets.base.errors import UserError
 from genie_robotics.models.compilation import why_not_compiled
 from genie_robotics.models.config import COMPONENTS, GenieConfig, read_json
+from genie_robotics.models.display import Display, display_size
 from genie_robotics.models.dynamics import Dynamics
 from genie_robotics.models.inference import inference
 from genie_robotics.models.inputs import (
     codes_of,
     device_of,
+    fitted,
     frames_of,
     integer,
     integers_of,
@@ -27,6 +29,7 @@ from genie_robotics.models.inputs import (
     path_of,
     seed_of,
     shown,
+    unfitted_frames,
 )
 from genie_robotics.models.latent_action import LatentActionModel
 from genie_robotics.models.missing import MissingModule
@@ -192,6 +195,7 @@ class Genie(nn.Module):
         maskgit_steps: int | None = None,
         temperature: float | None = None,
         use_cache: bool = True,
+        display: int | tuple[int, int] | None = None,
     ) -> UInt8[Tensor, "B n H W 3"]:
         """Dreams n frames after the prompt `frames` (B, T0, H, W, 3), one for each of `codes` (B, n).
 
@@ -201,12 +205,13 @@ class Genie(nn.Module):
             seed: see `start`.
             maskgit_steps, temperature: of the sampler; the model's own if None.
             use_cache: False recomputes the full window at every MaskGIT step, which is slow and serves as a reference.
+            display: size of the frames returned, and of those accepted; see `start`.
 
         Raises:
             UserError: an argument is not as expected.
         """
         given, codes = codes, self.check_codes(codes)
-        frames = self.check(frames)
+        frames = self._unfitted(frames, any_size=display is not None)
         if codes.ndim != 2 or len(codes) != len(frames):
             raise UserError(
                 f"codes must be (B, n) with B={len(frames)} as in frames, got {shown(given)}; "
@@ -218,14 +223,16 @@ class Genie(nn.Module):
             maskgit_steps=maskgit_steps,
             temperature=temperature,
             use_cache=use_cache,
+            display=display,
         )
         dream = []
         for t in range(codes.shape[1]):
             world.step(codes[:, t])
-            dream.append(world.state.frame)
+            dream.append(world.show(world.state))
             del world.states[:-1]  # only `undo` needs them
         if not dream:
-            return torch.zeros(len(frames), 0, *self.config.image_size, 3, dtype=torch.uint8, device=self.device)
+            size = display_size(display, self.config.image_size)
+            return torch.zeros(len(frames), 0, *size, 3, dtype=torch.uint8, device=self.device)
         return torch.stack(dream, dim=1)
 
     @torch.no_grad()
@@ -237,6 +244,7 @@ class Genie(nn.Module):
         maskgit_steps: int | None = None,
         temperature: float | None = None,
         use_cache: bool = True,
+        display: int | tuple[int, int] | None = None,
     ) -> World:
         """A world to play from a picture, a clip (T0, H, W, 3), or a batch of clips (B, T0, H, W, 3).
 
@@ -245,6 +253,9 @@ class Genie(nn.Module):
                 size and is fitted as `config.fit` says (`genie_datasets.fit_frames`). Clips must have the model's size.
             seed: any integer between -2**128 and 2**128; another seed dreams another future.
             maskgit_steps, temperature, use_cache: see `generate`.
+            display: size of the frames that `World.display` shows: pixels of the shorter side, or (height, width) with
+                the model's proportions; None: the model's size. Clips may then have any size too. What the model keeps
+                of a larger start picture is shown as sharp as the picture, if the tokenizer has a reference.
 
         Raises:
             UserError: an argument is not as expected.
@@ -256,8 +267,13 @@ class Genie(nn.Module):
         temperature = number(defaults.temperature if temperature is None else temperature, "temperature", 0, own)
         from genie_datasets.sources.pictures import as_array
 
-        frames = frames_of(as_array(frames), self.config.image_size, self.config.fit, with_pictures=True)
-        frames = frames[:, -self.config.clip_length :].to(self.device)
+        size, fit = self.config.image_size, self.config.fit
+        shown_size = display_size(display, size)
+        given = unfitted_frames(as_array(frames), size, fit, with_pictures=True, any_size=display is not None)
+        given = given[:, -self.config.clip_length :]
+        frames = fitted(given, size, fit).to(self.device)
+        is_larger = any(side > own for side, own in zip(given.shape[2:4], size, strict=True))
+        sharp = fitted(given[:, 0], shown_size, fit).to(self.device) if display and is_larger else None
         actions = torch.zeros(*frames.shape[:2], self.config.dynamics.action_dim, device=self.device)
         with inference(self.device, self):
             if frames.shape[1] > 1:
@@ -275,6 +291,7 @@ class Genie(nn.Module):
             seed=seed,
             samples=list(range(len(frames))),
             use_cache=use_cache,
+            display=Display(shown_size, sharp, frames[:, 0]),
         )
 
     def compile_dreams(self) -> None:
@@ -300,12 +317,15 @@ class Genie(nn.Module):
         Raises:
             UserError: not uint8, not five-dimensional, shorter than `at_least` frames, or not of `config.image_size`.
         """
-        found = frames_of(frames, self.config.image_size, self.config.fit)
+        found = self._unfitted(frames)
         if found.shape[1] < at_least:
             raise UserError(
                 f"frames must be clips of at least {at_least} frames, got {shown(frames)}; pass longer clips"
             )
         return found.to(self.device)
+
+    def _unfitted(self, frames: Frames, any_size: bool = False) -> UInt8[Tensor, "B T H0 W0 3"]:
+        return unfitted_frames(frames, self.config.image_size, self.config.fit, any_size=any_size)
 
     def check_reference(self, reference: Frames, num: int) -> UInt8[Tensor, "B H W 3"]:
         """`num` pictures (B, H, W, 3) as a tensor on the model's device; raises UserError."""

@@ -123,6 +123,13 @@ def frames_of(value: Any, size: tuple[int, int], fit: str, with_pictures: bool =
     Raises:
         UserError: another dtype, shape or size; it names an expression that converts `frames`.
     """
+    return fitted(unfitted_frames(value, size, fit, with_pictures), size, fit)
+
+
+def unfitted_frames(
+    value: Any, size: tuple[int, int], fit: str, with_pictures: bool = False, any_size: bool = False
+) -> UInt8[Tensor, "B T H0 W0 3"]:
+    """`frames_of` before pictures are fitted; any_size: clips may have any size too."""
     found, (height, width) = tensor_of(value), size
     expected = f"frames must be (B, T, {height}, {width}, 3) uint8"
     if with_pictures:
@@ -131,17 +138,22 @@ def frames_of(value: Any, size: tuple[int, int], fit: str, with_pictures: bool =
         raise UserError(f"{expected}, got {shown(value)}; pass a numpy array or a torch tensor of pixels")
     if isinstance(value, list | tuple) and found.dtype == torch.int64 and found.numel():  # a list has no dtype
         found = found.to(torch.uint8) if 0 <= int(found.min()) <= int(found.max()) <= 255 else found
-    remedy = _remedy(found, size, fit, with_pictures)
+    remedy = _remedy(found, size, fit, with_pictures, any_size)
     if remedy:
         raise UserError(f"{expected}, got {shown(value)}; {remedy}")
-    if found.ndim == 3 and tuple(found.shape[:2]) != tuple(size):
-        from genie_datasets.base.fit import fit_frames
-
-        found = torch.from_numpy(fit_frames(found.cpu().numpy(), size, fit))
     return found.reshape((1,) * (5 - found.ndim) + tuple(found.shape))
 
 
-def _remedy(frames: Tensor, size: tuple[int, int], fit: str, with_pictures: bool) -> str:
+def fitted(frames: UInt8[Tensor, "*B H0 W0 3"], size: tuple[int, int], fit: str) -> UInt8[Tensor, "*B H W 3"]:
+    """Frames at `size` (H, W)."""
+    if tuple(frames.shape[-3:-1]) == tuple(size):
+        return frames
+    from genie_datasets.base.fit import fit_frames
+
+    return torch.from_numpy(fit_frames(frames.cpu().numpy(), size, fit))
+
+
+def _remedy(frames: Tensor, size: tuple[int, int], fit: str, with_pictures: bool, any_size: bool) -> str:
     """The remedy for frames with another dtype, shape or size; empty if they are as expected."""
     shape = tuple(frames.shape)
     if frames.dtype != torch.uint8:
@@ -162,7 +174,7 @@ def _remedy(frames: Tensor, size: tuple[int, int], fit: str, with_pictures: bool
         return "pass gray as np.repeat(np.asarray(frames), 3, axis=-1)" if shape[-1] == 1 else "pass RGB pixels"
     if 0 in shape:
         return "pass at least one frame that has pixels"
-    if shape[-3:-1] != tuple(size) and not (len(shape) == 3 and with_pictures):
+    if shape[-3:-1] != tuple(size) and not any_size and not (len(shape) == 3 and with_pictures):
         return f"resize with genie_datasets.fit_frames(np.asarray(frames), {tuple(size)}, {fit!r})"
     return ""
 

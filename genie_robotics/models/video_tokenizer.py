@@ -123,7 +123,16 @@ class VideoTokenizer(nn.Module):
 
         cache: of the decoder; the frames follow those in it, and their keys and values are written behind it.
         """
-        return self.predict(self.from_latent(vectors), cache) + 0.5
+        return self.pixels_and_gate(vectors, reference, cache)[0]
+
+    def pixels_and_gate(
+        self,
+        vectors: Float[Tensor, "B T N L"],
+        reference: Float[Tensor, "B 1 H W 3"] | None,
+        cache: TemporalCache | None,
+    ) -> tuple[Float[Tensor, "B T H W 3"], Float[Tensor, "B T H W"] | None]:
+        """`pixels`, and the share of the reference in each; None if there is no reference."""
+        return self.predict(self.from_latent(vectors), cache) + 0.5, None
 
     def predict(self, x: Float[Tensor, "B T N D"], cache: TemporalCache | None) -> Float[Tensor, "B T H W C"]:
         """The decoder's channels of each pixel."""
@@ -144,7 +153,18 @@ class VideoTokenizer(nn.Module):
         cache: TemporalCache | None = None,
     ) -> UInt8[Tensor, "B T H W 3"]:
         """Frames of the tokens of a clip of at most `clip_length` frames; cache: see `pixels`."""
-        return to_uint8(self.pixels(self.quantizer.lookup(tokens), self.unit_reference(reference), cache))
+        return self.decode_with_gate(tokens, reference, cache)[0]
+
+    def decode_with_gate(
+        self,
+        tokens: Int[Tensor, "B T N"],
+        reference: UInt8[Tensor, "B H W 3"] | None = None,
+        cache: TemporalCache | None = None,
+    ) -> tuple[UInt8[Tensor, "B T H W 3"], UInt8[Tensor, "B T H W"] | None]:
+        """`decode`, and the gate of each pixel: 255 where it is the reference's; None if there is no reference."""
+        vectors = self.quantizer.lookup(tokens)
+        frames, gate = self.pixels_and_gate(vectors, self.unit_reference(reference), cache)
+        return to_uint8(frames), None if gate is None else to_uint8(gate)
 
     def reference_patches(self, reference: UInt8[Tensor, "B H W 3"] | None) -> Float[Tensor, "B 1 N P"] | None:
         """Patches of the reference that the dynamics reads; None if tokens are not relative to one."""
@@ -181,18 +201,18 @@ class ReferenceTokenizer(VideoTokenizer):
         change = patchify(2 * (frames - needed(reference)), self.config.patch_size)
         return torch.cat([self.patches(frames), change], dim=-1)
 
-    def pixels(
+    def pixels_and_gate(
         self,
         vectors: Float[Tensor, "B T N L"],
-        reference: Float[Tensor, "B 1 H W 3"] | None = None,
-        cache: TemporalCache | None = None,
-    ) -> Float[Tensor, "B T H W 3"]:
+        reference: Float[Tensor, "B 1 H W 3"] | None,
+        cache: TemporalCache | None,
+    ) -> tuple[Float[Tensor, "B T H W 3"], Float[Tensor, "B T H W"] | None]:
         still = needed(reference)
         features = self.reference_in(self.patches(still))
         features = features + self.reference_encoder(features)
         x = self.predict(self.from_latent(vectors) + features, cache)
         color, gate = x[..., :3] + 0.5, torch.sigmoid(x[..., 3:])
-        return torch.lerp(color, still.to(color.dtype).expand_as(color), gate)
+        return torch.lerp(color, still.to(color.dtype).expand_as(color), gate), gate[..., 0]
 
     def reference_patches(self, reference: UInt8[Tensor, "B H W 3"] | None) -> Float[Tensor, "B 1 N P"] | None:
         return self.patches(needed(self.unit_reference(reference)))

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from genie_datasets.base.errors import UserError
+from genie_robotics.models.display import Display
 from genie_robotics.models.dynamics import Dynamics
 from genie_robotics.models.inference import inference
 from genie_robotics.models.inputs import codes_of, integer, seed_of, shown
@@ -40,6 +41,8 @@ class WorldState:
     decoder_cache: TemporalCache | None
     num_generated: int
     frame: UInt8[Tensor, "B H W 3"]
+    gate: UInt8[Tensor, "B H W"] | None
+    """255 where a pixel of the frame is the reference's; None if the tokenizer has no reference."""
 
     def without_caches(self) -> WorldState:
         """This moment for a world without a cache."""
@@ -54,6 +57,7 @@ class World:
     reference: the picture that the tokens are relative to, of all dreams or of each; a tokenizer may have none.
     samples: a number per dream; with `seed` and the frame's number it decides the noise.
     use_cache: False recomputes the full window at every sampling step: the slow reference.
+    display: shows frames at another size (default: the model's).
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class World:
         seed: int,
         samples: list[int],
         use_cache: bool,
+        display: Display | None = None,
     ):
         self.tokenizer, self.dynamics, self.quantizer = tokenizer, dynamics, quantizer
         self.sampler = sampler
@@ -77,6 +82,7 @@ class World:
         self.use_cache = use_cache
         self.reference = reference
         self.reference_patches = tokenizer.reference_patches(reference)
+        self._display = display or Display(tuple(reference.shape[1:3]), None, reference)
         self.states = [self.prime(tokens, actions)]
 
     @property
@@ -88,6 +94,16 @@ class World:
         """The current frame; without a batch axis if there is one dream."""
         frame = self.state.frame
         return frame[0] if len(frame) == 1 else frame
+
+    @property
+    def display(self) -> UInt8[Tensor, "H2 W2 3"] | UInt8[Tensor, "B H2 W2 3"]:
+        """The current frame at the display size that `Genie.start` was given, with axes like `frame`."""
+        frame = self.show(self.state)
+        return frame[0] if len(frame) == 1 else frame
+
+    def show(self, state: WorldState) -> UInt8[Tensor, "B H2 W2 3"]:
+        """The frame of a state at the display size."""
+        return self._display.show(state.frame, state.gate)
 
     def step(self, code: int | Sequence[int] | np.ndarray | Int[Tensor, B]) -> Tensor:
         """Plays one latent action (one for all dreams, or one each) and returns the new frame, uint8."""
@@ -101,8 +117,12 @@ class World:
             self.states.append(self._advance(self.state, codes.expand(num)))
         return self.frame
 
-    def preview(self, codes: Sequence[int] | np.ndarray | Int[Tensor, n] | None = None) -> UInt8[Tensor, "n H W 3"]:
+    def preview(
+        self, codes: Sequence[int] | np.ndarray | Int[Tensor, n] | None = None, at_display_size: bool = False
+    ) -> UInt8[Tensor, "n H W 3"]:
         """The frames that these actions (default: all) would give, computed together; the world stays where it is.
+
+        at_display_size: frames as `display` shows them.
 
         Raises:
             UserError: there is more than one dream, or the model has no such action.
@@ -115,7 +135,7 @@ class World:
         if wanted.ndim != 1:
             raise UserError(f"codes must be a list of latent actions, got {shown(codes)}; pass [code, ...]")
         if not len(wanted):
-            return self.state.frame[:0]
+            return (self.show(self.state) if at_display_size else self.state.frame)[:0]
         caches = (self.state.dynamics_cache, self.state.decoder_cache)
         dynamics_cache, decoder_cache = (cache and cache.repeated(len(wanted)) for cache in caches)
         state = replace(
@@ -129,7 +149,8 @@ class World:
         several = self.fork()
         several.samples = self.samples * len(wanted)
         with self._inference():
-            return several._advance(state, wanted).frame
+            state = several._advance(state, wanted)
+        return several.show(state) if at_display_size else state.frame
 
     def undo(self, steps: int = 1) -> Tensor:
         """Takes back `steps` actions and returns the frame shown then; raises UserError if fewer were played."""
@@ -179,12 +200,20 @@ class World:
             num_generated=state.num_generated + 1,
         )
         if dynamics_cache is None or decoder_cache is None:
-            return replace(new, frame=self.tokenizer.decode(new.tokens, self.reference)[:, -1])
+            frame, gate = self._newest(new.tokens)
+            return replace(new, frame=frame, gate=gate)
         # One more pass over the finished frame: its keys and values must come from its tokens, not from masks.
         self.dynamics.hidden(tokens, action, self.reference_patches, dynamics_cache, previous=state.tokens[:, -1:])
-        frame = self.tokenizer.decode(tokens, self.reference, decoder_cache)[:, -1]
+        frame, gate = self._newest(tokens, decoder_cache)
         caches = dynamics_cache.extended(1), decoder_cache.extended(1)
-        return replace(new, dynamics_cache=caches[0], decoder_cache=caches[1], frame=frame)
+        return replace(new, dynamics_cache=caches[0], decoder_cache=caches[1], frame=frame, gate=gate)
+
+    def _newest(
+        self, tokens: Int[Tensor, "B t N"], cache: TemporalCache | None = None
+    ) -> tuple[UInt8[Tensor, "B H W 3"], UInt8[Tensor, "B H W"] | None]:
+        """The frame of the last of these tokens, and its gate."""
+        frames, gates = self.tokenizer.decode_with_gate(tokens, self.reference, cache)
+        return frames[:, -1], None if gates is None else gates[:, -1]
 
     def frame_logits(
         self, state: WorldState, action: Float[Tensor, "B 1 L"]
@@ -217,14 +246,13 @@ class World:
         """The state after a window of given tokens, with both caches."""
         with self._inference(tokens.device):
             if not self.use_cache:
-                frame = self.tokenizer.decode(tokens, self.reference)[:, -1]
-                return WorldState(tokens, actions, None, None, num_generated, frame)
+                return WorldState(tokens, actions, None, None, num_generated, *self._newest(tokens))
             num, length = tokens.shape[:2]
             of_dynamics, of_decoder = self.dynamics.transformer.new_cache(num), self.tokenizer.decoder.new_cache(num)
             self.dynamics.hidden(tokens, actions, self.reference_patches, of_dynamics)
-            frame = self.tokenizer.decode(tokens, self.reference, of_decoder)[:, -1]
+            frame, gate = self._newest(tokens, of_decoder)
         caches = of_dynamics.extended(length), of_decoder.extended(length)
-        return WorldState(tokens, actions, *caches, num_generated, frame)
+        return WorldState(tokens, actions, *caches, num_generated, frame, gate)
 
     def _slide(self, state: WorldState, keep: int) -> WorldState:
         """The state with a window of the last `keep` frames."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from genie_robotics.player.server import Player
 
 DEFAULT_TABLES = 3
+DEFAULT_DISPLAY = 256  # pixels
 
 
 @dataclass
@@ -33,6 +34,8 @@ class PlayOptions(SourceOptions):
     """Simulated tables offered as starts (default: 3 if the world was trained on the simulated tabletop)."""
     report: Path | None = None
     """report.json that names the actions (default: one next to the run)."""
+    display: Annotated[int | None, Option("PIXELS")] = None
+    """Shorter side of the frames shown (default: 256, or the model's if that is larger)."""
     host: str = "127.0.0.1"
     """Address to listen at; 0.0.0.0 lets other machines connect."""
     port: int = 8000
@@ -81,6 +84,7 @@ def make_player(options: PlayOptions) -> "Player":
 
     from genie_robotics.genie import Genie
     from genie_robotics.labeling.code_meanings import code_meanings
+    from genie_robotics.models.display import display_size
     from genie_robotics.player.server import Player
     from genie_robotics.player.starts import make_starts
     from genie_robotics.pretrained import locate
@@ -89,6 +93,8 @@ def make_player(options: PlayOptions) -> "Player":
     device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     genie = Genie.from_pretrained(run, device)
     config = genie.config
+    short = max(DEFAULT_DISPLAY, min(config.image_size)) if options.display is None else options.display
+    display = display_size(short, config.image_size)
     if options.compile:
         print("compiling the model ...", flush=True)
         genie.compile_dreams()
@@ -104,8 +110,8 @@ def make_player(options: PlayOptions) -> "Player":
                 "`genie-robotics evaluate` on data that records the robot's motion, and pass its report as --report"
             )
         tables = 0
-    starts = make_starts(config.image_size, config.fit, options.image, source, options.limits, tables)
-    return Player(genie, Path(options.run).name, meanings, starts, options.limits, options.origins)
+    starts = make_starts(config.image_size, display, config.fit, options.image, source, options.limits, tables)
+    return Player(genie, Path(options.run).name, meanings, starts, options.limits, options.origins, short)
 
 
 def knows_tabletop(run: Path) -> bool:

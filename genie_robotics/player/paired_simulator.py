@@ -39,25 +39,28 @@ class PairedSimulator:
 
     def __init__(self, simulator: "Simulator", meanings: Sequence[Meaning]):
         self.simulator, self.meanings = simulator, meanings
-        observed = simulator.observe()
-        self.start_position: Float[np.ndarray, 3] = observed.position
-        self.frame: Frame = observed.frame
+        self.observed = simulator.observe()  # kept, because it renders
+        self.start_position: Float[np.ndarray, 3] = self.observed.position
+
+    @property
+    def frame(self) -> Frame:
+        return self.observed.frame
 
     def act(self, code: int) -> None:
-        is_closed = self.simulator.observe().gripper > 0.5
+        is_closed = self.observed.gripper > 0.5
         self.simulator.step(robot_action(self.meanings[code], is_closed))
-        self.frame = self.simulator.observe().frame
+        self.observed = self.simulator.observe()
 
     def snapshot(self) -> np.ndarray:
         return self.simulator.snapshot()
 
     def restore(self, state: np.ndarray) -> None:
         self.simulator.restore(state)
-        self.frame = self.simulator.observe().frame
+        self.observed = self.simulator.observe()
 
     def displacement(self) -> Float[np.ndarray, "3"]:
         """Displacement of the arm since the start, in meters in the base frame."""
-        return self.simulator.observe().position - self.start_position
+        return self.observed.position - self.start_position
 
 
 def read_motion(genie: Genie, frames: Sequence[Frame], meanings: Sequence[Meaning]) -> Float[np.ndarray, "3"]:

@@ -28,6 +28,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
 from genie_robotics.labeling.code_meanings import Meaning
+from genie_robotics.models.display import display_size
 from genie_robotics.player import protocol, uploads
 from genie_robotics.player.limits import Limits
 from genie_robotics.player.paired_simulator import PairedSimulator
@@ -58,6 +59,8 @@ class Player:
     limits: Limits = field(default_factory=Limits)
     origins: tuple[str, ...] = ()
     """Further origins (scheme://host:port) that may connect, besides that of the page."""
+    display: int | None = None
+    """Shorter side of the frames shown, in pixels; None: the model's."""
     num_sessions: int = 0
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "genie"))
 
@@ -101,7 +104,7 @@ class Connection:
 
     def __init__(self, player: Player, socket: WebSocket):
         self.player, self.socket = player, socket
-        self.session = PlaySession(player.genie, player.limits)
+        self.session = PlaySession(player.genie, player.limits, display=player.display)
         self.expected: str | None = None  # kind of the announced upload
 
     async def run(self) -> None:
@@ -208,15 +211,17 @@ class Connection:
         if kind is None:
             raise UserError("unexpected binary message; send a message of type 'upload' first")
         limits, config = self.player.limits, self.player.genie.config
+        size = config.image_size
+        display = display_size(self.player.display, size)
         if len(data) > limits.upload_bytes:
             raise UserError(f"the file has {len(data):,} bytes, expected at most {limits.upload_bytes:,}")
         if kind == "image":
-            frame = await self.player.compute(uploads.read_picture, data, config.image_size, limits)
+            frame = await self.player.compute(uploads.read_picture, data, size, display, limits)
             await self.show(self.session.start, frame, "your picture")
             return
-        frames = await self.player.compute(uploads.read_clip, data, config.image_size, config.fit, limits)
+        frames, first = await self.player.compute(uploads.read_clip, data, size, display, config.fit, limits)
         codes = await self.player.compute(lambda: self.player.genie.infer_actions(frames[None])[0].tolist())
-        await self.show(self.session.start, frames[0], "your clip")
+        await self.show(self.session.start, first, "your clip")
         await self.say({"type": "inferred", "codes": codes})
 
     async def show(self, work: Callable[..., np.ndarray], *args: Any, code: int | None = None) -> None:

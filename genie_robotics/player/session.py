@@ -34,6 +34,7 @@ class Moment:
 
     @property
     def frame(self) -> Frame:
+        """The frame at the model's size."""
         return self.state.frame[0].cpu().numpy()
 
 
@@ -51,8 +52,9 @@ class PlaySession:
     The last `limits.undo` steps are kept for undo, branches and saving.
     """
 
-    def __init__(self, genie: Genie, limits: Limits, seed: int = 0):
-        self.genie, self.limits, self.seed = genie, limits, seed
+    def __init__(self, genie: Genie, limits: Limits, seed: int = 0, display: int | None = None):
+        """display: shorter side of the frames returned, in pixels (default: the model's)."""
+        self.genie, self.limits, self.seed, self.display = genie, limits, seed, display
         self.temperature = genie.config.dynamics.temperature
         self.maskgit_steps = genie.config.dynamics.maskgit_steps
         self.name = ""
@@ -63,18 +65,18 @@ class PlaySession:
         self.simulator: PairedSimulator | None = None
 
     def start(self, frame: Frame, name: str, simulator: PairedSimulator | None = None) -> Frame:
-        """Begins a dream from a picture of the model's size; `simulator`: one that shows this picture."""
+        """Begins a dream from a picture of any size; `simulator`: one that shows this picture."""
         self.simulator = simulator
         self.world = self.genie.start(
             torch.from_numpy(np.array(frame)), seed=self.seed, temperature=self.temperature,
-            maskgit_steps=self.maskgit_steps,
+            maskgit_steps=self.maskgit_steps, display=self.display,
         )  # fmt: skip
         self.name, self.num_steps, self.branches = name, 0, []
         self.moments.clear()
         paired = (None, None) if simulator is None else (simulator.snapshot(), np.zeros(3))
         self.first = Moment(self.world.state, None, *paired)
         self.moments.append(self.first)
-        return self.first.frame
+        return self._shown(self.first)
 
     def act(self, code: int) -> Frame:
         """Plays one action and returns the new frame."""
@@ -93,7 +95,7 @@ class PlaySession:
         if len(self.moments) > NUM_CACHED:
             old = self.moments[-NUM_CACHED - 1]
             self.moments[-NUM_CACHED - 1] = replace(old, state=old.state.without_caches())
-        return self.moments[-1].frame
+        return self._shown(self.moments[-1])
 
     def undo(self, steps: int = 1) -> Frame:
         """Takes back `steps` actions, or as many as are kept."""
@@ -130,7 +132,7 @@ class PlaySession:
 
     def preview(self) -> list[Frame]:
         """The next frame of each action; the world stays where it is."""
-        return list(self._world().preview().cpu().numpy())
+        return list(self._world().preview(at_display_size=True).cpu().numpy())
 
     def settings(self, temperature: float, maskgit_steps: int) -> None:
         self.temperature, self.maskgit_steps = temperature, maskgit_steps
@@ -140,7 +142,7 @@ class PlaySession:
     def clip(self) -> UInt8[np.ndarray, "L H W 3"]:
         """The kept frames, in order."""
         self._world()
-        return np.stack([moment.frame for moment in self.moments])
+        return np.stack([self._shown(moment) for moment in self.moments])
 
     def trace(self) -> dict[str, Any]:
         """The actions played and all that is needed to replay them with `World.step`."""
@@ -154,6 +156,10 @@ class PlaySession:
             "codes": [moment.code for moment in list(self.moments)[1:]],
         }
 
+    def _shown(self, moment: Moment) -> Frame:
+        """The frame of a moment as the page shows it."""
+        return self._world().show(moment.state)[0].cpu().numpy()
+
     def _world(self) -> World:
         if self.world is None:
             raise UserError("nothing is played yet; choose a start")
@@ -164,12 +170,12 @@ class PlaySession:
         if last.state.dynamics_cache is None:
             state = last.state
             primed = world.prime(state.tokens, state.actions, state.num_generated)
-            last = replace(last, state=replace(primed, frame=state.frame))
+            last = replace(last, state=replace(primed, frame=state.frame, gate=state.gate))
             self.moments[-1] = last
         world.states = [last.state]
         if self.simulator is not None and last.simulator_state is not None:
             self.simulator.restore(last.simulator_state)
-        return last.frame
+        return self._shown(last)
 
     def error(self) -> float | None:
         """Distance between the simulated arm and the dreamed one, in meters; None without a simulator."""

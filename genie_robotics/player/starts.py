@@ -27,7 +27,7 @@ Frame = UInt8[np.ndarray, "H W 3"]
 
 @dataclass(frozen=True)
 class Start:
-    """A picture of the model's size to start from."""
+    """A picture to start from, at the display size if it was at least as large as the model's."""
 
     name: str
     frame: Frame
@@ -36,27 +36,45 @@ class Start:
 
 
 def make_starts(
-    size: tuple[int, int], fit: str, image: Path | None, source: Source | None, limits: Limits, tables: int = 0
+    size: tuple[int, int],
+    display: tuple[int, int],
+    fit: str,
+    image: Path | None,
+    source: Source | None,
+    limits: Limits,
+    tables: int = 0,
 ) -> list[Start]:
-    """The starts that the page offers, `tables` simulated ones at the end; raises UserError."""
+    """The starts that the page offers, `tables` simulated ones at the end; raises UserError.
+
+    size, display: height and width of the model's frames and of those shown.
+    """
     if image is not None:
-        picture = fit_frames(read_picture(image, limits.upload_pixels), size, "letterbox")
+        picture = sharp_start(read_picture(image, limits.upload_pixels), size, display, "letterbox")
         starts = [Start(image.name, picture)]
     elif source is not None:
-        starts = data_starts(source, size, fit)
+        starts = data_starts(source, size, display, fit)
     else:
-        starts = bundled_starts(size)
-    return starts + simulated_starts(size, tables)
+        starts = bundled_starts(size, display)
+    return starts + simulated_starts(display, tables)
 
 
-def data_starts(source: Source, size: tuple[int, int], fit: str) -> list[Start]:
+def sharp_start(picture: Frame, size: tuple[int, int], display: tuple[int, int], fit: str) -> Frame:
+    """A picture at the display size; at the model's if it is not larger than that, because enlarging blurs it."""
+    is_larger = picture.shape[0] > size[0] or picture.shape[1] > size[1]
+    return fit_frames(picture, display if is_larger else size, fit)
+
+
+def data_starts(source: Source, size: tuple[int, int], display: tuple[int, int], fit: str) -> list[Start]:
     """First frames of episodes, of the test split if there is one."""
     split = source.splits.get("test") or next(iter(source.splits.values()))
     num = min(MAX_EPISODES, split.num_episodes)
     episodes = np.unique(np.linspace(0, split.num_episodes - 1, num).round().astype(int)).tolist()
     first = np.array([0])
     return [
-        Start(split.instruction(episode) or split.episode_name(episode), split.frames(episode, first, size, fit)[0])
+        Start(
+            split.instruction(episode) or split.episode_name(episode),
+            sharp_start(split.frames(episode, first)[0], size, display, fit),
+        )
         for episode in episodes
     ]
 
@@ -80,12 +98,12 @@ def simulated_starts(size: tuple[int, int], tables: int) -> list[Start]:
     return [Start(f"simulated table {n}", maker().observe().frame, maker) for n, maker in enumerate(makers, start=1)]
 
 
-def bundled_starts(size: tuple[int, int]) -> list[Start]:
+def bundled_starts(size: tuple[int, int], display: tuple[int, int]) -> list[Start]:
     """Pictures of the simulated table, of scenes that are not in the training data of `nano-tabletop`."""
     folder = resources.files("genie_robotics.player").joinpath("static/starts")
     found = []
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if entry.name.endswith(".png"):
-            frame = fit_frames(decode_image(entry.read_bytes()), size)
+            frame = sharp_start(decode_image(entry.read_bytes()), size, display, "crop")
             found.append(Start(entry.name.removesuffix(".png").partition("_")[2].replace("_", " "), frame))
     return found

@@ -44,13 +44,18 @@ def serve():
     servers = []
 
     def start(
-        limits: Limits | None = None, origins: tuple[str, ...] = (), genie=None, given=None, names=None
+        limits: Limits | None = None,
+        origins: tuple[str, ...] = (),
+        genie=None,
+        given=None,
+        names=None,
+        display: int | None = None,
     ) -> Running:
         limits = limits or Limits()
         genie = genie or random_genie(tiny_config())
         names = names or [f"move {code}" for code in range(genie.config.num_actions)]
         meanings = [name if isinstance(name, Meaning) else Meaning(name) for name in names]
-        player = Player(genie, "tiny", meanings, given or starts(), limits, origins)
+        player = Player(genie, "tiny", meanings, given or starts(), limits, origins, display)
         bound = socket.socket()
         bound.bind(("127.0.0.1", 0))
         port = bound.getsockname()[1]

@@ -47,7 +47,7 @@ def world(serve):
     meanings = code_meanings(locate("nano-tabletop"), 8)
     assert [meaning.name for meaning in meanings] == names
     size = genie.config.image_size
-    return serve(genie=genie, given=[*bundled_starts(size), *simulated_starts(size, 1)], names=meanings)
+    return serve(genie=genie, given=[*bundled_starts(size, size), *simulated_starts(size, 1)], names=meanings)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from genie_datasets.base.errors import UserError
 from genie_robotics.player.commands import hosts, make_player, play
 from genie_robotics.player.limits import Limits
 from genie_robotics.player.saving import encode_png, encode_video
+from tests.genie_robotics.conftest import random_genie, tiny_config
 
 websockets = pytest.importorskip("websockets")
 
@@ -150,6 +151,35 @@ def test_the_actions_of_a_clip_are_inferred(serve):
         assert header["type"] == "inferred"
         assert len(header["codes"]) == 8
         assert set(header["codes"]) <= {0, 1, 2, 3}
+
+    talk(running, conversation)
+
+
+def test_frames_uploads_and_clips_are_shown_at_the_display_size(serve):
+    config = tiny_config()
+    config.tokenizer.reference = "start"
+    genie = random_genie(config)
+    running = serve(genie=genie, display=48)
+
+    async def conversation(client, hello, first):
+        assert first[1].shape == (48, 48, 3)
+        await client.connection.send(json.dumps({"type": "upload", "kind": "image"}))
+        _, shown = await client.ask(picture(200, 100))
+        letterboxed = np.zeros((48, 48, 3), np.uint8)
+        letterboxed[12:36, :24, 0] = 255
+        world = genie.start(letterboxed, display=48)
+        np.testing.assert_array_equal(shown, world.display.numpy())
+        _, shown = await client.ask({"type": "act", "code": 1})
+        world.step(1)
+        np.testing.assert_array_equal(shown, world.display.numpy())
+        assert (await client.ask({"type": "preview"}))[1].shape == (48, 48 * 4, 3)
+        await client.connection.send(json.dumps({"type": "upload", "kind": "clip"}))
+        frames = np.random.default_rng(1).integers(0, 256, (3, 16, 16, 3), np.uint8)
+        assert (await client.ask(encode_video(frames, "mp4")))[1].shape == (48, 48, 3)
+        assert (await client.answer())[0]["type"] == "inferred"
+        _, data = await client.ask({"type": "save", "format": "gif"})
+        with av.open(io.BytesIO(data)) as container:
+            assert {(frame.height, frame.width) for frame in container.decode(video=0)} == {(384, 384)}
 
     talk(running, conversation)
 
@@ -316,6 +346,10 @@ def test_errors_of_the_command(tmp_path, capsys):
     player = make_player(PlayOptions(run="nano-tabletop"))
     assert [meaning.name for meaning in player.meanings[:3]] == ["up", "right", "left"]
     assert [start.make_simulator is not None for start in player.starts] == [False] * 8 + [True] * 3
+    assert player.display == 256
+    assert player.starts[-1].frame.shape == (256, 256, 3)
+    with pytest.raises(UserError, match="display must be the shorter side of 64 .. 1024"):
+        make_player(PlayOptions(run="nano-tabletop", display=32))
     (tmp_path / "report.json").write_text("{}")
     with pytest.raises(UserError, match="is not a report of a world with 8"):
         make_player(PlayOptions(run="nano-tabletop", report=tmp_path / "report.json"))

@@ -69,6 +69,28 @@ def test_branches_and_restart(session):
     assert session.branches == []
 
 
+def test_displayed_frames_follow_undo_branches_and_previews():
+    sharp = np.random.default_rng(1).integers(0, 256, (80, 80, 3), np.uint8)
+    config = tiny_config()
+    config.tokenizer.reference = "start"
+    session = PlaySession(random_genie(config).double(), Limits(), display=64)
+    frames = [session.start(sharp, "noise")]
+    world = session.genie.start(sharp, display=64)
+    np.testing.assert_array_equal(frames[0], world.display.numpy())
+    for code in CODES:
+        frames.append(session.act(code))
+        world.step(code)
+        np.testing.assert_array_equal(frames[-1], world.display.numpy())
+    assert session.moments[-1].frame.shape == (16, 16, 3), "the latent action model reads the model's frames"
+    np.testing.assert_array_equal(session.clip(), np.stack(frames))
+    np.testing.assert_array_equal(session.undo(NUM_CACHED + 3), frames[-1 - NUM_CACHED - 3])
+    previews = session.preview()
+    for code, preview in enumerate(previews):
+        np.testing.assert_array_equal(session.act(code), preview)
+        session.undo()
+    np.testing.assert_array_equal(session.restart(), frames[0])
+
+
 def test_memory_and_trace_are_limited_to_the_last_steps():
     session = PlaySession(random_genie(tiny_config()), Limits(undo=20, branches=2))
     session.start(np.zeros((16, 16, 3), np.uint8), "black")
