@@ -20,6 +20,8 @@ from genie_robotics.models.quantizers import QuantizerConfig, make_quantizer
 
 COMMITMENT = 0.1  # weight of the quantizer's loss beside the reconstruction's
 GATE_BIAS = 2.0  # of an untrained gate, which nearly copies the reference
+UNCHANGED = 0.02  # RMS difference of a patch to the reference, where white is 1, up to which it counts as unchanged
+KEPT = 0.05  # mean square of a vector, about 1 for codes of a changed patch, below which the patch is the reference's
 
 
 @dataclass
@@ -180,7 +182,10 @@ class ReferenceTokenizer(VideoTokenizer):
 
     The encoder reads each frame beside its difference to the reference. The decoder reads the reference too, through a
     block of its own, and predicts a color and a gate for each pixel: 1 keeps the reference's pixel, 0 takes the color.
-    So where nothing has changed the frame is the reference, whatever it shows.
+
+    A patch that has not changed has the latent 0, hence one and the same token in every picture, and its gate is 1. So
+    the frame is the reference where nothing has changed, whatever it shows; other codes are left for what changes, and
+    the dynamics has one token to predict for all that stands still. Video codecs do the same (skipped blocks).
     """
 
     uses_reference = True
@@ -201,6 +206,13 @@ class ReferenceTokenizer(VideoTokenizer):
         change = patchify(2 * (frames - needed(reference)), self.config.patch_size)
         return torch.cat([self.patches(frames), change], dim=-1)
 
+    def latents(
+        self, frames: Float[Tensor, "B T H W 3"], reference: Float[Tensor, "B 1 H W 3"] | None = None
+    ) -> Float[Tensor, "B T N L"]:
+        change = patchify(frames - needed(reference), self.config.patch_size)
+        changed = change.square().mean(dim=-1, keepdim=True) > UNCHANGED**2
+        return super().latents(frames, reference) * changed
+
     def pixels_and_gate(
         self,
         vectors: Float[Tensor, "B T N L"],
@@ -208,10 +220,13 @@ class ReferenceTokenizer(VideoTokenizer):
         cache: TemporalCache | None,
     ) -> tuple[Float[Tensor, "B T H W 3"], Float[Tensor, "B T H W"] | None]:
         still = needed(reference)
+        kept = (vectors.square().mean(dim=-1, keepdim=True) < KEPT).expand(-1, -1, -1, self.config.patch_size**2)
         features = self.reference_in(self.patches(still))
         features = features + self.reference_encoder(features)
         x = self.predict(self.from_latent(vectors) + features, cache)
-        color, gate = x[..., :3] + 0.5, torch.sigmoid(x[..., 3:])
+        gate = torch.sigmoid(x[..., 3:])
+        gate = gate.masked_fill(unpatchify(kept, self.config.patch_size, self.config.image_size), 1)
+        color = x[..., :3] + 0.5
         return torch.lerp(color, still.to(color.dtype).expand_as(color), gate), gate[..., 0]
 
     def reference_patches(self, reference: UInt8[Tensor, "B H W 3"] | None) -> Float[Tensor, "B 1 N P"] | None:

@@ -50,6 +50,26 @@ def test_where_the_gate_is_closed_a_frame_is_its_reference_whatever_the_picture(
     assert (genie.start(picture).frame.float() - picture.float()).abs().mean() > 20, "an open gate shows the color"
 
 
+def test_unchanged_patches_have_one_token_and_show_the_reference_bit_for_bit(genie):
+    """Whatever the picture: the trained gate, here open, counts only where something has changed."""
+    tokenizer, size = genie.tokenizer, genie.config.tokenizer.patch_size
+    tokenizer.quantizer.codebook[5] = 0  # k-means puts a code on the latents of unchanged patches
+    tokenizer.patch_out.bias.data.view(-1, 4)[:, 3] = -12.0
+    pictures = noise(2, 1, 16, 16, 3)
+    frames = pictures.repeat(1, 3, 1, 1, 1)
+    frames[:, 1, :size, :size] += 100  # one patch changes a lot, and another by less than can be seen
+    frames[:, 2, -1, -1] ^= 1
+    tokens = genie.tokenize(frames)
+    expected = torch.zeros_like(tokens, dtype=torch.bool)
+    expected[:, 1, 0] = True
+    assert torch.equal(tokens != 5, expected)
+    shown = genie.reconstruct(frames)
+    assert torch.equal(shown[:, 0], frames[:, 0])
+    assert torch.equal(shown[:, 2], frames[:, 0])
+    assert torch.equal(shown[:, 1, size:], frames[:, 0, size:])
+    assert not torch.equal(shown[:, 1, :size, :size], frames[:, 1, :size, :size])
+
+
 def test_the_tokenizer_is_causal_and_reads_its_reference_for_every_frame():
     config = dataclasses.replace(with_reference().tokenizer, clip_length=len(LOWER), encoder_num_blocks=2)
     made = random_genie(dataclasses.replace(with_reference(), clip_length=len(LOWER), tokenizer=config)).double()
