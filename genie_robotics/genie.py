@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ from genie_robotics.models.inputs import (
 from genie_robotics.models.latent_action import LatentActionModel
 from genie_robotics.models.missing import MissingModule
 from genie_robotics.models.sampling import Sampler, make_order
+from genie_robotics.models.trust import TrustModel, read_trust, trust_or_error
 from genie_robotics.models.video_tokenizer import VideoTokenizer, make_tokenizer
 from genie_robotics.models.windows import frames_at_once, read_windows
 from genie_robotics.models.world import World
@@ -71,6 +72,7 @@ class Genie(nn.Module):
         self.tokenizer: VideoTokenizer = tokenizer or missing
         self.latent_action = LatentActionModel(config.latent_action, tokenizer)
         self.dynamics: Dynamics = Dynamics(config.dynamics) if "dynamics" in components else missing
+        self.trust_model: TrustModel | None = None
 
     def reset_component(self, name: str) -> nn.Module:
         """Replaces a component by an untrained one on the CPU, and returns it."""
@@ -122,6 +124,7 @@ class Genie(nn.Module):
                 # The error's own remedy is to train, which an exported world does not do.
                 what = str(error).rpartition("; ")[0] or str(error)
                 raise UserError(f"{what}; copy this world again, or reinstall genie-robotics") from None
+        genie.trust_model = read_trust(folder)
         return genie.to(device).eval()
 
     def save_pretrained(self, run: str | Path) -> None:
@@ -130,6 +133,8 @@ class Genie(nn.Module):
         save_config(self.config, path, **({} if self.components == COMPONENTS else {"components": self.components}))
         for name in self.components:
             save_component(getattr(self, name), path / name)
+        if self.trust_model is not None:
+            self.trust_model.write(path)
 
     @property
     def device(self) -> torch.device:
@@ -186,6 +191,24 @@ class Genie(nn.Module):
         frames = self.check(frames)
         return self.detokenize(self.tokenize(frames), frames[:, 0])
 
+    @overload
+    def generate(
+        self, frames: Frames, codes: Any, seed: int = 0, *, return_trust: Literal[True], **options: Any
+    ) -> tuple[UInt8[Tensor, "B n H W 3"], Float[Tensor, "B n"]]: ...
+
+    @overload
+    def generate(
+        self,
+        frames: Frames,
+        codes: Any,
+        seed: int = 0,
+        maskgit_steps: int | None = None,
+        temperature: float | None = None,
+        use_cache: bool = True,
+        display: int | tuple[int, int] | None = None,
+        return_trust: Literal[False] = False,
+    ) -> UInt8[Tensor, "B n H W 3"]: ...
+
     @torch.no_grad()
     def generate(
         self,
@@ -196,7 +219,8 @@ class Genie(nn.Module):
         temperature: float | None = None,
         use_cache: bool = True,
         display: int | tuple[int, int] | None = None,
-    ) -> UInt8[Tensor, "B n H W 3"]:
+        return_trust: bool = False,
+    ) -> UInt8[Tensor, "B n H W 3"] | tuple[UInt8[Tensor, "B n H W 3"], Float[Tensor, "B n"]]:
         """Dreams n frames after the prompt `frames` (B, T0, H, W, 3), one for each of `codes` (B, n).
 
         The actions between prompt frames are inferred. Only the last `config.clip_length` frames of a prompt count.
@@ -206,6 +230,7 @@ class Genie(nn.Module):
             maskgit_steps, temperature: of the sampler; the model's own if None.
             use_cache: False recomputes the full window at every MaskGIT step, which is slow and serves as a reference.
             display: size of the frames returned, and of those accepted; see `start`.
+            return_trust: True also returns `World.trust` of each frame, (B, n).
 
         Raises:
             UserError: an argument is not as expected.
@@ -225,15 +250,21 @@ class Genie(nn.Module):
             use_cache=use_cache,
             display=display,
         )
-        dream = []
+        dream, trust = [], []
+        if return_trust:
+            trust_or_error(self.trust_model)
         for t in range(codes.shape[1]):
             world.step(codes[:, t])
             dream.append(world.show(world.state))
+            if return_trust:
+                trust.append(world.trust)
             del world.states[:-1]  # only `undo` needs them
         if not dream:
             size = display_size(display, self.config.image_size)
-            return torch.zeros(len(frames), 0, *size, 3, dtype=torch.uint8, device=self.device)
-        return torch.stack(dream, dim=1)
+            none = torch.zeros(len(frames), 0, *size, 3, dtype=torch.uint8, device=self.device)
+            return (none, none.new_zeros(len(frames), 0, dtype=torch.float32)) if return_trust else none
+        found = torch.stack(dream, dim=1)
+        return (found, torch.stack(trust, dim=1)) if return_trust else found
 
     @torch.no_grad()
     def start(
@@ -292,6 +323,7 @@ class Genie(nn.Module):
             samples=list(range(len(frames))),
             use_cache=use_cache,
             display=Display(shown_size, sharp, frames[:, 0]),
+            trust_model=self.trust_model,
         )
 
     def compile_dreams(self) -> None:

@@ -250,6 +250,12 @@ _TABLE = (
         mark=Mark(good=2.2, bad=1.1, few=FEW_PICTURES, units="tables"), short="long bits", always=False,
         needs="dreams",
     ),
+    Definition(
+        "trust_auroc", "I", "Probability that the world trusts a right frame of a dream more than a wrong one, which is "
+        "further from the simulator's than the start is",
+        null="0.5: trust of random frames", oracle="1",
+        mark=Mark(good=0.80, bad=0.60, few=FEW_PICTURES, units="tables"), short="trust", always=False, needs="dreams",
+    ),
 )  # fmt: skip
 METRICS = {definition.name: definition for definition in _TABLE}
 """All metrics by name, in the order of the page: the primary ones first."""

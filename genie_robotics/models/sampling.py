@@ -115,8 +115,8 @@ class Sampler:
         samples: list[int],
         frame: int,
         device: torch.device,
-    ) -> Int[Tensor, "B N"]:
-        """The tokens of one frame.
+    ) -> tuple[Int[Tensor, "B N"], Float[Tensor, "B"]]:
+        """The tokens of one frame, and the mean log-probability at which they were chosen.
 
         Args:
             logits_of: logits of the frame, given its tokens so far (`mask_token` where not filled yet).
@@ -127,19 +127,21 @@ class Sampler:
         tokens = torch.full((len(samples), num_patches), mask_token, dtype=torch.long, device=device)
         noise = uniform(seed, samples, frame, (num_steps, 2, num_patches), device)
         gumbel = -torch.log(-torch.log(noise[:, :, 1]))
+        chosen_at = torch.zeros(len(samples), num_patches, device=device)
         for step in range(num_steps):
             logits = logits_of(tokens)
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             choice = choose(logits, noise[:, step, 0], temperature)
             masked = tokens == mask_token
             tokens = torch.where(masked, choice, tokens)
+            log_prob = logits.gather(-1, choice.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
+            chosen_at = torch.where(masked, log_prob.float(), chosen_at)
             num_left = num_masked(step, num_steps, num_patches)
             if num_left:
-                log_prob = logits.gather(-1, choice.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
                 score = self.order(log_prob, gumbel[:, step], temperature, (step + 1) / num_steps)
                 lowest = score.masked_fill(~masked, float("inf")).topk(num_left, dim=-1, largest=False).indices
                 tokens = tokens.scatter(1, lowest, mask_token)
-        return tokens
+        return tokens, chosen_at.mean(-1)
 
 
 def choose(logits: Float[Tensor, "B N V"], noise: Float[Tensor, "B N"], temperature: float) -> Int[Tensor, "B N"]:

@@ -25,6 +25,7 @@ from genie_robotics.models.inputs import codes_of, integer, seed_of, shown
 from genie_robotics.models.layers.cache import TemporalCache
 from genie_robotics.models.quantizers import Quantizer
 from genie_robotics.models.sampling import Sampler
+from genie_robotics.models.trust import TrustModel, read_signs, trust_or_error
 from genie_robotics.models.video_tokenizer import VideoTokenizer
 
 
@@ -43,6 +44,8 @@ class WorldState:
     frame: UInt8[Tensor, "B H W 3"]
     gate: UInt8[Tensor, "B H W"] | None
     """255 where a pixel of the frame is the reference's; None if the tokenizer has no reference."""
+    log_prob: Float[Tensor, "B"]
+    """Mean log-probability at which the sampler chose the frame's tokens; 0 for a given frame."""
 
     def without_caches(self) -> WorldState:
         """This moment for a world without a cache."""
@@ -58,6 +61,7 @@ class World:
     samples: a number per dream; with `seed` and the frame's number it decides the noise.
     use_cache: False recomputes the full window at every sampling step: the slow reference.
     display: shows frames at another size (default: the model's).
+    trust_model: makes a probability of the signs of a frame; None: the world gives no `trust`.
     """
 
     def __init__(
@@ -74,12 +78,14 @@ class World:
         samples: list[int],
         use_cache: bool,
         display: Display | None = None,
+        trust_model: TrustModel | None = None,
     ):
         self.tokenizer, self.dynamics, self.quantizer = tokenizer, dynamics, quantizer
         self.sampler = sampler
         self.seed = seed_of(seed)
         self.samples = samples
         self.use_cache = use_cache
+        self.trust_model = trust_model
         self.reference = reference
         self.reference_patches = tokenizer.reference_patches(reference)
         self._display = display or Display(tuple(reference.shape[1:3]), None, reference)
@@ -100,6 +106,24 @@ class World:
         """The current frame at the display size that `Genie.start` was given, with axes like `frame`."""
         frame = self.show(self.state)
         return frame[0] if len(frame) == 1 else frame
+
+    @property
+    def trust(self) -> Float[Tensor, "B"]:
+        """The probability that the current frame is right, of each dream: 1 = trust it. Computed when it is read.
+
+        Raises:
+            UserError: the world has no trust.json.
+        """
+        return trust_or_error(self.trust_model).probability(self.trust_signs)
+
+    @property
+    def trust_signs(self) -> Float[Tensor, "B S"]:
+        """The signs (genie_robotics.models.trust) from which `trust` is computed."""
+        state = self.state
+        with self._inference():
+            return read_signs(
+                self.tokenizer, state.frame, state.tokens[:, -1], state.log_prob, state.num_generated, self.reference
+            )
 
     def show(self, state: WorldState) -> UInt8[Tensor, "B H2 W2 3"]:
         """The frame of a state at the display size."""
@@ -184,7 +208,7 @@ class World:
             cache and cache.writable() for cache in (state.dynamics_cache, state.decoder_cache)
         )
         state = replace(state, dynamics_cache=dynamics_cache, decoder_cache=decoder_cache)
-        tokens = self.sampler.sample(
+        tokens, log_prob = self.sampler.sample(
             self.frame_logits(state, action),
             num_patches=self.dynamics.config.num_patches,
             mask_token=self.dynamics.mask_token,
@@ -192,12 +216,14 @@ class World:
             samples=self.samples,
             frame=state.num_generated,
             device=state.tokens.device,
-        ).unsqueeze(1)
+        )
+        tokens = tokens.unsqueeze(1)
         new = replace(
             state,
             tokens=torch.cat([state.tokens, tokens], dim=1),
             actions=torch.cat([state.actions, action], dim=1),
             num_generated=state.num_generated + 1,
+            log_prob=log_prob,
         )
         if dynamics_cache is None or decoder_cache is None:
             frame, gate = self._newest(new.tokens)
@@ -244,15 +270,17 @@ class World:
         self, tokens: Int[Tensor, "B t N"], actions: Float[Tensor, "B t L"], num_generated: int = 0
     ) -> WorldState:
         """The state after a window of given tokens, with both caches."""
+        given = torch.zeros(len(tokens), device=tokens.device)
         with self._inference(tokens.device):
             if not self.use_cache:
-                return WorldState(tokens, actions, None, None, num_generated, *self._newest(tokens))
+                frame, gate = self._newest(tokens)
+                return WorldState(tokens, actions, None, None, num_generated, frame, gate, given)
             num, length = tokens.shape[:2]
             of_dynamics, of_decoder = self.dynamics.transformer.new_cache(num), self.tokenizer.decoder.new_cache(num)
             self.dynamics.hidden(tokens, actions, self.reference_patches, of_dynamics)
             frame, gate = self._newest(tokens, of_decoder)
         caches = of_dynamics.extended(length), of_decoder.extended(length)
-        return WorldState(tokens, actions, *caches, num_generated, frame, gate)
+        return WorldState(tokens, actions, *caches, num_generated, frame, gate, given)
 
     def _slide(self, state: WorldState, keep: int) -> WorldState:
         """The state with a window of the last `keep` frames."""

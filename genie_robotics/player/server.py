@@ -232,6 +232,8 @@ class Connection:
             "type": "frame", "step": self.session.num_steps, "code": code, "start": self.session.name,
             "can_undo": len(self.session.moments) - 1, "ms": round(1000 * (time.perf_counter() - began), 1),
         }  # fmt: skip
+        if (trust := await self.player.compute(self.session.trust)) is not None:
+            header["trust"] = round(trust, 2)
         if self.session.simulator is not None:
             error = await self.player.compute(self.session.error)
             header |= {"simulated": True, "error_cm": None if error is None else round(100 * error, 2)}

@@ -170,12 +170,18 @@ class PlaySession:
         if last.state.dynamics_cache is None:
             state = last.state
             primed = world.prime(state.tokens, state.actions, state.num_generated)
-            last = replace(last, state=replace(primed, frame=state.frame, gate=state.gate))
+            caches = {"dynamics_cache": primed.dynamics_cache, "decoder_cache": primed.decoder_cache}
+            last = replace(last, state=replace(state, **caches))
             self.moments[-1] = last
         world.states = [last.state]
         if self.simulator is not None and last.simulator_state is not None:
             self.simulator.restore(last.simulator_state)
         return self._shown(last)
+
+    def trust(self) -> float | None:
+        """The probability that the current frame is right; None if the world was not calibrated."""
+        world = self._world()
+        return None if world.trust_model is None else float(world.trust[0])
 
     def error(self) -> float | None:
         """Distance between the simulated arm and the dreamed one, in meters; None without a simulator."""

@@ -2,12 +2,14 @@
 
 Does the world keep the picture it is given, and obey in it?     start_psnr, scene_retention, start_command_bits
 Does a long dream keep its objects, and go on obeying?           object_permanence, long_command_bits
+Does the world say when its dream is wrong?                      trust_auroc
 """
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from genie_eval.collect import Evidence
+from genie_eval.dreams import trust
 from genie_eval.dreams.picture_starts import PictureDreams, dream_pictures, measure_pictures
 from genie_eval.dreams.starts import choose_starts
 from genie_eval.dreams.table_starts import TableDreams, measure_tables
@@ -50,7 +52,7 @@ def measure_any_start(
     evidence: Evidence | None = None, own: list[StartPicture] | None = None, draws: int = 2000, seed: int = 0,
     progress: bool = True,
 ) -> AnyStart:  # fmt: skip
-    """Measures all five metrics, or those that the arguments allow.
+    """Measures all six metrics, or those that the arguments allow.
 
     split, evidence: the evaluated data, from which the tables come; None: no tables. own: a user's own pictures, which
     are measured beside the start set and do not change the metrics.
@@ -63,6 +65,8 @@ def measure_any_start(
             world, judge, split, evidence, starts, config.table_steps, draws, seed, progress
         )
         result.metrics |= tables.metrics
+        steps, num = min(trust.STEPS, max(config.table_steps)), 2 * config.tables
+        result.metrics["trust_auroc"] = trust.measure_trust(world, split, evidence, num, steps, draws, seed, progress)
         result.details["tables"] = tables.details
         first = tables.metrics["long_command_bits"].more["by_step"][str(config.table_steps[0])]
         for reading in first.get("simulator", {}).values():

@@ -4,7 +4,7 @@ OUT/data/FAMILY       tabletop data for training
 OUT/test              tabletop data with other scenes for the report
 OUT/run               the trained world
 OUT/judge             a latent action model of another seed, trained on the same data
-OUT/world             both, exported as they are shipped, with MODEL_CARD.md
+OUT/world             both, exported as they are shipped, with trust.json and MODEL_CARD.md
 OUT/report            the evaluation of OUT/world with its judge
 """
 
@@ -59,13 +59,14 @@ def main(argv: list[str]) -> int:
 def pretrain(plan: "Recipe", out: Path, minutes: float | None = None, device: str = "auto") -> Path:
     """Follows the recipe and returns the folder of the exported world; steps that are already done are skipped."""
     from genie_eval.commands import print_scorecard
+    from genie_eval.dreams.trust import calibrate_run
     from genie_eval.pretrain.export import export_world, folder_bytes
     from genie_eval.pretrain.model_card import write_card
     from genie_robotics.health.doctor import some_clips
     from genie_robotics.labeling.code_meanings import write_meanings
     from genie_robotics.run_folder import load_config
 
-    steps = Steps(6)
+    steps = Steps(7)
     training = ", ".join(count(data) for data in plan.data)
     steps.begin("data", f"{training} for training, {count(plan.test)} with other scenes for the report")
     data, evaluated = open_data(plan, out)
@@ -82,6 +83,10 @@ def pretrain(plan: "Recipe", out: Path, minutes: float | None = None, device: st
     exported = export_world(run, judge, world, clips)
     changes = ", ".join(f"{name} {value:.4f}" for name, value in exported["rounding"].items())
     print(f"  changed by rounding to {exported['weights']}: {changes}")
+
+    steps.begin("trust", "calibrated on dreams of training tables, next to the simulator")
+    trust = calibrate_run(world, data.split("train"), data.fingerprint)
+    print(f"  {trust.calibration['wrong_share']:.0%} of the frames of {trust.calibration['tables']} dreams are wrong")
 
     steps.begin("evaluation", "of the exported world, with its judge")
     report = evaluate_world(plan, evaluated, world, out / "report", exported)
@@ -165,7 +170,7 @@ def evaluate_world(
     from genie_robotics import Genie
     from genie_robotics.pretrained import judge_of
 
-    kinds = "*.safetensors", "config.json"  # the world, without what is written from its report
+    kinds = "*.safetensors", "config.json", "trust.json"  # the world, without what is written from its report
     files = {str(p.relative_to(world)): hashlib.sha256(p.read_bytes()) for kind in kinds for p in world.rglob(kind)}
     evaluated = {
         "weights": exported["weights"], "sha256": {name: files[name].hexdigest() for name in sorted(files)},

@@ -56,6 +56,8 @@ def export_world(
     save_config(judge.config, out / "judge", components=["latent_action"], exported={"weights": "float16"})
     for part in COMPONENTS:
         save_component(getattr(genie, part), out / part, torch.float16)
+    if genie.trust_model is not None:
+        genie.trust_model.write(out)
     training = {key: stored[key] for key in ("training", "loop") if key in stored}
     save_config(genie.config, out, exported=exported, **training)
     return exported

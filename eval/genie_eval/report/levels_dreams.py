@@ -185,6 +185,18 @@ def any_start(section: Section, metrics: Row, details: Row) -> None:
             rows,
             f"Higher is better. {tables['n_tables']} tables; bits are read in the steps before, objects at that step.",
         )
+    trust = metrics.get("trust_auroc") or {}
+    if trust.get("bins"):
+        rows = [[f"{row['from']:.2f} to {row['to']:.2f}", str(row["frames"]), number(row["right"])]
+                for row in trust["bins"]]  # fmt: skip
+        section.table(
+            "Trust of dreamed frames",
+            ["trust", "frames", "share that is right"],
+            rows,
+            f"Each share should lie within its row's trust. Of {trust['n_trajectories']} dreams of {trust['steps']} "
+            f"steps, {trust['wrong_share']:.0%} of the frames are wrong. AUROC of the number of steps alone: "
+            f"{trust['steps_alone']:.2f}. Drawings have no true future, so that trust is not measured on them.",
+        )
 
 
 def _pictures(section: Section, title: str, found: Row) -> None:

@@ -135,7 +135,8 @@ function measure(header) {
   const sorted = [...latencies].sort((a, b) => a - b);
   const typical = sorted.length ? `, ${Math.round(sorted[sorted.length >> 1])} ms from key to frame` : "";
   const rate = frameTimes.length > 2 ? `, ${((frameTimes.length - 1) * 1000 / (now - frameTimes[0])).toFixed(1)} frames/s` : "";
-  byId("figures").textContent = `step ${step}${typical}${rate}`;
+  const trust = header.trust === undefined ? "" : `, trust ${header.trust.toFixed(2)}`;
+  byId("figures").textContent = `step ${step}${trust}${typical}${rate}`;
 }
 
 function buildActions(names) {
