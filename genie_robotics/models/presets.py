@@ -43,7 +43,6 @@ def nano() -> GenieConfig:
             decoder_num_heads=4,
             quantizer=QuantizerConfig(num_codes=1024, vq=VQConfig(quantize_after_steps=100, num_remembered=16384)),
             motion_weight=1.0,
-            reference="start",
         ),
         latent_action=LatentActionConfig(
             patch_size=8,

@@ -17,7 +17,6 @@ from genie_eval.pretrain.export import LARGEST, export_world, folder_bytes
 from genie_eval.pretrain.model_card import card
 from genie_eval.pretrain.recipes import RECIPES, recipe, smoke
 from genie_robotics import Genie
-from genie_robotics.models.presets import preset
 from genie_robotics.pretrained import WORLDS
 from genie_robotics.training.config import training_preset
 from genie_robotics.training.stages import stages_of
@@ -83,6 +82,7 @@ def test_recipes_test_on_scenes_of_their_own_and_train_every_stage(plan):
     assert plan.name in WORLDS
     assert plan.test.seed not in {data.seed for data in plan.data}
     assert plan.data[0].family == plan.test.family
+    assert plan.data[0].action_weight > 0
     assert len({data.family for data in plan.data}) == len(plan.data)  # each has a folder of its family's name
     assert plan.judge_seed != plan.seed
     assert plan.test.episodes["test"] >= 200  # the least that the statistics need
@@ -104,20 +104,19 @@ def test_training_follows_the_recipe_and_minutes_are_shared_with_the_judge(monke
     monkeypatch.setattr("genie_robotics.training.run.train_run", lambda run, data, split, plan: plans.append(plan))
     plan = recipe(NAME)
     for minutes in (None, 100.0):
-        for judge in (False, True):
-            making.train(plan, SimpleNamespace(), tmp_path, minutes, "cpu", judge)
-    world, judge, timed_world, timed_judge = plans
-    assert world.training.tokenizer.steps == plan.steps["tokenizer"]
-    assert world.training.dynamics.steps == plan.steps["dynamics"]
-    assert (world.stage, world.loop.seed, world.minutes) == ("all", plan.seed, None)
+        making.train(plan, SimpleNamespace(), tmp_path, ["latent_action"], minutes, "cpu")
+        making.train(plan, SimpleNamespace(), tmp_path, ["tokenizer", "dynamics"], minutes, "cpu")
+        making.train(plan, SimpleNamespace(), tmp_path, ["latent_action"], minutes, "cpu", judge=True)
+    actions, tokenizer, dynamics, judge, *timed = plans
+    for made in (actions, tokenizer, dynamics):
+        assert made.training.stage(made.stage).steps == plan.steps[made.stage]
+        assert (made.loop.seed, made.minutes) == (plan.seed, None)
     assert (judge.stage, judge.loop.seed, judge.minutes) == ("latent_action", plan.judge_seed, None)
     assert judge.training.latent_action.steps == plan.judge_steps
-    assert world.model == judge.model == preset(plan.preset)
-    assert timed_world.minutes + timed_judge.minutes == pytest.approx(100)
-    shares = training_preset(plan.preset)
-    own = shares.latent_action.share / sum(shares.stage(s).share for s in stages_of(shares.mode))
-    # The judge's latent action model trains as long as the world's.
-    assert timed_judge.minutes == pytest.approx(timed_world.minutes * own)
+    assert dynamics.model == judge.model
+    assert dynamics.model.tokenizer.reference == plan.reference
+    assert sum(made.minutes for made in timed) == pytest.approx(100)
+    assert timed[3].minutes == pytest.approx(timed[0].minutes)  # the judge trains as long as the world's
 
 
 def test_data_of_another_recipe_are_refused(monkeypatch, tmp_path, tabletop_rlds):
@@ -153,7 +152,7 @@ def test_a_world_is_measured_once_and_again_when_it_has_changed(folders, asked, 
 
 def test_the_card_agrees_with_the_report(folders):
     report, plan = json.loads(REFERENCE.read_text()), recipe(NAME)
-    text = card(plan, report, folders / "world", folders / "run", folders / "judge")
+    text = card(plan, report, folders / "world", folders / "run", folders / "run", folders / "judge")
     for heading in (
         "Model details", "Uses", "Training data", "Training procedure", "Evaluation",
         "Bias, risks and limitations", "Environmental impact", "Technical specifications", "Citation",
@@ -168,10 +167,12 @@ def test_the_card_agrees_with_the_report(folders):
     assert all(asked["because"] in text for asked in report["summary"]["questions"])
     assert "license: apache-2.0" in text
     for data in plan.data:
-        assert f"| `{data.family}` | {data.episodes['train']} | {data.scenes} | {data.seed} |" in text
+        assert (
+            f"| `{data.family}` | {data.episodes['train']} | {data.scenes} | {data.seed} | {data.weight:.2f} |" in text
+        )
     assert "not recorded" in text  # these runs were never trained
     assert "SMOKE" not in text
-    assert "SMOKE" in card(smoke(plan), report, folders / "world", folders / "run", folders / "judge")
+    assert "SMOKE" in card(smoke(plan), report, folders / "world", folders / "run", folders / "run", folders / "judge")
 
 
 @pytest.mark.slow

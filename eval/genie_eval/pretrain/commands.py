@@ -2,6 +2,7 @@
 
 OUT/data/FAMILY       tabletop data for training
 OUT/test              tabletop data with other scenes for the report
+OUT/latent_action     its latent action model, trained on the sets that the recipe names for it
 OUT/run               the trained world
 OUT/judge             a latent action model of another seed, trained on the same data
 OUT/world             both, exported as they are shipped, with trust.json and MODEL_CARD.md
@@ -10,6 +11,7 @@ OUT/report            the evaluation of OUT/world with its judge
 
 import hashlib
 import json
+import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -69,14 +71,16 @@ def pretrain(plan: "Recipe", out: Path, minutes: float | None = None, device: st
     steps = Steps(7)
     training = ", ".join(count(data) for data in plan.data)
     steps.begin("data", f"{training} for training, {count(plan.test)} with other scenes for the report")
-    data, evaluated = open_data(plan, out)
+    data, action_data, evaluated = open_data(plan, out)
 
     steps.begin("world", "tokenizer, latent action model, dynamics; no actions are read")
-    run, judge, world = out / "run", out / "judge", out / "world"
-    train(plan, data, run, minutes, device)
+    run, actions, judge, world = out / "run", out / "latent_action", out / "judge", out / "world"
+    train(plan, action_data, actions, ["latent_action"], minutes, device)
+    copy_component(actions, run, "latent_action")
+    train(plan, data, run, ["tokenizer", "dynamics"], minutes, device)
 
     steps.begin("judge", f"a latent action model of seed {plan.judge_seed}, which reads the dreams in the report")
-    train(plan, data, judge, minutes, device, judge=True)
+    train(plan, action_data, judge, ["latent_action"], minutes, device, judge=True)
 
     steps.begin("export", f"to {world}, in 16 bits, without the parts that only training needs")
     clips = some_clips(data.split("train"), load_config(run), plan.clips)
@@ -93,7 +97,7 @@ def pretrain(plan: "Recipe", out: Path, minutes: float | None = None, device: st
     print_scorecard(report)
     write_meanings(report, world / "codes.json")
 
-    steps.begin("model card", str(write_card(plan, report, world, run, judge)))
+    steps.begin("model card", str(write_card(plan, report, world, run, actions, judge)))
     print(f"\nworld: {world.resolve()} ({folder_bytes(world) / 1e6:.1f} MB)")
     print(f"report: {(out / 'report' / 'report.html').resolve()}")
     print(f"(took {steps.minutes:.1f} minutes)")
@@ -104,17 +108,22 @@ def count(data: "TabletopSet") -> str:
     return ", ".join(f"{n} {data.family} episodes ({name})" for name, n in data.episodes.items())
 
 
-def open_data(plan: "Recipe", out: Path) -> "tuple[Source, Source]":
-    """The training data, and the source for the report: `train` of the first set and `test` of the test scenes."""
+def open_data(plan: "Recipe", out: Path) -> "tuple[Source, Source, Source]":
+    """The data of tokenizer and dynamics, those of the latent action models, and the source for the report: `train` of
+    the first set and `test` of the test scenes."""
     from genie_datasets.sources.mixture import open_mixture
 
     sources = [tabletop_source(data, out / "data" / data.family) for data in plan.data]
     test = tabletop_source(plan.test, out / "test")
-    weights = [data.weight for data in plan.data]
-    data = open_mixture(str(out / "data"), list(zip(sources, weights, strict=True)))
+
+    def mixture(weights: list[float]) -> "Source":
+        used = [(source, weight) for source, weight in zip(sources, weights, strict=True) if weight > 0]
+        return open_mixture(str(out / "data"), used)
+
+    data, action_data = mixture([s.weight for s in plan.data]), mixture([s.action_weight for s in plan.data])
     splits = {"train": sources[0].split("train"), "test": test.split("test")}
     fingerprint = f"{sources[0].fingerprint}-{test.fingerprint}"
-    return data, replace(sources[0], path=test.path, splits=splits, fingerprint=fingerprint)
+    return data, action_data, replace(sources[0], path=test.path, splits=splits, fingerprint=fingerprint)
 
 
 def tabletop_source(data: "TabletopSet", folder: Path) -> "Source":
@@ -134,31 +143,43 @@ def tabletop_source(data: "TabletopSet", folder: Path) -> "Source":
     return source
 
 
-def train(plan: "Recipe", data: "Source", run: Path, minutes: float | None, device: str, judge: bool = False) -> None:
-    """Trains the world, or its judge: a latent action model alone, of another seed."""
+def copy_component(source: Path, run: Path, name: str) -> None:
+    """Copies a trained component into the folder of another run, unless that has it."""
+    if not (run / name).exists():
+        part = run / f"{name}.tmp"
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(source / name, part)
+        part.rename(run / name)
+
+
+def train(
+    plan: "Recipe", data: "Source", run: Path, stages: list[str], minutes: float | None, device: str,
+    judge: bool = False,
+) -> None:  # fmt: skip
+    """Trains stages of the world, or the latent action model of its judge, which has another seed.
+
+    minutes: of all stages of the world and the judge together.
+    """
     from genie_robotics.models.presets import preset
     from genie_robotics.training.config import LoopConfig, training_preset
     from genie_robotics.training.run import RunPlan, train_run
-    from genie_robotics.training.stages import stages_of
 
     model, training = preset(plan.preset), training_preset(plan.preset)
+    training.mode = "frozen"
     model.clip_length = plan.clip_length or model.clip_length
-    shares = sum(training.stage(stage).share for stage in stages_of(training.mode))
-    judge_share = training.latent_action.share / (shares + training.latent_action.share)
+    model.tokenizer.reference = plan.reference
     for stage, steps in plan.steps.items():
         training.stage(stage).steps = steps
     if judge:
-        training.mode = "frozen"
         training.latent_action.steps = plan.judge_steps
-    share = judge_share if judge else 1 - judge_share
+    shares = {stage: training.stage(stage).share for stage in plan.steps}
+    total = sum(shares.values()) + shares["latent_action"]  # of the judge too
     loop = LoopConfig(seed=plan.judge_seed if judge else plan.seed)
-    train_run(
-        run, data, "train",
-        RunPlan(
-            model.resolved(), training, loop, stage="latent_action" if judge else "all",
-            minutes=None if minutes is None else minutes * share, device=device,
-        ),
-    )  # fmt: skip
+    for stage in stages:
+        share = None if minutes is None else minutes * shares[stage] / total
+        train_run(
+            run, data, "train", RunPlan(model.resolved(), training, loop, stage=stage, minutes=share, device=device)
+        )
 
 
 def evaluate_world(

@@ -12,16 +12,19 @@ from genie_eval.pretrain.recipes import Recipe
 from genie_eval.report.cells import estimate, interval_text, number, with_interval
 
 
-def write_card(plan: Recipe, report: dict[str, Any], world: Path, run: Path, judge: Path) -> Path:
-    """Writes MODEL_CARD.md into the exported `world`; run, judge: the runs that it was made from."""
+def write_card(
+    plan: Recipe, report: dict[str, Any], world: Path, run: Path, actions: Path, judge: Path
+) -> Path:  # fmt: skip
+    """Writes MODEL_CARD.md into the exported `world`; run, actions, judge: the runs that it was made from, `actions` that
+    of its latent action model."""
     from genie_datasets.base.files import write_atomically
 
     path = world / "MODEL_CARD.md"
-    write_atomically(path, card(plan, report, world, run, judge).encode())
+    write_atomically(path, card(plan, report, world, run, actions, judge).encode())
     return path
 
 
-def card(plan: Recipe, report: dict[str, Any], world: Path, run: Path, judge: Path) -> str:
+def card(plan: Recipe, report: dict[str, Any], world: Path, run: Path, actions: Path, judge: Path) -> str:
     import jinja2
 
     from genie_eval.pretrain.export import folder_bytes
@@ -36,17 +39,16 @@ def card(plan: Recipe, report: dict[str, Any], world: Path, run: Path, judge: Pa
     return template.render(
         plan=plan, report=report, exported=stored["exported"], packages=stored.get("packages", {}),
         model=stored["model"], parameters=parameters, megabytes=f"{folder_bytes(world) / 1e6:.1f}",
-        stages=stages(plan, stored, run), judge=stage_row("latent_action", {}, judge),
+        stages=stages(stored, run, actions), judge=stage_row("latent_action", {}, judge),
         machine=f"{os.cpu_count()} CPU cores, {platform.machine()}",
         figures=figures(report["metrics"]), independent=independent(report["metrics"]), ladder=report["ladder"],
     )  # fmt: skip
 
 
-def stages(plan: Recipe, stored: dict[str, Any], run: Path) -> list[dict[str, str]]:
-    from genie_robotics.training.stages import stages_of
-
+def stages(stored: dict[str, Any], run: Path, actions: Path) -> list[dict[str, str]]:
+    runs = {"tokenizer": run, "latent_action": actions, "dynamics": run}
     training = stored.get("training", {})
-    return [stage_row(stage, training.get(stage, {}), run) for stage in stages_of(training.get("mode", "frozen"))]
+    return [stage_row(stage, training.get(stage, {}), folder) for stage, folder in runs.items()]
 
 
 def stage_row(stage: str, config: dict[str, Any], run: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from genie_datasets.base.errors import UserError
 from genie_eval.dreams.any_start import AnyStartConfig
@@ -23,7 +24,9 @@ class TabletopSet:
     scenes: int | None = None
     """Number of scenes (default: the family's)."""
     weight: float = 1.0
-    """Share of the training clips, relative to the other sets."""
+    """Share of the clips of tokenizer and dynamics, relative to the other sets."""
+    action_weight: float = 0.0
+    """The same for the latent action models of world and judge; 0: none."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Recipe:
     """Optimizer steps of the judge's latent action model."""
     seed: int = 0
     judge_seed: int = 1
+    reference: Literal["none", "start"] = "start"
+    """The tokenizer's reference."""
     clip_length: int | None = None
     """Frames of a clip (default: the preset's)."""
     clips: int = 64
@@ -56,12 +61,14 @@ RECIPES = {
             name="nano-tabletop",
             preset="nano",
             data=(
-                TabletopSet(seed=5000, episodes={"train": 2000}, scenes=400, weight=0.4),
+                # Latent actions of all three families tell depth from height less well: R2 of their codes 0.68 instead
+                # of 0.85 on `easy`, where they stand for 0.48 instead of 0.39 of the motion in the picture on `wild`.
+                TabletopSet(seed=5000, episodes={"train": 2000}, scenes=400, weight=0.4, action_weight=1.0),
                 TabletopSet(seed=5000, episodes={"train": 800}, family="rt1", scenes=400, weight=0.2),
                 TabletopSet(seed=5000, episodes={"train": 1600}, family="wild", scenes=800, weight=0.4),
             ),
             test=TabletopSet(seed=3000, episodes={"test": 240}, scenes=60),  # seed 2000 was used during development
-            steps={"tokenizer": 5000, "latent_action": 4000, "dynamics": 7000},
+            steps={"tokenizer": 6000, "latent_action": 3000, "dynamics": 8000},
             judge_steps=3000,
         ),
     )
