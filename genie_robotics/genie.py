@@ -193,7 +193,16 @@ class Genie(nn.Module):
 
     @overload
     def generate(
-        self, frames: Frames, codes: Any, seed: int = 0, *, return_trust: Literal[True], **options: Any
+        self,
+        frames: Frames,
+        codes: Any,
+        seed: int = 0,
+        maskgit_steps: int | None = None,
+        temperature: float | None = None,
+        use_cache: bool = True,
+        display: int | tuple[int, int] | None = None,
+        *,
+        return_trust: Literal[True],
     ) -> tuple[UInt8[Tensor, "B n H W 3"], Float[Tensor, "B n"]]: ...
 
     @overload

@@ -100,7 +100,7 @@ def collect(
         step=np.concatenate([np.arange(n) for n in lengths]),
         motions=features.motions or {},
         position=_before(trajectories, truths, "position"),
-        scene=_scenes(truths, lengths),
+        scene=scenes_of(truths, lengths),
         state=_before(trajectories, truths, "state"),
     )
     features = dataclasses.replace(features, untrained=of_untrained)
@@ -154,7 +154,7 @@ def _before(trajectories: list[Trajectory], truths: list[Any], name: str) -> np.
     return np.concatenate([getattr(truth, name)[t.ids[:-1]] for t, truth in zip(trajectories, truths, strict=True)])
 
 
-def _scenes(truths: list[Any], lengths: list[int]) -> np.ndarray | None:
+def scenes_of(truths: list[Any], lengths: list[int]) -> np.ndarray | None:
     """Number of the scene of every transition; None if it is not known everywhere."""
     if any(truth is None or truth.scene is None for truth in truths):
         return None

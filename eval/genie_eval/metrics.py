@@ -251,8 +251,8 @@ _TABLE = (
         needs="dreams",
     ),
     Definition(
-        "trust_auroc", "I", "Probability that the world trusts a right frame of a dream more than a wrong one, which is "
-        "further from the simulator's than the start is",
+        "trust_auroc", "I", "Probability that the world trusts a right frame of a dream more than a wrong one, which "
+        "is further from the simulator's than the start is",
         null="0.5: trust of random frames", oracle="1",
         mark=Mark(good=0.80, bad=0.60, few=FEW_PICTURES, units="tables"), short="trust", always=False, needs="dreams",
     ),

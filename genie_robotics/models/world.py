@@ -44,7 +44,7 @@ class WorldState:
     frame: UInt8[Tensor, "B H W 3"]
     gate: UInt8[Tensor, "B H W"] | None
     """255 where a pixel of the frame is the reference's; None if the tokenizer has no reference."""
-    log_prob: Float[Tensor, "B"]
+    log_prob: Float[Tensor, B]
     """Mean log-probability at which the sampler chose the frame's tokens; 0 for a given frame."""
 
     def without_caches(self) -> WorldState:
@@ -88,7 +88,7 @@ class World:
         self.trust_model = trust_model
         self.reference = reference
         self.reference_patches = tokenizer.reference_patches(reference)
-        self._display = display or Display(tuple(reference.shape[1:3]), None, reference)
+        self._display = display or Display((reference.shape[1], reference.shape[2]), None, reference)
         self.states = [self.prime(tokens, actions)]
 
     @property
@@ -108,7 +108,7 @@ class World:
         return frame[0] if len(frame) == 1 else frame
 
     @property
-    def trust(self) -> Float[Tensor, "B"]:
+    def trust(self) -> Float[Tensor, B]:
         """The probability that the current frame is right, of each dream: 1 = trust it. Computed when it is read.
 
         Raises:

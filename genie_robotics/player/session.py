@@ -170,8 +170,8 @@ class PlaySession:
         if last.state.dynamics_cache is None:
             state = last.state
             primed = world.prime(state.tokens, state.actions, state.num_generated)
-            caches = {"dynamics_cache": primed.dynamics_cache, "decoder_cache": primed.decoder_cache}
-            last = replace(last, state=replace(state, **caches))
+            caches = primed.dynamics_cache, primed.decoder_cache
+            last = replace(last, state=replace(state, dynamics_cache=caches[0], decoder_cache=caches[1]))
             self.moments[-1] = last
         world.states = [last.state]
         if self.simulator is not None and last.simulator_state is not None:

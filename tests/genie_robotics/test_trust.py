@@ -9,7 +9,7 @@ from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
 from genie_robotics.models.trust import FILE, SIGNS, TrustModel, read_trust
 from tests.genie_robotics.conftest import random_genie, tiny_config
-from tests.genie_robotics.test_reference import noise, with_reference
+from tests.genie_robotics.test_reference import with_reference
 
 MODEL = TrustModel((1.0, 5.0, 2.0, 0.5), (0.5, 2.0, 1.0, 0.3), (-1.0, 0.5, -0.7, -0.2), 0.3, {"tables": 3})
 

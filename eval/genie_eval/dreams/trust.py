@@ -4,11 +4,12 @@ A dream and the simulator execute the same codes from the same state. A dreamed 
 simulator's frame than the start picture is: repeating the start would have been better. The calibration fits the
 probability of a right frame to the signs of one set of dreams; the metric is read on others.
 
-`python -m genie_eval.dreams.trust RUN SRC [SPLIT]` writes RUN/trust.json, calibrated on the tables of the split `train`.
+`python -m genie_eval.dreams.trust RUN SRC [SPLIT]` writes RUN/trust.json, calibrated on tables of a split (`train`).
 """
 
 import argparse
 import hashlib
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from genie_datasets import fit_frames, open_source
 from genie_datasets.base.errors import UserError
 from genie_eval.codes.baselines import Features
 from genie_eval.codes.transitions import Transitions
-from genie_eval.collect import Evidence, choose_trajectories, read_frames, to_numpy
+from genie_eval.collect import Evidence, choose_trajectories, read_frames, scenes_of, to_numpy
 from genie_eval.dreams.simulated import CodeActions
 from genie_eval.dreams.starts import Starts, choose_starts
 from genie_eval.interfaces import WorldModel
@@ -118,12 +119,10 @@ def codes_of_split(genie: Genie, split: "Split", seed: int) -> Evidence:
     codes = [found for (found,) in inferred]
     lengths = [len(found) for found in codes]
     truths = [split.truth(trajectory.episode) for trajectory in trajectories]
-    labels = [None if truth is None else truth.scene for truth in truths]
-    scene = None
-    if all(label is not None for label in labels):
-        scene = np.repeat(np.unique(labels, return_inverse=True)[1], lengths)
     table = Transitions(
-        np.repeat(np.arange(len(lengths)), lengths), np.concatenate([np.arange(n) for n in lengths]), scene=scene
+        np.repeat(np.arange(len(lengths)), lengths),
+        np.concatenate([np.arange(n) for n in lengths]),
+        scene=scenes_of(truths, lengths),
     )
     return Evidence(trajectories, table, np.concatenate(codes).astype(np.int64), Features(), skipped)
 
@@ -233,7 +232,7 @@ def trust_metric(trust: Float[np.ndarray, "S n"], wrong: Bool[np.ndarray, "S n"]
     rng = np.random.default_rng([seed, 43])
     swapped = np.array([auroc(trust[rng.permutation(len(trust))], wrong)[0] for _ in range(SWAPS)])
     bins = []
-    for low, high in zip(BINS[:-1], BINS[1:], strict=True):
+    for low, high in itertools.pairwise(BINS):
         inside = (trust >= low) & ((trust < high) | (high == 1))
         share = float((~wrong[inside]).mean()) if inside.any() else None
         bins.append({"from": low, "to": high, "frames": int(inside.sum()), "right": share})
