@@ -12,11 +12,11 @@ from genie_eval.pretrain.recipes import Recipe
 from genie_eval.report.cells import estimate, interval_text, number, with_interval
 
 
-def write_card(
-    plan: Recipe, report: dict[str, Any], world: Path, run: Path, actions: Path, judge: Path
-) -> Path:  # fmt: skip
-    """Writes MODEL_CARD.md into the exported `world`; run, actions, judge: the runs that it was made from, `actions` that
-    of its latent action model."""
+def write_card(plan: Recipe, report: dict[str, Any], world: Path, run: Path, actions: Path, judge: Path) -> Path:
+    """Writes MODEL_CARD.md into the exported `world`.
+
+    run, judge: the runs that it was made from. actions: the run of its latent action model.
+    """
     from genie_datasets.base.files import write_atomically
 
     path = world / "MODEL_CARD.md"
