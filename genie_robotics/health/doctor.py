@@ -29,6 +29,7 @@ from genie_robotics.health.measures import (
     num_not_finite,
     static_share,
     tokenizer_floor,
+    without_kept,
 )
 from genie_robotics.health.rules import RULES, judge
 from genie_robotics.models.config import COMPONENTS, GenieConfig, read_json
@@ -221,9 +222,11 @@ def measure_components(
 
 
 def code_usage(genie: Genie, component: str, codes: Tensor, name: str, dead: str) -> Figures:
-    quantizer = getattr(genie, component).quantizer
-    counts = torch.bincount(codes.flatten(), minlength=quantizer.num_codes)
-    return codebook_figures(quantizer.vectors, counts, name) | {dead: num_dead(counts) / len(counts)}
+    part = getattr(genie, component)
+    counts = torch.bincount(codes.flatten(), minlength=part.quantizer.num_codes)
+    return codebook_figures(part.quantizer.vectors, without_kept(part, counts), name) | {
+        dead: num_dead(counts) / len(counts)
+    }
 
 
 def some_clips(split: Split, config: GenieConfig, num: int) -> Tensor:

@@ -18,6 +18,7 @@ from genie_datasets.clips.motion import MOTION_SIZE, STATIC_LEVELS
 from genie_robotics.genie import Genie
 from genie_robotics.models.latent_action import shift_to_next_frame
 from genie_robotics.models.layers.patches import to_unit
+from genie_robotics.models.video_tokenizer import ReferenceTokenizer, is_kept
 
 MOVING_LEVELS = 16.0
 """Gray levels by which a pixel must change to count as moving; codecs and sensors change a still one by less."""
@@ -68,6 +69,16 @@ def perplexity(counts: Float[Tensor, "K"] | Int[Tensor, "K"]) -> float:
 def bits_share(counts: Float[Tensor, "K"] | Int[Tensor, "K"]) -> float:
     """Entropy of the usage divided by the largest possible: 0 .. 1 for any number of codes."""
     return math.log(perplexity(counts)) / math.log(max(2, len(counts)))
+
+
+def without_kept(component: nn.Module, counts: Tensor) -> Tensor:
+    """The usage of a component's codes without those of patches that have not changed.
+
+    A tokenizer with a reference gives half of all patches that code, which is no sign of a collapse.
+    """
+    if not isinstance(component, ReferenceTokenizer):
+        return counts
+    return counts.masked_fill(is_kept(component.quantizer.vectors), 0)
 
 
 def num_dead(counts: Float[Tensor, "K"] | Int[Tensor, "K"]) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from genie_robotics.models.layers.cache import TemporalCache
@@ -220,7 +220,7 @@ class ReferenceTokenizer(VideoTokenizer):
         cache: TemporalCache | None,
     ) -> tuple[Float[Tensor, "B T H W 3"], Float[Tensor, "B T H W"] | None]:
         still = needed(reference)
-        kept = (vectors.square().mean(dim=-1, keepdim=True) < KEPT).expand(-1, -1, -1, self.config.patch_size**2)
+        kept = is_kept(vectors).unsqueeze(-1).expand(-1, -1, -1, self.config.patch_size**2)
         features = self.reference_in(self.patches(still))
         features = features + self.reference_encoder(features)
         x = self.predict(self.from_latent(vectors) + features, cache)
@@ -234,6 +234,11 @@ class ReferenceTokenizer(VideoTokenizer):
 
     def unit_reference(self, reference: UInt8[Tensor, "B H W 3"] | None) -> Float[Tensor, "B 1 H W 3"] | None:
         return to_unit(needed(reference), self.patch_in.weight.dtype).unsqueeze(1)
+
+
+def is_kept(vectors: Float[Tensor, "*S L"]) -> Bool[Tensor, "*S"]:
+    """True for quantized latents of patches that are the reference's."""
+    return vectors.square().mean(dim=-1) < KEPT
 
 
 def needed(reference: Tensor | None) -> Tensor:

@@ -37,6 +37,7 @@ from genie_robotics.health.measures import (
     perplexity,
     static_clips,
     tokenizer_floor,
+    without_kept,
 )
 from genie_robotics.health.rules import judge
 from genie_robotics.models.quantizers import Quantizer
@@ -178,7 +179,8 @@ class HealthChecks:
         quantizer, (short, dead) = self.quantizers[name], NAMES[name]
         if not quantizer.started or not quantizer.share.any():
             return {}
-        figures = codebook_figures(quantizer.vectors, quantizer.share, short)
+        usage = without_kept(getattr(self.genie, name), quantizer.share)
+        figures = codebook_figures(quantizer.vectors, usage, short)
         counts = self.epoch[name] + quantizer.usage if name in self.epoch else quantizer.usage
         if counts.sum() >= 20 * len(counts):  # with fewer, a rare code may not have occurred by chance
             figures[dead] = num_dead(counts) / len(counts)
@@ -203,8 +205,9 @@ class HealthChecks:
             patches = genie.tokenizer.reference_patches(reference)
         for name, given in (("tokenizer", tokens), ("latent_action", codes)):
             if name not in self.quantizers:  # frozen, so its usage is not counted; one batch shows a collapse
-                counts = torch.bincount(given.flatten(), minlength=getattr(genie, name).quantizer.num_codes)
-                figures[f"{NAMES[name][0]}_bits"] = bits_share(counts)
+                part = getattr(genie, name)
+                counts = torch.bincount(given.flatten(), minlength=part.quantizer.num_codes)
+                figures[f"{NAMES[name][0]}_bits"] = bits_share(without_kept(part, counts))
         self.uses.append(action_use(genie, tokens, codes, seed, patches))
         return figures | pooled(list(self.uses))
 

@@ -286,7 +286,7 @@ def test_long_dreams_stand_beside_the_simulator(tables, pictures, no_figures):
     world = Tabletop()
     config = AnyStartConfig(pictures=0, tables=3, table_steps=(4, 12))
     found = measure_any_start(world, world, config, split=split, evidence=evidence, draws=50, progress=False)
-    assert list(found.metrics) == ["long_command_bits", "object_permanence"]
+    assert list(found.metrics) == ["long_command_bits", "object_permanence", "trust_auroc"]
     bits, objects = found.metrics["long_command_bits"], found.metrics["object_permanence"]
     assert bits.value == 0  # the world is frozen, the simulator is not
     assert bits.more["by_step"]["12"]["simulator"]["flow"]["value"] > 0.5

@@ -12,6 +12,7 @@ from genie_datasets.clips.references import ReferencedClips
 from genie_robotics.benchmarks.training import StepBench
 from genie_robotics.estimate.memory import pass_bytes
 from genie_robotics.genie import Genie
+from genie_robotics.health.measures import bits_share, without_kept
 from genie_robotics.models.config import GenieConfig
 from genie_robotics.training.config import LoopConfig, TrainingConfig
 from genie_robotics.training.distributed import set_up
@@ -215,3 +216,14 @@ def test_benchmark_and_estimate_know_the_reference():
     for stage in ("tokenizer", "latent_action", "dynamics"):
         StepBench(config, stage, 2, LoopConfig(), set_up("cpu")).step()
         assert pass_bytes(config, stage, 2, mode="frozen") > 0
+
+
+def test_the_token_of_unchanged_patches_is_no_sign_of_a_collapse():
+    genie = random_genie(with_reference())
+    counts = torch.ones(genie.tokenizer.quantizer.num_codes)
+    counts[5] = 1000
+    assert torch.equal(without_kept(genie.latent_action, counts), counts)
+    genie.tokenizer.quantizer.codebook.fill_(1.0)
+    assert bits_share(without_kept(genie.tokenizer, counts)) < 0.5
+    genie.tokenizer.quantizer.codebook[5] = 0
+    assert bits_share(without_kept(genie.tokenizer, counts)) > 0.9

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from genie_datasets.base.errors import UserError
+from genie_robotics.models.trust import TrustModel
 from genie_robotics.player.commands import hosts, make_player, play
 from genie_robotics.player.limits import Limits
 from genie_robotics.player.saving import encode_png, encode_video
@@ -182,6 +183,25 @@ def test_frames_uploads_and_clips_are_shown_at_the_display_size(serve):
             assert {(frame.height, frame.width) for frame in container.decode(video=0)} == {(384, 384)}
 
     talk(running, conversation)
+
+
+def test_the_trust_of_a_calibrated_world_is_sent(serve):
+    genie = random_genie(tiny_config())
+    genie.trust_model = TrustModel((0.0,) * 4, (1.0,) * 4, (-1.0, 0.1, 0.0, 0.0), 0.5)
+    running = serve(genie=genie)
+
+    async def conversation(client, hello, first):
+        world = genie.start(running.player.starts[0].frame)
+        assert first[0]["trust"] == round(float(world.trust[0]), 2)
+        header, _ = await client.ask({"type": "act", "code": 1})
+        world.step(1)
+        assert header["trust"] == round(float(world.trust[0]), 2)
+
+    async def plain(client, hello, first):
+        assert "trust" not in first[0]
+
+    talk(running, conversation)
+    talk(serve(), plain)
 
 
 def bomb(width: int, height: int) -> bytes:
