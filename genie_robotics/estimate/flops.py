@@ -44,6 +44,8 @@ def frame_flops(config: GenieConfig) -> float:
     if isinstance(tokenizer, ReferenceTokenizer):
         decoding += transformer_flops(tokenizer.reference_encoder, 1)
         decoding += 2 * tokenizer.reference_in.weight.numel() * num_patches
+        heads = tokenizer.displacement.coarse, tokenizer.displacement.fine
+        decoding += 2 * num_patches * sum(head.weight.numel() for head in heads) + tokenizer.displacement.mixing_flops
     return steps * (hidden + head) + hidden + decoding
 
 
@@ -61,6 +63,8 @@ def forward_flops(genie: Genie, component: str) -> float:
     for name, layer in outside:
         if layer.weight.numel() > 32 * 32:  # smaller ones are per frame or of the quantizer
             total += 2 * layer.weight.numel() * num_patches * (1 if name.startswith(OF_REFERENCE) else length)
+    if isinstance(model, ReferenceTokenizer):
+        total += model.displacement.mixing_flops * length
     return total
 
 

@@ -18,7 +18,7 @@ from genie_datasets.clips.motion import MOTION_SIZE, STATIC_LEVELS
 from genie_robotics.genie import Genie
 from genie_robotics.models.latent_action import shift_to_next_frame
 from genie_robotics.models.layers.patches import to_unit
-from genie_robotics.models.video_tokenizer import ReferenceTokenizer, is_kept
+from genie_robotics.models.video_tokenizer import ReferenceTokenizer
 
 MOVING_LEVELS = 16.0
 """Gray levels by which a pixel must change to count as moving; codecs and sensors change a still one by less."""
@@ -78,7 +78,7 @@ def without_kept(component: nn.Module, counts: Tensor) -> Tensor:
     """
     if not isinstance(component, ReferenceTokenizer):
         return counts
-    return counts.masked_fill(is_kept(component.quantizer.vectors), 0)
+    return counts.masked_fill(component.is_kept(component.quantizer.vectors), 0)
 
 
 def num_dead(counts: Float[Tensor, "K"] | Int[Tensor, "K"]) -> int:

@@ -13,15 +13,16 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from genie_robotics.models.layers.cache import TemporalCache
+from genie_robotics.models.layers.displacement import Displacement
 from genie_robotics.models.layers.patches import num_patches, patchify, to_uint8, to_unit, unpatchify
 from genie_robotics.models.layers.st_transformer import STTransformer
 from genie_robotics.models.losses import Logs, motion_weights
 from genie_robotics.models.quantizers import QuantizerConfig, make_quantizer
 
 COMMITMENT = 0.1  # weight of the quantizer's loss beside the reconstruction's
-GATE_BIAS = 2.0  # of an untrained gate, which nearly copies the reference
+KEEP_BIAS = 2.0  # an untrained decoder nearly copies the reference
 UNCHANGED = 0.02  # RMS difference of a patch to the reference, where white is 1, up to which it counts as unchanged
-KEPT = 0.05  # mean square of a vector, about 1 for codes of a changed patch, below which the patch is the reference's
+KEPT = 1e-3  # mean square distance of a vector to that of unchanged patches up to which they are the same code
 
 
 @dataclass
@@ -138,8 +139,11 @@ class VideoTokenizer(nn.Module):
 
     def predict(self, x: Float[Tensor, "B T N D"], cache: TemporalCache | None) -> Float[Tensor, "B T H W C"]:
         """The decoder's channels of each pixel."""
-        patches = self.patch_out(self.decoder(x, None, cache)).float()
-        return unpatchify(patches, self.config.patch_size, self.config.image_size)
+        return self.channels(self.decoder(x, None, cache))
+
+    def channels(self, x: Float[Tensor, "B T N D"]) -> Float[Tensor, "B T H W C"]:
+        """Channels of each pixel from the decoder's features."""
+        return unpatchify(self.patch_out(x).float(), self.config.patch_size, self.config.image_size)
 
     def encode(
         self, frames: UInt8[Tensor, "B T H W 3"], reference: UInt8[Tensor, "B H W 3"] | None = None
@@ -181,24 +185,26 @@ class ReferenceTokenizer(VideoTokenizer):
     """A tokenizer of what differs from a reference, an earlier frame of the same episode.
 
     The encoder reads each frame beside its difference to the reference. The decoder reads the reference too, through a
-    block of its own, and predicts a color and a gate for each pixel: 1 keeps the reference's pixel, 0 takes the color.
+    block of its own, and mixes three pictures pixel by pixel: the reference, the reference with its patches displaced,
+    and a new color. So what has moved looks as it did, whatever it is, and a token need only say from where it came.
 
-    A patch that has not changed has the latent 0, hence one and the same token in every picture, and its gate is 1. So
-    the frame is the reference where nothing has changed, whatever it shows; other codes are left for what changes, and
-    the dynamics has one token to predict for all that stands still. Video codecs do the same (skipped blocks).
+    A patch that has not changed has the latent 0, hence one and the same token in every picture, and is the reference's
+    bit for bit. So other codes are left for what changes, and the dynamics has one token to predict for all that stands
+    still. Video codecs do the same (skipped blocks, motion vectors).
     """
 
     uses_reference = True
     inputs = 2
-    outputs = 4
+    outputs = 6
 
     def __init__(self, config: TokenizerConfig):
         super().__init__(config)
         width, num_heads = config.decoder_width, config.decoder_num_heads
         self.reference_in = nn.Linear(3 * config.patch_size**2, width)
         self.reference_encoder = STTransformer(width, 1, num_heads, self.num_patches, 1, temporal=False)
+        self.displacement = Displacement(width, config.patch_size, config.image_size)
         with torch.no_grad():
-            self.patch_out.bias.view(-1, self.outputs)[:, 3] = GATE_BIAS
+            self.patch_out.bias.view(-1, self.outputs)[:, 3] = KEEP_BIAS
 
     def read(
         self, frames: Float[Tensor, "B T H W 3"], reference: Float[Tensor, "B 1 H W 3"] | None
@@ -220,25 +226,28 @@ class ReferenceTokenizer(VideoTokenizer):
         cache: TemporalCache | None,
     ) -> tuple[Float[Tensor, "B T H W 3"], Float[Tensor, "B T H W"] | None]:
         still = needed(reference)
-        kept = is_kept(vectors).unsqueeze(-1).expand(-1, -1, -1, self.config.patch_size**2)
         features = self.reference_in(self.patches(still))
         features = features + self.reference_encoder(features)
-        x = self.predict(self.from_latent(vectors) + features, cache)
-        gate = torch.sigmoid(x[..., 3:])
-        gate = gate.masked_fill(unpatchify(kept, self.config.patch_size, self.config.image_size), 1)
-        color = x[..., :3] + 0.5
-        return torch.lerp(color, still.to(color.dtype).expand_as(color), gate), gate[..., 0]
+        x = self.decoder(self.from_latent(vectors) + features, None, cache)
+        moved = self.displacement(x, still[:, 0])
+        channels = self.channels(x)
+        color, share = channels[..., :3] + 0.5, channels[..., 3:].softmax(-1)
+        mixed = share[..., :1] * still + share[..., 1:2] * moved + share[..., 2:] * color
+        kept = self.is_kept(vectors).unsqueeze(-1).expand(-1, -1, -1, self.config.patch_size**2)
+        kept = unpatchify(kept, self.config.patch_size, self.config.image_size)
+        frames = torch.where(kept, still.to(mixed.dtype), mixed)
+        return frames, share[..., 0].masked_fill(kept[..., 0], 1)
+
+    def is_kept(self, vectors: Float[Tensor, "*S L"]) -> Bool[Tensor, "*S"]:
+        """True for quantized latents of patches that are the reference's."""
+        zero = self.quantizer.nearest(vectors.new_zeros(1, vectors.shape[-1]))
+        return (vectors - self.quantizer.lookup(zero)).square().mean(dim=-1) < KEPT
 
     def reference_patches(self, reference: UInt8[Tensor, "B H W 3"] | None) -> Float[Tensor, "B 1 N P"] | None:
         return self.patches(needed(self.unit_reference(reference)))
 
     def unit_reference(self, reference: UInt8[Tensor, "B H W 3"] | None) -> Float[Tensor, "B 1 H W 3"] | None:
         return to_unit(needed(reference), self.patch_in.weight.dtype).unsqueeze(1)
-
-
-def is_kept(vectors: Float[Tensor, "*S L"]) -> Bool[Tensor, "*S"]:
-    """True for quantized latents of patches that are the reference's."""
-    return vectors.square().mean(dim=-1) < KEPT
 
 
 def needed(reference: Tensor | None) -> Tensor:

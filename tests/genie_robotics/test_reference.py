@@ -39,16 +39,40 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
-def test_where_the_gate_is_closed_a_frame_is_its_reference_whatever_the_picture(genie):
-    picture = noise(16, 16, 3)
+def bias_of_the_mixture(genie: Genie, still: float, moved: float, color: float) -> None:
     genie.tokenizer.patch_out.weight.data.zero_()
-    genie.tokenizer.patch_out.bias.data.view(-1, 4)[:, 3] = 12.0
+    genie.tokenizer.patch_out.bias.data.view(-1, 6)[:, 3:] = torch.tensor([still, moved, color])
+
+
+def test_a_frame_that_keeps_everything_is_its_reference_whatever_the_picture(genie):
+    picture = noise(16, 16, 3)
+    bias_of_the_mixture(genie, 50.0, 0.0, 0.0)
     world = genie.start(picture)
     for code in (0, 1, 2, 3) * 3:
         assert torch.equal(world.frame, picture)
         world.step(code)
-    genie.tokenizer.patch_out.bias.data.view(-1, 4)[:, 3] = -12.0
-    assert (genie.start(picture).frame.float() - picture.float()).abs().mean() > 20, "an open gate shows the color"
+    bias_of_the_mixture(genie, 0.0, 0.0, 50.0)
+    world = genie.start(picture)
+    assert torch.equal(world.frame, picture), "at the start nothing has changed"
+    assert (world.step(0).float() - picture.float()).abs().mean() > 20
+
+
+def test_what_has_moved_looks_as_in_the_reference(genie):
+    """Each patch is a copy of the one above it, with a pixel precision, whatever the picture shows."""
+    picture, displacement = noise(16, 16, 3), genie.tokenizer.displacement
+    up, steps = genie.config.tokenizer.patch_size, genie.config.tokenizer.patch_size // displacement.step
+    bias_of_the_mixture(genie, 0.0, 50.0, 0.0)
+    for layer in (displacement.coarse, displacement.fine):
+        layer.weight.data.zero_()
+        layer.bias.data.fill_(-50.0)
+    middle = displacement.side // 2
+    displacement.coarse.bias.data[(middle - steps) * displacement.side + middle] = 50.0
+    displacement.fine.bias.data.view(2, -1)[0, displacement.margin] = 50.0  # rows: none
+    displacement.fine.bias.data.view(2, -1)[1, displacement.margin + 1] = 50.0  # columns: one to the right
+    tokens = (genie.tokenize(picture[None, None]) + 1) % genie.tokenizer.quantizer.num_codes
+    shown = genie.detokenize(tokens, picture[None])[0, 0]
+    assert torch.equal(shown[up:, :-1], picture[:-up, 1:])
+    assert torch.equal(shown[0, :-1], picture[0, 1:]), "beyond the edge its pixels repeat"
 
 
 def test_unchanged_patches_have_one_token_and_show_the_reference_bit_for_bit(genie):
@@ -57,7 +81,7 @@ def test_unchanged_patches_have_one_token_and_show_the_reference_bit_for_bit(gen
     codebook = tokenizer.quantizer.codebook
     codebook.copy_(0.4 * torch.nn.functional.layer_norm(codebook, codebook.shape[-1:]))
     codebook[5] = 0  # k-means puts a code on the latents of unchanged patches
-    tokenizer.patch_out.bias.data.view(-1, 4)[:, 3] = -12.0
+    tokenizer.patch_out.bias.data.view(-1, 6)[:, 3] = -12.0
     pictures = noise(2, 1, 16, 16, 3)
     frames = pictures.repeat(1, 3, 1, 1, 1)
     frames[:, 1, :size, :size] += 100  # one patch changes a lot, and another by less than can be seen
@@ -223,7 +247,8 @@ def test_the_token_of_unchanged_patches_is_no_sign_of_a_collapse():
     counts = torch.ones(genie.tokenizer.quantizer.num_codes)
     counts[5] = 1000
     assert torch.equal(without_kept(genie.latent_action, counts), counts)
-    genie.tokenizer.quantizer.codebook.fill_(1.0)
+    codebook = genie.tokenizer.quantizer.codebook.normal_()
+    codebook[6] = 0  # the code of unchanged patches
     assert bits_share(without_kept(genie.tokenizer, counts)) < 0.5
-    genie.tokenizer.quantizer.codebook[5] = 0
+    codebook[6], codebook[5] = 1, 0
     assert bits_share(without_kept(genie.tokenizer, counts)) > 0.9
