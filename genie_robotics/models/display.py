@@ -1,19 +1,21 @@
 """Frames larger than the model's: its frame enlarged, with the start picture's fine detail where the picture is kept.
 
-A tokenizer with a reference gives a gate with each frame: 1 keeps the reference's pixel, 0 takes a new color. The same
-gate says where the detail of the sharp picture still holds. So a pixel that the model keeps is the picture's own pixel,
-at any size, and what has moved is as coarse as the model.
+A tokenizer with a reference says where each pixel comes from: the same place of the reference, another place, or a new
+color. The detail of the sharp picture is taken from the same places. So a pixel that the model keeps is the picture's own
+pixel, at any size, what moves keeps its detail, and what is new is as coarse as the model.
 """
 
+import math
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional
 
 from genie_datasets.base.errors import UserError
 from genie_robotics.models.inputs import shown
+from genie_robotics.models.video_tokenizer import Origin
 
 MAX_SIDE = 1024  # pixels
 
@@ -63,13 +65,29 @@ class Display:
         planes = frames.permute(0, 3, 1, 2).float()
         return functional.interpolate(planes, self.size, mode="bilinear").permute(0, 2, 3, 1)
 
-    def show(self, frame: UInt8[Tensor, "B H W 3"], gate: UInt8[Tensor, "B H W"] | None) -> UInt8[Tensor, "B H2 W2 3"]:
-        """Frames at the displayed size; gate: 255 where a pixel is the reference's, None without a reference."""
+    def show(self, frame: UInt8[Tensor, "B H W 3"], origin: Origin | None) -> UInt8[Tensor, "B H2 W2 3"]:
+        """Frames at the displayed size; origin: of these frames, None without a reference."""
         if tuple(frame.shape[1:3]) == self.size:
             return frame
         enlarged = self.enlarge(frame)
-        if self.detail is not None and gate is not None:
-            kept = self.enlarge(gate.unsqueeze(-1)) / 255
+        if self.detail is not None and origin is not None:
             # Squared, because a new color that is mixed with a little of the reference would show its outlines.
-            enlarged = torch.addcmul(enlarged, kept.square(), self.detail)
+            kept, moved = (self.enlarge(share[:, 0, :, :, None]).square() for share in (origin.kept, origin.moved))
+            enlarged = enlarged + kept * self.detail + moved * self.moved_detail(origin.shift[:, 0], frame.shape[1:3])
         return enlarged.round_().clamp_(0, 255).to(torch.uint8).contiguous()
+
+    def moved_detail(self, shift: Int[Tensor, "B N 2"], size: tuple[int, int]) -> Float[Tensor, "B H2 W2 3"]:
+        """The detail at the place from which each patch has moved; beyond the edge its pixels repeat.
+
+        shift: of patches of frames of `size`, in their pixels.
+        """
+        assert self.detail is not None
+        side = math.isqrt(size[0] * size[1] // shift.shape[1])
+        grid = shift.unflatten(1, (size[0] // side, -1)).permute(0, 3, 1, 2).float()
+        rows, columns = functional.interpolate(grid, self.size, mode="nearest").unbind(1)  # (B, H2, W2)
+        places = []
+        for axis, moved in enumerate((rows, columns)):
+            place = torch.arange(self.size[axis], device=shift.device).view((-1, 1) if axis == 0 else (1, -1))
+            places.append((place + moved * (self.size[axis] / size[axis])).round().long().clamp(0, self.size[axis] - 1))
+        batch = torch.arange(len(shift), device=shift.device).view(-1, 1, 1)
+        return self.detail.expand(len(shift), -1, -1, -1)[batch, places[0], places[1]]

@@ -62,6 +62,22 @@ class TokenizerConfig:
             raise ValueError(f"reference must be one of {', '.join(TOKENIZERS)}, got {self.reference!r}")
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where in the reference the pixels of decoded frames come from."""
+
+    kept: Float[Tensor, "B T H W"]
+    """Share of the reference's pixel at the same place."""
+    moved: Float[Tensor, "B T H W"]
+    """Share of the reference's pixel from which the pixel has moved; the rest is a new color."""
+    shift: Int[Tensor, "B T N 2"]
+    """From each patch to the place from which it has moved, in pixels: rows, columns."""
+
+    def newest(self) -> "Origin":
+        """Of the last frame alone."""
+        return Origin(self.kept[:, -1:], self.moved[:, -1:], self.shift[:, -1:])
+
+
 class VideoTokenizer(nn.Module):
     """Frames to tokens and back. References are accepted and ignored: all tokenizers have one interface."""
 
@@ -126,15 +142,15 @@ class VideoTokenizer(nn.Module):
 
         cache: of the decoder; the frames follow those in it, and their keys and values are written behind it.
         """
-        return self.pixels_and_gate(vectors, reference, cache)[0]
+        return self.pixels_and_origin(vectors, reference, cache)[0]
 
-    def pixels_and_gate(
+    def pixels_and_origin(
         self,
         vectors: Float[Tensor, "B T N L"],
         reference: Float[Tensor, "B 1 H W 3"] | None,
         cache: TemporalCache | None,
-    ) -> tuple[Float[Tensor, "B T H W 3"], Float[Tensor, "B T H W"] | None]:
-        """`pixels`, and the share of the reference in each; None if there is no reference."""
+    ) -> tuple[Float[Tensor, "B T H W 3"], "Origin | None"]:
+        """`pixels`, and where in the reference they come from; None if there is no reference."""
         return self.predict(self.from_latent(vectors), cache) + 0.5, None
 
     def predict(self, x: Float[Tensor, "B T N D"], cache: TemporalCache | None) -> Float[Tensor, "B T H W C"]:
@@ -159,18 +175,18 @@ class VideoTokenizer(nn.Module):
         cache: TemporalCache | None = None,
     ) -> UInt8[Tensor, "B T H W 3"]:
         """Frames of the tokens of a clip of at most `clip_length` frames; cache: see `pixels`."""
-        return self.decode_with_gate(tokens, reference, cache)[0]
+        return self.decode_with_origin(tokens, reference, cache)[0]
 
-    def decode_with_gate(
+    def decode_with_origin(
         self,
         tokens: Int[Tensor, "B T N"],
         reference: UInt8[Tensor, "B H W 3"] | None = None,
         cache: TemporalCache | None = None,
-    ) -> tuple[UInt8[Tensor, "B T H W 3"], UInt8[Tensor, "B T H W"] | None]:
-        """`decode`, and the gate of each pixel: 255 where it is the reference's; None if there is no reference."""
+    ) -> tuple[UInt8[Tensor, "B T H W 3"], "Origin | None"]:
+        """`decode`, and where in the reference the pixels come from; None if there is no reference."""
         vectors = self.quantizer.lookup(tokens)
-        frames, gate = self.pixels_and_gate(vectors, self.unit_reference(reference), cache)
-        return to_uint8(frames), None if gate is None else to_uint8(gate)
+        frames, origin = self.pixels_and_origin(vectors, self.unit_reference(reference), cache)
+        return to_uint8(frames), origin
 
     def reference_patches(self, reference: UInt8[Tensor, "B H W 3"] | None) -> Float[Tensor, "B 1 N P"] | None:
         """Patches of the reference that the dynamics reads; None if tokens are not relative to one."""
@@ -219,12 +235,12 @@ class ReferenceTokenizer(VideoTokenizer):
         changed = change.square().mean(dim=-1, keepdim=True) > UNCHANGED**2
         return super().latents(frames, reference) * changed
 
-    def pixels_and_gate(
+    def pixels_and_origin(
         self,
         vectors: Float[Tensor, "B T N L"],
         reference: Float[Tensor, "B 1 H W 3"] | None,
         cache: TemporalCache | None,
-    ) -> tuple[Float[Tensor, "B T H W 3"], Float[Tensor, "B T H W"] | None]:
+    ) -> tuple[Float[Tensor, "B T H W 3"], "Origin | None"]:
         still = needed(reference)
         features = self.reference_in(self.patches(still))
         features = features + self.reference_encoder(features)
@@ -232,11 +248,11 @@ class ReferenceTokenizer(VideoTokenizer):
         moved = self.displacement(x, still[:, 0])
         channels = self.channels(x)
         color, share = channels[..., :3] + 0.5, channels[..., 3:].softmax(-1)
-        mixed = share[..., :1] * still + share[..., 1:2] * moved + share[..., 2:] * color
         kept = self.is_kept(vectors).unsqueeze(-1).expand(-1, -1, -1, self.config.patch_size**2)
         kept = unpatchify(kept, self.config.patch_size, self.config.image_size)
-        frames = torch.where(kept, still.to(mixed.dtype), mixed)
-        return frames, share[..., 0].masked_fill(kept[..., 0], 1)
+        share = torch.where(kept, share.new_tensor([1.0, 0.0, 0.0]), share)
+        frames = share[..., :1] * still + share[..., 1:2] * moved + share[..., 2:] * color
+        return frames, None if self.training else Origin(share[..., 0], share[..., 1], self.displacement.shifts(x))
 
     def is_kept(self, vectors: Float[Tensor, "*S L"]) -> Bool[Tensor, "*S"]:
         """True for quantized latents of patches that are the reference's."""

@@ -26,7 +26,7 @@ from genie_robotics.models.layers.cache import TemporalCache
 from genie_robotics.models.quantizers import Quantizer
 from genie_robotics.models.sampling import Sampler
 from genie_robotics.models.trust import TrustModel, read_signs, trust_or_error
-from genie_robotics.models.video_tokenizer import VideoTokenizer
+from genie_robotics.models.video_tokenizer import Origin, VideoTokenizer
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class WorldState:
     decoder_cache: TemporalCache | None
     num_generated: int
     frame: UInt8[Tensor, "B H W 3"]
-    gate: UInt8[Tensor, "B H W"] | None
-    """255 where a pixel of the frame is the reference's; None if the tokenizer has no reference."""
+    origin: Origin | None
+    """Where in the reference the frame's pixels come from; None if the tokenizer has no reference."""
     log_prob: Float[Tensor, B]
     """Mean log-probability at which the sampler chose the frame's tokens; 0 for a given frame."""
 
@@ -127,7 +127,7 @@ class World:
 
     def show(self, state: WorldState) -> UInt8[Tensor, "B H2 W2 3"]:
         """The frame of a state at the display size."""
-        return self._display.show(state.frame, state.gate)
+        return self._display.show(state.frame, state.origin)
 
     def step(self, code: int | Sequence[int] | np.ndarray | Int[Tensor, B]) -> Tensor:
         """Plays one latent action (one for all dreams, or one each) and returns the new frame, uint8."""
@@ -226,20 +226,20 @@ class World:
             log_prob=log_prob,
         )
         if dynamics_cache is None or decoder_cache is None:
-            frame, gate = self._newest(new.tokens)
-            return replace(new, frame=frame, gate=gate)
+            frame, origin = self._newest(new.tokens)
+            return replace(new, frame=frame, origin=origin)
         # One more pass over the finished frame: its keys and values must come from its tokens, not from masks.
         self.dynamics.hidden(tokens, action, self.reference_patches, dynamics_cache, previous=state.tokens[:, -1:])
-        frame, gate = self._newest(tokens, decoder_cache)
+        frame, origin = self._newest(tokens, decoder_cache)
         caches = dynamics_cache.extended(1), decoder_cache.extended(1)
-        return replace(new, dynamics_cache=caches[0], decoder_cache=caches[1], frame=frame, gate=gate)
+        return replace(new, dynamics_cache=caches[0], decoder_cache=caches[1], frame=frame, origin=origin)
 
     def _newest(
         self, tokens: Int[Tensor, "B t N"], cache: TemporalCache | None = None
-    ) -> tuple[UInt8[Tensor, "B H W 3"], UInt8[Tensor, "B H W"] | None]:
-        """The frame of the last of these tokens, and its gate."""
-        frames, gates = self.tokenizer.decode_with_gate(tokens, self.reference, cache)
-        return frames[:, -1], None if gates is None else gates[:, -1]
+    ) -> tuple[UInt8[Tensor, "B H W 3"], Origin | None]:
+        """The frame of the last of these tokens, and where its pixels come from."""
+        frames, origin = self.tokenizer.decode_with_origin(tokens, self.reference, cache)
+        return frames[:, -1], None if origin is None else origin.newest()
 
     def frame_logits(
         self, state: WorldState, action: Float[Tensor, "B 1 L"]
@@ -273,14 +273,14 @@ class World:
         given = torch.zeros(len(tokens), device=tokens.device)
         with self._inference(tokens.device):
             if not self.use_cache:
-                frame, gate = self._newest(tokens)
-                return WorldState(tokens, actions, None, None, num_generated, frame, gate, given)
+                frame, origin = self._newest(tokens)
+                return WorldState(tokens, actions, None, None, num_generated, frame, origin, given)
             num, length = tokens.shape[:2]
             of_dynamics, of_decoder = self.dynamics.transformer.new_cache(num), self.tokenizer.decoder.new_cache(num)
             self.dynamics.hidden(tokens, actions, self.reference_patches, of_dynamics)
-            frame, gate = self._newest(tokens, of_decoder)
+            frame, origin = self._newest(tokens, of_decoder)
         caches = of_dynamics.extended(length), of_decoder.extended(length)
-        return WorldState(tokens, actions, *caches, num_generated, frame, gate, given)
+        return WorldState(tokens, actions, *caches, num_generated, frame, origin, given)
 
     def _slide(self, state: WorldState, keep: int) -> WorldState:
         """The state with a window of the last `keep` frames."""

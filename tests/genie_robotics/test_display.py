@@ -24,15 +24,16 @@ def picture() -> torch.Tensor:
     return noise(80, 80, 3)
 
 
-def set_gate(genie: Genie, gates: torch.Tensor | float) -> None:
-    """Lets the tokenizer predict these gates (before the sigmoid), a number or one per pixel of a patch."""
+def mix(genie: Genie, kept: torch.Tensor | float, moved: float = 0.0, color: float = 0.0) -> None:
+    """Lets the tokenizer mix with these weights (before the softmax); kept: a number or one per pixel of a patch."""
     genie.tokenizer.patch_out.weight.data.zero_()
-    genie.tokenizer.patch_out.bias.data.view(-1, 4)[:, 3] = gates
+    bias = genie.tokenizer.patch_out.bias.data.view(-1, 6)
+    bias[:, 3], bias[:, 4], bias[:, 5] = kept, moved, color
 
 
 @pytest.mark.parametrize("size", [32, 64, 61, (48, 48)])
 def test_a_kept_picture_is_shown_as_sharp_as_it_is(genie, picture, size):
-    set_gate(genie, 12.0)
+    mix(genie, 50.0)
     world = genie.start(picture, display=size)
     shape = display_size(size, (16, 16))
     for code in CODES:
@@ -40,10 +41,10 @@ def test_a_kept_picture_is_shown_as_sharp_as_it_is(genie, picture, size):
         world.step(code)
 
 
-def test_where_the_gate_is_one_a_pixel_is_the_pictures(genie, picture):
-    gates = torch.full((4, 4), -12.0)
-    gates[:, :3] = 12.0  # of each patch's columns the last takes the color
-    set_gate(genie, gates.flatten())
+def test_what_is_kept_is_the_pictures(genie, picture):
+    kept = torch.full((4, 4), -50.0)
+    kept[:, :3] = 50.0  # of each patch's columns the last takes the color
+    mix(genie, kept.flatten(), moved=-100.0)
     world = genie.start(picture, display=64)
     world.step(1)
     sharp, display = torch.from_numpy(fit_frames(picture.numpy(), (64, 64))), world.display
@@ -55,11 +56,35 @@ def test_where_the_gate_is_one_a_pixel_is_the_pictures(genie, picture):
     assert (display[:, open_columns].float() - sharp[:, open_columns].float()).abs().mean() > 20
 
 
-def test_where_the_gate_is_zero_the_frame_is_enlarged(genie, picture):
-    set_gate(genie, -20.0)
+def nothing_is_kept(vectors: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(vectors.shape[:-1], dtype=torch.bool)
+
+
+def test_a_new_color_is_only_enlarged(genie, picture, monkeypatch):
+    monkeypatch.setattr(genie.tokenizer, "is_kept", nothing_is_kept)
+    mix(genie, -50.0, -50.0)
     world = genie.start(picture, display=64)
     enlarged = Display((64, 64), None, world.state.frame).show(world.state.frame, None)[0]
     assert (world.display.float() - enlarged.float()).abs().max() <= 1
+
+
+def test_what_moves_keeps_its_detail(genie, picture, monkeypatch):
+    """Each patch comes from one that lies a pixel of the model below it and a patch to the right."""
+    monkeypatch.setattr(genie.tokenizer, "is_kept", nothing_is_kept)
+    mix(genie, -50.0, 50.0, -50.0)
+    displacement, patch = genie.tokenizer.displacement, genie.config.tokenizer.patch_size
+    for layer in (displacement.coarse, displacement.fine):
+        layer.weight.data.zero_()
+        layer.bias.data.fill_(-50.0)
+    middle = displacement.side // 2
+    displacement.coarse.bias.data[middle * displacement.side + middle + patch // displacement.step] = 50.0
+    displacement.fine.bias.data.view(2, -1)[0, displacement.margin + 1] = 50.0
+    displacement.fine.bias.data.view(2, -1)[1, displacement.margin] = 50.0
+    world = genie.start(picture, display=64)
+    assert torch.equal(world.state.origin.shift[0, 0], torch.tensor([[1, patch]] * 16))
+    sharp = torch.from_numpy(fit_frames(picture.numpy(), (64, 64)))
+    difference = (world.display[4:-16, 4:-24].float() - sharp[8:-12, 20:-8].float()).abs()
+    assert difference.max() <= 1
 
 
 @pytest.mark.parametrize("use_cache", [True, False])
@@ -115,7 +140,7 @@ def test_each_dream_of_a_batch_keeps_its_own_picture(genie):
 
 def test_a_picture_that_is_not_larger_is_only_enlarged(genie):
     small = noise(16, 16, 3)
-    set_gate(genie, 12.0)
+    mix(genie, 50.0)
     world = genie.start(small, display=64)
     assert torch.equal(world.display, Display((64, 64), None, small[None]).show(small[None], None)[0])
 
@@ -124,7 +149,7 @@ def test_a_world_without_a_reference_is_enlarged(picture):
     genie = random_genie(tiny_config())
     world = genie.start(picture, display=64)
     world.step(1)
-    assert world.state.gate is None
+    assert world.state.origin is None
     assert torch.equal(world.display, Display((64, 64), None, world.state.frame).show(world.state.frame, None)[0])
 
 

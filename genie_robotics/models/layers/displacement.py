@@ -6,7 +6,7 @@ of patches of the picture, so gradients also reach far shifts.
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -51,6 +51,12 @@ class Displacement(nn.Module):
         around, window = REACH * self.step + self.margin, self.patch_size + 2 * self.margin
         padded = functional.pad(picture.permute(0, 3, 1, 2), (around,) * 4, mode="replicate")
         return functional.unfold(padded, window, stride=self.step).transpose(1, 2)
+
+    def shifts(self, x: Float[Tensor, "B T N D"]) -> Int[Tensor, "B T N 2"]:
+        """The most likely shift of each patch: rows and columns from the patch to where it comes from, in pixels."""
+        coarse = self.coarse(x).argmax(-1)
+        fine = self.fine(x).unflatten(-1, (2, -1)).argmax(-1) - self.margin
+        return torch.stack([coarse // self.side, coarse % self.side], -1).sub(REACH).mul(self.step) + fine
 
     def forward(self, x: Float[Tensor, "B T N D"], picture: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B T H W 3"]:
         windows = self.windows(picture)
