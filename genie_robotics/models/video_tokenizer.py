@@ -13,12 +13,13 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from genie_robotics.models.layers.cache import TemporalCache
-from genie_robotics.models.layers.displacement import Displacement
+from genie_robotics.models.layers.displacement import Displacement, Motion
 from genie_robotics.models.layers.patches import num_patches, patchify, to_uint8, to_unit, unpatchify
 from genie_robotics.models.layers.st_transformer import STTransformer
 from genie_robotics.models.losses import Logs, motion_weights
 from genie_robotics.models.quantizers import QuantizerConfig, make_quantizer
 
+MOTION_LOSS = 1e-3  # weight of the displacement's loss beside the reconstruction's
 COMMITMENT = 0.1  # weight of the quantizer's loss beside the reconstruction's
 KEEP_BIAS = 2.0  # an untrained decoder nearly copies the reference
 UNCHANGED = 0.02  # RMS difference of a patch to the reference, where white is 1, up to which it counts as unchanged
@@ -111,22 +112,22 @@ class VideoTokenizer(nn.Module):
         """Reconstruction loss of the clips plus the quantizer's loss."""
         frames, still = to_unit(batch), self.unit_reference(reference)
         vectors, _, commitment = self.quantizer(self.latents(frames, still))
-        error = (self.pixels(vectors, still) - frames).square()
-        loss = (error * motion_weights(frames, self.config.motion_weight)).mean() + COMMITMENT * commitment
-        logs = {"psnr": -10 * torch.log10(error.detach().mean())}
-        return loss, logs | self.quantizer.logs()
+        loss, logs = self.reconstruction(self.pixels(vectors, still), frames)
+        return loss + COMMITMENT * commitment, logs | self.quantizer.logs()
+
+    def reconstruction(
+        self, shown: Float[Tensor, "B T H W 3"], frames: Float[Tensor, "B T H W 3"]
+    ) -> tuple[Float[Tensor, ""], Logs]:
+        """Loss of what is shown instead of frames."""
+        error = (shown - frames).square()
+        loss = (error * motion_weights(frames, self.config.motion_weight)).mean()
+        return loss, {"psnr": -10 * torch.log10(error.detach().mean())}
 
     def latents(
         self, frames: Float[Tensor, "B T H W 3"], reference: Float[Tensor, "B 1 H W 3"] | None = None
     ) -> Float[Tensor, "B T N L"]:
         """Latents before quantization, of frames in [0, 1]."""
-        return self.to_latent(self.encoder(self.patch_in(self.read(frames, reference))))
-
-    def read(
-        self, frames: Float[Tensor, "B T H W 3"], reference: Float[Tensor, "B 1 H W 3"] | None
-    ) -> Float[Tensor, "B T N P"]:
-        """Patches that the encoder reads."""
-        return self.patches(frames)
+        return self.to_latent(self.encoder(self.patch_in(self.patches(frames))))
 
     def patches(self, frames: Float[Tensor, "B T H W 3"]) -> Float[Tensor, "B T N P"]:
         """Patches of frames in [0, 1], about zero."""
@@ -200,7 +201,8 @@ class VideoTokenizer(nn.Module):
 class ReferenceTokenizer(VideoTokenizer):
     """A tokenizer of what differs from a reference, an earlier frame of the same episode.
 
-    The encoder reads each frame beside its difference to the reference. The decoder reads the reference too, through a
+    The encoder reads each frame beside its difference to the reference, and where in the reference each of its patches
+    comes from, found by a search. The decoder reads the reference too, through a
     block of its own, and mixes three pictures pixel by pixel: the reference, the reference with its patches displaced,
     and a new color. So what has moved looks as it did, whatever it is, and a token need only say from where it came.
 
@@ -210,7 +212,7 @@ class ReferenceTokenizer(VideoTokenizer):
     """
 
     uses_reference = True
-    inputs = 2
+    inputs = 3
     outputs = 6
 
     def __init__(self, config: TokenizerConfig):
@@ -219,21 +221,36 @@ class ReferenceTokenizer(VideoTokenizer):
         self.reference_in = nn.Linear(3 * config.patch_size**2, width)
         self.reference_encoder = STTransformer(width, 1, num_heads, self.num_patches, 1, temporal=False)
         self.displacement = Displacement(width, config.patch_size, config.image_size)
+        choices = self.displacement.num_choices
+        self.coarse_in, self.fine_in = (nn.Embedding(number, config.encoder_width) for number in choices)
         with torch.no_grad():
             self.patch_out.bias.view(-1, self.outputs)[:, 3] = KEEP_BIAS
 
-    def read(
-        self, frames: Float[Tensor, "B T H W 3"], reference: Float[Tensor, "B 1 H W 3"] | None
-    ) -> Float[Tensor, "B T N P"]:
-        change = patchify(2 * (frames - needed(reference)), self.config.patch_size)
-        return torch.cat([self.patches(frames), change], dim=-1)
+    def forward(
+        self, batch: UInt8[Tensor, "B T H W 3"], reference: UInt8[Tensor, "B H W 3"] | None = None
+    ) -> tuple[Float[Tensor, ""], Logs]:
+        frames, still = to_unit(batch), needed(self.unit_reference(reference))
+        motion = self.displacement.search(frames, still[:, 0])
+        vectors, _, commitment = self.quantizer(self.latents(frames, still, motion))
+        x = self.features(vectors, still)
+        loss, logs = self.reconstruction(self.mixed(x, vectors, still)[0], frames)
+        loss = loss + COMMITMENT * commitment + MOTION_LOSS * self.displacement.loss(x, motion)
+        return loss, logs | self.quantizer.logs()
 
     def latents(
-        self, frames: Float[Tensor, "B T H W 3"], reference: Float[Tensor, "B 1 H W 3"] | None = None
+        self,
+        frames: Float[Tensor, "B T H W 3"],
+        reference: Float[Tensor, "B 1 H W 3"] | None = None,
+        motion: Motion | None = None,
     ) -> Float[Tensor, "B T N L"]:
-        change = patchify(frames - needed(reference), self.config.patch_size)
+        motion = self.displacement.search(frames, needed(reference)[:, 0]) if motion is None else motion
+        patches, still = self.patches(frames), self.patches(needed(reference))
+        change = patches - still
+        x = torch.cat([patches, 2 * change, 2 * (patches - motion.patches.to(patches.dtype) + 0.5)], dim=-1)
+        coarse, fine = self.displacement.parts(motion.shift)
+        x = self.patch_in(x) + self.coarse_in(coarse) + self.fine_in(fine)
         changed = change.square().mean(dim=-1, keepdim=True) > UNCHANGED**2
-        return super().latents(frames, reference) * changed
+        return self.to_latent(self.encoder(x)) * changed
 
     def pixels_and_origin(
         self,
@@ -241,18 +258,34 @@ class ReferenceTokenizer(VideoTokenizer):
         reference: Float[Tensor, "B 1 H W 3"] | None,
         cache: TemporalCache | None,
     ) -> tuple[Float[Tensor, "B T H W 3"], "Origin | None"]:
-        still = needed(reference)
-        features = self.reference_in(self.patches(still))
-        features = features + self.reference_encoder(features)
-        x = self.decoder(self.from_latent(vectors) + features, None, cache)
-        moved = self.displacement(x, still[:, 0])
-        channels = self.channels(x)
+        return self.mixed(self.features(vectors, reference, cache), vectors, reference)
+
+    def features(
+        self,
+        vectors: Float[Tensor, "B T N L"],
+        reference: Float[Tensor, "B 1 H W 3"] | None,
+        cache: TemporalCache | None = None,
+    ) -> Float[Tensor, "B T N D"]:
+        """The decoder's features of each patch."""
+        x = self.reference_in(self.patches(needed(reference)))
+        x = x + self.reference_encoder(x)
+        return self.decoder(self.from_latent(vectors) + x, None, cache)
+
+    def mixed(
+        self,
+        x: Float[Tensor, "B T N D"],
+        vectors: Float[Tensor, "B T N L"],
+        reference: Float[Tensor, "B 1 H W 3"] | None,
+    ) -> tuple[Float[Tensor, "B T H W 3"], Origin]:
+        """Frames that mix the reference, the displaced reference and a color."""
+        still, channels = needed(reference), self.channels(x)
         color, share = channels[..., :3] + 0.5, channels[..., 3:].softmax(-1)
         kept = self.is_kept(vectors).unsqueeze(-1).expand(-1, -1, -1, self.config.patch_size**2)
         kept = unpatchify(kept, self.config.patch_size, self.config.image_size)
         share = torch.where(kept, share.new_tensor([1.0, 0.0, 0.0]), share)
+        moved = self.displacement(x, still[:, 0])
         frames = share[..., :1] * still + share[..., 1:2] * moved + share[..., 2:] * color
-        return frames, None if self.training else Origin(share[..., 0], share[..., 1], self.displacement.shifts(x))
+        return frames, Origin(share[..., 0], share[..., 1], self.displacement.shifts(x))
 
     def is_kept(self, vectors: Float[Tensor, "*S L"]) -> Bool[Tensor, "*S"]:
         """True for quantized latents of patches that are the reference's."""

@@ -167,7 +167,7 @@ def train(
     model, training = preset(plan.preset), training_preset(plan.preset)
     training.mode = "frozen"
     model.clip_length = plan.clip_length or model.clip_length
-    model.tokenizer.reference = plan.reference
+    model.tokenizer = replace(model.tokenizer, **plan.tokenizer)
     for stage, steps in plan.steps.items():
         training.stage(stage).steps = steps
     if judge:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any
 
 from genie_datasets.base.errors import UserError
 from genie_eval.dreams.any_start import AnyStartConfig
@@ -43,8 +43,8 @@ class Recipe:
     """Optimizer steps of the judge's latent action model."""
     seed: int = 0
     judge_seed: int = 1
-    reference: Literal["none", "start"] = "start"
-    """The tokenizer's reference."""
+    tokenizer: Mapping[str, Any] = field(default_factory=lambda: {"reference": "start", "motion_weight": 0.0})
+    """Options of the tokenizer in which the world differs from its preset."""
     clip_length: int | None = None
     """Frames of a clip (default: the preset's)."""
     clips: int = 64
