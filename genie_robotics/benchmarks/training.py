@@ -99,7 +99,9 @@ class StepBench:
         dynamics = config.dynamics
         tokens = torch.randint(0, dynamics.num_tokens, (num, config.clip_length, dynamics.num_patches), device=device)
         actions = torch.randn(num, config.clip_length - 1, dynamics.action_dim, device=device)
-        return (DynamicsBatch(tokens, actions, reference=self.genie.tokenizer.reference_patches(reference)),)
+        shape = (num, config.clip_length, *config.image_size, 3)
+        frames = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
+        return (DynamicsBatch(tokens, actions, context=self.genie.tokenizer.context(frames, reference)),)
 
     def step(self) -> None:
         with self.setup.autocast():

@@ -9,7 +9,6 @@ from genie_robotics.models.video_tokenizer import ReferenceTokenizer
 from genie_robotics.training.stages import STAGES
 
 BACKWARD = 2  # cost of a backward pass in forward passes
-OF_REFERENCE = "reference"  # names of modules that read one picture per clip begin with it
 
 
 def step_flops(
@@ -23,6 +22,12 @@ def step_flops(
     clip = sum(passes * forward_flops(genie, part) for part in kind.trains)
     if "latent_action" in kind.trains and mode == "end_to_end":  # which does not use its decoder
         clip += passes * (encoder_flops(genie, "latent_action") - forward_flops(genie, "latent_action"))
+    if isinstance(genie.tokenizer, ReferenceTokenizer):  # which codes frames relative to what it shows
+        searched = genie.tokenizer.displacement.search_flops * (config.clip_length - 1)
+        if "tokenizer" in kind.trains:
+            clip += forward_flops(genie, "tokenizer") + searched
+        elif "tokenizer" in kind.reads(config, mode):
+            clip += forward_flops(genie, "tokenizer") + searched - encoder_flops(genie, "tokenizer")
     clip += sum(encoder_flops(genie, part) for part in kind.reads(config, mode))
     return clip * batch_size
 
@@ -36,16 +41,15 @@ def frame_flops(config: GenieConfig) -> float:
     hidden = transformer_flops(dynamics.transformer, config.clip_length, new_frames=1)
     if dynamics.prev_frame_in is not None:
         hidden += 2 * dynamics.prev_frame_in.weight.numel() * num_patches
-    if dynamics.reference_in is not None:
-        hidden += 2 * dynamics.reference_in.weight.numel() * num_patches
+    if dynamics.context_in is not None:
+        hidden += 2 * dynamics.context_in.weight.numel() * num_patches
     head = 2 * dynamics.head.weight.numel() * num_patches
-    decoding = transformer_flops(tokenizer.decoder, config.clip_length, new_frames=1)
-    decoding += 2 * tokenizer.num_patches * sum(m.weight.numel() for m in (tokenizer.from_latent, tokenizer.patch_out))
+    decoding = transformer_flops(tokenizer.decoder, config.clip_length if tokenizer.temporal else 1, new_frames=1)
+    layers = [tokenizer.from_latent, tokenizer.patch_out]
     if isinstance(tokenizer, ReferenceTokenizer):
-        decoding += transformer_flops(tokenizer.reference_encoder, 1)
-        decoding += 2 * tokenizer.reference_in.weight.numel() * num_patches
-        heads = tokenizer.displacement.coarse, tokenizer.displacement.fine
-        decoding += 2 * num_patches * sum(head.weight.numel() for head in heads) + tokenizer.displacement.mixing_flops
+        layers += [tokenizer.context_in, tokenizer.displacement.coarse, tokenizer.displacement.fine]
+        decoding += tokenizer.displacement.mixing_flops
+    decoding += 2 * tokenizer.num_patches * sum(layer.weight.numel() for layer in layers)
     return steps * (hidden + head) + hidden + decoding
 
 
@@ -53,16 +57,18 @@ def forward_flops(genie: Genie, component: str) -> float:
     """Operations of one clip's forward pass through a component: matrix products of blocks, patches and heads."""
     model = getattr(genie, component)
     length = genie.config.clip_length
+    if isinstance(model, ReferenceTokenizer):
+        length -= 1  # the first is given
     total = 0.0
     for name, module in model.named_modules():
         if isinstance(module, STTransformer):
             num_frames = length - 1 if (component, name) == ("latent_action", "decoder") else length
-            total += transformer_flops(module, 1 if name.startswith(OF_REFERENCE) else num_frames)
+            total += transformer_flops(module, num_frames)
     num_patches = model.config.num_patches if component == "dynamics" else model.num_patches
     outside = [(n, m) for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and ".blocks." not in f".{n}"]
     for name, layer in outside:
         if layer.weight.numel() > 32 * 32:  # smaller ones are per frame or of the quantizer
-            total += 2 * layer.weight.numel() * num_patches * (1 if name.startswith(OF_REFERENCE) else length)
+            total += 2 * layer.weight.numel() * num_patches * length
     if isinstance(model, ReferenceTokenizer):
         total += model.displacement.mixing_flops * length
     return total

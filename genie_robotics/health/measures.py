@@ -116,7 +116,7 @@ def action_use(
     tokens: Int[Tensor, "B T N"],
     codes: Int[Tensor, "B T-1"],
     seed: int,
-    reference: Float[Tensor, "B 1 N P"] | None = None,
+    context: Float[Tensor, "B T N C"] | None = None,
 ) -> Figures:
     """Cross-entropy in nats of masked tokens of the dynamics, given right and wrong actions.
 
@@ -128,28 +128,28 @@ def action_use(
     Also `all` (true codes, all masked tokens), `num_tokens` (of the means) and `num_codes` (distinct codes; with one,
     shuffling changes nothing).
 
-    reference: patches of the reference that the tokens are relative to, if the tokenizer has one.
+    context: what the tokenizer gives to be read beside the tokens.
     """
     dynamics, quantizer = genie.dynamics, genie.latent_action.quantizer
 
-    references = torch.zeros(len(tokens), 0, device=tokens.device) if reference is None else reference
+    contexts = torch.zeros(len(tokens), 0, device=tokens.device) if context is None else context
 
-    def errors(tokens: Tensor, mask: Tensor, actions: Tensor, patches: Tensor) -> Tensor:
+    def errors(tokens: Tensor, mask: Tensor, actions: Tensor, read: Tensor) -> Tensor:
         hidden = dynamics.hidden_where_masked(
-            tokens, mask, shift_to_next_frame(actions), None if reference is None else patches
+            tokens, mask, shift_to_next_frame(actions), None if context is None else read
         )
         return F.cross_entropy(dynamics.head(hidden[mask]).float(), tokens[mask], reduction="none")
 
     with evaluating(genie), seeded(seed, tokens.device):
         mask = dynamics.draw_mask(tokens)
         changed = torch.zeros_like(mask)
-        changed[:, 1:] = tokens[:, 1:] != tokens[:, :-1]
+        changed[:, 1:] = genie.tokenizer.changed(tokens)
         counted = changed[mask]
         figures = {"num_tokens": float(counted.sum()), "num_codes": float(len(codes.unique()))}
         actions = {"true": quantizer.lookup(codes), "shuffled": quantizer.lookup(shuffled(codes))}
         actions["null"] = torch.zeros_like(actions["true"])
         for name, given in actions.items():
-            found = by_chunk(errors, tokens, mask, given, references)
+            found = by_chunk(errors, tokens, mask, given, contexts)
             figures[name] = float(found[counted].mean())
             if name == "true":
                 figures["all"] = float(found.mean())
@@ -222,18 +222,19 @@ def tokenizer_floor(
     moving: fraction of the pixels that move.
     """
 
-    def sums(frames: Tensor, tokens: Tensor, reference: Tensor) -> Tensor:
+    def sums(frames: Tensor, shown: Tensor) -> Tensor:
         """(1, 6): decoding and copy error on moving pixels, both on all pixels, number of moving pixels, of pixels."""
         current, previous = frames[:, 1:].float(), frames[:, :-1].float()
-        error = (genie.tokenizer.decode(tokens, reference)[:, 1:].float() - current).square().mean(-1)
+        error = (shown[:, 1:].float() - current).square().mean(-1)
         copied = (previous - current).square().mean(-1)
         moving = (previous - current).abs().mean(-1) > MOVING_LEVELS
         parts = (error[moving], copied[moving], error, copied, moving, torch.ones_like(moving))
         return torch.stack([part.double().sum() for part in parts]).unsqueeze(0)
 
     with evaluating(genie):
-        tokens = by_chunk(genie.tokenizer.encode, frames, reference)
-        error, copied, all_error, all_copied, moving, pixels = by_chunk(sums, frames, tokens, reference).sum(0).tolist()
+        clips = zip(frames.split(CHUNK), reference.split(CHUNK), strict=True)
+        tokens, shown = map(torch.cat, zip(*(genie.tokenizer.follow(*clip) for clip in clips), strict=True))
+        error, copied, all_error, all_copied, moving, pixels = by_chunk(sums, frames, shown).sum(0).tolist()
     return {
         "floor": error / copied if moving else math.nan,
         "psnr": psnr(all_error / pixels),

@@ -64,7 +64,7 @@ class GenieConfig:
             self.dynamics,
             num_patches=(height // tokenizer.patch_size) * (width // tokenizer.patch_size),
             num_tokens=tokenizer.quantizer.num_codes,
-            reference_dim=0 if tokenizer.reference == "none" else 3 * tokenizer.patch_size**2,
+            context_dim=0 if tokenizer.reference == "none" else 2 * 3 * tokenizer.patch_size**2,
             action_dim=latent_action.quantizer.latent_dim,
             clip_length=shared["clip_length"],
         )

@@ -1,11 +1,10 @@
 """Frames larger than the model's: its frame enlarged, with the start picture's fine detail where the picture is kept.
 
-A tokenizer with a reference says where each pixel comes from: the same place of the reference, another place, or a new
-color. The detail of the sharp picture is taken from the same places. So a pixel that the model keeps is the picture's own
-pixel, at any size, what moves keeps its detail, and what is new is as coarse as the model.
+A tokenizer with a reference says from where in the start picture each pixel comes, if it is not a new color. The detail of
+the sharp picture is taken from the same place. So a pixel that the model keeps is the picture's own pixel, at any size,
+what moves keeps its detail, and what is new is as coarse as the model.
 """
 
-import math
 from typing import Any
 
 import torch
@@ -72,22 +71,21 @@ class Display:
         enlarged = self.enlarge(frame)
         if self.detail is not None and origin is not None:
             # Squared, because a new color that is mixed with a little of the reference would show its outlines.
-            kept, moved = (self.enlarge(share[:, 0, :, :, None]).square() for share in (origin.kept, origin.moved))
-            enlarged = enlarged + kept * self.detail + moved * self.moved_detail(origin.shift[:, 0], frame.shape[1:3])
+            kept = self.enlarge(origin.share.unsqueeze(-1)).square()
+            enlarged = torch.addcmul(enlarged, kept, self.detail_at(origin.place))
         return enlarged.round_().clamp_(0, 255).to(torch.uint8).contiguous()
 
-    def moved_detail(self, shift: Int[Tensor, "B N 2"], size: tuple[int, int]) -> Float[Tensor, "B H2 W2 3"]:
-        """The detail at the place from which each patch has moved; beyond the edge its pixels repeat.
-
-        shift: of patches of frames of `size`, in their pixels.
-        """
+    def detail_at(self, place: Int[Tensor, "B H W 2"]) -> Float[Tensor, "B H2 W2 3"]:
+        """The detail at the places from which the model's pixels come."""
         assert self.detail is not None
-        side = math.isqrt(size[0] * size[1] // shift.shape[1])
-        grid = shift.unflatten(1, (size[0] // side, -1)).permute(0, 3, 1, 2).float()
-        rows, columns = functional.interpolate(grid, self.size, mode="nearest").unbind(1)  # (B, H2, W2)
+        size = place.shape[1:3]
+        steps = [torch.arange(n, device=place.device) for n in size]
+        moved = place - torch.stack(torch.meshgrid(*steps, indexing="ij"), dim=-1)  # in the model's pixels
+        moved = functional.interpolate(moved.permute(0, 3, 1, 2).float(), self.size, mode="nearest")
         places = []
-        for axis, moved in enumerate((rows, columns)):
-            place = torch.arange(self.size[axis], device=shift.device).view((-1, 1) if axis == 0 else (1, -1))
-            places.append((place + moved * (self.size[axis] / size[axis])).round().long().clamp(0, self.size[axis] - 1))
-        batch = torch.arange(len(shift), device=shift.device).view(-1, 1, 1)
-        return self.detail.expand(len(shift), -1, -1, -1)[batch, places[0], places[1]]
+        for axis in range(2):
+            here = torch.arange(self.size[axis], device=place.device).view((-1, 1) if axis == 0 else (1, -1))
+            there = here + moved[:, axis] * (self.size[axis] / size[axis])
+            places.append(there.round().long().clamp(0, self.size[axis] - 1))
+        batch = torch.arange(len(place), device=place.device).view(-1, 1, 1)
+        return self.detail.expand(len(place), -1, -1, -1)[batch, places[0], places[1]]

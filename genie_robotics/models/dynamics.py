@@ -32,9 +32,8 @@ class DynamicsConfig:
     """Number V of the tokenizer's codes; follows from the tokenizer."""
     action_dim: int = 32
     """Width of a latent action; follows from the latent action model."""
-    reference_dim: int = 0
-    """Numbers per patch of the start picture that each token is read with; 0 if the tokenizer has no reference, from
-    which it follows."""
+    context_dim: int = 0
+    """Numbers per patch that each token is read with, besides tokens; follows from the tokenizer."""
     clip_length: int = 16
     """Frames of a clip."""
     width: int = 512
@@ -74,15 +73,15 @@ class DynamicsBatch:
     actions: Tensor
     grad_to_actions: bool = False
     """Passes the loss's gradient to the actions; Genie does not."""
-    reference: Tensor | None = None
-    """Patches (B, 1, N, P) of the reference that the tokens are relative to, if the tokenizer has one."""
+    context: Tensor | None = None
+    """What is read beside the tokens (B, T, N, C), if the tokenizer gives a context."""
 
 
 class Dynamics(nn.Module):
     """Predicts masked tokens of frames from the frames before and the latent actions.
 
-    Tokens that are relative to a reference do not show what is the same in both, so each token is read with its patch
-    of the reference. The reference stays in view for a whole dream, while the window of frames slides.
+    Tokens of a tokenizer with a reference say what changes, not what is there. So each token is read with its patch of the
+    frame before, as it was shown, and of the reference, which stays in view while the window of frames slides.
     """
 
     def __init__(self, config: DynamicsConfig):
@@ -92,7 +91,7 @@ class Dynamics(nn.Module):
         self.embed = nn.Embedding(c.num_tokens + 1, c.width)
         nn.init.normal_(self.embed.weight, std=0.02)
         self.prev_frame_in = nn.Linear(c.width, c.width, bias=False) if c.prev_frame_tokens else None
-        self.reference_in = nn.Linear(c.reference_dim, c.width) if c.reference_dim else None
+        self.context_in = nn.Linear(c.context_dim, c.width) if c.context_dim else None
         self.action_in = nn.Linear(c.action_dim, c.width)
         self.transformer = STTransformer(
             c.width,
@@ -110,7 +109,7 @@ class Dynamics(nn.Module):
         tokens = batch.tokens
         actions = batch.actions if batch.grad_to_actions else batch.actions.detach()
         mask = self.draw_mask(tokens)
-        x = self.hidden_where_masked(tokens, mask, shift_to_next_frame(actions), batch.reference)
+        x = self.hidden_where_masked(tokens, mask, shift_to_next_frame(actions), batch.context)
         # All tokens of these frames, masked or not: to choose some would make a GPU tell the CPU how many there are.
         logits, tokens, mask = self.head(x[:, 1:]).flatten(0, 2), tokens[:, 1:].flatten(), mask[:, 1:].flatten()
         error = F.cross_entropy(logits.float(), tokens, reduction="none") * mask
@@ -134,11 +133,11 @@ class Dynamics(nn.Module):
         tokens: Int[Tensor, "B T N"],
         mask: Bool[Tensor, "B T N"],
         actions: Float[Tensor, "B T L"],
-        reference: Float[Tensor, "B 1 N P"] | None = None,
+        context: Float[Tensor, "B T N C"] | None = None,
     ) -> Float[Tensor, "B T N D"]:
         """The head's input when `mask` hides tokens; the previous frame of each is not masked."""
         masked = tokens.masked_fill(mask, self.mask_token)
-        return self.hidden(masked, actions, reference, previous=self.previous_tokens(tokens))
+        return self.hidden(masked, actions, context, previous=self.previous_tokens(tokens))
 
     def previous_tokens(self, tokens: Int[Tensor, "B T N"]) -> Int[Tensor, "B T N"]:
         """The token of each patch one frame earlier; the mask token for the first frame."""
@@ -148,28 +147,28 @@ class Dynamics(nn.Module):
         self,
         tokens: Int[Tensor, "B T N"],
         actions: Float[Tensor, "B T L"],
-        reference: Float[Tensor, "B 1 N P"] | None = None,
+        context: Float[Tensor, "B T N C"] | None = None,
     ) -> Float[Tensor, "B T N V"]:
         """Entry t of `actions` is the action that led to frame t (zeros for the first frame of the window)."""
-        return self.head(self.hidden(tokens, actions, reference))
+        return self.head(self.hidden(tokens, actions, context))
 
     def hidden(
         self,
         tokens: Int[Tensor, "B T N"],
         actions: Float[Tensor, "B T L"],
-        reference: Float[Tensor, "B 1 N P"] | None = None,
+        context: Float[Tensor, "B T N C"] | None = None,
         cache: TemporalCache | None = None,
         previous: Int[Tensor, "B T N"] | None = None,
     ) -> Float[Tensor, "B T N D"]:
         """The head's input.
 
-        reference: patches of the picture that the tokens are relative to, of all dreams or of each.
+        context: what the tokenizer gives to be read beside the tokens.
         cache: the frames follow those in it, and their keys and values are written behind it.
         previous: tokens of the frame before each; by default taken from `tokens`, whose first frame has none.
         """
         x = self.embed(tokens)
         if self.prev_frame_in is not None:
             x = x + self.prev_frame_in(self.embed(self.previous_tokens(tokens) if previous is None else previous))
-        if self.reference_in is not None:
-            x = x + self.reference_in(reference)
+        if self.context_in is not None:
+            x = x + self.context_in(context)
         return self.transformer(x, self.action_in(actions), cache)

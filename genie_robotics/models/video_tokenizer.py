@@ -1,8 +1,8 @@
 """The video tokenizer: ST-ViViT, a VQ-VAE whose encoder and decoder are ST-transformers (Genie section 2.1).
 
 Both are causal in time, so the tokens of frame t depend on frames 0 .. t only. `VideoTokenizer` is the paper's.
-`ReferenceTokenizer` also sees a reference, the picture from which a dream starts: the reference carries the appearance
-and the tokens say what has changed since. A new kind is a subclass and an entry of TOKENIZERS.
+`ReferenceTokenizer` codes each frame relative to the frame before it and to a reference, the picture from which a dream
+starts: they carry the appearance, and the tokens say what changes. A new kind is a subclass and an entry of TOKENIZERS.
 """
 
 from dataclasses import dataclass, field
@@ -21,8 +21,8 @@ from genie_robotics.models.quantizers import QuantizerConfig, make_quantizer
 
 MOTION_LOSS = 1e-3  # weight of the displacement's loss beside the reconstruction's
 COMMITMENT = 0.1  # weight of the quantizer's loss beside the reconstruction's
-KEEP_BIAS = 2.0  # an untrained decoder nearly copies the reference
-UNCHANGED = 0.02  # RMS difference of a patch to the reference, where white is 1, up to which it counts as unchanged
+KEEP_BIAS = 2.0  # an untrained decoder nearly copies the frame before
+UNCHANGED = 0.02  # RMS difference of a patch to the frame before, where white is 1, up to which it counts as unchanged
 KEPT = 1e-3  # mean square distance of a vector to that of unchanged patches up to which they are the same code
 
 
@@ -65,18 +65,12 @@ class TokenizerConfig:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where in the reference the pixels of decoded frames come from."""
+    """From where in the start picture the pixels of a frame have come, over all frames since."""
 
-    kept: Float[Tensor, "B T H W"]
-    """Share of the reference's pixel at the same place."""
-    moved: Float[Tensor, "B T H W"]
-    """Share of the reference's pixel from which the pixel has moved; the rest is a new color."""
-    shift: Int[Tensor, "B T N 2"]
-    """From each patch to the place from which it has moved, in pixels: rows, columns."""
-
-    def newest(self) -> "Origin":
-        """Of the last frame alone."""
-        return Origin(self.kept[:, -1:], self.moved[:, -1:], self.shift[:, -1:])
+    place: Int[Tensor, "B H W 2"]
+    """Row and column."""
+    share: Float[Tensor, "B H W"]
+    """How much of the pixel comes from there; the rest are new colors, and mixtures."""
 
 
 class VideoTokenizer(nn.Module):
@@ -88,6 +82,8 @@ class VideoTokenizer(nn.Module):
     """Pictures that the encoder reads beside each other."""
     outputs: ClassVar[int] = 3
     """Channels that the decoder predicts for each pixel."""
+    temporal: ClassVar[bool] = True
+    """False if frames are coded one by one, so that blocks have no temporal layer."""
 
     def __init__(self, config: TokenizerConfig):
         super().__init__()
@@ -96,23 +92,25 @@ class VideoTokenizer(nn.Module):
         pixels = c.patch_size**2
         self.patch_in = nn.Linear(3 * pixels * self.inputs, c.encoder_width)
         self.encoder = STTransformer(
-            c.encoder_width, c.encoder_num_blocks, c.encoder_num_heads, self.num_patches, c.clip_length
-        )
+            c.encoder_width, c.encoder_num_blocks, c.encoder_num_heads, self.num_patches, c.clip_length,
+            temporal=self.temporal,
+        )  # fmt: skip
         self.to_latent = nn.Linear(c.encoder_width, c.quantizer.latent_dim)
         self.quantizer = make_quantizer(c.quantizer)
         self.from_latent = nn.Linear(c.quantizer.latent_dim, c.decoder_width)
         self.decoder = STTransformer(
-            c.decoder_width, c.decoder_num_blocks, c.decoder_num_heads, self.num_patches, c.clip_length
-        )
+            c.decoder_width, c.decoder_num_blocks, c.decoder_num_heads, self.num_patches, c.clip_length,
+            temporal=self.temporal,
+        )  # fmt: skip
         self.patch_out = nn.Linear(c.decoder_width, self.outputs * pixels)
 
     def forward(
         self, batch: UInt8[Tensor, "B T H W 3"], reference: UInt8[Tensor, "B H W 3"] | None = None
     ) -> tuple[Float[Tensor, ""], Logs]:
         """Reconstruction loss of the clips plus the quantizer's loss."""
-        frames, still = to_unit(batch), self.unit_reference(reference)
-        vectors, _, commitment = self.quantizer(self.latents(frames, still))
-        loss, logs = self.reconstruction(self.pixels(vectors, still), frames)
+        frames = to_unit(batch)
+        vectors, _, commitment = self.quantizer(self.latents(frames))
+        loss, logs = self.reconstruction(self.pixels(vectors), frames)
         return loss + COMMITMENT * commitment, logs | self.quantizer.logs()
 
     def reconstruction(
@@ -123,9 +121,7 @@ class VideoTokenizer(nn.Module):
         loss = (error * motion_weights(frames, self.config.motion_weight)).mean()
         return loss, {"psnr": -10 * torch.log10(error.detach().mean())}
 
-    def latents(
-        self, frames: Float[Tensor, "B T H W 3"], reference: Float[Tensor, "B 1 H W 3"] | None = None
-    ) -> Float[Tensor, "B T N L"]:
+    def latents(self, frames: Float[Tensor, "B T H W 3"]) -> Float[Tensor, "B T N L"]:
         """Latents before quantization, of frames in [0, 1]."""
         return self.to_latent(self.encoder(self.patch_in(self.patches(frames))))
 
@@ -134,25 +130,13 @@ class VideoTokenizer(nn.Module):
         return patchify(frames - 0.5, self.config.patch_size)
 
     def pixels(
-        self,
-        vectors: Float[Tensor, "B T N L"],
-        reference: Float[Tensor, "B 1 H W 3"] | None = None,
-        cache: TemporalCache | None = None,
+        self, vectors: Float[Tensor, "B T N L"], cache: TemporalCache | None = None
     ) -> Float[Tensor, "B T H W 3"]:
         """Frames in [0, 1] (not clamped) from quantized latents.
 
         cache: of the decoder; the frames follow those in it, and their keys and values are written behind it.
         """
-        return self.pixels_and_origin(vectors, reference, cache)[0]
-
-    def pixels_and_origin(
-        self,
-        vectors: Float[Tensor, "B T N L"],
-        reference: Float[Tensor, "B 1 H W 3"] | None,
-        cache: TemporalCache | None,
-    ) -> tuple[Float[Tensor, "B T H W 3"], "Origin | None"]:
-        """`pixels`, and where in the reference they come from; None if there is no reference."""
-        return self.predict(self.from_latent(vectors), cache) + 0.5, None
+        return self.predict(self.from_latent(vectors), cache) + 0.5
 
     def predict(self, x: Float[Tensor, "B T N D"], cache: TemporalCache | None) -> Float[Tensor, "B T H W C"]:
         """The decoder's channels of each pixel."""
@@ -166,8 +150,7 @@ class VideoTokenizer(nn.Module):
         self, frames: UInt8[Tensor, "B T H W 3"], reference: UInt8[Tensor, "B H W 3"] | None = None
     ) -> Int[Tensor, "B T N"]:
         """Tokens of a clip of at most `clip_length` frames."""
-        still = self.unit_reference(reference)
-        return self.quantizer.nearest(self.latents(to_unit(frames, self.patch_in.weight.dtype), still))
+        return self.quantizer.nearest(self.latents(to_unit(frames, self.patch_in.weight.dtype)))
 
     def decode(
         self,
@@ -176,127 +159,290 @@ class VideoTokenizer(nn.Module):
         cache: TemporalCache | None = None,
     ) -> UInt8[Tensor, "B T H W 3"]:
         """Frames of the tokens of a clip of at most `clip_length` frames; cache: see `pixels`."""
-        return self.decode_with_origin(tokens, reference, cache)[0]
+        return to_uint8(self.pixels(self.quantizer.lookup(tokens), cache))
 
-    def decode_with_origin(
-        self,
-        tokens: Int[Tensor, "B T N"],
-        reference: UInt8[Tensor, "B H W 3"] | None = None,
-        cache: TemporalCache | None = None,
-    ) -> tuple[UInt8[Tensor, "B T H W 3"], "Origin | None"]:
-        """`decode`, and where in the reference the pixels come from; None if there is no reference."""
-        vectors = self.quantizer.lookup(tokens)
-        frames, origin = self.pixels_and_origin(vectors, self.unit_reference(reference), cache)
-        return to_uint8(frames), origin
+    def follow(
+        self, frames: UInt8[Tensor, "B T H W 3"], reference: UInt8[Tensor, "B H W 3"] | None = None
+    ) -> tuple[Int[Tensor, "B T N"], UInt8[Tensor, "B T H W 3"]]:
+        """Tokens of a clip whose first frame is given, and what they show."""
+        tokens = self.encode(frames, reference)
+        return tokens, self.decode(tokens, reference)
 
-    def reference_patches(self, reference: UInt8[Tensor, "B H W 3"] | None) -> Float[Tensor, "B 1 N P"] | None:
-        """Patches of the reference that the dynamics reads; None if tokens are not relative to one."""
+    def encode_with_context(
+        self, frames: UInt8[Tensor, "B T H W 3"], reference: UInt8[Tensor, "B H W 3"] | None = None
+    ) -> tuple[Int[Tensor, "B T N"], Float[Tensor, "B T N C"] | None]:
+        """Tokens of a clip whose first frame is given, and what the dynamics reads beside them (None: nothing)."""
+        return self.encode(frames, reference), None
+
+    def changed(self, tokens: Int[Tensor, "B T N"]) -> Bool[Tensor, "B T-1 N"]:
+        """Whether patches of frames 1 .. T-1 are unlike those of the frame before."""
+        return tokens[:, 1:] != tokens[:, :-1]
+
+    def context(
+        self, before: UInt8[Tensor, "B T H W 3"], reference: UInt8[Tensor, "B H W 3"]
+    ) -> Float[Tensor, "B T N C"] | None:
+        """What the dynamics reads beside the tokens of frames, given the shown frame before each; None: nothing."""
         return None
 
-    def unit_reference(self, reference: UInt8[Tensor, "B H W 3"] | None) -> Float[Tensor, "B 1 H W 3"] | None:
-        """The reference in [0, 1], with an axis for time."""
+    def new_cache(self, num: int) -> TemporalCache | None:
+        """An empty cache of the decoder for `num` dreams; None if frames are decoded one by one."""
+        return self.decoder.new_cache(num)
+
+    def window(
+        self,
+        tokens: Int[Tensor, "B T N"],
+        shown: UInt8[Tensor, "B T H W 3"] | None,
+        reference: UInt8[Tensor, "B H W 3"],
+        cache: TemporalCache | None,
+    ) -> tuple[Int[Tensor, "B T N"], UInt8[Tensor, "B T H W 3"]]:
+        """Tokens and shown frames of a window that begins with the first of these; fills the cache.
+
+        shown: the frames as they were shown, if they were.
+        """
+        return tokens, self.decode(tokens, reference, cache)
+
+    def next_frame(
+        self,
+        tokens: Int[Tensor, "B T N"],
+        before: UInt8[Tensor, "B H W 3"],
+        reference: UInt8[Tensor, "B H W 3"],
+        cache: TemporalCache | None,
+        origin: Origin | None,
+    ) -> tuple[UInt8[Tensor, "B H W 3"], Origin | None]:
+        """The frame of the last tokens of a window, and from where in the reference its pixels come.
+
+        before, origin: of the frame before it.
+        cache: holds the frames before it; None decodes the whole window again.
+        """
+        return self.decode(tokens if cache is None else tokens[:, -1:], reference, cache)[:, -1], None
+
+    def origin(self, reference: UInt8[Tensor, "B H W 3"]) -> Origin | None:
+        """The origin of the reference itself; None if frames do not come from it."""
         return None
 
 
 class ReferenceTokenizer(VideoTokenizer):
-    """A tokenizer of what differs from a reference, an earlier frame of the same episode.
+    """A tokenizer of what changes from one frame to the next.
 
-    The encoder reads each frame beside its difference to the reference, and where in the reference each of its patches
-    comes from, found by a search. The decoder reads the reference too, through a
-    block of its own, and mixes three pictures pixel by pixel: the reference, the reference with its patches displaced,
-    and a new color. So what has moved looks as it did, whatever it is, and a token need only say from where it came.
+    Encoder and decoder see the frame before, as it was shown, and the reference. The encoder also reads where in the
+    frame before each patch comes from, found by a search. The decoder mixes four pictures pixel by pixel: the frame
+    before, the frame before with its patches displaced, the reference (for what the arm uncovers), and a new color. So
+    what moves looks as it did, whatever it is, and a token need only say how it moves.
 
-    A patch that has not changed has the latent 0, hence one and the same token in every picture, and is the reference's
-    bit for bit. So other codes are left for what changes, and the dynamics has one token to predict for all that stands
-    still. Video codecs do the same (skipped blocks, motion vectors).
+    A patch that does not change has the latent 0, hence one and the same token in every picture, and stays bit for bit.
+    So other codes are left for what changes, and the dynamics has one token to predict for all that stands still. Video
+    codecs do the same (P-frames, motion vectors, skipped blocks).
+
+    The first frame of a clip is given, and its tokens say that nothing has changed. Blocks have no temporal layer:
+    what was shown before holds the past. Frames are coded relative to what is shown, so that errors do not add up.
     """
 
     uses_reference = True
-    inputs = 3
-    outputs = 6
+    inputs = 4
+    outputs = 7
+    temporal = False
 
     def __init__(self, config: TokenizerConfig):
         super().__init__(config)
-        width, num_heads = config.decoder_width, config.decoder_num_heads
-        self.reference_in = nn.Linear(3 * config.patch_size**2, width)
-        self.reference_encoder = STTransformer(width, 1, num_heads, self.num_patches, 1, temporal=False)
-        self.displacement = Displacement(width, config.patch_size, config.image_size)
+        c, pixels = config, 3 * config.patch_size**2
+        self.context_in = nn.Linear(2 * pixels, c.decoder_width)
+        self.displacement = Displacement(c.decoder_width, c.patch_size, c.image_size)
         choices = self.displacement.num_choices
-        self.coarse_in, self.fine_in = (nn.Embedding(number, config.encoder_width) for number in choices)
+        self.coarse_in, self.fine_in = (nn.Embedding(number, c.encoder_width) for number in choices)
         with torch.no_grad():
             self.patch_out.bias.view(-1, self.outputs)[:, 3] = KEEP_BIAS
 
     def forward(
         self, batch: UInt8[Tensor, "B T H W 3"], reference: UInt8[Tensor, "B H W 3"] | None = None
     ) -> tuple[Float[Tensor, ""], Logs]:
-        frames, still = to_unit(batch), needed(self.unit_reference(reference))
-        motion = self.displacement.search(frames, still[:, 0])
-        vectors, _, commitment = self.quantizer(self.latents(frames, still, motion))
-        x = self.features(vectors, still)
-        loss, logs = self.reconstruction(self.mixed(x, vectors, still)[0], frames)
+        """The loss of frames 1 .. T-1, each coded relative to what this tokenizer shows of the frame before."""
+        frames, length = to_unit(batch), batch.shape[1] - 1
+        still = needed(self.unit_reference(reference)).repeat_interleave(length, dim=0)
+        target, before = pairs(frames[:, 1:]), pairs(frames[:, :-1])
+        motion = self.displacement.search(target, before[:, 0])
+        with torch.no_grad():
+            vectors = self.changes(target, before, still, motion)
+            vectors = self.quantizer.normalize(vectors) if not self.quantizer.started else self.coded(vectors)
+            shown = self.mixed(self.features(vectors, before, still), vectors, before, still)[0]
+            shown = to_unit(to_uint8(shown)).view_as(frames[:, 1:])
+        before = pairs(torch.cat([frames[:, :1], shown[:, :-1]], dim=1))
+        latents = self.changes(target, before, still, motion).view(len(frames), length, self.num_patches, -1)
+        vectors, _, commitment = self.quantizer(latents)
+        vectors = pairs(vectors)
+        x = self.features(vectors, before, still)
+        loss, logs = self.reconstruction(self.mixed(x, vectors, before, still)[0].view_as(shown), frames[:, 1:])
         loss = loss + COMMITMENT * commitment + MOTION_LOSS * self.displacement.loss(x, motion)
         return loss, logs | self.quantizer.logs()
 
-    def latents(
-        self,
-        frames: Float[Tensor, "B T H W 3"],
-        reference: Float[Tensor, "B 1 H W 3"] | None = None,
-        motion: Motion | None = None,
-    ) -> Float[Tensor, "B T N L"]:
-        motion = self.displacement.search(frames, needed(reference)[:, 0]) if motion is None else motion
-        patches, still = self.patches(frames), self.patches(needed(reference))
-        change = patches - still
-        x = torch.cat([patches, 2 * change, 2 * (patches - motion.patches.to(patches.dtype) + 0.5)], dim=-1)
-        coarse, fine = self.displacement.parts(motion.shift)
-        x = self.patch_in(x) + self.coarse_in(coarse) + self.fine_in(fine)
-        changed = change.square().mean(dim=-1, keepdim=True) > UNCHANGED**2
-        return self.to_latent(self.encoder(x)) * changed
+    def coded(self, latents: Float[Tensor, "B 1 N L"]) -> Float[Tensor, "B 1 N L"]:
+        """The vectors of the nearest codes."""
+        return self.quantizer.lookup(self.quantizer.nearest(latents))
 
-    def pixels_and_origin(
+    def changes(
         self,
-        vectors: Float[Tensor, "B T N L"],
-        reference: Float[Tensor, "B 1 H W 3"] | None,
-        cache: TemporalCache | None,
-    ) -> tuple[Float[Tensor, "B T H W 3"], "Origin | None"]:
-        return self.mixed(self.features(vectors, reference, cache), vectors, reference)
+        frames: Float[Tensor, "B 1 H W 3"],
+        before: Float[Tensor, "B 1 H W 3"],
+        still: Float[Tensor, "B 1 H W 3"],
+        motion: Motion | None = None,
+    ) -> Float[Tensor, "B 1 N L"]:
+        """Latents before quantization; motion: `Displacement.search` in the frame before, if it is known."""
+        motion = self.displacement.search(frames, before[:, 0]) if motion is None else motion
+        found = self.displacement.patches_at(before[:, 0], motion.shift).to(frames.dtype) - 0.5
+        patches, old = self.patches(frames), self.patches(before)
+        change = patches - old
+        read = torch.cat([patches, 2 * change, 2 * (patches - found), 2 * (patches - self.patches(still))], dim=-1)
+        coarse, fine = self.displacement.parts(motion.shift)
+        x = self.encoder(self.patch_in(read) + self.coarse_in(coarse) + self.fine_in(fine))
+        return self.to_latent(x) * (change.square().mean(dim=-1, keepdim=True) > UNCHANGED**2)
 
     def features(
         self,
-        vectors: Float[Tensor, "B T N L"],
-        reference: Float[Tensor, "B 1 H W 3"] | None,
-        cache: TemporalCache | None = None,
-    ) -> Float[Tensor, "B T N D"]:
+        vectors: Float[Tensor, "B 1 N L"],
+        before: Float[Tensor, "B 1 H W 3"],
+        still: Float[Tensor, "B 1 H W 3"],
+    ) -> Float[Tensor, "B 1 N D"]:
         """The decoder's features of each patch."""
-        x = self.reference_in(self.patches(needed(reference)))
-        x = x + self.reference_encoder(x)
-        return self.decoder(self.from_latent(vectors) + x, None, cache)
+        context = torch.cat([self.patches(before), self.patches(still)], dim=-1)
+        return self.decoder(self.from_latent(vectors) + self.context_in(context))
 
     def mixed(
         self,
-        x: Float[Tensor, "B T N D"],
-        vectors: Float[Tensor, "B T N L"],
-        reference: Float[Tensor, "B 1 H W 3"] | None,
-    ) -> tuple[Float[Tensor, "B T H W 3"], Origin]:
-        """Frames that mix the reference, the displaced reference and a color."""
-        still, channels = needed(reference), self.channels(x)
+        x: Float[Tensor, "B 1 N D"],
+        vectors: Float[Tensor, "B 1 N L"],
+        before: Float[Tensor, "B 1 H W 3"],
+        still: Float[Tensor, "B 1 H W 3"],
+    ) -> tuple[Float[Tensor, "B 1 H W 3"], Float[Tensor, "B 1 H W 4"]]:
+        """Frames, and the shares in each pixel: frame before, displaced frame before, reference, new color."""
+        channels = self.channels(x)
         color, share = channels[..., :3] + 0.5, channels[..., 3:].softmax(-1)
         kept = self.is_kept(vectors).unsqueeze(-1).expand(-1, -1, -1, self.config.patch_size**2)
         kept = unpatchify(kept, self.config.patch_size, self.config.image_size)
-        share = torch.where(kept, share.new_tensor([1.0, 0.0, 0.0]), share)
-        moved = self.displacement(x, still[:, 0])
-        frames = share[..., :1] * still + share[..., 1:2] * moved + share[..., 2:] * color
-        return frames, Origin(share[..., 0], share[..., 1], self.displacement.shifts(x))
+        share = torch.where(kept, share.new_tensor([1.0, 0.0, 0.0, 0.0]), share)
+        pictures = before, self.displacement(x, before[:, 0]), still, color
+        return sum(share[..., i : i + 1] * picture for i, picture in enumerate(pictures)), share
 
     def is_kept(self, vectors: Float[Tensor, "*S L"]) -> Bool[Tensor, "*S"]:
-        """True for quantized latents of patches that are the reference's."""
-        zero = self.quantizer.nearest(vectors.new_zeros(1, vectors.shape[-1]))
-        return (vectors - self.quantizer.lookup(zero)).square().mean(dim=-1) < KEPT
+        """True for quantized latents of patches that have not changed."""
+        return (vectors - self.quantizer.lookup(self.kept_token())).square().mean(dim=-1) < KEPT
 
-    def reference_patches(self, reference: UInt8[Tensor, "B H W 3"] | None) -> Float[Tensor, "B 1 N P"] | None:
-        return self.patches(needed(self.unit_reference(reference)))
+    def kept_token(self) -> Int[Tensor, ""]:
+        """The token of patches that have not changed."""
+        return self.quantizer.nearest(self.to_latent.weight.new_zeros(1, self.to_latent.out_features))[0]
 
-    def unit_reference(self, reference: UInt8[Tensor, "B H W 3"] | None) -> Float[Tensor, "B 1 H W 3"] | None:
-        return to_unit(needed(reference), self.patch_in.weight.dtype).unsqueeze(1)
+    def encode(
+        self, frames: UInt8[Tensor, "B T H W 3"], reference: UInt8[Tensor, "B H W 3"] | None = None
+    ) -> Int[Tensor, "B T N"]:
+        """Tokens of clips of any length, which begin as a change of the reference."""
+        return self._sequence(frames, needed(reference), needed(reference))[0]
+
+    def changed(self, tokens: Int[Tensor, "B T N"]) -> Bool[Tensor, "B T-1 N"]:
+        return tokens[:, 1:] != self.kept_token()
+
+    def follow(
+        self, frames: UInt8[Tensor, "B T H W 3"], reference: UInt8[Tensor, "B H W 3"] | None = None
+    ) -> tuple[Int[Tensor, "B T N"], UInt8[Tensor, "B T H W 3"]]:
+        tokens, shown = self._sequence(frames[:, 1:], frames[:, 0], needed(reference))
+        kept = self.kept_token().expand(len(frames), 1, self.num_patches)
+        return torch.cat([kept, tokens], dim=1), torch.cat([frames[:, :1], shown], dim=1)
+
+    def _sequence(
+        self, frames: UInt8[Tensor, "B T H W 3"], before: UInt8[Tensor, "B H W 3"], reference: UInt8[Tensor, "B H W 3"]
+    ) -> tuple[Int[Tensor, "B T N"], UInt8[Tensor, "B T H W 3"]]:
+        """Tokens of frames that follow the frame `before`, and what they show; each is coded relative to what is shown."""
+        still, shown = needed(self.unit_reference(reference)), [before]
+        tokens = [torch.zeros(len(frames), 0, self.num_patches, dtype=torch.long, device=frames.device)]
+        for t in range(frames.shape[1]):
+            frame, old = to_unit(frames[:, t : t + 1], still.dtype), needed(self.unit_reference(shown[-1]))
+            tokens.append(self.quantizer.nearest(self.changes(frame, old, still)))
+            shown.append(self.next_frame(tokens[-1], shown[-1], reference)[0])
+        return torch.cat(tokens, dim=1), torch.stack(shown, dim=1)[:, 1:]
+
+    def decode(
+        self,
+        tokens: Int[Tensor, "B T N"],
+        reference: UInt8[Tensor, "B H W 3"] | None = None,
+        cache: TemporalCache | None = None,
+    ) -> UInt8[Tensor, "B T H W 3"]:
+        """Frames of the tokens of clips of any length, whose first frame is the reference."""
+        shown = [needed(reference)]
+        for t in range(tokens.shape[1]):
+            shown.append(self.next_frame(tokens[:, t : t + 1], shown[-1], reference)[0])
+        return torch.stack(shown[1:], dim=1)
+
+    def encode_with_context(
+        self, frames: UInt8[Tensor, "B T H W 3"], reference: UInt8[Tensor, "B H W 3"] | None = None
+    ) -> tuple[Int[Tensor, "B T N"], Float[Tensor, "B T N C"] | None]:
+        tokens, shown = self.follow(frames, reference)
+        return tokens, self.context(torch.cat([shown[:, :1], shown[:, :-1]], dim=1), needed(reference))
+
+    def context(
+        self, before: UInt8[Tensor, "B T H W 3"], reference: UInt8[Tensor, "B H W 3"]
+    ) -> Float[Tensor, "B T N C"] | None:
+        """Patches of the frame before and of the reference."""
+        old = self.patches(to_unit(before, self.patch_in.weight.dtype))
+        still = self.patches(self.unit_reference(reference))
+        return torch.cat([old, still.expand_as(old)], dim=-1)
+
+    def new_cache(self, num: int) -> TemporalCache | None:
+        return None
+
+    def window(
+        self,
+        tokens: Int[Tensor, "B T N"],
+        shown: UInt8[Tensor, "B T H W 3"] | None,
+        reference: UInt8[Tensor, "B H W 3"],
+        cache: TemporalCache | None,
+    ) -> tuple[Int[Tensor, "B T N"], UInt8[Tensor, "B T H W 3"]]:
+        if shown is None:
+            shown = self.decode(tokens, reference.expand(len(tokens), -1, -1, -1))
+        return torch.cat([self.kept_token().expand_as(tokens[:, :1]), tokens[:, 1:]], dim=1), shown
+
+    def next_frame(
+        self,
+        tokens: Int[Tensor, "B T N"],
+        before: UInt8[Tensor, "B H W 3"],
+        reference: UInt8[Tensor, "B H W 3"] | None,
+        cache: TemporalCache | None = None,
+        origin: Origin | None = None,
+    ) -> tuple[UInt8[Tensor, "B H W 3"], Origin | None]:
+        vectors = self.quantizer.lookup(tokens[:, -1:])
+        old = needed(self.unit_reference(before))
+        still = needed(self.unit_reference(reference)).expand_as(old)
+        x = self.features(vectors, old, still)
+        frames, share = self.mixed(x, vectors, old, still)
+        if origin is not None:
+            origin = self.moved_origin(origin, share[:, 0], self.displacement.shifts(x)[:, 0])
+        return to_uint8(frames[:, 0]), origin
+
+    def moved_origin(
+        self, origin: Origin, share: Float[Tensor, "B H W 4"], shift: Int[Tensor, "B N 2"]
+    ) -> Origin:
+        """The origin of the next frame: each pixel's is that of the picture of which it has the largest share."""
+        size, patch = origin.place.shape[1:3], self.config.patch_size
+        places = torch.stack(torch.meshgrid(*(torch.arange(n, device=shift.device) for n in size), indexing="ij"), -1)
+        moved = shift.unflatten(1, (size[0] // patch, -1)).repeat_interleave(patch, 1).repeat_interleave(patch, 2)
+        largest, chosen = share[..., :3].max(-1)
+        at = places + moved * (chosen == 1).unsqueeze(-1)
+        rows, columns = (at[..., i].clamp(0, size[i] - 1) for i in range(2))
+        batch = torch.arange(len(share), device=shift.device).view(-1, 1, 1)
+        old_place, old_share = (x.expand(len(share), *x.shape[1:])[batch, rows, columns] for x in (origin.place, origin.share))
+        still = chosen == 2
+        place = torch.where(still.unsqueeze(-1), places.to(old_place), old_place)
+        return Origin(place, largest * torch.where(still, 1.0, old_share))
+
+    def origin(self, reference: UInt8[Tensor, "B H W 3"]) -> Origin | None:
+        number, *size = reference.shape[:3]
+        places = torch.stack(torch.meshgrid(*(torch.arange(n, device=reference.device) for n in size), indexing="ij"), -1)
+        return Origin(places.to(torch.int16).expand(number, -1, -1, -1), torch.ones(number, *size, device=reference.device))
+
+    def unit_reference(self, picture: UInt8[Tensor, "B H W 3"] | None) -> Float[Tensor, "B 1 H W 3"] | None:
+        """A picture in [0, 1], with an axis for time; None for none."""
+        return None if picture is None else to_unit(picture, self.patch_in.weight.dtype).unsqueeze(1)
+
+
+def pairs(x: Float[Tensor, "B T *S"]) -> Float[Tensor, "B*T 1 *S"]:
+    """Frames of clips as clips of one frame."""
+    return x.flatten(0, 1).unsqueeze(1)
 
 
 def needed(reference: Tensor | None) -> Tensor:

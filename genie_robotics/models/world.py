@@ -38,14 +38,21 @@ class WorldState:
     actions: Float[Tensor, "B t L"]
     """Entry i led to frame i of the window; zeros for its first frame."""
     dynamics_cache: TemporalCache | None
-    """Keys and values of all frames in the window."""
+    """Keys and values of all frames in the window; None recomputes the window at every sampling step."""
     decoder_cache: TemporalCache | None
+    """The same of the decoder; also None if it decodes frames one by one."""
     num_generated: int
-    frame: UInt8[Tensor, "B H W 3"]
+    shown: tuple[UInt8[Tensor, "B H W 3"], ...]
+    """The frames of the window."""
     origin: Origin | None
-    """Where in the reference the frame's pixels come from; None if the tokenizer has no reference."""
+    """From where in the reference the newest frame's pixels come; None if the tokenizer has no reference."""
     log_prob: Float[Tensor, B]
     """Mean log-probability at which the sampler chose the frame's tokens; 0 for a given frame."""
+
+    @property
+    def frame(self) -> UInt8[Tensor, "B H W 3"]:
+        """The newest frame."""
+        return self.shown[-1]
 
     def without_caches(self) -> WorldState:
         """This moment for a world without a cache."""
@@ -87,7 +94,6 @@ class World:
         self.use_cache = use_cache
         self.trust_model = trust_model
         self.reference = reference
-        self.reference_patches = tokenizer.reference_patches(reference)
         self._display = display or Display((reference.shape[1], reference.shape[2]), None, reference)
         self.states = [self.prime(tokens, actions)]
 
@@ -122,7 +128,7 @@ class World:
         state = self.state
         with self._inference():
             return read_signs(
-                self.tokenizer, state.frame, state.tokens[:, -1], state.log_prob, state.num_generated, self.reference
+                self.tokenizer, state.shown, state.tokens[:, -1], state.log_prob, state.num_generated, self.reference
             )
 
     def show(self, state: WorldState) -> UInt8[Tensor, "B H2 W2 3"]:
@@ -168,7 +174,7 @@ class World:
             actions=self.state.actions.repeat(len(wanted), 1, 1),
             dynamics_cache=dynamics_cache,
             decoder_cache=decoder_cache,
-            frame=self.state.frame.repeat(len(wanted), 1, 1, 1),
+            shown=tuple(frame.repeat(len(wanted), 1, 1, 1) for frame in self.state.shown),
         )
         several = self.fork()
         several.samples = self.samples * len(wanted)
@@ -225,31 +231,31 @@ class World:
             num_generated=state.num_generated + 1,
             log_prob=log_prob,
         )
-        if dynamics_cache is None or decoder_cache is None:
-            frame, origin = self._newest(new.tokens)
-            return replace(new, frame=frame, origin=origin)
-        # One more pass over the finished frame: its keys and values must come from its tokens, not from masks.
-        self.dynamics.hidden(tokens, action, self.reference_patches, dynamics_cache, previous=state.tokens[:, -1:])
-        frame, origin = self._newest(tokens, decoder_cache)
-        caches = dynamics_cache.extended(1), decoder_cache.extended(1)
-        return replace(new, dynamics_cache=caches[0], decoder_cache=caches[1], frame=frame, origin=origin)
+        if dynamics_cache is not None:
+            # One more pass over the finished frame: its keys and values must come from its tokens, not from masks.
+            context = self.context((state.frame,))
+            self.dynamics.hidden(tokens, action, context, dynamics_cache, previous=state.tokens[:, -1:])
+            dynamics_cache = dynamics_cache.extended(1)
+        frame, origin = self.tokenizer.next_frame(
+            new.tokens, state.frame, self.reference, decoder_cache, state.origin
+        )
+        decoder_cache = decoder_cache and decoder_cache.extended(1)
+        shown = (*state.shown, frame)
+        return replace(new, dynamics_cache=dynamics_cache, decoder_cache=decoder_cache, shown=shown, origin=origin)
 
-    def _newest(
-        self, tokens: Int[Tensor, "B t N"], cache: TemporalCache | None = None
-    ) -> tuple[UInt8[Tensor, "B H W 3"], Origin | None]:
-        """The frame of the last of these tokens, and where its pixels come from."""
-        frames, origin = self.tokenizer.decode_with_origin(tokens, self.reference, cache)
-        return frames[:, -1], None if origin is None else origin.newest()
+    def context(self, before: Sequence[UInt8[Tensor, "B H W 3"]]) -> Float[Tensor, "B T N C"] | None:
+        """What the dynamics reads beside the tokens of frames, given the frame before each."""
+        return self.tokenizer.context(torch.stack(list(before), dim=1), self.reference)
 
     def frame_logits(
         self, state: WorldState, action: Float[Tensor, "B 1 L"]
     ) -> Callable[[Int[Tensor, "B N"]], Float[Tensor, "B N V"]]:
         """A function from the new frame's tokens (B, N) to its logits (B, N, V)."""
-        dynamics, cache, reference = self.dynamics, state.dynamics_cache, self.reference_patches
+        dynamics, cache = self.dynamics, state.dynamics_cache
         if cache is not None:
-            previous = state.tokens[:, -1:]
+            previous, context = state.tokens[:, -1:], self.context((state.frame,))
             return lambda tokens: dynamics.head(
-                dynamics.hidden(tokens.unsqueeze(1), action, reference, cache, previous)
+                dynamics.hidden(tokens.unsqueeze(1), action, context, cache, previous)
             )[:, 0]
         # The reference: the full window of T frames, later ones masked, recomputed at every step.
         batch, now, _ = state.tokens.shape
@@ -258,32 +264,44 @@ class World:
         window[:, :now] = state.tokens
         actions = torch.zeros(batch, length, action.shape[-1], dtype=action.dtype, device=action.device)
         actions[:, :now], actions[:, now] = state.actions, action[:, 0]
+        context = self.context((state.shown[0], *state.shown, *(state.frame,) * (length - now - 1)))
 
         def logits_of(tokens: Tensor) -> Tensor:
             window[:, now] = tokens
-            return dynamics.logits(window, actions, reference)[:, now]
+            return dynamics.logits(window, actions, context)[:, now]
 
         return logits_of
 
     @torch.no_grad()
     def prime(
-        self, tokens: Int[Tensor, "B t N"], actions: Float[Tensor, "B t L"], num_generated: int = 0
+        self,
+        tokens: Int[Tensor, "B t N"],
+        actions: Float[Tensor, "B t L"],
+        state: WorldState | None = None,
     ) -> WorldState:
-        """The state after a window of given tokens, with both caches."""
-        given = torch.zeros(len(tokens), device=tokens.device)
+        """The state after a window of given tokens, with both caches.
+
+        state: the moment at which a dream's window begins with these tokens; None at its start.
+        """
+        num, length = tokens.shape[:2]
         with self._inference(tokens.device):
-            if not self.use_cache:
-                frame, origin = self._newest(tokens)
-                return WorldState(tokens, actions, None, None, num_generated, frame, origin, given)
-            num, length = tokens.shape[:2]
-            of_dynamics, of_decoder = self.dynamics.transformer.new_cache(num), self.tokenizer.decoder.new_cache(num)
-            self.dynamics.hidden(tokens, actions, self.reference_patches, of_dynamics)
-            frame, origin = self._newest(tokens, of_decoder)
-        caches = of_dynamics.extended(length), of_decoder.extended(length)
-        return WorldState(tokens, actions, *caches, num_generated, frame, origin, given)
+            of_dynamics = self.dynamics.transformer.new_cache(num) if self.use_cache else None
+            of_decoder = self.tokenizer.new_cache(num) if self.use_cache else None
+            given = None if state is None else torch.stack(state.shown[-length:], dim=1)
+            tokens, frames = self.tokenizer.window(tokens, given, self.reference, of_decoder)
+            shown = frames.unbind(1)
+            if of_dynamics is not None:
+                self.dynamics.hidden(tokens, actions, self.context((shown[0], *shown[:-1])), of_dynamics)
+            caches = (cache and cache.extended(length) for cache in (of_dynamics, of_decoder))
+            if state is not None:
+                return WorldState(tokens, actions, *caches, state.num_generated, shown, state.origin, state.log_prob)
+            origin = self.tokenizer.origin(self.reference)
+            for t in range(1, length if origin is not None else 1):
+                _, origin = self.tokenizer.next_frame(tokens[:, t : t + 1], shown[t - 1], self.reference, None, origin)
+            return WorldState(tokens, actions, *caches, 0, shown, origin, torch.zeros(num, device=tokens.device))
 
     def _slide(self, state: WorldState, keep: int) -> WorldState:
         """The state with a window of the last `keep` frames."""
         actions = state.actions[:, -keep:].clone()
         actions[:, 0] = 0  # the model does not know what led to the first frame of a window, in training as here
-        return self.prime(state.tokens[:, -keep:], actions, state.num_generated)
+        return self.prime(state.tokens[:, -keep:], actions, state)

@@ -201,14 +201,14 @@ class HealthChecks:
         if "dynamics" not in self.stage.trains:
             return figures
         with evaluating(genie):
-            tokens, codes = genie.tokenizer.encode(frames, reference), genie.latent_action.encode(frames)
-            patches = genie.tokenizer.reference_patches(reference)
+            tokens, context = genie.tokenizer.encode_with_context(frames, reference)
+            codes = genie.latent_action.encode(frames)
         for name, given in (("tokenizer", tokens), ("latent_action", codes)):
             if name not in self.quantizers:  # frozen, so its usage is not counted; one batch shows a collapse
                 part = getattr(genie, name)
                 counts = torch.bincount(given.flatten(), minlength=part.quantizer.num_codes)
                 figures[f"{NAMES[name][0]}_bits"] = bits_share(without_kept(part, counts))
-        self.uses.append(action_use(genie, tokens, codes, seed, patches))
+        self.uses.append(action_use(genie, tokens, codes, seed, context))
         return figures | pooled(list(self.uses))
 
     @property

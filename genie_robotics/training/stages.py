@@ -147,11 +147,16 @@ class DynamicsStage(Stage):
         codes: tuple[Int[Tensor, "B T N"], Int[Tensor, "B T-1"]] | None = None,
     ) -> tuple[Float[Tensor, ""], Logs]:
         """codes: `self.codes(batch)`, if known."""
-        tokens, actions = self.codes(batch) if codes is None else codes
+        tokenizer, latent_action = self._frozen
+        frames, reference = self.split(batch)
         with torch.no_grad():
-            vectors = self._frozen[1].quantizer.lookup(actions)
-            patches = self._frozen[0].reference_patches(self.split(batch)[1])
-        return self.dynamics(DynamicsBatch(tokens, vectors, reference=patches))
+            if codes is None or tokenizer.uses_reference:  # the context is what is shown while the clip is encoded
+                tokens, context = tokenizer.encode_with_context(frames, reference)
+            else:
+                tokens, context = codes[0], None
+            actions = latent_action.encode(frames) if codes is None else codes[1]
+            vectors = latent_action.quantizer.lookup(actions)
+        return self.dynamics(DynamicsBatch(tokens, vectors, context=context))
 
     @classmethod
     def needs(cls, config: GenieConfig, mode: str) -> tuple[str, ...]:
@@ -181,10 +186,9 @@ class JointStage(Stage):
     def forward(self, batch: UInt8[Tensor, "B S H W 3"]) -> tuple[Float[Tensor, ""], Logs]:
         frames, reference = self.split(batch)
         with torch.no_grad():
-            tokens = self._frozen[0].encode(frames, reference)
-            patches = self._frozen[0].reference_patches(reference)
+            tokens, context = self._frozen[0].encode_with_context(frames, reference)
         actions, loss, logs = self.latent_action.explain(frames, predict=self.predict_frames)
-        dynamics_loss, more = self.dynamics(DynamicsBatch(tokens, actions, self.grad_to_actions, patches))
+        dynamics_loss, more = self.dynamics(DynamicsBatch(tokens, actions, self.grad_to_actions, context))
         return loss + dynamics_loss, logs | {"token_loss": dynamics_loss.detach()} | more
 
     @classmethod

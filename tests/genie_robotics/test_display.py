@@ -9,7 +9,7 @@ from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
 from genie_robotics.models.display import Display, display_size
 from tests.genie_robotics.conftest import random_genie, tiny_config
-from tests.genie_robotics.test_reference import noise, with_reference
+from tests.genie_robotics.test_reference import displace, mix, noise, with_reference
 
 CODES = (0, 1, 2, 3, 0, 1, 2, 3)
 
@@ -24,16 +24,9 @@ def picture() -> torch.Tensor:
     return noise(80, 80, 3)
 
 
-def mix(genie: Genie, kept: torch.Tensor | float, moved: float = 0.0, color: float = 0.0) -> None:
-    """Lets the tokenizer mix with these weights (before the softmax); kept: a number or one per pixel of a patch."""
-    genie.tokenizer.patch_out.weight.data.zero_()
-    bias = genie.tokenizer.patch_out.bias.data.view(-1, 6)
-    bias[:, 3], bias[:, 4], bias[:, 5] = kept, moved, color
-
-
 @pytest.mark.parametrize("size", [32, 64, 61, (48, 48)])
 def test_a_kept_picture_is_shown_as_sharp_as_it_is(genie, picture, size):
-    mix(genie, 50.0)
+    mix(genie, before=50.0)
     world = genie.start(picture, display=size)
     shape = display_size(size, (16, 16))
     for code in CODES:
@@ -41,10 +34,11 @@ def test_a_kept_picture_is_shown_as_sharp_as_it_is(genie, picture, size):
         world.step(code)
 
 
-def test_what_is_kept_is_the_pictures(genie, picture):
-    kept = torch.full((4, 4), -50.0)
-    kept[:, :3] = 50.0  # of each patch's columns the last takes the color
-    mix(genie, kept.flatten(), moved=-100.0)
+def test_what_is_kept_is_the_pictures(genie, picture, monkeypatch):
+    monkeypatch.setattr(genie.tokenizer, "is_kept", nothing_is_kept)
+    mix(genie, before=50.0)
+    bias = genie.tokenizer.patch_out.bias.data.view(4, 4, 7)  # rows and columns of a patch
+    bias[:, 3, 3], bias[:, 3, 6] = 0.0, 50.0  # of each patch's columns the last takes the color
     world = genie.start(picture, display=64)
     world.step(1)
     sharp, display = torch.from_numpy(fit_frames(picture.numpy(), (64, 64))), world.display
@@ -62,29 +56,28 @@ def nothing_is_kept(vectors: torch.Tensor) -> torch.Tensor:
 
 def test_a_new_color_is_only_enlarged(genie, picture, monkeypatch):
     monkeypatch.setattr(genie.tokenizer, "is_kept", nothing_is_kept)
-    mix(genie, -50.0, -50.0)
+    mix(genie, color=50.0)
     world = genie.start(picture, display=64)
+    world.step(1)
     enlarged = Display((64, 64), None, world.state.frame).show(world.state.frame, None)[0]
     assert (world.display.float() - enlarged.float()).abs().max() <= 1
 
 
-def test_what_moves_keeps_its_detail(genie, picture, monkeypatch):
-    """Each patch comes from one that lies a pixel of the model below it and a patch to the right."""
-    monkeypatch.setattr(genie.tokenizer, "is_kept", nothing_is_kept)
-    mix(genie, -50.0, 50.0, -50.0)
-    displacement, patch = genie.tokenizer.displacement, genie.config.tokenizer.patch_size
-    for layer in (displacement.coarse, displacement.fine):
-        layer.weight.data.zero_()
-        layer.bias.data.fill_(-50.0)
-    middle = displacement.side // 2
-    displacement.coarse.bias.data[middle * displacement.side + middle + patch // displacement.step] = 50.0
-    displacement.fine.bias.data.view(2, -1)[0, displacement.margin + 1] = 50.0
-    displacement.fine.bias.data.view(2, -1)[1, displacement.margin] = 50.0
+def test_what_moves_keeps_its_detail_in_every_frame(genie, picture, monkeypatch):
+    """Each patch comes from one that lies a pixel of the model below it and two to the right; then it is uncovered."""
+    mix(genie, moved=50.0)
+    displace(genie, 1, 2)
     world = genie.start(picture, display=64)
-    assert torch.equal(world.state.origin.shift[0, 0], torch.tensor([[1, patch]] * 16))
-    sharp = torch.from_numpy(fit_frames(picture.numpy(), (64, 64)))
-    difference = (world.display[4:-16, 4:-24].float() - sharp[8:-12, 20:-8].float()).abs()
-    assert difference.max() <= 1
+    monkeypatch.setattr(genie.tokenizer, "is_kept", nothing_is_kept)
+    sharp = torch.from_numpy(fit_frames(picture.numpy(), (64, 64))).float()
+    for number in (1, 2):
+        world.step(0)
+        down, right = 4 * number, 8 * number
+        difference = world.display[4:32, 4:32].float() - sharp[4 + down : 32 + down, 4 + right : 32 + right]
+        assert difference.abs().max() <= 1
+    mix(genie, still=50.0)
+    world.step(0)
+    assert torch.equal(world.display.float(), sharp)
 
 
 @pytest.mark.parametrize("use_cache", [True, False])
@@ -140,7 +133,7 @@ def test_each_dream_of_a_batch_keeps_its_own_picture(genie):
 
 def test_a_picture_that_is_not_larger_is_only_enlarged(genie):
     small = noise(16, 16, 3)
-    mix(genie, 50.0)
+    mix(genie, before=50.0)
     world = genie.start(small, display=64)
     assert torch.equal(world.display, Display((64, 64), None, small[None]).show(small[None], None)[0])
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-REACH = 7  # largest shift in each direction, in half patches
+REACH = 2  # largest shift in each direction, in half patches
 BETTER = 0.5  # squared error of a moved patch, relative to that of the unmoved one, below which it has moved
 NEAR = 1e-3  # squared error per pixel and channel that the farthest shift costs: of equal patches the nearest is taken
 
@@ -25,8 +25,6 @@ class Motion:
     shift: Int[Tensor, "B T N 2"]
     """From each patch to the place from which it has moved, in pixels: rows, columns; 0 if it has not moved."""
     moved: Bool[Tensor, "B T N"]
-    patches: Float[Tensor, "B T N P"]
-    """The picture's patches at these places."""
 
 
 class Displacement(nn.Module):
@@ -63,6 +61,13 @@ class Displacement(nn.Module):
         window, shifts = size + 2 * self.margin, 2 * self.margin + 1
         fine = 3 * size * shifts * (window + size)
         return 2 * number * (self.num_windows * 3 * window**2 + fine)
+
+    @property
+    def search_flops(self) -> int:
+        """Operations of `search` in one frame, in products of matrices."""
+        scale = 2 if self.patch_size % 2 == 0 else 1
+        side = 2 * (REACH * self.step // scale) + 1
+        return 2 * len(self.index) * side**2 * 3 * (self.patch_size // scale) ** 2
 
     def forward(self, x: Float[Tensor, "B T N D"], picture: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B T H W 3"]:
         """The picture with its patches displaced."""
@@ -121,13 +126,22 @@ class Displacement(nn.Module):
         shift = scale * torch.stack([best // side - reach, best % side - reach], -1)
         target = rearrange(frames, "b t (i p) (j q) c -> b t (i j) c p q", p=size, q=size)
         around = self.at(picture, shift, margin=1)
-        found = [(i, j) for i in range(3) for j in range(3)]
-        errors = [(around[..., i : i + size, j : j + size] - target).square().mean((-3, -2, -1)) for i, j in found]
-        error, which = torch.stack(errors, -1).min(-1)
+        places = [(i, j) for i in range(3) for j in range(3)]
+        tried = [(around[..., i : i + size, j : j + size] - target).square().mean((-3, -2, -1)) for i, j in places]
+        errors, near = torch.stack(tried, -1), torch.tensor(places, device=frames.device) - 1
+        far = (shift.unsqueeze(-2) + near).square().sum(-1) / (2 * (REACH * self.step) ** 2)
+        which = (errors + NEAR * far).argmin(-1)
+        error = errors.gather(-1, which.unsqueeze(-1))[..., 0]
         unmoved = (self.at(picture, torch.zeros_like(shift)) - target).square().mean((-3, -2, -1))
         moved = error < BETTER * unmoved
-        shift = (shift + torch.stack([which // 3, which % 3], -1) - 1) * moved.unsqueeze(-1)
-        return Motion(shift, moved, rearrange(self.at(picture, shift), "b t n c p q -> b t n (p q c)"))
+        shift = (shift + near[which]) * moved.unsqueeze(-1)
+        return Motion(shift, moved)
+
+    def patches_at(
+        self, picture: Float[Tensor, "B H W 3"], shift: Int[Tensor, "B T N 2"]
+    ) -> Float[Tensor, "B T N P"]:
+        """The picture's patches at shifts."""
+        return rearrange(self.at(picture, shift), "b t n c p q -> b t n (p q c)")
 
     def at(
         self, picture: Float[Tensor, "B H W 3"], shift: Int[Tensor, "B T N 2"], margin: int = 0
