@@ -65,8 +65,8 @@ def forward_flops(genie: Genie, component: str) -> float:
             num_frames = length - 1 if (component, name) == ("latent_action", "decoder") else length
             total += transformer_flops(module, num_frames)
     num_patches = model.config.num_patches if component == "dynamics" else model.num_patches
-    outside = [(n, m) for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and ".blocks." not in f".{n}"]
-    for name, layer in outside:
+    outside = [m for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and ".blocks." not in f".{n}"]
+    for layer in outside:
         if layer.weight.numel() > 32 * 32:  # smaller ones are per frame or of the quantizer
             total += 2 * layer.weight.numel() * num_patches * length
     if isinstance(model, ReferenceTokenizer):

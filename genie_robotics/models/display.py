@@ -1,8 +1,8 @@
 """Frames larger than the model's: its frame enlarged, with the start picture's fine detail where the picture is kept.
 
-A tokenizer with a reference says from where in the start picture each pixel comes, if it is not a new color. The detail of
-the sharp picture is taken from the same place. So a pixel that the model keeps is the picture's own pixel, at any size,
-what moves keeps its detail, and what is new is as coarse as the model.
+A tokenizer with a reference says from where in the start picture each pixel comes, if it is not a new color. The detail
+of the sharp picture is taken from the same place. So a pixel that the model keeps is the picture's own pixel, at any
+size, what moves keeps its detail, and what is new is as coarse as the model.
 """
 
 from typing import Any

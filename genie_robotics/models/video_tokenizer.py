@@ -348,7 +348,7 @@ class ReferenceTokenizer(VideoTokenizer):
     def _sequence(
         self, frames: UInt8[Tensor, "B T H W 3"], before: UInt8[Tensor, "B H W 3"], reference: UInt8[Tensor, "B H W 3"]
     ) -> tuple[Int[Tensor, "B T N"], UInt8[Tensor, "B T H W 3"]]:
-        """Tokens of frames that follow the frame `before`, and what they show; each is coded relative to what is shown."""
+        """Tokens of frames that follow `before`, and what they show; each is coded relative to what is shown."""
         still, shown = needed(self.unit_reference(reference)), [before]
         tokens = [torch.zeros(len(frames), 0, self.num_patches, dtype=torch.long, device=frames.device)]
         for t in range(frames.shape[1]):
@@ -380,7 +380,7 @@ class ReferenceTokenizer(VideoTokenizer):
     ) -> Float[Tensor, "B T N C"] | None:
         """Patches of the frame before and of the reference."""
         old = self.patches(to_unit(before, self.patch_in.weight.dtype))
-        still = self.patches(self.unit_reference(reference))
+        still = self.patches(needed(self.unit_reference(reference)))
         return torch.cat([old, still.expand_as(old)], dim=-1)
 
     def new_cache(self, num: int) -> TemporalCache | None:
@@ -414,9 +414,7 @@ class ReferenceTokenizer(VideoTokenizer):
             origin = self.moved_origin(origin, share[:, 0], self.displacement.shifts(x)[:, 0])
         return to_uint8(frames[:, 0]), origin
 
-    def moved_origin(
-        self, origin: Origin, share: Float[Tensor, "B H W 4"], shift: Int[Tensor, "B N 2"]
-    ) -> Origin:
+    def moved_origin(self, origin: Origin, share: Float[Tensor, "B H W 4"], shift: Int[Tensor, "B N 2"]) -> Origin:
         """The origin of the next frame: each pixel's is that of the picture of which it has the largest share."""
         size, patch = origin.place.shape[1:3], self.config.patch_size
         places = torch.stack(torch.meshgrid(*(torch.arange(n, device=shift.device) for n in size), indexing="ij"), -1)
@@ -425,15 +423,21 @@ class ReferenceTokenizer(VideoTokenizer):
         at = places + moved * (chosen == 1).unsqueeze(-1)
         rows, columns = (at[..., i].clamp(0, size[i] - 1) for i in range(2))
         batch = torch.arange(len(share), device=shift.device).view(-1, 1, 1)
-        old_place, old_share = (x.expand(len(share), *x.shape[1:])[batch, rows, columns] for x in (origin.place, origin.share))
+        old_place, old_share = (
+            x.expand(len(share), *x.shape[1:])[batch, rows, columns] for x in (origin.place, origin.share)
+        )
         still = chosen == 2
         place = torch.where(still.unsqueeze(-1), places.to(old_place), old_place)
         return Origin(place, largest * torch.where(still, 1.0, old_share))
 
     def origin(self, reference: UInt8[Tensor, "B H W 3"]) -> Origin | None:
         number, *size = reference.shape[:3]
-        places = torch.stack(torch.meshgrid(*(torch.arange(n, device=reference.device) for n in size), indexing="ij"), -1)
-        return Origin(places.to(torch.int16).expand(number, -1, -1, -1), torch.ones(number, *size, device=reference.device))
+        places = torch.stack(
+            torch.meshgrid(*(torch.arange(n, device=reference.device) for n in size), indexing="ij"), -1
+        )
+        return Origin(
+            places.to(torch.int16).expand(number, -1, -1, -1), torch.ones(number, *size, device=reference.device)
+        )
 
     def unit_reference(self, picture: UInt8[Tensor, "B H W 3"] | None) -> Float[Tensor, "B 1 H W 3"] | None:
         """A picture in [0, 1], with an axis for time; None for none."""

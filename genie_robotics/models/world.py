@@ -236,9 +236,7 @@ class World:
             context = self.context((state.frame,))
             self.dynamics.hidden(tokens, action, context, dynamics_cache, previous=state.tokens[:, -1:])
             dynamics_cache = dynamics_cache.extended(1)
-        frame, origin = self.tokenizer.next_frame(
-            new.tokens, state.frame, self.reference, decoder_cache, state.origin
-        )
+        frame, origin = self.tokenizer.next_frame(new.tokens, state.frame, self.reference, decoder_cache, state.origin)
         decoder_cache = decoder_cache and decoder_cache.extended(1)
         shown = (*state.shown, frame)
         return replace(new, dynamics_cache=dynamics_cache, decoder_cache=decoder_cache, shown=shown, origin=origin)
@@ -254,9 +252,9 @@ class World:
         dynamics, cache = self.dynamics, state.dynamics_cache
         if cache is not None:
             previous, context = state.tokens[:, -1:], self.context((state.frame,))
-            return lambda tokens: dynamics.head(
-                dynamics.hidden(tokens.unsqueeze(1), action, context, cache, previous)
-            )[:, 0]
+            return lambda tokens: dynamics.head(dynamics.hidden(tokens.unsqueeze(1), action, context, cache, previous))[
+                :, 0
+            ]
         # The reference: the full window of T frames, later ones masked, recomputed at every step.
         batch, now, _ = state.tokens.shape
         length = dynamics.config.clip_length
@@ -292,13 +290,15 @@ class World:
             shown = frames.unbind(1)
             if of_dynamics is not None:
                 self.dynamics.hidden(tokens, actions, self.context((shown[0], *shown[:-1])), of_dynamics)
-            caches = (cache and cache.extended(length) for cache in (of_dynamics, of_decoder))
+            of_dynamics, of_decoder = (cache and cache.extended(length) for cache in (of_dynamics, of_decoder))
             if state is not None:
-                return WorldState(tokens, actions, *caches, state.num_generated, shown, state.origin, state.log_prob)
+                state = replace(state, tokens=tokens, actions=actions, shown=shown)
+                return replace(state, dynamics_cache=of_dynamics, decoder_cache=of_decoder)
             origin = self.tokenizer.origin(self.reference)
             for t in range(1, length if origin is not None else 1):
                 _, origin = self.tokenizer.next_frame(tokens[:, t : t + 1], shown[t - 1], self.reference, None, origin)
-            return WorldState(tokens, actions, *caches, 0, shown, origin, torch.zeros(num, device=tokens.device))
+            given_log_prob = torch.zeros(num, device=tokens.device)
+            return WorldState(tokens, actions, of_dynamics, of_decoder, 0, shown, origin, given_log_prob)
 
     def _slide(self, state: WorldState, keep: int) -> WorldState:
         """The state with a window of the last `keep` frames."""

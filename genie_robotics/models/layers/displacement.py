@@ -1,7 +1,7 @@
 """Patches that are copied from elsewhere in a picture: what has moved looks as it did, whatever it is.
 
-As in video codecs a search finds for each patch of a frame from where in the picture it comes (its motion vector). As in
-Finn et al. 2016 (https://arxiv.org/abs/1605.07157) the model's own choice is a distribution over shifts, and what it
+As in video codecs a search finds for each patch of a frame from where in the picture it comes (its motion vector). As
+in Finn et al. 2016 (https://arxiv.org/abs/1605.07157) the model's own choice is a distribution over shifts, and what it
 shows a mixture of patches of the picture.
 """
 
@@ -95,7 +95,10 @@ class Displacement(nn.Module):
         coarse, fine = self.parts(motion.shift)
         shifts = 2 * self.margin + 1
         by_axis = self.fine(x).float().unflatten(-1, (2, shifts)).log_softmax(-1)
-        choices = (by_axis[..., 0, :, None] + by_axis[..., 1, None, :]).flatten(-2), self.coarse(x).float().log_softmax(-1)
+        choices = (
+            (by_axis[..., 0, :, None] + by_axis[..., 1, None, :]).flatten(-2),
+            self.coarse(x).float().log_softmax(-1),
+        )
         wrong = -sum(of.gather(-1, k.unsqueeze(-1))[..., 0] for of, k in zip(choices, (fine, coarse), strict=True))
         return (wrong * motion.moved).mean()
 
@@ -127,8 +130,8 @@ class Displacement(nn.Module):
         target = rearrange(frames, "b t (i p) (j q) c -> b t (i j) c p q", p=size, q=size)
         around = self.at(picture, shift, margin=1)
         places = [(i, j) for i in range(3) for j in range(3)]
-        tried = [(around[..., i : i + size, j : j + size] - target).square().mean((-3, -2, -1)) for i, j in places]
-        errors, near = torch.stack(tried, -1), torch.tensor(places, device=frames.device) - 1
+        squared = [(around[..., i : i + size, j : j + size] - target).square().mean((-3, -2, -1)) for i, j in places]
+        errors, near = torch.stack(squared, -1), torch.tensor(places, device=frames.device) - 1
         far = (shift.unsqueeze(-2) + near).square().sum(-1) / (2 * (REACH * self.step) ** 2)
         which = (errors + NEAR * far).argmin(-1)
         error = errors.gather(-1, which.unsqueeze(-1))[..., 0]
@@ -137,9 +140,7 @@ class Displacement(nn.Module):
         shift = (shift + near[which]) * moved.unsqueeze(-1)
         return Motion(shift, moved)
 
-    def patches_at(
-        self, picture: Float[Tensor, "B H W 3"], shift: Int[Tensor, "B T N 2"]
-    ) -> Float[Tensor, "B T N P"]:
+    def patches_at(self, picture: Float[Tensor, "B H W 3"], shift: Int[Tensor, "B T N 2"]) -> Float[Tensor, "B T N P"]:
         """The picture's patches at shifts."""
         return rearrange(self.at(picture, shift), "b t n c p q -> b t n (p q c)")
 
