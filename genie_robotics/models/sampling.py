@@ -115,6 +115,7 @@ class Sampler:
         samples: list[int],
         frame: int,
         device: torch.device,
+        kept_token: Int[Tensor, ""] | None = None,
     ) -> tuple[Int[Tensor, "B N"], Float[Tensor, "B"]]:
         """The tokens of one frame, and the mean log-probability at which they were chosen.
 
@@ -122,6 +123,7 @@ class Sampler:
             logits_of: logits of the frame, given its tokens so far (`mask_token` where not filled yet).
             samples: a number for each row of the batch; equal (seed, sample, frame) means equal noise.
             frame: number of the frame in the dream.
+            kept_token: the token of patches that do not change, if there is one; see `choose`.
         """
         num_steps, temperature = min(self.num_steps, num_patches), self.temperature
         tokens = torch.full((len(samples), num_patches), mask_token, dtype=torch.long, device=device)
@@ -131,7 +133,7 @@ class Sampler:
         for step in range(num_steps):
             logits = logits_of(tokens)
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            choice = choose(logits, noise[:, step, 0], temperature)
+            choice = choose(logits, noise[:, step, 0], temperature, kept_token)
             masked = tokens == mask_token
             tokens = torch.where(masked, choice, tokens)
             log_prob = logits.gather(-1, choice.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
@@ -144,13 +146,31 @@ class Sampler:
         return tokens, chosen_at.mean(-1)
 
 
-def choose(logits: Float[Tensor, "B N V"], noise: Float[Tensor, "B N"], temperature: float) -> Int[Tensor, "B N"]:
+def choose(
+    logits: Float[Tensor, "B N V"],
+    noise: Float[Tensor, "B N"],
+    temperature: float,
+    kept_token: Int[Tensor, ""] | None = None,
+) -> Int[Tensor, "B N"]:
     """A token of each patch from softmax(logits / temperature), or the most likely one at temperature 0.
 
     noise: where in the cumulative distribution, 0 .. 1. One number per token instead of one per token and code.
+    kept_token: one token that competes with all others together: first the patch is kept or not, then changed in one of
+        many ways, both at this temperature. In a plain softmax below temperature 1 it would win long before it is more
+        likely than all the others together, and dreams would freeze.
     """
+    if kept_token is None:
+        return inverse_cdf((logits / temperature).softmax(-1), noise) if temperature else logits.argmax(-1)
+    others = logits.index_fill(-1, kept_token.view(1), -math.inf)
+    odds = logits[..., kept_token] - others.logsumexp(-1)  # log of p / (1 - p)
     if not temperature:
-        return logits.argmax(-1)
-    cumulative = (logits / temperature).softmax(-1).cumsum(-1)
+        return torch.where(odds < 0, others.argmax(-1), kept_token)
+    kept = torch.sigmoid(odds / temperature)
+    rest = ((noise - kept) / (1 - kept)).clamp(0, 1)
+    return torch.where(noise < kept, kept_token, inverse_cdf((others / temperature).softmax(-1), rest))
+
+
+def inverse_cdf(probabilities: Float[Tensor, "B N V"], noise: Float[Tensor, "B N"]) -> Int[Tensor, "B N"]:
+    cumulative = probabilities.cumsum(-1)
     place = noise.unsqueeze(-1).to(cumulative.dtype) * cumulative[..., -1:]
-    return torch.searchsorted(cumulative, place).squeeze(-1).clamp_max(logits.shape[-1] - 1)
+    return torch.searchsorted(cumulative, place).squeeze(-1).clamp_max(probabilities.shape[-1] - 1)

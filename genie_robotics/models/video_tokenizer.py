@@ -174,6 +174,10 @@ class VideoTokenizer(nn.Module):
         """Tokens of a clip whose first frame is given, and what the dynamics reads beside them (None: nothing)."""
         return self.encode(frames, reference), None
 
+    def kept_token(self) -> Int[Tensor, ""] | None:
+        """The token of patches that have not changed; None if there is none."""
+        return None
+
     def changed(self, tokens: Int[Tensor, "B T N"]) -> Bool[Tensor, "B T-1 N"]:
         """Whether patches of frames 1 .. T-1 are unlike those of the frame before."""
         return tokens[:, 1:] != tokens[:, :-1]
@@ -326,7 +330,6 @@ class ReferenceTokenizer(VideoTokenizer):
         return (vectors - self.quantizer.lookup(self.kept_token())).square().mean(dim=-1) < KEPT
 
     def kept_token(self) -> Int[Tensor, ""]:
-        """The token of patches that have not changed."""
         return self.quantizer.nearest(self.to_latent.weight.new_zeros(1, self.to_latent.out_features))[0]
 
     def encode(

@@ -222,6 +222,7 @@ class World:
             samples=self.samples,
             frame=state.num_generated,
             device=state.tokens.device,
+            kept_token=self.tokenizer.kept_token(),
         )
         tokens = tokens.unsqueeze(1)
         new = replace(

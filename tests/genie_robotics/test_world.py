@@ -313,3 +313,21 @@ def test_a_machine_that_cannot_compile_says_why(genie, monkeypatch):
     with pytest.raises(UserError, match="no C\\+\\+ compiler; install it, or leave out"):
         genie.compile_dreams()
     assert not genie.dynamics.transformer.compile_single_frames
+
+
+def test_the_token_of_what_stands_still_competes_with_all_changes_together():
+    """It is the most likely token here, and less likely than a change."""
+    probabilities = torch.tensor([0.1, 0.2, 0.3, 0.1, 0.3 - 1e-3, 1e-3])
+    logits, kept = (probabilities * 7).log().expand(1, 100_000, 6), torch.tensor(2)
+    noise = uniform(0, [0], 0, (100_000,), torch.device("cpu"))
+    plain = choose(logits, noise, 1.0, kept).flatten().bincount(minlength=6) / 100_000
+    assert torch.allclose(plain, probabilities, atol=0.01), "temperature 1 is the model's own distribution"
+    cold = choose(logits, noise, 0.25, kept).flatten().bincount(minlength=6) / 100_000
+    expected = torch.tensor([0.1, 0.2, 0, 0.1, 0.3 - 1e-3, 1e-3]) ** 4
+    share = 0.3**4 / (0.3**4 + 0.7**4)
+    expected = (1 - share) * expected / expected.sum()
+    expected[2] = share
+    assert torch.allclose(cold, expected, atol=0.01)
+    assert choose(logits[:, :1], noise[:, :1], 0.0, kept).item() == 4
+    likely = torch.tensor([0.1, 0.2, 0.6, 0.1]).log().expand(1, 1, 4)
+    assert choose(likely, noise[:, :1], 0.0, kept).item() == 2
