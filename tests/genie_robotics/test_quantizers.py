@@ -407,6 +407,18 @@ def test_more_dead_codes_than_latents_never_become_equal():
         assert len(quantizer.vectors.unique(dim=0)) == 64
 
 
+def test_a_dead_code_is_not_moved_onto_a_latent_that_has_a_code():
+    """Most latents are 0, as those of patches that do not change."""
+    quantizer = make(16, quantize_after_steps=0, dead_code_threshold=0.9)
+    for step in range(60):
+        torch.manual_seed(step)
+        latents = clusters(step, list(range(8)), num=8).clone()
+        latents[torch.rand(latents.shape[:-1]) < 0.8] = 0
+        quantizer(latents)
+        if step > 10:  # k-means may start with equal centers
+            assert (torch.cdist(quantizer.vectors, torch.zeros(1, latents.shape[-1])) < 0.05).sum() == 1
+
+
 # Interrupted and resumed
 
 

@@ -27,6 +27,7 @@ from genie_robotics.models.quantizers.whitening import Whitening
 
 CHUNK = 2**20  # products of latents and codes that are held at once
 EPSILON = 1e-5  # of the smoothed counts
+ON_A_CODE = 0.05  # distance to a code, of vectors as long as sqrt(L), at which a latent is that code
 
 
 class VectorQuantizer(Quantizer):
@@ -121,15 +122,18 @@ class VectorQuantizer(Quantizer):
             self._replace(dead, latents, num_clips, fair_count)
 
     def _replace(self, dead: Bool[Tensor, "K"], latents: Float[Tensor, "M L"], num_clips: int, count: float) -> None:
-        """Moves the codes `dead` onto latents drawn at random, as many as there are latents.
+        """Moves the codes `dead` onto latents drawn at random, as many as there are latents that lie on no code.
 
         Without a branch on `dead`, which a GPU would have to tell: latents are drawn for all codes at every step.
         """
         order = torch.randperm(len(latents) * num_processes(), device=latents.device)
         drawn = rows_of_all(latents, order[: self.num_codes], num_clips)
+        # Many latents may be equal, as those of patches that do not change: one code is enough for them.
+        free = torch.cdist(drawn, self.codebook).amin(-1) > ON_A_CODE
+        drawn = drawn[(~free).to(torch.uint8).argsort(stable=True)]
         # The i-th dead code gets the i-th latent. Codes beyond wait for a later step, so that no two are equal.
         place = dead.cumsum(0) - 1
-        moved = (dead & (place < len(drawn))).unsqueeze(-1)
+        moved = (dead & (place < free.sum())).unsqueeze(-1)
         target = drawn[place.clamp(0, len(drawn) - 1)]
         self.codebook.copy_(torch.where(moved, target, self.codebook))
         self.ema_count.copy_(torch.where(moved[:, 0], count, self.ema_count))
