@@ -398,7 +398,7 @@ class Genie(nn.Module):
     ) -> Tensor:
         """Results (B, T, ...) of the tokenizer's `encode` or `decode`, which read x in windows of `clip_length`; one
         with a reference reads all frames, one after the other."""
-        length = x.shape[1] if self.tokenizer.uses_reference else self.config.clip_length
+        length = self.config.clip_length if self.config.tokenizer.reference == "none" else x.shape[1]
         num = max(1, frames_at_once(self.config.image_size, self.device) // self.config.clip_length)
         references = [None] * -(-len(x) // num) if reference is None else reference.split(num)
         with inference(self.device, self):

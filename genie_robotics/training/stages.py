@@ -150,11 +150,11 @@ class DynamicsStage(Stage):
         tokenizer, latent_action = self._frozen
         frames, reference = self.split(batch)
         with torch.no_grad():
-            if codes is None or tokenizer.uses_reference:  # the context is what is shown while the clip is encoded
+            if tokenizer.uses_reference:  # the context is what is shown while the clip is encoded
                 tokens, context = tokenizer.encode_with_context(frames, reference)
+                actions = latent_action.encode(frames) if codes is None else codes[1]
             else:
-                tokens, context = codes[0], None
-            actions = latent_action.encode(frames) if codes is None else codes[1]
+                (tokens, actions), context = self.codes(batch) if codes is None else codes, None
             vectors = latent_action.quantizer.lookup(actions)
         return self.dynamics(DynamicsBatch(tokens, vectors, context=context))
 

