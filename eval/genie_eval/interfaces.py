@@ -5,7 +5,7 @@ tests/genie_eval/conftest.py holds a scripted one of 40 lines. A judge (`evaluat
 `Recording` and `Simulator` are all that they use of a simulator; `genie_eval.simulation` opens the MuJoCo tabletop.
 """
 
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -72,6 +72,19 @@ class WorldModel(Judge, Protocol):
 
         The sampling noise of row b depends on `seed` and b, not on the codes: dreams are compared at equal noise.
         """
+
+
+class TrustedWorld(Protocol):
+    """A world model that also says how far to trust its frames."""
+
+    @property
+    def trust_model(self) -> Any:
+        """None if it was not calibrated."""
+
+    def generate(
+        self, frames: UInt8[np.ndarray, "B T H W 3"], codes: np.ndarray, seed: int = 0, *, return_trust: Literal[True]
+    ) -> tuple[Array, Array]:
+        """`WorldModel.generate`, and the probability (B, n) that each frame is right."""
 
 
 class Observation(Protocol):

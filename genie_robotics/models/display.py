@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from genie_datasets.base.errors import UserError
 from genie_robotics.models.inputs import shown
+from genie_robotics.models.layers.patches import places
 from genie_robotics.models.video_tokenizer import Origin
 
 MAX_SIDE = 1024  # pixels
@@ -78,14 +79,13 @@ class Display:
     def detail_at(self, place: Int[Tensor, "B H W 2"]) -> Float[Tensor, "B H2 W2 3"]:
         """The detail at the places from which the model's pixels come."""
         assert self.detail is not None
-        size = place.shape[1:3]
-        steps = [torch.arange(n, device=place.device) for n in size]
-        moved = place - torch.stack(torch.meshgrid(*steps, indexing="ij"), dim=-1)  # in the model's pixels
+        size = (place.shape[1], place.shape[2])
+        moved = place - places(size, place.device)  # in the model's pixels
         moved = functional.interpolate(moved.permute(0, 3, 1, 2).float(), self.size, mode="nearest")
-        places = []
+        found = []
         for axis in range(2):
             here = torch.arange(self.size[axis], device=place.device).view((-1, 1) if axis == 0 else (1, -1))
             there = here + moved[:, axis] * (self.size[axis] / size[axis])
-            places.append(there.round().long().clamp(0, self.size[axis] - 1))
+            found.append(there.round().long().clamp(0, self.size[axis] - 1))
         batch = torch.arange(len(place), device=place.device).view(-1, 1, 1)
-        return self.detail.expand(len(place), -1, -1, -1)[batch, places[0], places[1]]
+        return self.detail.expand(len(place), -1, -1, -1)[batch, found[0], found[1]]

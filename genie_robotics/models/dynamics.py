@@ -74,7 +74,7 @@ class DynamicsBatch:
     grad_to_actions: bool = False
     """Passes the loss's gradient to the actions; Genie does not."""
     context: Tensor | None = None
-    """What is read beside the tokens (B, T, N, C), if the tokenizer gives a context."""
+    """Input beside the tokens (B, T, N, C), if the tokenizer gives a context."""
 
 
 class Dynamics(nn.Module):

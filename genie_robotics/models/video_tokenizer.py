@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from genie_robotics.models.layers.cache import TemporalCache
 from genie_robotics.models.layers.displacement import Displacement, Motion
-from genie_robotics.models.layers.patches import num_patches, patchify, to_uint8, to_unit, unpatchify
+from genie_robotics.models.layers.patches import num_patches, patchify, places, to_uint8, to_unit, unpatchify
 from genie_robotics.models.layers.st_transformer import STTransformer
 from genie_robotics.models.losses import Logs, motion_weights
 from genie_robotics.models.quantizers import QuantizerConfig, make_quantizer
@@ -54,7 +54,7 @@ class TokenizerConfig:
     motion_weight: float = 0.0
     """Extra loss weight of pixels that change: 1 + motion_weight * |change| / mean |change|. 0 (paper): none."""
     reference: Literal["none", "start"] = "none"
-    """The picture that encoder and decoder see beside the clip: none (paper), or the one from which a dream starts."""
+    """Picture that tokens are relative to, with the frame before: none (paper), or that from which a dream starts."""
     reference_span: int = 60
     """Largest distance in training from the reference to the clip, in frames of the clip."""
 
@@ -179,13 +179,13 @@ class VideoTokenizer(nn.Module):
         return None
 
     def changed(self, tokens: Int[Tensor, "B T N"]) -> Bool[Tensor, "B T-1 N"]:
-        """Whether patches of frames 1 .. T-1 are unlike those of the frame before."""
+        """True for patches of frames 1 .. T-1 that are unlike those of the frame before."""
         return tokens[:, 1:] != tokens[:, :-1]
 
     def context(
         self, before: UInt8[Tensor, "B T H W 3"], reference: UInt8[Tensor, "B H W 3"]
     ) -> Float[Tensor, "B T N C"] | None:
-        """What the dynamics reads beside the tokens of frames, given the shown frame before each; None: nothing."""
+        """Input of the dynamics beside the tokens of frames, given the shown frame before each; None: nothing."""
         return None
 
     def new_cache(self, num: int) -> TemporalCache | None:
@@ -419,28 +419,23 @@ class ReferenceTokenizer(VideoTokenizer):
 
     def moved_origin(self, origin: Origin, share: Float[Tensor, "B H W 4"], shift: Int[Tensor, "B N 2"]) -> Origin:
         """The origin of the next frame: each pixel's is that of the picture of which it has the largest share."""
-        size, patch = origin.place.shape[1:3], self.config.patch_size
-        places = torch.stack(torch.meshgrid(*(torch.arange(n, device=shift.device) for n in size), indexing="ij"), -1)
+        size, patch = self.config.image_size, self.config.patch_size
         moved = shift.unflatten(1, (size[0] // patch, -1)).repeat_interleave(patch, 1).repeat_interleave(patch, 2)
         largest, chosen = share[..., :3].max(-1)
-        at = places + moved * (chosen == 1).unsqueeze(-1)
-        rows, columns = (at[..., i].clamp(0, size[i] - 1) for i in range(2))
+        own = places(size, shift.device)
+        at = own + moved * (chosen == 1).unsqueeze(-1)
+        rows, columns = (at[..., axis].clamp(0, size[axis] - 1) for axis in range(2))
         batch = torch.arange(len(share), device=shift.device).view(-1, 1, 1)
-        old_place, old_share = (
-            x.expand(len(share), *x.shape[1:])[batch, rows, columns] for x in (origin.place, origin.share)
-        )
-        still = chosen == 2
-        place = torch.where(still.unsqueeze(-1), places.to(old_place), old_place)
-        return Origin(place, largest * torch.where(still, 1.0, old_share))
+        several = (x.expand(len(share), *x.shape[1:]) for x in (origin.place, origin.share))
+        place, old_share = (x[batch, rows, columns] for x in several)
+        uncovered = chosen == 2
+        place = torch.where(uncovered.unsqueeze(-1), own.to(place.dtype), place)
+        return Origin(place, largest * torch.where(uncovered, 1.0, old_share))
 
     def origin(self, reference: UInt8[Tensor, "B H W 3"]) -> Origin | None:
-        number, *size = reference.shape[:3]
-        places = torch.stack(
-            torch.meshgrid(*(torch.arange(n, device=reference.device) for n in size), indexing="ij"), -1
-        )
-        return Origin(
-            places.to(torch.int16).expand(number, -1, -1, -1), torch.ones(number, *size, device=reference.device)
-        )
+        number, device = len(reference), reference.device
+        own = places(self.config.image_size, device).to(torch.int16)
+        return Origin(own.expand(number, -1, -1, -1), torch.ones(number, *self.config.image_size, device=device))
 
     def unit_reference(self, picture: UInt8[Tensor, "B H W 3"] | None) -> Float[Tensor, "B 1 H W 3"] | None:
         """A picture in [0, 1], with an axis for time; None for none."""

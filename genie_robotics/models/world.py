@@ -40,7 +40,7 @@ class WorldState:
     dynamics_cache: TemporalCache | None
     """Keys and values of all frames in the window; None recomputes the window at every sampling step."""
     decoder_cache: TemporalCache | None
-    """The same of the decoder; also None if it decodes frames one by one."""
+    """Keys and values of the decoder; also None if it decodes frames one by one."""
     num_generated: int
     shown: tuple[UInt8[Tensor, "B H W 3"], ...]
     """The frames of the window."""
@@ -243,7 +243,7 @@ class World:
         return replace(new, dynamics_cache=dynamics_cache, decoder_cache=decoder_cache, shown=shown, origin=origin)
 
     def context(self, before: Sequence[UInt8[Tensor, "B H W 3"]]) -> Float[Tensor, "B T N C"] | None:
-        """What the dynamics reads beside the tokens of frames, given the frame before each."""
+        """Input of the dynamics beside the tokens of frames, given the frame before each."""
         return self.tokenizer.context(torch.stack(list(before), dim=1), self.reference)
 
     def frame_logits(

@@ -159,6 +159,19 @@ def test_the_tokenizer_reads_the_frame_before_and_the_reference():
             assert (gradient != 0).any()
 
 
+def test_under_autocast_every_weight_learns():
+    """Weights are cast for a first pass without gradients, and used again in the second."""
+    model, clips = random_genie(with_reference()).tokenizer.train(), noise(2, 5, 16, 16, 3)
+    norms = []
+    for enabled in (False, True):
+        model.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            model(clips, clips[:, 0])[0].backward()
+        assert all(weight.grad is not None for weight in model.parameters())
+        norms.append(float(torch.stack([weight.grad.norm() for weight in model.parameters()]).norm()))
+    assert norms[1] == pytest.approx(norms[0], rel=0.5), "bfloat16 may choose other codes"
+
+
 def test_a_frame_shows_the_past_alone(genie, frames):
     """Later frames change neither tokens nor what is shown; and a clip continues a clip."""
     genie, clips = genie.double(), frames[:, :6]

@@ -13,7 +13,7 @@ import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -26,7 +26,7 @@ from genie_eval.codes.transitions import Transitions
 from genie_eval.collect import Evidence, choose_trajectories, read_frames, scenes_of, to_numpy
 from genie_eval.dreams.simulated import CodeActions
 from genie_eval.dreams.starts import Starts, choose_starts
-from genie_eval.interfaces import WorldModel
+from genie_eval.interfaces import TrustedWorld, WorldModel
 from genie_eval.metrics import Metric, judge, not_run, plain
 from genie_eval.resampling import bootstrap_weights, interval, permutation_p
 from genie_eval.simulation import open_recording
@@ -206,7 +206,8 @@ def measure_trust(
     progress: bool,
 ) -> Metric:  # fmt: skip
     """`trust_auroc` on dreams from other tables than those of the calibration."""
-    if getattr(world, "trust_model", None) is None:
+    trusted = cast(TrustedWorld, world)
+    if getattr(trusted, "trust_model", None) is None:
         return not_run("the world has no trust.json; make it with python -m genie_eval.dreams.trust")
     starts = choose_starts(world, split, evidence, tables, seed)
     codes = uniform_codes(world.config.num_actions, len(starts), steps, seed)
@@ -214,7 +215,7 @@ def measure_trust(
         simulated = simulate_frames(world, split, evidence, starts, codes, progress)
     except UserError as error:
         return not_run(f"no simulator behind this source: {error}")
-    dreams, trust = world.generate(starts.frames[:, None], codes, seed=seed, return_trust=True)  # type: ignore[call-arg]
+    dreams, trust = trusted.generate(starts.frames[:, None], codes, seed=seed, return_trust=True)
     return trust_metric(to_numpy(trust), is_wrong(to_numpy(dreams), simulated), draws, seed)
 
 

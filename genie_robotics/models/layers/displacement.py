@@ -20,7 +20,7 @@ NEAR = 1e-3  # squared error per pixel and channel that the farthest shift costs
 
 @dataclass(frozen=True)
 class Motion:
-    """Where in the picture the patches of frames come from."""
+    """Motion vectors: the places in a picture from which the patches of frames come."""
 
     shift: Int[Tensor, "B T N 2"]
     """From each patch to the place from which it has moved, in pixels: rows, columns; 0 if it has not moved."""
@@ -42,7 +42,7 @@ class Displacement(nn.Module):
         self.margin = self.step // 2
         self.side = 2 * REACH + 1
         self.num_choices = self.side**2, (2 * self.margin + 1) ** 2
-        """Of the coarse and of the fine shift."""
+        """Choices of the coarse and of the fine shift."""
         self.coarse = nn.Linear(width, self.side**2)
         self.fine = nn.Linear(width, 2 * (2 * self.margin + 1))  # rows, columns
         self.grid = tuple(side // patch_size for side in image_size)
@@ -122,8 +122,8 @@ class Displacement(nn.Module):
         tried = rearrange(tried, "b c i j k l p q -> b (i j) (k l) (p q c)")
         patches = rearrange(low, "b t (i p) (j q) c -> b (i j) t (p q c)", p=small, q=small)
         steps = torch.arange(side, device=frames.device) - reach
-        far = (steps[:, None].square() + steps.square()) / (2 * max(1, reach) ** 2)
-        cost = tried.square().sum(-1) + NEAR * tried.shape[-1] * far.flatten()
+        distant = (steps[:, None].square() + steps.square()) / (2 * max(1, reach) ** 2)
+        cost = tried.square().sum(-1) + NEAR * tried.shape[-1] * distant.flatten()
         best = torch.baddbmm(cost.flatten(0, 1).unsqueeze(1), patches.flatten(0, 1), tried.flatten(0, 1).mT, alpha=-2)
         best = best.argmin(-1).view(*patches.shape[:3]).transpose(1, 2)  # (B, T, N)
         shift = scale * torch.stack([best // side - reach, best % side - reach], -1)
