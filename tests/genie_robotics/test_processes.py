@@ -45,6 +45,8 @@ def train(job: dict, folder: Path) -> None:
     if job["dead_code_threshold"]:
         config.latent_action.quantizer.num_codes, config.latent_action.quantizer.vq.decay = 64, 0.5
     config.tokenizer.motion_weight = 0.0 if job["freeze"] else 1.0
+    config.tokenizer.reference = job["reference"]
+    config = config.resolved()
     torch.manual_seed(0)
     genie = Genie(config)
     if stage in ("dynamics", "joint") or job["freeze"]:
@@ -92,6 +94,7 @@ def trained(
     dead_code_threshold: float = 0.0,
     micro_batches: int = 1,
     freeze: bool = False,
+    reference: str = "none",
 ) -> dict:
     """Trains to step `steps`, from the last checkpoint in `folder`.
 
@@ -124,6 +127,14 @@ def test_two_processes_train_as_one(stage, mode, tmp_path):
     assert len(one["loss"]) > 3
     assert len(set(one["loss"])) == len(one["loss"])
     same(one, trained(stage, mode, tmp_path / "two", 2))
+
+
+@pytest.mark.parametrize(("stage", "sharding"), [("tokenizer", "none"), ("tokenizer", "full"), ("dynamics", "none")])
+def test_two_processes_train_as_one_with_a_reference(stage, sharding, tmp_path):
+    one = trained(stage, "frozen", tmp_path / "one", 1, reference="start")
+    assert len(set(one["loss"])) == len(one["loss"]) > 3
+    two = trained(stage, "frozen", tmp_path / "two", 2, reference="start", sharding=sharding)
+    same(published(one, stage) if sharding == "full" else one, two)
 
 
 @pytest.mark.parametrize(("processes", "micro_batches", "sharding"), [(1, 4, "none"), (2, 2, "none"), (2, 2, "full")])

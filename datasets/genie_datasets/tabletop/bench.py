@@ -18,14 +18,12 @@ from genie_datasets.tabletop.render import NO_GL, find_backend
 from genie_datasets.tabletop.worker import Job
 
 WARM_UP = 2  # episodes that are not counted, because they include imports
-CASES = {  # name -> (family, size, whether to use OpenGL)
-    "easy 64x64": ("easy", (64, 64), True),
-    "easy 256x320": ("easy", (256, 320), True),
-    "rt1 64x64": ("rt1", (64, 64), True),
-    "rt1 256x320": ("rt1", (256, 320), True),
-    "easy 64x64 without OpenGL": ("easy", (64, 64), False),
-    "rt1 64x64 without OpenGL": ("rt1", (64, 64), False),
+RENDERINGS = {  # name -> (size, whether to use OpenGL)
+    "64x64": ((64, 64), True),
+    "256x320": ((256, 320), True),
+    "64x64 without OpenGL": ((64, 64), False),
 }
+CASES = {f"{family} {name}": (family, *how) for name, how in RENDERINGS.items() for family in ("easy", "rt1", "wild")}
 UNTUNED = "easy 64x64, MuJoCo's default quality"
 _MEASURE = """
 import sys, time
