@@ -134,7 +134,7 @@ def test_two_processes_train_as_one_with_a_reference(stage, sharding, tmp_path):
     one = trained(stage, "frozen", tmp_path / "one", 1, reference="start")
     assert len(set(one["loss"])) == len(one["loss"]) > 3
     two = trained(stage, "frozen", tmp_path / "two", 2, reference="start", sharding=sharding)
-    same(published(one, stage) if sharding == "full" else one, two)
+    same(published(one, stage), two)  # without counts: unchanged patches may lie halfway between two codes at zero
 
 
 @pytest.mark.parametrize(("processes", "micro_batches", "sharding"), [(1, 4, "none"), (2, 2, "none"), (2, 2, "full")])
