@@ -396,10 +396,9 @@ class Genie(nn.Module):
         x: Shaped[Tensor, "B T *S"],
         reference: UInt8[Tensor, "B H W 3"] | None,
     ) -> Tensor:
-        """Results (B, T, ...) of the tokenizer's `encode` or `decode`, which read x in windows of `clip_length`; one
-        with a reference reads all frames, one after the other."""
-        length = self.config.clip_length if self.config.tokenizer.reference == "none" else x.shape[1]
-        num = max(1, frames_at_once(self.config.image_size, self.device) // self.config.clip_length)
+        """Results (B, T, ...) of the tokenizer's `encode` or `decode`, which read x in windows of `clip_length`."""
+        length = self.config.clip_length
+        num = max(1, frames_at_once(self.config.image_size, self.device) // length)
         references = [None] * -(-len(x) // num) if reference is None else reference.split(num)
         with inference(self.device, self):
             rows = [

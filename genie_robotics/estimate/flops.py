@@ -22,13 +22,9 @@ def step_flops(
     clip = sum(passes * forward_flops(genie, part) for part in kind.trains)
     if "latent_action" in kind.trains and mode == "end_to_end":  # which does not use its decoder
         clip += passes * (encoder_flops(genie, "latent_action") - forward_flops(genie, "latent_action"))
-    if isinstance(genie.tokenizer, ReferenceTokenizer):  # which codes frames relative to what it shows
-        searched = genie.tokenizer.displacement.search_flops * (config.clip_length - 1)
-        if "tokenizer" in kind.trains:
-            clip += forward_flops(genie, "tokenizer") + searched
-        elif "tokenizer" in kind.reads(config, mode):
-            clip += forward_flops(genie, "tokenizer") + searched - encoder_flops(genie, "tokenizer")
     clip += sum(encoder_flops(genie, part) for part in kind.reads(config, mode))
+    if "dynamics" in kind.trains and genie.tokenizer.uses_reference:  # which reads the frames that tokens show
+        clip += forward_flops(genie, "tokenizer") - encoder_flops(genie, "tokenizer")
     return clip * batch_size
 
 
@@ -47,8 +43,7 @@ def frame_flops(config: GenieConfig) -> float:
     decoding = transformer_flops(tokenizer.decoder, config.clip_length if tokenizer.temporal else 1, new_frames=1)
     layers = [tokenizer.from_latent, tokenizer.patch_out]
     if isinstance(tokenizer, ReferenceTokenizer):
-        layers += [tokenizer.context_in, tokenizer.displacement.coarse, tokenizer.displacement.fine]
-        decoding += tokenizer.displacement.mixing_flops
+        layers.append(tokenizer.reference_in)
     decoding += 2 * tokenizer.num_patches * sum(layer.weight.numel() for layer in layers)
     return steps * (hidden + head) + hidden + decoding
 
@@ -57,20 +52,17 @@ def forward_flops(genie: Genie, component: str) -> float:
     """Operations of one clip's forward pass through a component: matrix products of blocks, patches and heads."""
     model = getattr(genie, component)
     length = genie.config.clip_length
-    if isinstance(model, ReferenceTokenizer):
-        length -= 1  # the first is given
     total = 0.0
     for name, module in model.named_modules():
         if isinstance(module, STTransformer):
             num_frames = length - 1 if (component, name) == ("latent_action", "decoder") else length
             total += transformer_flops(module, num_frames)
     num_patches = model.config.num_patches if component == "dynamics" else model.num_patches
-    outside = [m for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and ".blocks." not in f".{n}"]
-    for layer in outside:
+    outside = [(n, m) for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and ".blocks." not in f".{n}"]
+    for name, layer in outside:
         if layer.weight.numel() > 32 * 32:  # smaller ones are per frame or of the quantizer
-            total += 2 * layer.weight.numel() * num_patches * length
-    if isinstance(model, ReferenceTokenizer):
-        total += model.displacement.mixing_flops * length
+            num_frames = 1 if name == "reference_in" else length
+            total += 2 * layer.weight.numel() * num_patches * num_frames
     return total
 
 

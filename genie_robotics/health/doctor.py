@@ -216,7 +216,7 @@ def measure_components(
         figures["latent_action"] = explained | code_usage(genie, "latent_action", codes, "code", "dead_codes")
     if len(usable) == len(COMPONENTS) and tokens is not None and codes is not None:
         with evaluating(genie):
-            tokens, context = genie.tokenizer.encode_with_context(clips, clips[:, 0])
+            context = genie.tokenizer.clip_context(tokens, clips[:, 0])
         use = action_use(genie, tokens, codes, seed, context)
         losses = {f"token_loss_{name}": use[name] for name in ("true", "shuffled", "null", "all")}
         figures["dynamics"] = losses | {"action_gap": action_gap(use)}

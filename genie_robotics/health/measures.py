@@ -143,7 +143,7 @@ def action_use(
     with evaluating(genie), seeded(seed, tokens.device):
         mask = dynamics.draw_mask(tokens)
         changed = torch.zeros_like(mask)
-        changed[:, 1:] = genie.tokenizer.changed(tokens)
+        changed[:, 1:] = tokens[:, 1:] != tokens[:, :-1]
         counted = changed[mask]
         figures = {"num_tokens": float(counted.sum()), "num_codes": float(len(codes.unique()))}
         actions = {"true": quantizer.lookup(codes), "shuffled": quantizer.lookup(shuffled(codes))}
@@ -222,19 +222,18 @@ def tokenizer_floor(
     moving: fraction of the pixels that move.
     """
 
-    def sums(frames: Tensor, shown: Tensor) -> Tensor:
+    def sums(frames: Tensor, tokens: Tensor, reference: Tensor) -> Tensor:
         """(1, 6): decoding and copy error on moving pixels, both on all pixels, number of moving pixels, of pixels."""
         current, previous = frames[:, 1:].float(), frames[:, :-1].float()
-        error = (shown[:, 1:].float() - current).square().mean(-1)
+        error = (genie.tokenizer.decode(tokens, reference)[:, 1:].float() - current).square().mean(-1)
         copied = (previous - current).square().mean(-1)
         moving = (previous - current).abs().mean(-1) > MOVING_LEVELS
         parts = (error[moving], copied[moving], error, copied, moving, torch.ones_like(moving))
         return torch.stack([part.double().sum() for part in parts]).unsqueeze(0)
 
     with evaluating(genie):
-        clips = zip(frames.split(CHUNK), reference.split(CHUNK), strict=True)
-        tokens, shown = map(torch.cat, zip(*(genie.tokenizer.follow(*clip) for clip in clips), strict=True))
-        error, copied, all_error, all_copied, moving, pixels = by_chunk(sums, frames, shown).sum(0).tolist()
+        tokens = by_chunk(genie.tokenizer.encode, frames, reference)
+        error, copied, all_error, all_copied, moving, pixels = by_chunk(sums, frames, tokens, reference).sum(0).tolist()
     return {
         "floor": error / copied if moving else math.nan,
         "psnr": psnr(all_error / pixels),

@@ -1,21 +1,19 @@
 """Frames larger than the model's: its frame enlarged, with the start picture's fine detail where the picture is kept.
 
-A tokenizer with a reference says from where in the start picture each pixel comes, if it is not a new color. The detail
-of the sharp picture is taken from the same place. So a pixel that the model keeps is the picture's own pixel, at any
-size, what moves keeps its detail, and what is new is as coarse as the model.
+A tokenizer with a reference gives a gate with each frame: 1 keeps the reference's pixel, 0 takes a new color. The same
+gate says where the detail of the sharp picture still holds. So a pixel that the model keeps is the picture's own pixel,
+at any size, and what has moved is as coarse as the model.
 """
 
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
 from genie_datasets.base.errors import UserError
 from genie_robotics.models.inputs import shown
-from genie_robotics.models.layers.patches import places
-from genie_robotics.models.video_tokenizer import Origin
 
 MAX_SIDE = 1024  # pixels
 
@@ -65,27 +63,13 @@ class Display:
         planes = frames.permute(0, 3, 1, 2).float()
         return functional.interpolate(planes, self.size, mode="bilinear").permute(0, 2, 3, 1)
 
-    def show(self, frame: UInt8[Tensor, "B H W 3"], origin: Origin | None) -> UInt8[Tensor, "B H2 W2 3"]:
-        """Frames at the displayed size; origin: of these frames, None without a reference."""
+    def show(self, frame: UInt8[Tensor, "B H W 3"], gate: UInt8[Tensor, "B H W"] | None) -> UInt8[Tensor, "B H2 W2 3"]:
+        """Frames at the displayed size; gate: 255 where a pixel is the reference's, None without a reference."""
         if tuple(frame.shape[1:3]) == self.size:
             return frame
         enlarged = self.enlarge(frame)
-        if self.detail is not None and origin is not None:
+        if self.detail is not None and gate is not None:
+            kept = self.enlarge(gate.unsqueeze(-1)) / 255
             # Squared, because a new color that is mixed with a little of the reference would show its outlines.
-            kept = self.enlarge(origin.share.unsqueeze(-1)).square()
-            enlarged = torch.addcmul(enlarged, kept, self.detail_at(origin.place))
+            enlarged = torch.addcmul(enlarged, kept.square(), self.detail)
         return enlarged.round_().clamp_(0, 255).to(torch.uint8).contiguous()
-
-    def detail_at(self, place: Int[Tensor, "B H W 2"]) -> Float[Tensor, "B H2 W2 3"]:
-        """The detail at the places from which the model's pixels come."""
-        assert self.detail is not None
-        size = (place.shape[1], place.shape[2])
-        moved = place - places(size, place.device)  # in the model's pixels
-        moved = functional.interpolate(moved.permute(0, 3, 1, 2).float(), self.size, mode="nearest")
-        found = []
-        for axis in range(2):
-            here = torch.arange(self.size[axis], device=place.device).view((-1, 1) if axis == 0 else (1, -1))
-            there = here + moved[:, axis] * (self.size[axis] / size[axis])
-            found.append(there.round().long().clamp(0, self.size[axis] - 1))
-        batch = torch.arange(len(place), device=place.device).view(-1, 1, 1)
-        return self.detail.expand(len(place), -1, -1, -1)[batch, found[0], found[1]]

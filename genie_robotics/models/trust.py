@@ -8,7 +8,6 @@ RUN/trust.json.
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,21 +103,19 @@ def is_number(value: Any) -> bool:
 @torch.no_grad()
 def read_signs(
     tokenizer: VideoTokenizer,
-    shown: Sequence[UInt8[Tensor, "B H W 3"]],
+    frame: UInt8[Tensor, "B H W 3"],
     tokens: Int[Tensor, "B N"],
     log_prob: Float[Tensor, "B"],
     num_generated: int,
     reference: UInt8[Tensor, "B H W 3"],
 ) -> Float[Tensor, "B S"]:
-    """The signs of the last of the frames `shown`, and of its tokens.
+    """The signs of a frame and its tokens.
 
     steps: log(1 + steps since the start). change: log(1 + mean squared distance to the start picture, in gray levels).
     surprise: minus the mean log-probability of the tokens. round_trip: share of the tokens that change when the frame
     alone is encoded again.
     """
-    frame = shown[-1]
     distance = (frame.float() - reference.float()).square().mean(dim=(1, 2, 3))
-    clip = torch.stack(list(shown[-2:] if tokenizer.uses_reference else shown[-1:]), dim=1)
-    again = tokenizer.encode(clip, reference.expand_as(frame))[:, -1]
+    again = tokenizer.encode(frame.unsqueeze(1), reference)[:, 0]
     steps = torch.full_like(distance, math.log1p(num_generated))
     return torch.stack([steps, distance.log1p(), -log_prob.float(), (again != tokens).float().mean(-1)], dim=-1)

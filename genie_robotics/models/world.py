@@ -26,7 +26,7 @@ from genie_robotics.models.layers.cache import TemporalCache
 from genie_robotics.models.quantizers import Quantizer
 from genie_robotics.models.sampling import Sampler
 from genie_robotics.models.trust import TrustModel, read_signs, trust_or_error
-from genie_robotics.models.video_tokenizer import Origin, VideoTokenizer
+from genie_robotics.models.video_tokenizer import VideoTokenizer
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class WorldState:
     num_generated: int
     shown: tuple[UInt8[Tensor, "B H W 3"], ...]
     """The frames of the window."""
-    origin: Origin | None
-    """From where in the reference the newest frame's pixels come; None if the tokenizer has no reference."""
+    gate: UInt8[Tensor, "B H W"] | None
+    """255 where a pixel of the newest frame is the reference's; None if the tokenizer has no reference."""
     log_prob: Float[Tensor, B]
     """Mean log-probability at which the sampler chose the frame's tokens; 0 for a given frame."""
 
@@ -128,12 +128,12 @@ class World:
         state = self.state
         with self._inference():
             return read_signs(
-                self.tokenizer, state.shown, state.tokens[:, -1], state.log_prob, state.num_generated, self.reference
+                self.tokenizer, state.frame, state.tokens[:, -1], state.log_prob, state.num_generated, self.reference
             )
 
     def show(self, state: WorldState) -> UInt8[Tensor, "B H2 W2 3"]:
         """The frame of a state at the display size."""
-        return self._display.show(state.frame, state.origin)
+        return self._display.show(state.frame, state.gate)
 
     def step(self, code: int | Sequence[int] | np.ndarray | Int[Tensor, B]) -> Tensor:
         """Plays one latent action (one for all dreams, or one each) and returns the new frame, uint8."""
@@ -237,10 +237,10 @@ class World:
             context = self.context((state.frame,))
             self.dynamics.hidden(tokens, action, context, dynamics_cache, previous=state.tokens[:, -1:])
             dynamics_cache = dynamics_cache.extended(1)
-        frame, origin = self.tokenizer.next_frame(new.tokens, state.frame, self.reference, decoder_cache, state.origin)
+        frame, gate = self.tokenizer.newest(new.tokens, self.reference, decoder_cache)
         decoder_cache = decoder_cache and decoder_cache.extended(1)
         shown = (*state.shown, frame)
-        return replace(new, dynamics_cache=dynamics_cache, decoder_cache=decoder_cache, shown=shown, origin=origin)
+        return replace(new, dynamics_cache=dynamics_cache, decoder_cache=decoder_cache, shown=shown, gate=gate)
 
     def context(self, before: Sequence[UInt8[Tensor, "B H W 3"]]) -> Float[Tensor, "B T N C"] | None:
         """Input of the dynamics beside the tokens of frames, given the frame before each."""
@@ -273,36 +273,23 @@ class World:
 
     @torch.no_grad()
     def prime(
-        self,
-        tokens: Int[Tensor, "B t N"],
-        actions: Float[Tensor, "B t L"],
-        state: WorldState | None = None,
+        self, tokens: Int[Tensor, "B t N"], actions: Float[Tensor, "B t L"], num_generated: int = 0
     ) -> WorldState:
-        """The state after a window of given tokens, with both caches.
-
-        state: the moment at which a dream's window begins with these tokens; None at its start.
-        """
+        """The state after a window of given tokens, with both caches."""
         num, length = tokens.shape[:2]
         with self._inference(tokens.device):
             of_dynamics = self.dynamics.transformer.new_cache(num) if self.use_cache else None
             of_decoder = self.tokenizer.new_cache(num) if self.use_cache else None
-            given = None if state is None else torch.stack(state.shown[-length:], dim=1)
-            tokens, frames = self.tokenizer.window(tokens, given, self.reference, of_decoder)
+            frames, gates = self.tokenizer.decode_with_gate(tokens, self.reference, of_decoder)
             shown = frames.unbind(1)
             if of_dynamics is not None:
                 self.dynamics.hidden(tokens, actions, self.context((shown[0], *shown[:-1])), of_dynamics)
-            of_dynamics, of_decoder = (cache and cache.extended(length) for cache in (of_dynamics, of_decoder))
-            if state is not None:
-                state = replace(state, tokens=tokens, actions=actions, shown=shown)
-                return replace(state, dynamics_cache=of_dynamics, decoder_cache=of_decoder)
-            origin = self.tokenizer.origin(self.reference)
-            for t in range(1, length if origin is not None else 1):
-                _, origin = self.tokenizer.next_frame(tokens[:, t : t + 1], shown[t - 1], self.reference, None, origin)
-            given_log_prob = torch.zeros(num, device=tokens.device)
-            return WorldState(tokens, actions, of_dynamics, of_decoder, 0, shown, origin, given_log_prob)
+        caches = (cache and cache.extended(length) for cache in (of_dynamics, of_decoder))
+        gate, log_prob = None if gates is None else gates[:, -1], torch.zeros(num, device=tokens.device)
+        return WorldState(tokens, actions, *caches, num_generated, shown, gate, log_prob)
 
     def _slide(self, state: WorldState, keep: int) -> WorldState:
         """The state with a window of the last `keep` frames."""
         actions = state.actions[:, -keep:].clone()
         actions[:, 0] = 0  # the model does not know what led to the first frame of a window, in training as here
-        return self.prime(state.tokens[:, -keep:], actions, state)
+        return self.prime(state.tokens[:, -keep:], actions, state.num_generated)

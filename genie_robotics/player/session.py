@@ -169,7 +169,7 @@ class PlaySession:
         world, last = self._world(), self.moments[-1]
         if last.state.dynamics_cache is None:
             state = last.state
-            primed = world.prime(state.tokens, state.actions, state)
+            primed = world.prime(state.tokens, state.actions, state.num_generated)
             caches = primed.dynamics_cache, primed.decoder_cache
             last = replace(last, state=replace(state, dynamics_cache=caches[0], decoder_cache=caches[1]))
             self.moments[-1] = last

@@ -201,7 +201,8 @@ class HealthChecks:
         if "dynamics" not in self.stage.trains:
             return figures
         with evaluating(genie):
-            tokens, context = genie.tokenizer.encode_with_context(frames, reference)
+            tokens = genie.tokenizer.encode(frames, reference)
+            context = genie.tokenizer.clip_context(tokens, reference)
             codes = genie.latent_action.encode(frames)
         for name, given in (("tokenizer", tokens), ("latent_action", codes)):
             if name not in self.quantizers:  # frozen, so its usage is not counted; one batch shows a collapse

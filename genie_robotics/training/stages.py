@@ -148,13 +148,9 @@ class DynamicsStage(Stage):
     ) -> tuple[Float[Tensor, ""], Logs]:
         """codes: `self.codes(batch)`, if known."""
         tokenizer, latent_action = self._frozen
-        frames, reference = self.split(batch)
+        tokens, actions = self.codes(batch) if codes is None else codes
         with torch.no_grad():
-            if tokenizer.uses_reference:  # the context is what is shown while the clip is encoded
-                tokens, context = tokenizer.encode_with_context(frames, reference)
-                actions = latent_action.encode(frames) if codes is None else codes[1]
-            else:
-                (tokens, actions), context = self.codes(batch) if codes is None else codes, None
+            context = tokenizer.clip_context(tokens, self.split(batch)[1])
             vectors = latent_action.quantizer.lookup(actions)
         return self.dynamics(DynamicsBatch(tokens, vectors, context=context))
 
@@ -186,7 +182,8 @@ class JointStage(Stage):
     def forward(self, batch: UInt8[Tensor, "B S H W 3"]) -> tuple[Float[Tensor, ""], Logs]:
         frames, reference = self.split(batch)
         with torch.no_grad():
-            tokens, context = self._frozen[0].encode_with_context(frames, reference)
+            tokens = self._frozen[0].encode(frames, reference)
+            context = self._frozen[0].clip_context(tokens, reference)
         actions, loss, logs = self.latent_action.explain(frames, predict=self.predict_frames)
         dynamics_loss, more = self.dynamics(DynamicsBatch(tokens, actions, self.grad_to_actions, context))
         return loss + dynamics_loss, logs | {"token_loss": dynamics_loss.detach()} | more

@@ -9,7 +9,7 @@ from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
 from genie_robotics.models.display import Display, display_size
 from tests.genie_robotics.conftest import random_genie, tiny_config
-from tests.genie_robotics.test_reference import displace, mix, noise, with_reference
+from tests.genie_robotics.test_reference import noise, with_reference
 
 CODES = (0, 1, 2, 3, 0, 1, 2, 3)
 
@@ -24,9 +24,16 @@ def picture() -> torch.Tensor:
     return noise(80, 80, 3)
 
 
+def set_gate(genie: Genie, gates: torch.Tensor | float) -> None:
+    """Lets the tokenizer predict these gates (before the sigmoid) for all tokens: one, or one per pixel of a patch."""
+    genie.tokenizer.patch_out.weight.data.zero_()
+    genie.tokenizer.patch_out.bias.data.view(-1, 4)[:, 3] = gates
+    genie.tokenizer.is_kept = lambda vectors: torch.zeros(vectors.shape[:-1], dtype=torch.bool)
+
+
 @pytest.mark.parametrize("size", [32, 64, 61, (48, 48)])
 def test_a_kept_picture_is_shown_as_sharp_as_it_is(genie, picture, size):
-    mix(genie, before=50.0)
+    set_gate(genie, 12.0)
     world = genie.start(picture, display=size)
     shape = display_size(size, (16, 16))
     for code in CODES:
@@ -34,11 +41,10 @@ def test_a_kept_picture_is_shown_as_sharp_as_it_is(genie, picture, size):
         world.step(code)
 
 
-def test_what_is_kept_is_the_pictures(genie, picture, monkeypatch):
-    monkeypatch.setattr(genie.tokenizer, "is_kept", nothing_is_kept)
-    mix(genie, before=50.0)
-    bias = genie.tokenizer.patch_out.bias.data.view(4, 4, 7)  # rows and columns of a patch
-    bias[:, 3, 3], bias[:, 3, 6] = 0.0, 50.0  # of each patch's columns the last takes the color
+def test_where_the_gate_is_one_a_pixel_is_the_pictures(genie, picture):
+    gates = torch.full((4, 4), -12.0)
+    gates[:, :3] = 12.0  # of each patch's columns the last takes the color
+    set_gate(genie, gates.flatten())
     world = genie.start(picture, display=64)
     world.step(1)
     sharp, display = torch.from_numpy(fit_frames(picture.numpy(), (64, 64))), world.display
@@ -50,34 +56,11 @@ def test_what_is_kept_is_the_pictures(genie, picture, monkeypatch):
     assert (display[:, open_columns].float() - sharp[:, open_columns].float()).abs().mean() > 20
 
 
-def nothing_is_kept(vectors: torch.Tensor) -> torch.Tensor:
-    return torch.zeros(vectors.shape[:-1], dtype=torch.bool)
-
-
-def test_a_new_color_is_only_enlarged(genie, picture, monkeypatch):
-    monkeypatch.setattr(genie.tokenizer, "is_kept", nothing_is_kept)
-    mix(genie, color=50.0)
+def test_where_the_gate_is_zero_the_frame_is_enlarged(genie, picture):
+    set_gate(genie, -20.0)
     world = genie.start(picture, display=64)
-    world.step(1)
     enlarged = Display((64, 64), None, world.state.frame).show(world.state.frame, None)[0]
     assert (world.display.float() - enlarged.float()).abs().max() <= 1
-
-
-def test_what_moves_keeps_its_detail_in_every_frame(genie, picture, monkeypatch):
-    """Each patch comes from one that lies a pixel of the model below it and two to the right; then it is uncovered."""
-    mix(genie, moved=50.0)
-    displace(genie, 1, 2)
-    world = genie.start(picture, display=64)
-    monkeypatch.setattr(genie.tokenizer, "is_kept", nothing_is_kept)
-    sharp = torch.from_numpy(fit_frames(picture.numpy(), (64, 64))).float()
-    for number in (1, 2):
-        world.step(0)
-        down, right = 4 * number, 8 * number
-        difference = world.display[4:32, 4:32].float() - sharp[4 + down : 32 + down, 4 + right : 32 + right]
-        assert difference.abs().max() <= 1
-    mix(genie, still=50.0)
-    world.step(0)
-    assert torch.equal(world.display.float(), sharp)
 
 
 @pytest.mark.parametrize("use_cache", [True, False])
@@ -133,7 +116,7 @@ def test_each_dream_of_a_batch_keeps_its_own_picture(genie):
 
 def test_a_picture_that_is_not_larger_is_only_enlarged(genie):
     small = noise(16, 16, 3)
-    mix(genie, before=50.0)
+    set_gate(genie, 12.0)
     world = genie.start(small, display=64)
     assert torch.equal(world.display, Display((64, 64), None, small[None]).show(small[None], None)[0])
 
@@ -142,7 +125,7 @@ def test_a_world_without_a_reference_is_enlarged(picture):
     genie = random_genie(tiny_config())
     world = genie.start(picture, display=64)
     world.step(1)
-    assert world.state.origin is None
+    assert world.state.gate is None
     assert torch.equal(world.display, Display((64, 64), None, world.state.frame).show(world.state.frame, None)[0])
 
 

@@ -14,12 +14,12 @@ from genie_robotics.estimate.memory import pass_bytes
 from genie_robotics.genie import Genie
 from genie_robotics.health.measures import bits_share, without_kept
 from genie_robotics.models.config import GenieConfig
-from genie_robotics.models.layers.displacement import REACH, Displacement, padded_by
 from genie_robotics.training.config import LoopConfig, TrainingConfig
 from genie_robotics.training.distributed import set_up
 from genie_robotics.training.trainer import Trainer
 from tests.genie_datasets.test_clips_and_sampler import Numbered
 from tests.genie_robotics.conftest import random_genie, tiny_config
+from tests.genie_robotics.test_causality import dependence
 
 CODES = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 3], [3, 3, 3, 3, 3, 3, 3, 3, 3], [1, 2, 1, 2, 1, 2, 1, 2, 1]])
 
@@ -39,151 +39,71 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
-def mix(genie: Genie, *, before: float = 0.0, moved: float = 0.0, still: float = 0.0, color: float = 0.0) -> None:
-    """Lets the tokenizer mix its four pictures with these weights, before the softmax."""
-    genie.tokenizer.patch_out.weight.data.zero_()
-    genie.tokenizer.patch_out.bias.data.view(-1, 7)[:, 3:] = torch.tensor([before, moved, still, color])
-
-
-def displace(genie: Genie, rows: int, columns: int) -> None:
-    """Lets the tokenizer take every patch from this many pixels below and to the right."""
-    displacement = genie.tokenizer.displacement
-    for layer in (displacement.coarse, displacement.fine):
-        layer.weight.data.zero_()
-        layer.bias.data.fill_(-50.0)
-    coarse, fine = displacement.parts(torch.tensor([[[[rows, columns]]]]))
-    displacement.coarse.bias.data[coarse] = 50.0
-    shifts = displacement.fine.bias.data.view(2, -1)
-    shifts[0, fine // shifts.shape[1]] = shifts[1, fine % shifts.shape[1]] = 50.0
-
-
-def changes_everywhere(genie: Genie, num: int) -> torch.Tensor:
-    """Tokens of a frame whose patches have all changed."""
-    token = (genie.tokenizer.kept_token() + 1) % genie.tokenizer.quantizer.num_codes
-    return token.expand(num, 1, genie.tokenizer.num_patches)
-
-
-def test_a_frame_that_keeps_everything_is_its_reference_whatever_the_picture(genie):
+def test_where_the_gate_is_closed_a_frame_is_its_reference_whatever_the_picture(genie):
     picture = noise(16, 16, 3)
-    mix(genie, before=50.0)
+    genie.tokenizer.patch_out.weight.data.zero_()
+    genie.tokenizer.patch_out.bias.data.view(-1, 4)[:, 3] = 12.0
     world = genie.start(picture)
     for code in (0, 1, 2, 3) * 3:
         assert torch.equal(world.frame, picture)
         world.step(code)
-    mix(genie, color=50.0)
+    genie.tokenizer.patch_out.bias.data.view(-1, 4)[:, 3] = -12.0
     world = genie.start(picture)
     assert torch.equal(world.frame, picture), "at the start nothing has changed"
-    assert (world.step(0).float() - picture.float()).abs().mean() > 20
+    assert (world.step(0).float() - picture.float()).abs().mean() > 20, "an open gate shows the color"
 
 
-def test_what_has_moved_looks_as_it_did(genie):
-    """Each patch is a copy of one that lies above and a pixel to the right, whatever the picture shows."""
-    picture, up = noise(16, 16, 3), genie.tokenizer.displacement.step
-    mix(genie, moved=50.0)
-    displace(genie, -up, 1)
-    shown = genie.detokenize(changes_everywhere(genie, 1).expand(-1, 2, -1), picture[None])[0]
-    assert torch.equal(shown[0, up:, :-1], picture[:-up, 1:])
-    assert torch.equal(shown[0, 0, :-1], picture[0, 1:]), "beyond the edge its pixels repeat"
-    assert torch.equal(shown[1, up:, :-1], shown[0, :-up, 1:]), "the second frame moves the first"
-
-
-def test_what_is_uncovered_comes_from_the_reference(genie):
-    pictures = noise(2, 1, 16, 16, 3)
-    mix(genie, still=50.0)
-    tokens = torch.cat([changes_everywhere(genie, 2), changes_everywhere(genie, 2)], dim=1)
-    assert torch.equal(genie.detokenize(tokens, pictures[:, 0]), pictures.expand(-1, 2, -1, -1, -1))
-
-
-@pytest.mark.parametrize(("patch_size", "width"), [(8, 48), (4, 32), (5, 30), (1, 12)])
-def test_the_search_finds_what_has_moved(patch_size, width):
-    displacement = Displacement(8, patch_size, (width, width))
-    reach = REACH * displacement.step
-    shift = torch.tensor([min(1, reach), -min(3, reach)])
-    coarse = torch.rand(3, 3, width // 4, width // 4, generator=torch.Generator().manual_seed(0))
-    picture = torch.nn.functional.interpolate(coarse, (width, width), mode="bicubic").permute(0, 2, 3, 1)
-    shown = padded_by(picture, reach)
-    rows, columns = (slice(reach + int(by), reach + int(by) + width) for by in shift)
-    moved = shown[:, :, rows, columns].permute(0, 2, 3, 1).unsqueeze(1)
-    found = displacement.search(torch.cat([picture.unsqueeze(1), moved], dim=1), picture)
-    assert not found.moved[:, 0].any()
-    assert not found.shift[:, 0].any()
-    if patch_size > 1:  # single pixels have equals
-        inner = found.shift[:, 1].unflatten(1, (width // patch_size, -1))[:, 1:-1, 1:-1]
-        assert torch.equal(inner, shift.expand_as(inner))
-    tried = torch.cartesian_prod(torch.arange(-reach, reach + 1), torch.arange(-reach, reach + 1)).view(1, 1, -1, 2)
-    coarse, fine = displacement.parts(tried)
-    assert len({*zip(coarse.flatten().tolist(), fine.flatten().tolist(), strict=True)}) == tried.shape[2]
-    assert coarse.max() < displacement.num_choices[0]
-    assert fine.max() < displacement.num_choices[1]
-
-
-def test_of_equal_patches_the_nearest_is_taken():
-    picture = torch.full((1, 32, 32, 3), 0.5)
-    found = Displacement(8, 8, (32, 32)).search(picture.unsqueeze(1) + 0.1, picture)
-    assert not found.moved.any()
-    stripes = torch.zeros(1, 32, 32, 3)
-    stripes[:, :, ::4] = 1.0
-    found = Displacement(8, 8, (32, 32)).search(stripes.roll(1, 2).unsqueeze(1), stripes)
-    assert found.shift[0, 0].unflatten(0, (4, 4))[:, 1:-1].reshape(-1, 2).unique(dim=0).tolist() == [[0, -1]]
-
-
-def test_unchanged_patches_have_one_token_and_stay_bit_for_bit(genie):
-    """Whatever the picture: the trained mixture, here a new color, counts only where something has changed."""
+def test_unchanged_patches_have_one_token_and_show_the_reference_bit_for_bit(genie):
+    """Whatever the picture: the trained gate, here open, counts only where something has changed."""
     tokenizer, size = genie.tokenizer, genie.config.tokenizer.patch_size
     codebook = tokenizer.quantizer.codebook
     codebook.copy_(0.4 * torch.nn.functional.layer_norm(codebook, codebook.shape[-1:]))
     codebook[5] = 0  # k-means puts a code on the latents of unchanged patches
-    mix(genie, color=50.0)
+    tokenizer.patch_out.bias.data.view(-1, 4)[:, 3] = -12.0
     pictures = noise(2, 1, 16, 16, 3)
     frames = pictures.repeat(1, 3, 1, 1, 1)
     frames[:, 1, :size, :size] += 100  # one patch changes a lot, and another by less than can be seen
     frames[:, 2, -1, -1] ^= 1
     tokens = genie.tokenize(frames)
     expected = torch.zeros_like(tokens, dtype=torch.bool)
-    expected[:, 1:, 0] = True  # there and back
+    expected[:, 1, 0] = True
     assert torch.equal(tokens != 5, expected)
     shown = genie.reconstruct(frames)
     assert torch.equal(shown[:, 0], frames[:, 0])
-    assert torch.equal(shown[:, 1:, size:], frames[:, :1, size:].expand(-1, 2, -1, -1, -1))
+    assert torch.equal(shown[:, 2], frames[:, 0])
+    assert torch.equal(shown[:, 1, size:], frames[:, 0, size:])
     assert not torch.equal(shown[:, 1, :size, :size], frames[:, 1, :size, :size])
 
 
-def test_the_tokenizer_reads_the_frame_before_and_the_reference():
-    config = with_reference().tokenizer
-    model = random_genie(with_reference()).double().tokenizer
-    pictures = [torch.rand(1, 1, 16, 16, 3, dtype=torch.double, requires_grad=True) for _ in range(3)]
-    latents = torch.randn(1, 1, model.num_patches, config.quantizer.latent_dim, dtype=torch.double, requires_grad=True)
-    shown = model.mixed(model.features(latents, *pictures[1:]), latents, *pictures[1:])[0]
-    for read, inputs in ((model.changes(*pictures), pictures), (shown, [latents, *pictures[1:]])):
-        for gradient in torch.autograd.grad(read.square().sum(), inputs):
-            assert (gradient != 0).any()
+def test_the_tokenizer_codes_frames_one_by_one_and_reads_its_reference_for_each():
+    made = random_genie(with_reference()).double()
+    model, length = made.tokenizer, made.config.clip_length
+    frames = torch.rand(1, length, 16, 16, 3, dtype=torch.double)
+    reference = torch.rand(1, 1, 16, 16, 3, dtype=torch.double)
+    latents = torch.randn(1, length, model.num_patches, model.to_latent.out_features, dtype=torch.double)
+    alone = torch.eye(length, dtype=torch.bool)
+    assert torch.equal(dependence(lambda x: model.latents(x, reference), frames, length), alone)
+    assert torch.equal(dependence(lambda x: model.pixels(x, reference), latents, length), alone)
+    for read in (lambda x: model.latents(frames, x), lambda x: model.pixels(latents, x)):
+        assert dependence(read, reference, length).all()
 
 
-def test_under_autocast_every_weight_learns():
-    """Weights are cast for a first pass without gradients, and used again in the second."""
-    model, clips = random_genie(with_reference()).tokenizer.train(), noise(2, 5, 16, 16, 3)
-    norms = []
-    for enabled in (False, True):
-        model.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            model(clips, clips[:, 0])[0].backward()
-        assert all(weight.grad is not None for weight in model.parameters())
-        norms.append(float(torch.stack([weight.grad.norm() for weight in model.parameters()]).norm()))
-    assert norms[1] == pytest.approx(norms[0], rel=0.5), "bfloat16 may choose other codes"
-
-
-def test_a_frame_shows_the_past_alone(genie, frames):
-    """Later frames change neither tokens nor what is shown; and a clip continues a clip."""
-    genie, clips = genie.double(), frames[:, :6]
-    tokens, shown = genie.tokenizer.follow(clips, clips[:, 0])
-    other = clips.clone()
-    other[:, 4:] = 255 - other[:, 4:]
-    assert torch.equal(genie.tokenizer.follow(other, clips[:, 0])[0][:, :4], tokens[:, :4])
-    assert torch.equal(tokens, genie.tokenize(clips))
-    assert torch.equal(shown, genie.reconstruct(clips))
-    rest, later = genie.tokenizer.follow(torch.cat([shown[:, 2:3], clips[:, 3:]], dim=1), clips[:, 0])
-    assert torch.equal(rest[:, 1:], tokens[:, 3:])
-    assert torch.equal(later, shown[:, 2:])
+def test_the_dynamics_reads_what_was_shown_before_each_frame_and_never_a_later_frame(frames):
+    genie = random_genie(with_reference()).double()
+    clips, length = frames[:1, : genie.config.clip_length], genie.config.clip_length
+    before, reference = clips.double() / 255, clips[:, 0]
+    patches = genie.tokenizer.patches(before)
+    context = genie.tokenizer.context(clips, reference)
+    assert torch.equal(context[..., : patches.shape[-1]], patches)
+    assert torch.equal(context[:, 3, :, patches.shape[-1] :], patches[:, 0])
+    tokens = genie.tokenize(clips)
+    read = genie.tokenizer.clip_context(tokens, reference)
+    shown = genie.detokenize(tokens, reference)
+    assert torch.equal(read[:, 1:], genie.tokenizer.context(shown[:, :-1], reference))
+    assert torch.equal(read[:, :1], genie.tokenizer.context(shown[:, :1], reference)), "the first frame is given"
+    actions = torch.zeros(1, length, genie.dynamics.config.action_dim, dtype=torch.double)
+    found = dependence(lambda x: genie.dynamics.logits(tokens, actions, x), read, length)
+    assert torch.equal(found, torch.ones(length, length).tril().bool())
 
 
 @pytest.mark.parametrize("num_prompt", [1, 4])
@@ -246,12 +166,9 @@ def test_tokens_are_shown_with_the_reference_they_were_made_with(genie, frames):
             genie.detokenize(tokens, wrong)
 
 
-def test_a_longer_video_is_coded_from_its_first_frame(genie, frames):
-    genie, long = genie.double(), frames[:, :9]
-    assert long.shape[1] > genie.config.clip_length
-    tokens = genie.tokenize(long)
-    assert torch.equal(tokens[:, :4], genie.tokenize(long[:, :4]))
-    assert torch.equal(genie.detokenize(tokens, long[:, 0]), genie.tokenizer.follow(long, long[:, 0])[1])
+def test_a_longer_video_has_one_reference(genie, frames):
+    long = frames[:, :9]
+    assert torch.equal(genie.tokenize(long)[:, 6:], genie.tokenize(long[:, 6:], long[:, 0]))
 
 
 def test_token_space_needs_tokens_that_always_mean_the_same():
@@ -311,7 +228,8 @@ def test_a_resumed_stage_ends_where_an_uninterrupted_one_does(stage, clips, tmp_
     start = getattr(random_genie(with_reference()), part).state_dict()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     moved = [name for name in whole if name in start and not torch.equal(whole[name], start[name])]
-    assert any("context" in name for name in moved), "what reads the frame before and the reference learns"
+    reads = "reference_in" if stage == "tokenizer" else "context_in"
+    assert any(reads in name for name in moved), "what reads the reference learns"
 
 
 def test_benchmark_and_estimate_know_the_reference():

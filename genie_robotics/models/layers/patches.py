@@ -2,7 +2,7 @@
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 
@@ -23,12 +23,6 @@ def unpatchify(
 ) -> Float[Tensor, "B T H W C"]:
     height = image_size[0] // patch_size
     return rearrange(patches, "b t (h w) (p q c) -> b t (h p) (w q) c", h=height, p=patch_size, q=patch_size)
-
-
-def places(size: tuple[int, int], device: torch.device) -> Int[Tensor, "H W 2"]:
-    """Row and column of each pixel."""
-    rows, columns = (torch.arange(number, device=device) for number in size)
-    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1)
 
 
 def to_unit(frames: UInt8[Tensor, "*B H W C"], dtype: torch.dtype = torch.float32) -> Float[Tensor, "*B H W C"]:
