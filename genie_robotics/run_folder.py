@@ -12,7 +12,7 @@ import json
 from collections.abc import Collection, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -106,6 +106,27 @@ def save_component(
     write_atomically(folder / "config.json", json.dumps(config, indent=1).encode())
 
 
+class Difference(NamedTuple):
+    """A field in which a stored component has another value than expected."""
+
+    field: str
+    stored: Any
+    expected: Any
+
+
+def difference(part: Any, folder: Path, free: Collection[str] = ()) -> Difference | None:
+    """The first field in which the component in the folder RUN/NAME differs from `part`, besides those in `free`."""
+    path = folder / "config.json"
+    values = read_json(path)
+    if hasattr(part, "has_decoder"):
+        values.pop("has_decoder", None)
+    stored, expected = to_plain(from_dict(type(part.config), values, str(path))), to_plain(part.config)
+    for name in sorted({*stored, *expected} - {*free}):
+        if stored.get(name) != expected.get(name):
+            return Difference(name, stored.get(name), expected.get(name))
+    return None
+
+
 def load_component(part: Any, folder: Path, free: Collection[str] = ()) -> None:
     """Loads the weights in the folder RUN/NAME into a component, strictly.
 
@@ -115,22 +136,17 @@ def load_component(part: Any, folder: Path, free: Collection[str] = ()) -> None:
     Raises:
         UserError: the component is missing, damaged, or was trained with another configuration.
     """
-    path = folder / "config.json"
-    values = read_json(path)
-    has_decoder = values.pop("has_decoder", True) if hasattr(part, "has_decoder") else True
-    stored = to_plain(from_dict(type(part.config), values, str(path)))
-    expected = to_plain(part.config)
-    differing = sorted(k for k in {*stored, *expected} - {*free} if stored.get(k) != expected.get(k))
-    if differing:
-        k = differing[0]
+    different = difference(part, folder, free)
+    if different is not None:
         raise UserError(
-            f"{folder} was trained with {k}={stored.get(k)}, but {folder.parent / 'config.json'} expects "
-            f"{expected.get(k)}; copy a {folder.name} of that configuration into {folder}, or retrain it"
+            f"{folder} was trained with {different.field}={different.stored}, but {folder.parent / 'config.json'} "
+            f"expects {different.expected}; copy a {folder.name} of that configuration into {folder}, or retrain it"
         )
+    has_decoder = read_json(folder / "config.json").get("has_decoder", True)
     path = folder / "model.safetensors"
     try:
         tensors = read_tensors(path)
-        if not has_decoder:
+        if hasattr(part, "has_decoder") and not has_decoder:
             part.drop_decoder()
         part.load_state_dict(tensors)
     except FileNotFoundError:

@@ -80,8 +80,8 @@ class DynamicsBatch:
 class Dynamics(nn.Module):
     """Predicts masked tokens of frames from the frames before and the latent actions.
 
-    Tokens of a tokenizer with a reference say what has changed, not what is there. So each token is read with its patch of
-    the frame before, as it was shown, and of the reference, which stays in view while the window of frames slides.
+    Tokens of a tokenizer with a reference say what has changed, not what is there. So each token is read with its patch
+    of the frame before, as it was shown, and of the reference, which stays in view while the window of frames slides.
     """
 
     def __init__(self, config: DynamicsConfig):

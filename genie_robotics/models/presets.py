@@ -180,16 +180,21 @@ PRESETS: dict[str, Callable[[], GenieConfig]] = {
 
 
 def preset(name: str, mode: str = "frozen") -> GenieConfig:
-    """The configuration called `name`, as the training mode `mode` needs it; raises UserError that lists the names.
-
-    A dynamics model that learns together with the latent actions needs codes early and gradients through them. Where a
-    preset finds its codes at the end and freezes them, they start after 30 % of the training instead and keep learning;
-    after a warm-up they start at the end of it and keep learning.
-    """
+    """The configuration called `name`, as the training mode `mode` needs it; raises UserError that lists the names."""
     if name not in PRESETS:
         raise UserError(f"unknown preset '{name}'; expected one of {', '.join(PRESETS)}")
     config = PRESETS[name]()
     config.preset = name
+    return for_mode(config, mode)
+
+
+def for_mode(config: GenieConfig, mode: str) -> GenieConfig:
+    """The configuration as the training mode `mode` needs it.
+
+    A dynamics model that learns together with the latent actions needs codes early and gradients through them. Where a
+    configuration finds its codes at the end and freezes them, they start after 30 % of the training instead and keep
+    learning; after a warm-up they start at the end of it and keep learning.
+    """
     vq = config.latent_action.quantizer.vq
     if vq.freeze_after_init and mode != "frozen":
         vq.freeze_after_init = False

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -21,7 +21,8 @@ from genie_robotics.training.config import LoopConfig, TrainingConfig, training_
 class TrainOptions(SourceOptions):
     """Train tokenizer, latent action model and dynamics on action-free video.
 
-    After an interruption the same command resumes. `--preset` and `--mode` choose the defaults of the other options.
+    After an interruption the same command resumes. `--preset`, or the run that `--init` names, and `--mode` choose the
+    defaults of the other options.
     """
 
     GROUP: ClassVar[str] = "run"
@@ -37,7 +38,7 @@ class TrainOptions(SourceOptions):
     minutes: Annotated[float | None, Option("MINUTES")] = None
     """Training time of all stages together, instead of steps."""
     init: Annotated[Path | None, Option("RUN")] = None
-    """Run whose weights training starts from, such as simulation before real video; codes are found again."""
+    """Run whose model and weights training starts from, such as simulation before real video; codes are found again."""
     device: Annotated[str, Option("{auto,cpu,cuda}")] = "auto"
     """Device that computes."""
     precision: Annotated[str, Option("{auto,bfloat16,float32}")] = "auto"
@@ -55,27 +56,41 @@ class TrainOptions(SourceOptions):
     loop: Annotated[LoopConfig, tyro.conf.arg(name="")] = field(default_factory=LoopConfig)
 
 
-def named(option: str, argv: list[str], default: str) -> str:
-    """The value of --preset or --mode, which choose the defaults of other options."""
+def named(option: str, argv: list[str]) -> str | None:
+    """The value of an option that chooses the defaults of others; None if it is not given."""
     for i, word in enumerate(argv):
         if word == option and i + 1 < len(argv):
             return argv[i + 1]
         if word.startswith(f"{option}="):
             return word.partition("=")[2]
-    return default
+    return None
+
+
+def defaults(argv: list[str]) -> tuple[GenieConfig, TrainingConfig]:
+    """Model and training by --preset, or by the run of --init without it, for --mode."""
+    from genie_robotics.models.presets import for_mode, preset
+    from genie_robotics.pretrained import locate
+    from genie_robotics.run_folder import load_config
+
+    name, init, mode = (named(option, argv) for option in ("--preset", "--init", "--mode"))
+    folder = None if init is None or name is not None else locate(init)
+    if folder is None or not (folder / "config.json").exists():  # an --init that is gone may not be needed any more
+        name = name or "nano"
+        training = training_preset(name)
+        return preset(name, mode or training.mode), training
+    model = replace(load_config(folder), gap=None)  # which belongs to the video
+    training = training_preset(model.preset or "nano")
+    return for_mode(model, mode or training.mode), training
 
 
 def train(argv: list[str]) -> int:
-    from genie_robotics.models.presets import preset
-
-    name = named("--preset", argv, "nano")
-    training = training_preset(name)
+    model, training = defaults(argv)
     options = parse(
         TrainOptions,
         argv,
         prog="genie-robotics train",
         example="train runs/mine --data my_videos/ --hz 3 --preset nano",
-        default=TrainOptions(model=preset(name, named("--mode", argv, training.mode)), training=training),
+        default=TrainOptions(model=model, training=training),
     )
 
     from genie_robotics.training.distributed import process_group

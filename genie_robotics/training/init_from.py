@@ -7,7 +7,7 @@ from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
 from genie_robotics.models.config import read_json
 from genie_robotics.pretrained import locate
-from genie_robotics.run_folder import digest, load_component, on_cpu
+from genie_robotics.run_folder import difference, digest, load_component, on_cpu
 from genie_robotics.training.stages import STAGES, components_of
 
 # Fields that decide how a component is trained or sampled and no weight: they may differ from the initial run's.
@@ -38,8 +38,14 @@ def init_from(genie: Genie, run: Path, stages: tuple[str, ...]) -> dict[str, dic
     for name in components_of(stages):
         if not (folder / name / "model.safetensors").is_file():
             raise UserError(f"--init {folder} has no trained {name}; pass another run, or choose a --stage")
-        decoder = genie.latent_action.decoder_parts()
-        load_component(getattr(genie, name), folder / name, free=FREE.get(name, ()))
+        decoder, free = genie.latent_action.decoder_parts(), FREE.get(name, ())
+        different = difference(getattr(genie, name), folder / name, free)
+        if different is not None:
+            raise UserError(
+                f"--init {run}: its {name} was trained with {different.field}={different.stored}, and this run has "
+                f"{different.expected}; leave out --preset and the model's options, which then are those of {run}"
+            )
+        load_component(getattr(genie, name), folder / name, free)
         found[name] = {"from": str(run), "digest": digest(on_cpu(getattr(genie, name)))}
         if not genie.latent_action.has_decoder:
             for part_name, part in decoder.items():

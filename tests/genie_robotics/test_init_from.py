@@ -12,7 +12,7 @@ from genie_eval.pretrain.export import export_world
 from genie_robotics.cli import main
 from genie_robotics.genie import Genie
 from genie_robotics.models.presets import preset
-from genie_robotics.run_folder import on_cpu
+from genie_robotics.run_folder import load_config, on_cpu
 from genie_robotics.training.init_from import init_from
 from tests.genie_robotics.conftest import random_genie, tiny_config
 
@@ -57,7 +57,7 @@ def test_unusable_initial_runs_are_named(earlier, tmp_path):
     genie = Genie(tiny_config())
     with pytest.raises(UserError, match=r"--init .*none: no such run folder; pass one"):
         init_from(genie, tmp_path / "none", ALL)
-    with pytest.raises(UserError, match=r"trained with .*action_input=adaln"):
+    with pytest.raises(UserError, match=r"trained with action_input=adaln, and this run has add; leave out --preset"):
         init_from(Genie(tiny_config("add")), earlier, ALL)
     (earlier / "dynamics" / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"has no trained dynamics; pass another run, or choose a --stage"):
@@ -112,6 +112,24 @@ def test_a_run_resumes_only_with_the_weights_it_started_from(tmp_path, tabletop_
     assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["init"] == stored
     after = load_file(tmp_path / "run" / "latent_action" / "model.safetensors")
     assert all(torch.equal(after[key], value) for key, value in weights.items())
+
+
+def test_without_a_preset_the_model_is_that_of_the_other_run(tmp_path, tabletop_rlds, capsys):
+    def call(run, *more):
+        argv = ["train", str(tmp_path / run), "--data", str(tabletop_rlds), "--stage", "tokenizer", "--steps", "1"]
+        return main([*argv, "--training.tokenizer.batch-size", "1", "--health-every", "0", *more])
+
+    world = preset("nano")
+    world.tokenizer.reference, world.gap, world.tokenizer.encoder_num_blocks = "start", 0.5, 1
+    earlier = ["--init", str(tmp_path / "earlier")]
+    Genie(world.resolved()).save_pretrained(tmp_path / "earlier")
+    assert call("adopts", *earlier, "--tokenizer.motion-weight", "2") == 0
+    made = load_config(tmp_path / "adopts")
+    assert (made.tokenizer.reference, made.tokenizer.encoder_num_blocks, made.gap) == ("start", 1, None)
+    assert (made.tokenizer.motion_weight, made.preset) == (2.0, "nano")
+    assert made.latent_action == world.resolved().latent_action
+    assert call("keeps", *earlier, "--preset", "nano") == 2
+    assert "encoder_num_blocks=1, and this run has 2; leave out --preset" in capsys.readouterr().err
 
 
 def test_how_a_component_is_trained_may_differ_its_weights_may_not(earlier):
