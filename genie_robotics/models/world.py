@@ -284,9 +284,9 @@ class World:
             shown = frames.unbind(1)
             if of_dynamics is not None:
                 self.dynamics.hidden(tokens, actions, self.context((shown[0], *shown[:-1])), of_dynamics)
-        caches = (cache and cache.extended(length) for cache in (of_dynamics, of_decoder))
+        of_dynamics, of_decoder = (cache and cache.extended(length) for cache in (of_dynamics, of_decoder))
         gate, log_prob = None if gates is None else gates[:, -1], torch.zeros(num, device=tokens.device)
-        return WorldState(tokens, actions, *caches, num_generated, shown, gate, log_prob)
+        return WorldState(tokens, actions, of_dynamics, of_decoder, num_generated, shown, gate, log_prob)
 
     def _slide(self, state: WorldState, keep: int) -> WorldState:
         """The state with a window of the last `keep` frames."""

@@ -56,14 +56,14 @@ class TrainOptions(SourceOptions):
     loop: Annotated[LoopConfig, tyro.conf.arg(name="")] = field(default_factory=LoopConfig)
 
 
-def named(option: str, argv: list[str]) -> str | None:
-    """The value of an option that chooses the defaults of others; None if it is not given."""
+def named(option: str, argv: list[str], default: str = "") -> str:
+    """The value of an option that chooses the defaults of others."""
     for i, word in enumerate(argv):
         if word == option and i + 1 < len(argv):
             return argv[i + 1]
         if word.startswith(f"{option}="):
             return word.partition("=")[2]
-    return None
+    return default
 
 
 def defaults(argv: list[str]) -> tuple[GenieConfig, TrainingConfig]:
@@ -73,7 +73,7 @@ def defaults(argv: list[str]) -> tuple[GenieConfig, TrainingConfig]:
     from genie_robotics.run_folder import load_config
 
     name, init, mode = (named(option, argv) for option in ("--preset", "--init", "--mode"))
-    folder = None if init is None or name is not None else locate(init)
+    folder = locate(init) if init and not name else None
     if folder is None or not (folder / "config.json").exists():  # an --init that is gone may not be needed any more
         name = name or "nano"
         training = training_preset(name)
