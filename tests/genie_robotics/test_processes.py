@@ -23,7 +23,7 @@ from genie_datasets import ClipDataset
 from genie_datasets.base.errors import UserError
 from genie_robotics.genie import Genie
 from genie_robotics.models.distributed import gather_rows, mean_over_processes, rand_per_clip
-from genie_robotics.models.quantizers import VectorQuantizer
+from genie_robotics.models.quantizers import QuantizerConfig, VectorQuantizer
 from genie_robotics.run_folder import load_component
 from genie_robotics.training.checkpoint import Checkpoints
 from genie_robotics.training.config import LoopConfig, StageConfig
@@ -45,13 +45,15 @@ def train(job: dict, folder: Path) -> None:
     if job["dead_code_threshold"]:
         config.latent_action.quantizer.num_codes, config.latent_action.quantizer.vq.decay = 64, 0.5
     config.tokenizer.motion_weight = 0.0 if job["freeze"] else 1.0
-    config.tokenizer.reference = job["reference"]
+    if job["reference"] != "none":  # latents of unchanged patches are equal, so k-means' codes depend on rounding
+        config.tokenizer.reference, config.tokenizer.quantizer = job["reference"], QuantizerConfig(15, 8, "fsq")
     config = config.resolved()
     torch.manual_seed(0)
     genie = Genie(config)
     if stage in ("dynamics", "joint") or job["freeze"]:
         for part in (genie.tokenizer, genie.latent_action):
-            random_codes(part.quantizer)
+            if isinstance(part.quantizer, VectorQuantizer):
+                random_codes(part.quantizer)
     before = {name: value.clone() for name, value in genie.state_dict().items()}
     options = StageConfig(
         steps=job["steps"], schedule="wsd", decay=0.0, batch_size=4, learning_rate=1e-3, warmup_steps=1,
@@ -134,7 +136,7 @@ def test_two_processes_train_as_one_with_a_reference(stage, sharding, tmp_path):
     one = trained(stage, "frozen", tmp_path / "one", 1, reference="start")
     assert len(set(one["loss"])) == len(one["loss"]) > 3
     two = trained(stage, "frozen", tmp_path / "two", 2, reference="start", sharding=sharding)
-    same(published(one, stage), two)  # without counts: unchanged patches may lie halfway between two codes at zero
+    same(published(one, stage) if sharding == "full" else one, two)
 
 
 @pytest.mark.parametrize(("processes", "micro_batches", "sharding"), [(1, 4, "none"), (2, 2, "none"), (2, 2, "full")])
