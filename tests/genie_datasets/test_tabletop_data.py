@@ -18,7 +18,6 @@ from genie_datasets.tabletop.plan import apportion, count_scenes, plan
 from genie_datasets.tabletop.pool import WorkerPool
 from genie_datasets.tabletop.render import NO_GL, find_backend
 from genie_datasets.tabletop.simulator import Simulator
-from genie_datasets.tabletop.skills.play import MIN_HEIGHT
 from genie_datasets.tabletop.worker import Job
 
 SIZE = (24, 32)
@@ -176,22 +175,6 @@ def test_play_is_unpredictable():
     assert 1 - (residual**2).sum() / (future**2).sum() < 0.3
     sizes = np.linalg.norm(future, axis=1)
     assert np.mean((sizes > 0.02) & (sizes < 0.056)) > 0.7
-
-
-@pytest.mark.parametrize("family", ["easy", "rt1"])
-def test_play_presses_against_the_edge_of_the_work_area(family):
-    """There the arm stays, and the recorded action is zero, as the motion is."""
-    sim = Simulator(sample_scene(family, 3), None)
-    low, high = np.array([*sim.scene.work.low[:2], MIN_HEIGHT]), np.array(sim.scene.work.high)
-    held = 0
-    for seed in range(6):
-        episode = rollout(sim, seed, "play")
-        position, moves = episode.position[:-1], episode.actions[:-1]
-        at_edge = (np.minimum(high - position, position - low) < 0.008).any(axis=1)
-        still = at_edge & ~moves[:, :3].any(axis=1) & (moves[:, 6] == 0)
-        held += still.sum()
-        assert np.linalg.norm(np.diff(episode.position, axis=0)[still], axis=1).max(initial=0) < 0.006
-    assert held > 6
 
 
 def test_ray_caster_agrees_with_opengl():

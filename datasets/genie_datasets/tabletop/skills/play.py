@@ -9,16 +9,13 @@ from genie_datasets.tabletop.skills.primitives import CLOSE, OPEN, Skill, Steps,
 HOLD_SHARES = (0.55, 0.25, 0.12, 0.08)  # of moves held for 1, 2, 3, 4 steps; longer moves would be predictable
 MIN_HEIGHT = TABLE_TOP + 0.065  # m; lower, the palm presses tall objects into the table and the arm stalls
 STAY_SHARE, GRIP_SHARE = 0.08, 0.10  # of all choices; the rest are moves along an axis
-PRESS_SHARE = 0.10  # of moves that press on against the edge of the work area
-PRESS_STEPS = (2, 5)  # fewest and most steps of such a move
 
 
 def play_steps(workspace: Workspace) -> Steps:
     """Move along one axis for 1 to 4 steps at 2.5 to 5 cm per step; sometimes move the gripper or stay. Never ends.
 
-    Each direction is drawn independently of the past, so that the next move cannot be predicted. One move in ten
-    presses on toward the nearest edge of the work area: there the arm stays, and the action is zero. Other moves have
-    directions that stay inside.
+    Each direction is drawn independently of the past, so that the next move cannot be predicted. Directions that would
+    leave the work area are not drawn.
     """
     rng = workspace.rng
     low, high = np.array([*workspace.work_area.low[:2], MIN_HEIGHT]), np.array(workspace.work_area.high)
@@ -33,20 +30,13 @@ def play_steps(workspace: Workspace) -> Steps:
             continue
         speed = rng.uniform(0.025, MAX_STEP)
         room = np.concatenate([high - workspace.tool, workspace.tool - low])  # along +x +y +z -x -y -z
-        if presses := rng.random() < PRESS_SHARE:
-            leaving = np.flatnonzero(room < 0.9 * speed)
-            direction = int(rng.choice(leaving) if len(leaving) else np.argmin(room))
-            steps = int(rng.integers(PRESS_STEPS[0], PRESS_STEPS[1] + 1))
-        else:
-            direction = int(rng.choice(np.flatnonzero(room > 0.9 * speed)))
-            steps = int(rng.choice(len(HOLD_SHARES), p=HOLD_SHARES)) + 1
-        for _ in range(steps):
-            space = float(np.concatenate([high - workspace.tool, workspace.tool - low])[direction])
-            if not presses and space < 0.6 * speed:
+        direction = int(rng.choice(np.flatnonzero(room > 0.9 * speed)))
+        move = np.zeros(3)
+        move[direction % 3] = speed if direction < 3 else -speed
+        for _ in range(int(rng.choice(len(HOLD_SHARES), p=HOLD_SHARES)) + 1):
+            room = np.concatenate([high - workspace.tool, workspace.tool - low])
+            if room[direction] < 0.6 * speed:
                 break
-            size = float(np.clip(space, 0, speed)) if presses else speed
-            move = np.zeros(3)
-            move[direction % 3] = size if direction < 3 else -size
             yield action(move)
 
 
