@@ -63,12 +63,12 @@ RECIPES = {
             data=(
                 # Latent actions of all three families tell depth from height less well: R2 of their codes 0.68 instead
                 # of 0.85 on `easy`, where they stand for 0.48 instead of 0.39 of the motion in the picture on `wild`.
-                TabletopSet(seed=5000, episodes={"train": 2000}, scenes=400, weight=0.5, action_weight=1.0),
-                TabletopSet(seed=5000, episodes={"train": 800}, family="rt1", scenes=400, weight=0.2),
+                TabletopSet(seed=5000, episodes={"train": 1600}, scenes=400, weight=0.5, action_weight=1.0),
+                TabletopSet(seed=5000, episodes={"train": 600}, family="rt1", scenes=400, weight=0.2),
                 TabletopSet(seed=5000, episodes={"train": 1600}, family="wild", scenes=800, weight=0.3),
             ),
             test=TabletopSet(seed=3000, episodes={"test": 240}, scenes=60),  # seed 2000 was used during development
-            steps={"tokenizer": 6000, "latent_action": 3000, "dynamics": 20000},
+            steps={"tokenizer": 6000, "latent_action": 3000, "dynamics": 14000},
             judge_steps=3000,
             seed=1,  # of 0 and 1 the one whose codes tell depth from height, by true motion on other tables
             judge_seed=2,
