@@ -70,7 +70,7 @@ RECIPES = {
             test=TabletopSet(seed=3000, episodes={"test": 240}, scenes=60),  # seed 2000 was used during development
             steps={"tokenizer": 6000, "latent_action": 3000, "dynamics": 14000},
             judge_steps=3000,
-            seed=1,  # of 0 and 1 the one whose codes tell depth from height, by true motion on other tables
+            seed=1,
             judge_seed=2,
         ),
     )
