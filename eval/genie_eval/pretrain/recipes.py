@@ -68,7 +68,7 @@ RECIPES = {
                 TabletopSet(seed=5000, episodes={"train": 1600}, family="wild", scenes=800, weight=0.3),
             ),
             test=TabletopSet(seed=3000, episodes={"test": 240}, scenes=60),  # seed 2000 was used during development
-            steps={"tokenizer": 6000, "latent_action": 3000, "dynamics": 12000},
+            steps={"tokenizer": 6000, "latent_action": 3000, "dynamics": 10000},
             judge_steps=3000,
             seed=1,
             judge_seed=2,
